@@ -1,0 +1,23 @@
+/* dsc plans the training of large transformers on a described cluster, and runs that very plan. It is one data flow:
+ *
+ *   model + cluster + config --> plan --> program --+--> executor  (MPI, CPU, CUDA) --> measured trace
+ *   (dsc_model) (dsc_cluster)   (who      (what     |                                                     one HDF5 schema
+ *               (dsc_config)     holds     each     +--> simulator (events, links)  --> predicted trace
+ *                                what)     rank
+ *                                          does)
+ *
+ * Nothing is modelled that is not also run, and nothing that takes time or memory is run that the program does not say:
+ * the executor and the simulator interpret the same program and know nothing of each other. */
+#ifndef DSC_H
+#define DSC_H
+
+#include "base/array.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "base/text.h"
+
+#endif

@@ -1,0 +1,4 @@
+AC_DEFUN([DSC_JANSSON], [
+  DSC_PKG([jansson], [JANSSON], [jansson], [jansson.h], [jansson], [jansson, which reads and writes JSON (needed)])
+  DSC_NEED([jansson], [libjansson-dev])
+])
