@@ -1,0 +1,86 @@
+/* Who holds what: a pure function of (model, cluster, config). Ranks get coordinates, layers get stages, tensors get shards,
+ * states get bytes; what cannot be is refused with a sentence. No clock, no MPI, no prices, no activations (those come from
+ * the program's liveness).
+ *
+ * Degrees: t tensor, c context, d data, p pipeline; a rank is a device of the cluster. */
+#ifndef DSC_PLAN_PLAN_H
+#define DSC_PLAN_PLAN_H
+
+#include "cluster/cluster.h"
+#include "config/config.h"
+#include "model/model.h"
+
+typedef enum dsc_axis { DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP, DSC_AXIS_WORLD, DSC_AXIS_COUNT } dsc_axis;
+extern const char *const DSC_AXIS_NAMES[]; /* "tp", "cp", "dp", "pp", "world", NULL */
+
+typedef enum dsc_space { DSC_SPACE_DEVICE, DSC_SPACE_HOST, DSC_SPACE_COUNT } dsc_space;
+extern const char *const DSC_SPACE_NAMES[]; /* "device", "host", NULL */
+
+enum { DSC_ALIGN = 64 }; /* bytes; of every buffer, and of a tensor's start in flat buffers */
+
+/* A tensor's part on a rank: the rows and columns it holds, and its place in the stage's flat buffers (parameters,
+ * gradients and optimizer states have one order). Rows past shape[0] up to padded_rows are zero and stay zero. */
+typedef struct dsc_shard {
+    int32_t tensor;        /* index into plan->tensors */
+    int64_t shape[2];      /* held; shape[1] is 1 for vectors */
+    int64_t padded_rows;   /* allocated rows, >= shape[0] */
+    int64_t first, elems;  /* in flat buffers; elems = padded_rows * shape[1] */
+} dsc_shard;
+
+typedef struct dsc_chunk { int64_t first_layer, layers; bool has_embedding, has_head; } dsc_chunk;
+
+/* One pipeline stage: its chunks (virtual stages) and shards in flat order. */
+typedef struct dsc_stage {
+    dsc_chunk *chunks; int64_t chunk_count;
+    dsc_shard *shards; int64_t shard_count;
+    int64_t flat_elems;    /* of every flat buffer, alignment gaps included */
+} dsc_stage;
+
+typedef struct dsc_plan {
+    dsc_model model;
+    dsc_config config;      /* strategy resolved: no degree or size is 0, schedule chosen, seq_len set */
+    int64_t ranks, micro_batches;  /* micro_batches of a replica in a step */
+    dsc_dtype type;         /* of parameters and activations */
+    dsc_dtype gradient_type;
+    dsc_tensor *tensors; int64_t tensor_count;
+    dsc_stage *stages;      /* [pp] */
+    int order[4];           /* axes, fastest first */
+    int64_t capacity_bytes[DSC_SPACE_COUNT];  /* of the rank that has least */
+    int64_t libraries_bytes[DSC_SPACE_COUNT]; /* what libraries allocate by themselves, a rank */
+    const char *attention_kernel; /* "dense" or "dense-unfused" */
+    char hash[33];          /* of placement and sizes, not of data, seed, rate or steps */
+} dsc_plan;
+
+/* Resolves dp, batch and defaults, checks legality, places. `cluster` gives the number of devices and their capacities; it
+ * is not kept. DSC_EINVAL names both numbers that disagree; DSC_ENOTSUP gives the reason. */
+dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config, dsc_plan **out);
+void dsc_plan_destroy(dsc_plan *plan);
+
+/* The cluster that `local` stands for under this strategy: one node shared by tp*pp*cp*dp ranks (dp 1 when not given). */
+dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out);
+
+typedef struct dsc_coord { int64_t of[4]; } dsc_coord; /* by dsc_axis: tp, cp, dp, pp */
+dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);
+int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
+
+/* Groups: the ranks that differ along one axis only. Ids are dense over axes and groups of size > 1, in order of axis, then
+ * of lowest rank; -1 where the rank is alone on that axis. World is one group of all ranks. */
+int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis);
+int64_t dsc_plan_group_count(const dsc_plan *plan);
+/* Members ascending into out (room for the axis' degree); returns how many. */
+int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out);
+int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis);
+
+/* The lowest rank whose program is this rank's but for renaming: same stage. */
+int64_t dsc_plan_representative(const dsc_plan *plan, int64_t rank);
+
+/* First row and column of a shard in its tensor, for a tensor-parallel coordinate. */
+void dsc_shard_start(const dsc_plan *plan, const dsc_shard *shard, int64_t tp, int64_t start[2]);
+
+/* Bytes of a rank of the stage that no activation changes. Pure. */
+typedef struct dsc_static_bytes { int64_t parameters, gradients, optimizer; } dsc_static_bytes;
+dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage);
+
+void dsc_plan_print(const dsc_plan *plan, dsc_text *out); /* placement for people */
+
+#endif

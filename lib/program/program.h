@@ -1,0 +1,236 @@
+/* What each rank does in a step: ops in lanes, with dependencies, over buffers at known offsets. Both interpreters, the
+ * executor and the simulator, read this and nothing else; what is not here does not happen.
+ *
+ * A rank's step is a few straight-line segments. A segment is a list of uses of templates: a template is one chunk's pass
+ * (forward, backward, ...), built, checked, priced and given offsets once; a use names the micro-batch and the activation
+ * slot. An op's number is its use's base plus its index in the template, and counts over all segments. The segments that a
+ * step took, joined by `/`, are its path.
+ *
+ * Memory of a space is one arena: static buffers, then slots (activations of the micro-batches in flight), then transient
+ * buffers (live within one use of a template). */
+#ifndef DSC_PROGRAM_PROGRAM_H
+#define DSC_PROGRAM_PROGRAM_H
+
+#include "plan/plan.h"
+
+/* In order within a lane; across lanes by dependencies only. */
+#define DSC_LANES(L)                                                          \
+    L(COMPUTE, compute, "kernels")                                            \
+    L(HOST, host, "the host's own work: tokens")                              \
+    L(DP, dp, "data-parallel collectives")                                    \
+    L(WORLD, world, "the scalars that all ranks agree on")
+
+typedef enum dsc_lane {
+#define L(id, name, doc) DSC_LANE_##id,
+    DSC_LANES(L)
+#undef L
+    DSC_LANE_COUNT
+} dsc_lane;
+
+/* The op table: id, name, lane, doc. An op is at most one sublayer of one micro-batch. The gradient of the input (_bwd_x) and
+ * of the weights (_bwd_w) are always two ops. doc/program.md is made from this table. */
+#define DSC_OPS(O)                                                                                                  \
+    O(LOAD, load, HOST, "tokens of a micro-batch, from the source into the slot")                                   \
+    O(EMBED_FWD, embed_fwd, COMPUTE, "token and position embedding")                                                \
+    O(ATTENTION_FWD, attention_fwd, COMPUTE, "norm, q k v, attention, projection, residual")                        \
+    O(MLP_FWD, mlp_fwd, COMPUTE, "norm, product, activation, product, residual")                                    \
+    O(HEAD_FWD, head_fwd, COMPUTE, "final norm, logits, cross-entropy and the gradient of the logits")              \
+    O(HEAD_BWD_X, head_bwd_x, COMPUTE, "gradient of the head's input")                                              \
+    O(HEAD_BWD_W, head_bwd_w, COMPUTE, "gradients of head and final norm")                                          \
+    O(ATTENTION_AGAIN, attention_again, COMPUTE, "recomputes what attention's backward needs")                      \
+    O(MLP_AGAIN, mlp_again, COMPUTE, "recomputes what the MLP's backward needs")                                    \
+    O(MLP_BWD_X, mlp_bwd_x, COMPUTE, "gradient of the MLP's input")                                                 \
+    O(MLP_BWD_W, mlp_bwd_w, COMPUTE, "gradients of the MLP's weights")                                              \
+    O(ATTENTION_BWD_X, attention_bwd_x, COMPUTE, "gradient of attention's input")                                   \
+    O(ATTENTION_BWD_W, attention_bwd_w, COMPUTE, "gradients of attention's weights")                                \
+    O(EMBED_BWD_W, embed_bwd_w, COMPUTE, "gradients of the embeddings")                                             \
+    O(ALL_REDUCE, all_reduce, DP, "sums a bucket of gradients over the replicas")                                   \
+    O(GRAD_NORM, grad_norm, COMPUTE, "sum of squares of the gradients, and how many are not finite")                \
+    O(AGREE, agree, WORLD, "sums loss, squares, overflow and stop requests over all ranks")                         \
+    O(UPDATE, update, COMPUTE, "the optimizer on a bucket of parameters")
+
+typedef enum dsc_op_kind {
+#define O(id, name, lane, doc) DSC_OP_##id,
+    DSC_OPS(O)
+#undef O
+    DSC_OP_KIND_COUNT
+} dsc_op_kind;
+
+extern const char *const DSC_OP_NAMES[];  /* NULL-terminated, by dsc_op_kind */
+extern const char *const DSC_OP_DOCS[];
+extern const char *const DSC_LANE_NAMES[];
+bool dsc_op_is_communication(int kind);
+
+/* Straight-line pieces of a step; their names make the path. */
+#define DSC_SEGMENTS(S)                                                                                             \
+    S(GRADIENTS, gradients, "all micro-batches forward and backward, reduction, norm, agreement")                   \
+    S(UPDATE, update, "the optimizer")                                                                              \
+    S(EVALUATE, evaluate, "forward only, on other data, and agreement")
+
+typedef enum dsc_segment_id {
+#define S(id, name, doc) DSC_SEGMENT_##id,
+    DSC_SEGMENTS(S)
+#undef S
+    DSC_SEGMENT_COUNT,
+    DSC_SEGMENT_END = -1
+} dsc_segment_id;
+extern const char *const DSC_SEGMENT_NAMES[];
+
+/* The values that all ranks agreed on; the only thing that chooses what comes next. */
+typedef struct dsc_outcome { bool overflow, evaluate; } dsc_outcome;
+/* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call it. */
+dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);
+/* "gradients/update" of an outcome. */
+void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size);
+
+/* ---- Buffers */
+
+typedef enum dsc_life { DSC_LIFE_STATIC, DSC_LIFE_SLOT, DSC_LIFE_TRANSIENT } dsc_life;
+typedef enum dsc_class { DSC_CLASS_PARAMETERS, DSC_CLASS_GRADIENTS, DSC_CLASS_OPTIMIZER, DSC_CLASS_ACTIVATIONS,
+                         DSC_CLASS_BUFFERS, DSC_CLASS_COUNT } dsc_class;
+
+typedef struct dsc_buffer {
+    char name[40];      /* "parameters", "qkv", "workspace" */
+    int8_t space, life, class_;
+    int32_t layer;      /* -1: none */
+    int32_t owner;      /* template of a transient, chunk of a slot buffer; -1 */
+    int64_t bytes;
+    int64_t offset;     /* from the start of its region (static, a slot, transient) */
+} dsc_buffer;
+
+/* A range of a buffer. buffer -1: absent. */
+typedef struct dsc_span { int32_t buffer; int64_t offset, bytes; } dsc_span;
+
+/* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. */
+enum { DSC_SCALAR_LOSS, DSC_SCALAR_SQUARES, DSC_SCALAR_NONFINITE, DSC_SCALAR_STOP, DSC_SCALAR_COUNT };
+
+/* ---- Ops */
+
+typedef struct dsc_call { dsc_shape shape; dsc_span operands[DSC_KERNEL_OPERANDS]; dsc_span workspace; } dsc_call;
+
+typedef struct dsc_op {
+    int16_t kind, lane;
+    int32_t layer;             /* -1 */
+    int32_t axis;              /* dsc_axis of its group; -1 */
+    int32_t first_call, calls; /* of the template's calls; communication has none */
+    int32_t first_dep, deps;   /* of the template's deps */
+    dsc_span data;             /* communication: what is sent or reduced, in place */
+    int8_t type;               /* dsc_dtype of data */
+    int64_t bytes, flops;      /* kernels: contract's sums; communication: payload n */
+} dsc_op;
+
+/* Op `on` of the same use, in another lane, has to be over before the op starts. */
+typedef struct dsc_dep { int32_t on; } dsc_dep;
+
+/* Birth or death of a buffer in a template: alive from the start of op `born` to the end of op `dies`. A slot buffer is
+ * born in one template and dies in another: the other field is -1. */
+typedef struct dsc_lifetime { int32_t buffer, born, dies; } dsc_lifetime;
+
+typedef struct dsc_template {
+    char name[32];             /* "forward", "backward+reduce" */
+    int32_t chunk;
+    dsc_op *ops; int64_t op_count, op_capacity;
+    dsc_call *calls; int64_t call_count, call_capacity;
+    dsc_dep *deps; int64_t dep_count, dep_capacity;
+    dsc_lifetime *lifetimes; int64_t lifetime_count, lifetime_capacity;
+} dsc_template;
+
+/* Op `op` of this use waits for op `on` of the earlier use `use` of the same segment. */
+typedef struct dsc_wait { int32_t op, use, on; } dsc_wait;
+
+typedef struct dsc_use {
+    int32_t template_, micro_batch, chunk, slot; /* -1: none */
+    int64_t base;              /* number of its first op in the rank's whole program */
+    int32_t first_wait, waits; /* of the segment's waits */
+} dsc_use;
+
+typedef struct dsc_segment {
+    dsc_use *uses; int64_t use_count, use_capacity;
+    dsc_wait *waits; int64_t wait_count, wait_capacity;
+} dsc_segment;
+
+/* Regions of a space's arena. */
+typedef struct dsc_region { int64_t static_bytes, slot_base, slot_bytes, slots, transient_base, transient_bytes, arena_bytes; } dsc_region;
+
+/* A rank's program; owns everything but the plan, which it borrows. Ranks of one stage have equal programs. */
+typedef struct dsc_program {
+    const dsc_plan *plan;
+    int64_t stage;
+    dsc_buffer *buffers; int64_t buffer_count, buffer_capacity;
+    dsc_template *templates; int64_t template_count, template_capacity;
+    dsc_segment segments[DSC_SEGMENT_COUNT];
+    dsc_region regions[DSC_SPACE_COUNT];
+    int64_t op_count;          /* over all segments */
+    int32_t parameters, master, gradients, exp_avg, exp_avg_sq, scalars; /* static buffers; master is parameters in fp32 */
+    char hash[33];             /* of all the above */
+} dsc_program;
+
+dsc_status dsc_program_create(const dsc_plan *plan, int64_t stage, dsc_program **out);
+void dsc_program_destroy(dsc_program *program);
+
+/* Offset of a span in its space's arena, for a use with that slot. Pure. */
+int64_t dsc_program_offset(const dsc_program *program, dsc_span span, int slot);
+
+/* The op and template of an op number; false past the end. */
+typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;
+bool dsc_program_find(const dsc_program *program, int64_t number, dsc_place_of_op *out);
+
+/* What a rank of this program reads and writes in a call or communication op, for hazards and checks: visit(span, is_read,
+ * is_written). */
+typedef void dsc_span_visit(void *context, dsc_span span, bool is_read, bool is_written);
+void dsc_op_visit(const dsc_template *template_, const dsc_op *op, dsc_span_visit *visit, void *context);
+
+/* ---- Lanes of a segment, unfolded: what an interpreter steps through */
+
+typedef struct dsc_instance {
+    int32_t use, index;        /* op `index` of the use's template */
+    int32_t first_need, needs; /* of the needs array */
+} dsc_instance;
+/* The instance may start once `count` instances of `lane` are over. */
+typedef struct dsc_need { int32_t lane, count; } dsc_need;
+
+typedef struct dsc_unfolded {
+    dsc_instance *lanes[DSC_LANE_COUNT]; int64_t lane_counts[DSC_LANE_COUNT];
+    dsc_need *needs; int64_t need_count;
+} dsc_unfolded;
+
+/* Lists a segment's ops by lane, with what each waits for. Caller frees with dsc_unfolded_fini. */
+dsc_status dsc_segment_unfold(const dsc_program *program, int segment, dsc_unfolded *out);
+void dsc_unfolded_fini(dsc_unfolded *unfolded);
+
+/* ---- The ledger */
+
+/* High-water tracking: the end of the highest live buffer of each space, as ops start and end in time. Whoever runs calls
+ * these in the order of time; ends come from the program's offsets (simulator) or from the addresses that kernels were
+ * handed (executor) through `end_of`, which may be NULL for the program's own. */
+typedef struct dsc_extent dsc_extent;
+dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out);
+void dsc_extent_destroy(dsc_extent *extent);
+/* Returns the space whose end changed, or -1; dsc_extent_bytes tells it. */
+int dsc_extent_op_start(dsc_extent *extent, int segment, int64_t use, int32_t index);
+int dsc_extent_op_end(dsc_extent *extent, int segment, int64_t use, int32_t index);
+int64_t dsc_extent_bytes(const dsc_extent *extent, int space);
+
+/* Bytes by class at the instant of the peak; they sum to arena_bytes (gaps count as buffers). */
+typedef struct dsc_ledger { int64_t classes[DSC_CLASS_COUNT], arena_bytes; } dsc_ledger;
+dsc_status dsc_program_ledger(const dsc_program *program, int space, dsc_ledger *out);
+
+/* ---- Whole-machine check (program/check.c) */
+
+/* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the arena;
+ * no read before write; no race between lanes; gradients are reduced before they are used; members of a group see its
+ * collectives in one order with one size; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind. */
+dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
+
+/* Program for people: templates op by op, then the uses of each segment. */
+void dsc_program_print(const dsc_program *program, dsc_text *out);
+/* The op table as Markdown, for doc/program.md. */
+void dsc_op_table_print(dsc_text *out);
+
+/* ---- Leaving an op out (for tests) */
+
+/* For `--omit-op RANK:OP`: for each rank the op number it leaves out, or -1: the op itself on `rank`, and its partners' for
+ * communication. out[plan->ranks]. DSC_EINVAL when there is no such op. */
+dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op, int64_t *out);
+
+#endif
