@@ -65,12 +65,16 @@ static int64_t blank_until(dsc_text *text, int64_t start, const char *last, bool
     return i;
 }
 
-static int line_of(const dsc_text *text, int64_t index)
+/* Refuses what stands at `index`, by line and column. */
+static dsc_status refuse_at(const char *name, const dsc_text *text, int64_t index, const char *why)
 {
-    int line = 1;
+    int64_t line = 1, column = 1;
 
-    for (int64_t i = 0; i < index; i++) line += text->bytes[i] == '\n';
-    return line;
+    for (int64_t i = 0; i < index; i++) {
+        line += text->bytes[i] == '\n';
+        column = text->bytes[i] == '\n' ? 1 : column + 1;
+    }
+    return DSC_FAIL(DSC_EINVAL, "%s:%" PRId64 ":%" PRId64 ": %s", name, line, column, why);
 }
 
 static dsc_status blank_comments(const char *name, dsc_text *text)
@@ -88,7 +92,7 @@ static dsc_status blank_comments(const char *name, dsc_text *text)
         } else if (stands_at(text, i, "/*")) {
             text->bytes[i] = text->bytes[i + 1] = ' '; /* so that the star of a lone opening does not close it */
             i = blank_until(text, i + 2, "*/", &closed);
-            if (!closed) return DSC_FAIL(DSC_EINVAL, "%s:%d: comment is not closed", name, line_of(text, start));
+            if (!closed) return refuse_at(name, text, start, "the comment is not closed");
         } else {
             i++;
         }

@@ -7,7 +7,8 @@ static void keeps_items(void)
 
     for (int64_t i = 0; i < 1000; i++)
         if (!CHECK_OK(DSC_PUSH(items, count, capacity, i * i))) return;
-    for (int64_t i = 0; i < 1000; i++) CHECK(items[i] == i * i, "items[%lld] is %lld", (long long)i, (long long)items[i]);
+    for (int64_t i = 0; i < 1000; i++)
+        CHECK(items[i] == i * i, "items[%lld] is %lld", (long long)i, (long long)items[i]);
     CHECK(count == 1000 && capacity >= count, "%lld of %lld", (long long)count, (long long)capacity);
     free(items);
 }
