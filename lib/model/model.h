@@ -59,7 +59,8 @@ dsc_status dsc_model_check(const dsc_model *model);
 const char *const *dsc_model_presets(void);
 void dsc_model_print(const dsc_model *model, dsc_text *out); /* one line: "gpt2: 12 layers, ..., 124.4 M parameters" */
 
-/* The description as JSON text that dsc_model_load would read back (inline keys): {"layers":12,...}. Heap, caller frees. */
+/* The description as JSON text, by its inline keys: {"layers":12,...}. A file of it loads as the same model. Heap; NULL
+ * when memory is out. */
 char *dsc_model_json(const dsc_model *model);
 
 /* All tensors in flat order: wte, wpe, then layer by layer in the order of dsc_role, final norm, head (untied only).
@@ -73,7 +74,7 @@ int64_t dsc_model_parameters(const dsc_model *model); /* all, tied ones once. Pu
 /* Model FLOPs of a token, forward and backward: 6 N + 12 L C T (PaLM, appendix B), not halved for causality. Pure. */
 double dsc_model_flops_per_token(const dsc_model *model, int64_t seq);
 
-/* Elements first .. first + count - 1 of the tensor's initial value, fp32; a function of (seed, name, element). Pure. */
+/* Elements first .. first + count - 1 of the tensor's initial value, fp32: of (seed, name, element) alone. Pure. */
 void dsc_tensor_init(const dsc_tensor *tensor, uint64_t seed, int64_t first, int64_t count, float *out);
 int64_t dsc_tensor_elems(const dsc_tensor *tensor);
 

@@ -1,0 +1,27 @@
+/* What the files of this module share: one table of a description's keys, read from words and from JSON. */
+#ifndef DSC_MODEL_PARTS_H
+#define DSC_MODEL_PARTS_H
+
+#include "base/json.h"
+#include "model/model.h"
+
+enum { DSC_MAX_LAYERS = 1000000 };
+#define DSC_MAX_SIZE (INT64_C(1) << 40)
+#define DSC_MAX_VOCAB INT64_C(2147483647) /* token ids are int32 */
+
+/* Fills *out from `layers=12,hidden=768,...`; `where` opens each message. Sizes left out get their defaults. */
+dsc_status dsc_model_from_inline(const char *where, const char *text, dsc_model *out);
+
+/* The same from an object with the same keys; 0, 1, true and false are booleans. */
+dsc_status dsc_model_from_keys(const char *where, const json_t *object, dsc_model *out);
+
+/* Fills *out from the object in a Hugging Face config.json. */
+dsc_status dsc_model_from_hf(const char *where, const json_t *object, dsc_model *out);
+
+/* The inline text of a preset; NULL when there is none of that name. */
+const char *dsc_model_preset_text(const char *name);
+
+/* Parameters; false when they do not fit 63 bits. Pure. */
+bool dsc_model_count(const dsc_model *model, int64_t *out);
+
+#endif
