@@ -1,0 +1,104 @@
+#include "kernels/cpu/cpu.h"
+#include "kernels/kernels.h"
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- Products by oneDNN, over a set's own */
+
+#ifdef HAVE_DNNL
+static dsc_kernel_fn *own_gemm;
+
+static dsc_status gemm(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
+{
+    bool done;
+    const dsc_status status = dsc_onednn_gemm(shape, operands, workspace, &done);
+
+    return status != DSC_OK || done ? status : own_gemm(shape, operands, workspace, step);
+}
+
+static dsc_status prepare(const dsc_shape *shape)
+{
+    return shape->kernel == DSC_K_GEMM ? dsc_onednn_prepare(shape) : DSC_OK;
+}
+
+static void use_onednn(dsc_kernel_set *set)
+{
+    static char name[32];
+
+    snprintf(name, sizeof name, "%s+onednn", set->name);
+    set->name = name;
+    own_gemm = set->run[DSC_K_GEMM];
+    set->run[DSC_K_GEMM] = gemm;
+    set->prepare = prepare;
+}
+
+static void forget(void) { dsc_onednn_forget(); }
+#else
+static void use_onednn(dsc_kernel_set *set) { (void)set; }
+static void forget(void) {}
+#endif
+
+/* ---- Sets, from the plainest to the best: each is the reference with its overlay */
+
+static bool runs_everywhere(void) { return true; }
+static void no_overlay(dsc_kernel_set *set) { (void)set; }
+
+#ifdef HAVE_X86_64
+static bool has_avx2(void) { return __builtin_cpu_supports("x86-64-v3"); }
+static bool has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
+#endif
+
+static struct { const char *name; bool (*runs)(void); void (*overlay)(dsc_kernel_set *); dsc_kernel_set set; } sets[] = {
+    {"ref", runs_everywhere, no_overlay, {0}},
+#ifdef HAVE_X86_64
+    {"cpu-avx2", has_avx2, dsc_avx2_overlay, {0}},
+    {"cpu-avx512", has_avx512, dsc_avx512_overlay, {0}},
+#endif
+};
+
+static const dsc_kernel_set *make(int index)
+{
+    dsc_kernel_set *set = &sets[index].set;
+
+    if (set->name == NULL) {
+        *set = *dsc_kernels_ref();
+        set->name = sets[index].name;
+        sets[index].overlay(set);
+    }
+    return set;
+}
+
+const dsc_kernel_set *dsc_kernels_cpu(void)
+{
+    static dsc_kernel_set best;
+    int index = (int)DSC_COUNT(sets) - 1;
+
+    if (best.name == NULL) {
+        while (!sets[index].runs()) index--;
+        best = *make(index);
+        use_onednn(&best);
+    }
+    return &best;
+}
+
+dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
+{
+    if (name == NULL || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) {
+        *out = dsc_kernels_cpu();
+        return DSC_OK;
+    }
+    for (int i = 0; i < DSC_COUNT(sets); i++) {
+        if (strcmp(name, sets[i].name) != 0) continue;
+        if (!sets[i].runs()) return DSC_FAIL(DSC_ENOTSUP, "kernels %s need instructions that this processor lacks", name);
+        *out = make(i);
+        return DSC_OK;
+    }
+    return DSC_FAIL(DSC_EINVAL, "kernels \"%s\" do not exist: auto, cpu, ref, cpu-avx2 or cpu-avx512", name);
+}
+
+void dsc_kernels_threads(int threads)
+{
+    if (threads != omp_get_max_threads()) forget(); /* primitives are compiled for a number of threads */
+    omp_set_num_threads(threads);
+}

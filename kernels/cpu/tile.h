@@ -1,0 +1,63 @@
+/* Products of small fp32 matrices in the caches: what attention and the overlays' own matrix product are made of. */
+#ifndef DSC_KERNELS_TILE_H
+#define DSC_KERNELS_TILE_H
+
+#include "kernels/cpu/vector.h"
+
+typedef float dsc_vec __attribute__((vector_size(DSC_WIDTH * sizeof(float)), may_alias));
+
+/* The register block: 6 rows of 4 vectors of 16 (AVX-512) or 2 of 8 (AVX2) leave registers for an operand of each kind. */
+enum { DSC_TILE_ROWS = 6, DSC_TILE_VECS = DSC_WIDTH == 16 ? 4 : 2, DSC_TILE_COLS = DSC_TILE_VECS * DSC_WIDTH };
+
+/* c[rows, vecs * WIDTH] += a[rows, k] * b[k, vecs * WIDTH], with `rows` and `vecs` known to the compiler. */
+DSC_INLINE void dsc_tile_block(int rows, int vecs, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b,
+                               int64_t b_row, float *c, int64_t c_row)
+{
+    dsc_vec sum[DSC_TILE_ROWS][DSC_TILE_VECS];
+
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++) sum[i][v] = *(const dsc_vec *)(c + i * c_row + v * DSC_WIDTH);
+    for (int64_t l = 0; l < k; l++)
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < vecs; v++)
+                sum[i][v] += a[i * a_row + l * a_step] * *(const dsc_vec *)(b + l * b_row + v * DSC_WIDTH);
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < vecs; v++) *(dsc_vec *)(c + i * c_row + v * DSC_WIDTH) = sum[i][v];
+}
+
+/* One panel of columns, in blocks of rows. */
+DSC_INLINE void dsc_tile_panel(int vecs, int64_t m, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b,
+                               int64_t b_row, float *c, int64_t c_row)
+{
+    int64_t i = 0;
+
+    for (; i + 6 <= m; i += 6) dsc_tile_block(6, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row);
+    switch (m - i) {
+    case 5: dsc_tile_block(5, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row); break;
+    case 4: dsc_tile_block(4, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row); break;
+    case 3: dsc_tile_block(3, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row); break;
+    case 2: dsc_tile_block(2, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row); break;
+    case 1: dsc_tile_block(1, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row); break;
+    default: break;
+    }
+}
+
+/* c[m,n] += a[m,k] * b[k,n]. Element (i, l) of a is a[i * a_row + l * a_step]; rows of b and c are contiguous, aligned to
+ * a vector and padded to whole ones: n is rounded up, and what stands in the padding of c afterwards is of no use. */
+static void dsc_tile_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b,
+                             int64_t b_row, float *c, int64_t c_row)
+{
+    int64_t j = 0;
+
+    for (; j + DSC_TILE_COLS <= n; j += DSC_TILE_COLS)
+        dsc_tile_panel(DSC_TILE_VECS, m, k, a, a_row, a_step, b + j, b_row, c + j, c_row);
+    for (; j < n; j += DSC_WIDTH) dsc_tile_panel(1, m, k, a, a_row, a_step, b + j, b_row, c + j, c_row);
+}
+
+#endif

@@ -1,0 +1,22 @@
+/* The sets of kernels that this build has. */
+#ifndef DSC_KERNELS_KERNELS_H
+#define DSC_KERNELS_KERNELS_H
+
+#include "kernel/kernel.h"
+
+/* Plain C, one function a contract, obviously right: the definition. */
+const dsc_kernel_set *dsc_kernels_ref(void);
+
+/* The best overlay that this processor can run, over the reference where the overlay has nothing; oneDNN for products
+ * where the build has it (its name then ends in "+onednn"). */
+const dsc_kernel_set *dsc_kernels_cpu(void);
+
+/* By name: "ref", "cpu-avx2" and "cpu-avx512" use our own code only; "cpu", "auto" or NULL is dsc_kernels_cpu. DSC_EINVAL
+ * lists them, DSC_ENOTSUP when this processor lacks the instructions. */
+dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out);
+
+/* Threads that kernels use from now on in this process (OpenMP and oneDNN, whose primitives are made anew). Kernels are
+ * run by one thread at a time, which this number is a property of: that of the caller. */
+void dsc_kernels_threads(int threads);
+
+#endif

@@ -1,0 +1,16 @@
+/* The reference kernels: each computes its contract of lib/kernel/kernel.h one element at a time, with sums in double. */
+#ifndef DSC_KERNELS_REF_H
+#define DSC_KERNELS_REF_H
+
+#include "base/array.h"
+#include "kernels/convert.h"
+#include "kernel/step.h"
+
+#define DSC_NORM_EPSILON 1e-5
+
+dsc_kernel_fn dsc_ref_gemm, dsc_ref_norm_fwd, dsc_ref_norm_bwd_x, dsc_ref_norm_bwd_w;
+dsc_kernel_fn dsc_ref_attention_fwd, dsc_ref_attention_bwd, dsc_ref_scores_fwd, dsc_ref_scores_bwd;
+dsc_kernel_fn dsc_ref_gelu_fwd, dsc_ref_gelu_bwd, dsc_ref_column_sum, dsc_ref_square_sum;
+dsc_kernel_fn dsc_ref_embed_fwd, dsc_ref_embed_bwd, dsc_ref_cross_entropy, dsc_ref_adam, dsc_ref_cast;
+
+#endif

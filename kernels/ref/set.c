@@ -1,0 +1,31 @@
+#include "kernels/kernels.h"
+#include "kernels/ref/ref.h"
+
+/* DSC_K_LOAD is the executor's own. */
+const dsc_kernel_set *dsc_kernels_ref(void)
+{
+    static const dsc_kernel_set set = {
+        .name = "ref",
+        .run = {
+            [DSC_K_GEMM] = dsc_ref_gemm,
+            [DSC_K_NORM_FWD] = dsc_ref_norm_fwd,
+            [DSC_K_NORM_BWD_X] = dsc_ref_norm_bwd_x,
+            [DSC_K_NORM_BWD_W] = dsc_ref_norm_bwd_w,
+            [DSC_K_ATTENTION_FWD] = dsc_ref_attention_fwd,
+            [DSC_K_ATTENTION_BWD] = dsc_ref_attention_bwd,
+            [DSC_K_SCORES_FWD] = dsc_ref_scores_fwd,
+            [DSC_K_SCORES_BWD] = dsc_ref_scores_bwd,
+            [DSC_K_GELU_FWD] = dsc_ref_gelu_fwd,
+            [DSC_K_GELU_BWD] = dsc_ref_gelu_bwd,
+            [DSC_K_COLUMN_SUM] = dsc_ref_column_sum,
+            [DSC_K_EMBED_FWD] = dsc_ref_embed_fwd,
+            [DSC_K_EMBED_BWD] = dsc_ref_embed_bwd,
+            [DSC_K_CROSS_ENTROPY] = dsc_ref_cross_entropy,
+            [DSC_K_SQUARE_SUM] = dsc_ref_square_sum,
+            [DSC_K_ADAM] = dsc_ref_adam,
+            [DSC_K_CAST] = dsc_ref_cast,
+        },
+    };
+
+    return &set;
+}

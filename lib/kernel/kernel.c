@@ -1,0 +1,326 @@
+#include "kernel/kernel.h"
+#include "base/array.h"
+#include "kernel/workspace.h"
+#include <stdio.h>
+#include <string.h>
+
+/* ---- Data types */
+
+static const struct { const char *name; int bytes; } dtypes[DSC_DTYPE_COUNT] = {
+    [DSC_FP32] = {"fp32", 4}, [DSC_BF16] = {"bf16", 2},   [DSC_FP16] = {"fp16", 2},
+    [DSC_FP8] = {"fp8", 1},   [DSC_INT32] = {"int32", 4}, [DSC_FP64] = {"fp64", 8},
+};
+
+int64_t dsc_dtype_bytes(dsc_dtype type) { return dtypes[type].bytes; }
+const char *dsc_dtype_name(dsc_dtype type) { return dtypes[type].name; }
+
+/* ---- The table */
+
+static const struct { const char *name, *operands, *modes; } kernels[DSC_KERNEL_COUNT] = {
+#define K(id, name, operands, modes) {#name, operands, modes},
+    DSC_KERNELS(K)
+#undef K
+};
+
+const char *dsc_kernel_name(dsc_kernel kernel) { return kernels[kernel].name; }
+int dsc_kernel_operands(dsc_kernel kernel) { return (int)strlen(kernels[kernel].modes); }
+
+int dsc_kernel_find(const char *name)
+{
+    for (int i = 0; i < DSC_KERNEL_COUNT; i++)
+        if (strcmp(kernels[i].name, name) == 0) return i;
+    return -1;
+}
+
+const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32])
+{
+    const char *word = kernels[kernel].operands;
+
+    for (; operand > 0; operand--) word = strchr(word, ' ') + 1;
+    snprintf(out, 32, "%.*s", (int)strcspn(word, " "), word);
+    return out;
+}
+
+/* ---- Operands of a shape */
+
+typedef struct extent { int64_t elems; int type; } extent; /* 0 elements: absent */
+
+/* One case a kernel, operands in the order of the table. */
+static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    const int64_t *d = s->d;
+    const int type = s->type, out = s->out;
+    const int64_t norm = d[0] * d[1], heads_dim = d[2] * d[4];
+
+#define SET(...) memcpy(e, (extent[]){__VA_ARGS__}, sizeof(extent[]){__VA_ARGS__})
+    memset(e, 0, DSC_KERNEL_OPERANDS * sizeof *e);
+    switch ((dsc_kernel)s->kernel) {
+    case DSC_K_GEMM:
+        SET({d[0] * d[2], type}, {d[2] * d[1], type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type},
+            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, out});
+        break;
+    case DSC_K_NORM_FWD:
+        SET({norm, type}, {d[1], type}, {s->flags & DSC_RMS ? 0 : d[1], type}, {norm, type}, {2 * d[0], DSC_FP32});
+        break;
+    case DSC_K_NORM_BWD_X:
+        SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], type},
+            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, type});
+        break;
+    case DSC_K_NORM_BWD_W:
+        SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], out}, {s->flags & DSC_RMS ? 0 : d[1], out});
+        break;
+    case DSC_K_ATTENTION_FWD:
+        SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2], DSC_FP32});
+        break;
+    case DSC_K_ATTENTION_BWD:
+        SET({norm * heads_dim, type}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type},
+            {norm * d[2], DSC_FP32}, {norm * (d[2] + 2 * d[3]) * d[4], type});
+        break;
+    case DSC_K_SCORES_FWD:
+        SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2] * d[1], type});
+        break;
+    case DSC_K_SCORES_BWD:
+        SET({norm * heads_dim, type}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * d[2] * d[1], type},
+            {norm * (d[2] + 2 * d[3]) * d[4], type});
+        break;
+    case DSC_K_GELU_FWD: SET({d[0], type}, {d[0], type}); break;
+    case DSC_K_GELU_BWD: SET({d[0], type}, {d[0], type}, {d[0], type}); break;
+    case DSC_K_COLUMN_SUM: SET({norm, type}, {d[1], out}); break;
+    case DSC_K_EMBED_FWD:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[3] * d[2], type}, {d[1] * d[2], type}, {norm * d[2], type});
+        break;
+    case DSC_K_EMBED_BWD:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[2], type}, {d[3] * d[2], out}, {d[1] * d[2], out});
+        break;
+    case DSC_K_CROSS_ENTROPY: SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {1, DSC_FP64}); break;
+    case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
+    case DSC_K_ADAM:
+        SET({d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {type == DSC_FP32 ? 0 : d[0], type});
+        break;
+    case DSC_K_CAST: SET({d[0], type}, {d[0], out}); break;
+    case DSC_K_LOAD: SET({d[0] * (d[1] + 1), DSC_INT32}); break;
+    case DSC_KERNEL_COUNT: break;
+    }
+#undef SET
+}
+
+int64_t dsc_operand_bytes(const dsc_shape *shape, int operand)
+{
+    extent e[DSC_KERNEL_OPERANDS];
+
+    count_extents(shape, e);
+    return e[operand].elems * dsc_dtype_bytes((dsc_dtype)e[operand].type);
+}
+
+bool dsc_operand_present(const dsc_shape *shape, int operand) { return dsc_operand_bytes(shape, operand) > 0; }
+
+/* dwte is the one operand that is updated unless told to be written first; all others are written unless told to add. */
+static bool is_embedding_gradient(const dsc_shape *shape, int operand)
+{
+    return shape->kernel == DSC_K_EMBED_BWD && operand == 2;
+}
+
+bool dsc_operand_is_read(const dsc_shape *shape, int operand)
+{
+    const char mode = kernels[shape->kernel].modes[operand];
+
+    if (!dsc_operand_present(shape, operand)) return false;
+    if (is_embedding_gradient(shape, operand)) return !(shape->flags & DSC_FIRST);
+    return mode != 'w' || (shape->flags & DSC_ACCUMULATE);
+}
+
+bool dsc_operand_is_written(const dsc_shape *shape, int operand)
+{
+    return kernels[shape->kernel].modes[operand] != 'r' && dsc_operand_present(shape, operand);
+}
+
+/* ---- Costs */
+
+/* (query, key) pairs of one head that are computed. */
+static int64_t attention_pairs(const dsc_shape *shape)
+{
+    const int64_t t = shape->d[1];
+
+    return shape->flags & DSC_CAUSAL ? t * (t + 1) / 2 : t * t;
+}
+
+int64_t dsc_kernel_flops(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d;
+    const int64_t pair_flops = 2 * attention_pairs(shape) * d[0] * d[2] * d[4]; /* of one product of T x T with D */
+
+    /* Products are exact; the others are memory-bound, their few operations an element counted to the nearest few. */
+    switch ((dsc_kernel)shape->kernel) {
+    case DSC_K_GEMM: return 2 * d[0] * d[1] * d[2];
+    case DSC_K_NORM_FWD: return 8 * d[0] * d[1];
+    case DSC_K_NORM_BWD_X: return 12 * d[0] * d[1];
+    case DSC_K_NORM_BWD_W: return 5 * d[0] * d[1];
+    case DSC_K_ATTENTION_FWD:
+    case DSC_K_SCORES_FWD: return 2 * pair_flops;
+    case DSC_K_ATTENTION_BWD: return 5 * pair_flops;
+    case DSC_K_SCORES_BWD: return 4 * pair_flops;
+    case DSC_K_GELU_FWD: return 20 * d[0];
+    case DSC_K_GELU_BWD: return 30 * d[0];
+    case DSC_K_COLUMN_SUM: return d[0] * d[1];
+    case DSC_K_EMBED_FWD: return d[0] * d[1] * d[2];
+    case DSC_K_EMBED_BWD: return 2 * d[0] * d[1] * d[2];
+    case DSC_K_CROSS_ENTROPY: return 20 * d[0] * d[1] * d[2];
+    case DSC_K_SQUARE_SUM: return 2 * d[0];
+    case DSC_K_ADAM: return 14 * d[0];
+    case DSC_K_CAST:
+    case DSC_K_LOAD:
+    case DSC_KERNEL_COUNT: break;
+    }
+    return 0;
+}
+
+int64_t dsc_kernel_bytes(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d;
+    int64_t bytes = 0;
+
+    for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape->kernel); i++) {
+        const int64_t passes = dsc_operand_is_read(shape, i) + dsc_operand_is_written(shape, i);
+        int64_t operand_bytes = dsc_operand_bytes(shape, i);
+
+        /* Of the token table only the rows of the tokens are touched, unless it is written whole. */
+        if (shape->kernel == DSC_K_EMBED_FWD && i == 1)
+            operand_bytes = operand_bytes / d[3] * DSC_MIN(d[3], d[0] * d[1]);
+        if (is_embedding_gradient(shape, i) && !(shape->flags & DSC_FIRST))
+            operand_bytes = operand_bytes / d[3] * DSC_MIN(d[3], d[0] * d[1]);
+        bytes += passes * operand_bytes;
+    }
+    return bytes;
+}
+
+/* Libraries pack blocks of the operands for each thread: the operands in fp32 and some pages are enough for a few
+ * threads on small shapes, 4 MiB on all. Whoever wants more uses fewer threads or another way. */
+static int64_t gemm_workspace(const int64_t *d)
+{
+    enum { PAGES = 64 << 10, MOST = 4 << 20 };
+    const int64_t m = DSC_MIN(d[0], MOST), n = DSC_MIN(d[1], MOST), k = DSC_MIN(d[2], MOST);
+
+    return DSC_MIN(MOST, PAGES + 4 * dsc_round_up(m * k + k * n + m * n, 16));
+}
+
+int64_t dsc_attention_unit_floats(const int64_t d[DSC_KERNEL_DIMS])
+{
+    const int64_t rows = d[2] / d[3] * d[1];
+
+    return dsc_round_up(rows * (dsc_round_up(d[4], 16) + 1), 16);
+}
+
+int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]) { return DSC_MIN(d[0] * d[3], DSC_ATTENTION_UNITS); }
+
+int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape)
+{
+    switch ((dsc_kernel)shape->kernel) {
+    case DSC_K_GEMM: return gemm_workspace(shape->d);
+    case DSC_K_ATTENTION_BWD:
+        return dsc_attention_units(shape->d) * dsc_attention_unit_floats(shape->d) * (int64_t)sizeof(float);
+    case DSC_K_CROSS_ENTROPY:
+    case DSC_K_SQUARE_SUM: return DSC_SUM_CHUNKS * 2 * (int64_t)sizeof(double);
+    default: return 0;
+    }
+}
+
+/* ---- For people */
+
+void dsc_shape_print(const dsc_shape *shape, char *out, int size)
+{
+    static const struct { int flag; const char *text; } flags[] = {
+        {DSC_TRANS_A, " tA"},       {DSC_TRANS_B, " tB"},        {DSC_ACCUMULATE, " +="},
+        {DSC_CAUSAL, " causal"},    {DSC_RMS, " rms"},           {DSC_DECOUPLED, " decoupled"},
+        {DSC_FIRST, " first"},      {DSC_HAS_BIAS, " bias"},     {DSC_HAS_RESIDUAL, " residual"},
+    };
+    char text[256];
+    int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
+
+    if (shape->out != shape->type) at += snprintf(text + at, sizeof text - (size_t)at, ">%s", dtypes[shape->out].name);
+    for (int i = 0; i < DSC_KERNEL_DIMS && shape->d[i] != 0; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, "%c%lld", i == 0 ? ' ' : 'x', (long long)shape->d[i]);
+    for (int i = 0; i < DSC_COUNT(flags); i++)
+        if (shape->flags & flags[i].flag) at += snprintf(text + at, sizeof text - (size_t)at, "%s", flags[i].text);
+    snprintf(out, (size_t)size, "%s", text);
+}
+
+/* ---- Checking */
+
+static const char *const dim_names[DSC_KERNEL_COUNT] = {
+    [DSC_K_GEMM] = "m n k",
+    [DSC_K_NORM_FWD] = "rows cols",
+    [DSC_K_NORM_BWD_X] = "rows cols",
+    [DSC_K_NORM_BWD_W] = "rows cols",
+    [DSC_K_ATTENTION_FWD] = "B T H Hkv D",
+    [DSC_K_ATTENTION_BWD] = "B T H Hkv D",
+    [DSC_K_SCORES_FWD] = "B T H Hkv D",
+    [DSC_K_SCORES_BWD] = "B T H Hkv D",
+    [DSC_K_GELU_FWD] = "n",
+    [DSC_K_GELU_BWD] = "n",
+    [DSC_K_COLUMN_SUM] = "rows cols",
+    [DSC_K_EMBED_FWD] = "B T C V",
+    [DSC_K_EMBED_BWD] = "B T C V",
+    [DSC_K_CROSS_ENTROPY] = "B T V stride",
+    [DSC_K_SQUARE_SUM] = "n",
+    [DSC_K_ADAM] = "n",
+    [DSC_K_CAST] = "n",
+    [DSC_K_LOAD] = "B T",
+};
+
+static int count_words(const char *words)
+{
+    int count = 1;
+
+    for (; *words != '\0'; words++) count += *words == ' ';
+    return count;
+}
+
+static const char *find_word(const char *words, int index)
+{
+    for (; index > 0; index--) words = strchr(words, ' ') + 1;
+    return words;
+}
+
+static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
+
+/* The volume bounds every operand and all arithmetic, so that no product in this file leaves 63 bits. */
+static dsc_status check_dims(const dsc_shape *shape)
+{
+    const char *name = kernels[shape->kernel].name, *words = dim_names[shape->kernel];
+    const int count = count_words(words);
+    double volume = is_attention(shape->kernel) ? (double)shape->d[1] : 1;
+
+    for (int i = 0; i < DSC_KERNEL_DIMS; i++) {
+        if (i >= count && shape->d[i] != 0)
+            return DSC_FAIL(DSC_EINVAL, "%s: dimension %d is %lld, but there are %d", name, i, (long long)shape->d[i], count);
+        if (i >= count) continue;
+        const char *word = find_word(words, i);
+        if (shape->d[i] <= 0)
+            return DSC_FAIL(DSC_EINVAL, "%s: %.*s is %lld, must be positive", name, (int)strcspn(word, " "), word,
+                            (long long)shape->d[i]);
+        volume *= (double)shape->d[i];
+    }
+    if (volume > 0x1p58) return DSC_FAIL(DSC_EINVAL, "%s: the dimensions' product %.3g exceeds 2^58", name, volume);
+    return DSC_OK;
+}
+
+static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || type == DSC_FP16; }
+
+dsc_status dsc_shape_check(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d;
+    dsc_status status = DSC_OK;
+
+    if (shape->kernel < 0 || shape->kernel >= DSC_KERNEL_COUNT)
+        return DSC_FAIL(DSC_EINVAL, "kernel %d of %d does not exist", shape->kernel, DSC_KERNEL_COUNT);
+    DSC_TRY(check_dims(shape));
+    const char *name = kernels[shape->kernel].name;
+    if (shape->kernel != DSC_K_LOAD && (!is_float(shape->type) || !is_float(shape->out)))
+        status = DSC_FAIL(DSC_EINVAL, "%s: types %d and %d must be fp32, bf16 or fp16", name, shape->type, shape->out);
+    else if (shape->kernel == DSC_K_CROSS_ENTROPY && d[3] < d[2])
+        status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
+    else if (is_attention(shape->kernel) && d[2] % d[3] != 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: H %lld is no multiple of Hkv %lld", name, (long long)d[2], (long long)d[3]);
+out:
+    return status;
+}

@@ -1,0 +1,141 @@
+/* The contracts of kernels: what each computes on which shapes, what it reads and writes, its flops, bytes and the bound
+ * of its workspace. No implementation: the planner and the simulator know kernels by this table alone, the executor finds
+ * implementations in kernels/ by the same numbers.
+ *
+ * All matrices are row major and dense. B batch, T sequence, C channels (hidden), H heads, D = C / H, V vocabulary.
+ * `type` is the storage type of activations and weights (fp32, bf16, fp16); arithmetic and sums are fp32 or wider, and
+ * results are rounded once when stored. `out` is the storage type of gradients where they accumulate. */
+#ifndef DSC_KERNEL_KERNEL_H
+#define DSC_KERNEL_KERNEL_H
+
+#include "base/status.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum dsc_dtype { DSC_FP32, DSC_BF16, DSC_FP16, DSC_FP8, DSC_INT32, DSC_FP64, DSC_DTYPE_COUNT } dsc_dtype;
+int64_t dsc_dtype_bytes(dsc_dtype type);     /* of one element. Pure. */
+const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
+
+/* The table: name, operands, what it computes. An operand is `name:mode:extent`, mode r (read), w (written whole), u
+ * (updated: read and written; with DSC_ACCUMULATE every w that says so below becomes u). Dimensions are d[0], d[1], ...
+ *
+ *  gemm            d = m, n, k. out[m,n] = op(a) * op(b) (+ bias[n]) (+ residual[m,n]) (+ out, DSC_ACCUMULATE).
+ *                  op(a) is [m,k], stored [k,m] with DSC_TRANS_A; op(b) is [k,n], stored [n,k] with DSC_TRANS_B.
+ *  norm_fwd        d = rows, cols. LayerNorm (DSC_RMS: RMSNorm, no beta, no mean); epsilon 1e-5.
+ *                  stats[rows,2] fp32: mean, 1/deviation.
+ *  norm_bwd_x      dx = residual + gradient through the norm; residual may be absent, and may be dx itself.
+ *  norm_bwd_w      dgamma, dbeta [cols] of type out; DSC_ACCUMULATE.
+ *  attention_fwd   d = B, T, H, Hkv, D. qkv [B*T, (H + 2 Hkv) D] as q | k | v; context [B*T, H D];
+ *                  lse [B, H, T] fp32, log of the sum of exponentials. scale 1/sqrt(D); DSC_CAUSAL.
+ *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse.
+ *  scores_fwd, scores_bwd   the same with the probabilities stored, [B, H, T, T] of type (attention dense-unfused).
+ *  gelu_fwd, gelu_bwd       d = n. tanh GELU; du = dy * gelu'(u). y may be u; du may be dy or u.
+ *  column_sum      d = rows, cols. out[cols] = sum over rows (bias gradients); DSC_ACCUMULATE.
+ *  embed_fwd       d = B, T, C, V. x[B*T,C] = wte[token] + wpe[position]. tokens [B, T + 1] int32: inputs are the first T.
+ *  embed_bwd       dwte[V,C] += dx by token, always; dwpe[T,C] written or, with DSC_ACCUMULATE, added to.
+ *                  DSC_FIRST: dwte is written too (untied models, whose head did not write it before).
+ *  cross_entropy   d = B, T, V, row stride. logits [B*T, stride]: loss (fp64, one value; written, or DSC_ACCUMULATE) is the
+ *                  sum over tokens of -log p(target); logits become their gradient (p - onehot) * step->loss_gradient,
+ *                  columns past V become 0. Targets are the last T of each row of tokens.
+ *  square_sum      d = n. out[2] fp64: sum of squares of the finite values, number of non-finite ones.
+ *                  The sum is taken over fixed chunks in a fixed order: no thread count changes its bits.
+ *                  Other kernels pass non-finite values on, so that it meets every overflow.
+ *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step. DSC_DECOUPLED: AdamW.
+ *                  copy: param rounded to type, written when type is not fp32 (else absent).
+ *  cast            d = n. out[n] (type out) = in[n] (type).
+ *  load            d = B, T. tokens [B, T + 1] int32 from the token source; performed by the executor. */
+#define DSC_KERNELS(K)                                                                                  \
+    K(GEMM, gemm, "a b bias residual out", "rrrrw")                                                     \
+    K(NORM_FWD, norm_fwd, "x gamma beta y stats", "rrrww")                                              \
+    K(NORM_BWD_X, norm_bwd_x, "dy x stats gamma residual dx", "rrrrrw")                                 \
+    K(NORM_BWD_W, norm_bwd_w, "dy x stats dgamma dbeta", "rrrww")                                       \
+    K(ATTENTION_FWD, attention_fwd, "qkv context lse", "rww")                                           \
+    K(ATTENTION_BWD, attention_bwd, "dcontext qkv context lse dqkv", "rrrrw")                           \
+    K(SCORES_FWD, scores_fwd, "qkv context probabilities", "rww")                                       \
+    K(SCORES_BWD, scores_bwd, "dcontext qkv probabilities dqkv", "rrrw")                                \
+    K(GELU_FWD, gelu_fwd, "u y", "rw")                                                                  \
+    K(GELU_BWD, gelu_bwd, "dy u du", "rrw")                                                             \
+    K(COLUMN_SUM, column_sum, "x out", "rw")                                                            \
+    K(EMBED_FWD, embed_fwd, "tokens wte wpe x", "rrrw")                                                 \
+    K(EMBED_BWD, embed_bwd, "tokens dx dwte dwpe", "rruw")                                              \
+    K(CROSS_ENTROPY, cross_entropy, "tokens logits loss", "ruw")                                        \
+    K(SQUARE_SUM, square_sum, "x out", "rw")                                                            \
+    K(ADAM, adam, "gradient param exp_avg exp_avg_sq copy", "ruuuw")                                    \
+    K(CAST, cast, "in out", "rw")                                                                       \
+    K(LOAD, load, "tokens", "w")
+
+typedef enum dsc_kernel {
+#define K(id, name, operands, modes) DSC_K_##id,
+    DSC_KERNELS(K)
+#undef K
+    DSC_KERNEL_COUNT
+} dsc_kernel;
+
+enum {
+    DSC_TRANS_A = 1,
+    DSC_TRANS_B = 2,
+    DSC_ACCUMULATE = 4, /* adds to what the output holds */
+    DSC_CAUSAL = 8,
+    DSC_RMS = 16,
+    DSC_DECOUPLED = 32,
+    DSC_FIRST = 64,
+    DSC_HAS_BIAS = 128, /* the optional operand bias (gemm) is there */
+    DSC_HAS_RESIDUAL = 256
+};
+
+enum { DSC_KERNEL_OPERANDS = 6, DSC_KERNEL_DIMS = 6 };
+
+/* One call without its addresses: what a price or a primitive depends on. All fields are set, unused ones 0, so that two
+ * shapes are equal when their bytes are. */
+typedef struct dsc_shape {
+    int16_t kernel; /* dsc_kernel */
+    int8_t type;    /* dsc_dtype of activations and weights */
+    int8_t out;     /* dsc_dtype of the accumulating output (gemm, column_sum, norm_bwd_w, embed_bwd), of gradients (adam,
+                       square_sum reads `out` too), of the result (cast); else equal to type */
+    int32_t flags;
+    int64_t d[DSC_KERNEL_DIMS];
+} dsc_shape;
+
+const char *dsc_kernel_name(dsc_kernel kernel);
+int dsc_kernel_find(const char *name);                  /* -1 when there is none */
+int dsc_kernel_operands(dsc_kernel kernel);             /* how many */
+const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32]);
+
+/* Whether the operand takes part in a call of this shape, whether the call reads it, whether it writes it. Pure. */
+bool dsc_operand_present(const dsc_shape *shape, int operand);
+bool dsc_operand_is_read(const dsc_shape *shape, int operand);
+bool dsc_operand_is_written(const dsc_shape *shape, int operand);
+
+/* Bytes of the operand for this shape; 0 when absent. Pure. */
+int64_t dsc_operand_bytes(const dsc_shape *shape, int operand);
+
+/* Arithmetic: a multiply and an add are two; causal attention counts the pairs it computes. Pure. */
+int64_t dsc_kernel_flops(const dsc_shape *shape);
+/* Bytes that an ideal implementation moves to and from memory: each operand read once, written once. Pure. */
+int64_t dsc_kernel_bytes(const dsc_shape *shape);
+/* Scratch that every implementation must be content with, 64-byte aligned. Pure. */
+int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape);
+
+/* "gemm fp32 1024x768x768 tB" for people and for the names of measurements. */
+void dsc_shape_print(const dsc_shape *shape, char *out, int size);
+
+/* DSC_EINVAL unless the dimensions are positive and fit; names the dimension. Pure. */
+dsc_status dsc_shape_check(const dsc_shape *shape);
+
+/* ---- Implementations (kernels/ fills such tables; the executor chooses one at start-up) */
+
+struct dsc_step;
+
+/* operands[i] has dsc_operand_bytes of device memory, 64-byte aligned unless it is a slice of a flat buffer (then aligned
+ * to its element), or NULL when absent. workspace has dsc_kernel_workspace_bytes. No allocation, no I/O. */
+typedef dsc_status dsc_kernel_fn(const dsc_shape *shape, void *const *operands, void *workspace, const struct dsc_step *step);
+
+typedef struct dsc_kernel_set {
+    const char *name; /* "ref", "cpu-avx2", "cpu-avx512" */
+    dsc_kernel_fn *run[DSC_KERNEL_COUNT]; /* NULL: not here */
+    /* Makes ready for a shape (primitives compiled, algorithms chosen) outside any step; may allocate; may be called again
+     * for the same shape. NULL: nothing to make ready. */
+    dsc_status (*prepare)(const dsc_shape *shape);
+} dsc_kernel_set;
+
+#endif

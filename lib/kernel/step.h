@@ -1,0 +1,20 @@
+/* What changes from step to step. Kernels read it from here, never from a call's arguments, so that a segment of the
+ * program can be captured once and replayed. The host fills it between segments. */
+#ifndef DSC_KERNEL_STEP_H
+#define DSC_KERNEL_STEP_H
+
+#include <stdint.h>
+
+typedef struct dsc_step {
+    int64_t number;            /* 1, 2, ... from the start of training */
+    int64_t optimizer_step;    /* the same less skipped steps; Adam's t */
+    double lr, beta1, beta2, eps, weight_decay;
+    double bias_correction1;   /* 1 - beta1^t */
+    double bias_correction2;   /* 1 / sqrt(1 - beta2^t) */
+    double loss_scale;
+    float loss_gradient;       /* loss_scale / (tokens of the global batch): gradient of the scaled mean loss */
+    float gradient_scale;      /* what the update multiplies gradients by: clip factor / loss_scale */
+    int64_t first_sample;      /* of the global batch in the sampler's order */
+} dsc_step;
+
+#endif

@@ -1,0 +1,19 @@
+/* How implementations divide the workspace that a contract grants. Pure; the numbers depend on the shape alone, never on
+ * threads or libraries, so that a planner knows them and sums keep their bits. */
+#ifndef DSC_KERNEL_WORKSPACE_H
+#define DSC_KERNEL_WORKSPACE_H
+
+#include "kernel/kernel.h"
+
+enum {
+    DSC_SUM_CHUNKS = 64,     /* square_sum, cross_entropy: partial sums, a pair of doubles each, added in order */
+    DSC_ATTENTION_UNITS = 32 /* attention_bwd: groups of heads worked on at a time */
+};
+
+/* attention_bwd: a unit is the query heads that share one key head of one sequence. For each of its H / Hkv * T rows it
+ * sums the gradient of the query over tiles of keys in fp32 (D padded to 16) and keeps one more value, the product of
+ * context and its gradient. d are the shape's dimensions. */
+int64_t dsc_attention_unit_floats(const int64_t d[DSC_KERNEL_DIMS]);
+int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]); /* that the workspace holds */
+
+#endif
