@@ -1,0 +1,115 @@
+#include "tools/common.h"
+#include "base/log.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { OWN_TABLES = 4 }; /* at most, of a tool */
+
+static const dsc_field input_fields[] = {
+    {.name = "model", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, model), .size = 4096, .argument = "MODEL",
+     .help = "preset, Hugging Face config.json or its folder, or layers=...,hidden=...,heads=...,vocab=...,seq=..."},
+    {.name = "cluster", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, cluster), .size = 4096,
+     .argument = "CLUSTER", .help = "preset[:NODES], JSON description, hwloc XML file or synthetic string, or local"},
+    {.name = "config", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, config_path), .size = 4096,
+     .argument = "FILE", .help = "training configuration, DeepSpeed's JSON; options override it"},
+    {0}};
+
+static void write_line(dsc_level level, const char *line, void *context)
+{
+    const tool *self = context;
+
+    fprintf(stderr, "%s: %s%s\n", self->name, level == DSC_WARNING ? "warning: " : "", line);
+}
+
+void tool_log(const tool *self)
+{
+    dsc_log_to(write_line, (void *)self, DSC_NOTE);
+}
+
+/* All tables of a command line: inputs, configuration, then the tool's own. */
+static void list_tables(const dsc_field_table *own, tool_inputs *inputs, dsc_config *config,
+                        dsc_field_table out[OWN_TABLES + 3])
+{
+    int count = 0;
+
+    out[count++] = (dsc_field_table){.title = "What to plan", .fields = input_fields, .base = inputs};
+    for (int i = 0; i < OWN_TABLES && own[i].fields != NULL; i++) out[count++] = own[i];
+    out[count++] = (dsc_field_table){.title = "Strategy and training", .fields = dsc_config_fields(), .base = config};
+    out[count] = (dsc_field_table){0};
+}
+
+static dsc_status parse(int argc, char **argv, const dsc_field_table *own, dsc_config *config, tool_inputs *out)
+{
+    dsc_field_table tables[OWN_TABLES + 3];
+    int operands = 0;
+
+    list_tables(own, out, config, tables);
+    return dsc_options_parse(argc, argv, tables, NULL, &operands, &out->asked);
+}
+
+/* See tool_load. said: by the command line alone; file: by CONFIG alone; 0 is "not given". */
+static void merge_batch(const dsc_strategy *said, const dsc_strategy *file, dsc_config *config)
+{
+    dsc_strategy *strategy = &config->strategy;
+    bool overrides = said->micro_batch != 0 || said->global_batch != 0;
+
+    if (overrides && strategy->micro_batch != 0 && strategy->global_batch != 0) config->gradient_accumulation_steps = 0;
+    if (strategy->micro_batch == 0 && config->gradient_accumulation_steps == 0 && file->global_batch == 0)
+        strategy->micro_batch = 1;
+}
+
+dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out)
+{
+    dsc_config said = DSC_CONFIG_DEFAULT;
+    dsc_strategy file;
+    dsc_status status;
+
+    memset(out, 0, sizeof *out);
+    out->config = DSC_CONFIG_DEFAULT;
+    DSC_TRY(parse(argc, argv, own, &said, out)); /* to know CONFIG, and what the command line says by itself */
+    if (out->asked != 0) goto out;
+    if (out->config_path[0] != '\0') DSC_TRY(dsc_config_load(out->config_path, &out->config));
+    file = out->config.strategy;
+    DSC_TRY(parse(argc, argv, own, &out->config, out));
+    merge_batch(&said.strategy, &file, &out->config);
+    DSC_TRY(dsc_config_check(&out->config));
+out:
+    return status;
+}
+
+void tool_answer(const tool *self, const dsc_field_table *own, int asked)
+{
+    dsc_field_table tables[OWN_TABLES + 3];
+    tool_inputs inputs = {0};
+    dsc_config config = DSC_CONFIG_DEFAULT;
+    dsc_text text = {0};
+
+    list_tables(own, &inputs, &config, tables);
+    if (asked == 'v')
+        dsc_text_add(&text, "%s (dsc) %s\n", self->name, PACKAGE_VERSION);
+    else
+        dsc_options_help(self->usage, self->summary, tables, &text);
+    fputs(dsc_text_str(&text), stdout);
+    dsc_text_fini(&text);
+}
+
+/* The thread's message, each of its lines with the tool's name. */
+static void print_message(const tool *self)
+{
+    const char *line = dsc_message();
+
+    while (*line != '\0') {
+        int length = (int)strcspn(line, "\n");
+
+        fprintf(stderr, "%s: %.*s\n", self->name, length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
+int tool_end(const tool *self, dsc_status status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        if (status == DSC_OK) status = DSC_FAIL(DSC_EIO, "standard output cannot be written");
+    if (status != DSC_OK) print_message(self);
+    return dsc_exit_status(status);
+}

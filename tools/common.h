@@ -1,0 +1,40 @@
+/* What the tools share: messages on stderr with the tool's name before them, the options --model, --cluster and --config,
+ * CONFIG with the command line over it, and the exit status. */
+#ifndef TOOLS_COMMON_H
+#define TOOLS_COMMON_H
+
+#include "config/config.h"
+
+typedef struct tool {
+    const char *name;    /* "dsc-plan" */
+    const char *usage;   /* "dsc-plan --model M --cluster C [OPTION]..." */
+    const char *summary; /* one line, for --help and the man page */
+} tool;
+
+/* Sends notes and warnings to stderr, as `NAME: line`. Of several ranks only the one that speaks calls it. */
+void tool_log(const tool *self);
+
+/* What the user asked for, apart from the tool's own options. The strings are empty where an option was not given. */
+typedef struct tool_inputs {
+    char model[4096], cluster[4096], config_path[4096];
+    dsc_config config; /* the defaults, CONFIG over them, the command line over both */
+    int asked;         /* 'h', 'v': to be answered by tool_answer, nothing else is valid; else 0 */
+} tool_inputs;
+
+/* Parses the command line, with the tool's own tables (terminated by a NULL .fields), and reads CONFIG.
+ *
+ * The batch triple is left for dsc_plan_create to resolve, by these rules. Micro-batch is 1 where neither side gives any of
+ * the triple but the global batch of the command line; a CONFIG that gives nothing but train_batch_size follows DeepSpeed
+ * (one micro-batch a step). Where the command line gives one of micro-batch and global batch and both are known, CONFIG's
+ * accumulation gives way.
+ *
+ * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
+dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
+
+/* Prints the help or the version on stdout. */
+void tool_answer(const tool *self, const dsc_field_table *own, int asked);
+
+/* Prints the message of a failure on stderr; returns the exit status, also when stdout could not be written. */
+int tool_end(const tool *self, dsc_status status);
+
+#endif
