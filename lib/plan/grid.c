@@ -1,0 +1,95 @@
+#include "plan/plan.h"
+#include <string.h>
+
+const char *const DSC_AXIS_NAMES[] = {"tp", "cp", "dp", "pp", "world", NULL};
+const char *const DSC_SPACE_NAMES[] = {"device", "host", NULL};
+
+int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
+{
+    const dsc_strategy *strategy = &plan->config.strategy;
+    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp, plan->ranks};
+
+    return degrees[axis];
+}
+
+/* Distance in ranks between neighbours along an axis: the product of the degrees of all faster axes. */
+static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
+{
+    int64_t stride = 1;
+
+    if (axis == DSC_AXIS_WORLD) return 1;
+    for (int place = 0; plan->order[place] != (int)axis; place++) stride *= dsc_plan_degree(plan, plan->order[place]);
+    return stride;
+}
+
+/* A rank is a number of mixed radix whose digits are the coordinates, the fastest axis first. */
+dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank)
+{
+    dsc_coord coord;
+
+    for (int place = 0; place < 4; place++) {
+        int64_t degree = dsc_plan_degree(plan, plan->order[place]);
+
+        coord.of[plan->order[place]] = rank % degree;
+        rank /= degree;
+    }
+    return coord;
+}
+
+int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord)
+{
+    int64_t rank = 0;
+
+    for (int axis = 0; axis < 4; axis++) rank += coord.of[axis] * stride_of(plan, axis);
+    return rank;
+}
+
+static int64_t lowest_of_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
+{
+    dsc_coord coord = dsc_plan_coord(plan, rank);
+
+    if (axis == DSC_AXIS_WORLD) return 0;
+    return rank - coord.of[axis] * stride_of(plan, axis);
+}
+
+static int64_t groups_on(const dsc_plan *plan, dsc_axis axis)
+{
+    int64_t degree = dsc_plan_degree(plan, axis);
+
+    return degree > 1 ? plan->ranks / degree : 0;
+}
+
+int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
+{
+    int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis), first = 0;
+    int64_t lowest = lowest_of_group(plan, rank, axis);
+
+    if (degree < 2) return -1;
+    for (int before = 0; before < (int)axis; before++) first += groups_on(plan, before);
+    return first + lowest / (stride * degree) * stride + lowest % stride;
+}
+
+int64_t dsc_plan_group_count(const dsc_plan *plan)
+{
+    int64_t count = 0;
+
+    for (int axis = 0; axis < DSC_AXIS_COUNT; axis++) count += groups_on(plan, axis);
+    return count;
+}
+
+int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out)
+{
+    int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis);
+    int64_t lowest = lowest_of_group(plan, rank, axis);
+
+    for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * stride;
+    return degree;
+}
+
+int64_t dsc_plan_representative(const dsc_plan *plan, int64_t rank)
+{
+    dsc_coord first = {{0}};
+
+    first.of[DSC_AXIS_PP] = dsc_plan_coord(plan, rank).of[DSC_AXIS_PP];
+    return dsc_plan_rank(plan, first);
+}

@@ -1,0 +1,16 @@
+/* The steps of dsc_plan_create, one file each. Internal to lib/plan. */
+#ifndef DSC_PLAN_PARTS_H
+#define DSC_PLAN_PARTS_H
+
+#include "plan/plan.h"
+
+/* Degrees, batch and defaults: after it no degree or size of the strategy is 0. */
+dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster);
+
+/* What cannot be, with the reason. */
+dsc_status dsc_plan_check_legal(const dsc_plan *plan);
+
+/* Layers to stages and chunks, tensors to shards. */
+dsc_status dsc_plan_cut(dsc_plan *plan);
+
+#endif

@@ -1,0 +1,123 @@
+#include "plan/parts.h"
+#include "base/hash.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What decides placement and sizes, and nothing that does not: no data, seed, rate, steps or capacity. */
+static void hash_plan(dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    const dsc_model *m = &plan->model;
+    dsc_text text = {0};
+
+    dsc_text_add(&text, "model %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64
+                 " %d %d %d %d %d\n", m->layers, m->hidden, m->heads, m->kv_heads, m->ffn, m->vocab, m->seq, m->gated,
+                 m->causal, m->tied, m->norm, m->pos);
+    dsc_text_add(&text, "grid %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " order %d %d %d %d\n", s->tp, s->cp, s->dp,
+                 s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
+    dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch, plan->micro_batches,
+                 s->global_batch, s->seq_len);
+    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 "\n", s->schedule, s->zero, s->offload,
+                 s->recompute, s->optimizer, s->sequence_parallel, plan->type, plan->gradient_type, s->attention,
+                 s->virtual_stages, s->bucket_elems);
+    strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
+    dsc_text_fini(&text);
+}
+
+static const char *dense_kernel(const char *attention)
+{
+    if (dsc_equal(attention, "dense")) return "dense";
+    return dsc_equal(attention, "dense-unfused") ? "dense-unfused" : NULL;
+}
+
+dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config, dsc_plan **out)
+{
+    dsc_status status = DSC_OK;
+    dsc_plan *plan = calloc(1, sizeof *plan);
+
+    if (plan == NULL) {
+        status = DSC_FAIL(DSC_ENOMEM, "plan: %zu bytes", sizeof *plan);
+        goto out;
+    }
+    plan->model = *model;
+    plan->config = *config;
+    DSC_TRY(dsc_model_check(model));
+    DSC_TRY(dsc_config_check(config));
+    DSC_TRY(dsc_plan_resolve(plan, cluster));
+    plan->attention_kernel = dense_kernel(plan->config.strategy.attention);
+    DSC_TRY(dsc_plan_check_legal(plan));
+    DSC_TRY(dsc_model_tensors(model, &plan->tensors, &plan->tensor_count));
+    DSC_TRY(dsc_plan_cut(plan));
+    hash_plan(plan);
+    *out = plan;
+    plan = NULL;
+out:
+    dsc_plan_destroy(plan);
+    return status;
+}
+
+void dsc_plan_destroy(dsc_plan *plan)
+{
+    if (plan == NULL) return;
+    for (int64_t s = 0; plan->stages != NULL && s < plan->config.strategy.pp; s++) {
+        free(plan->stages[s].chunks);
+        free(plan->stages[s].shards);
+    }
+    free(plan->stages);
+    free(plan->tensors);
+    free(plan);
+}
+
+dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out)
+{
+    const int64_t degrees[] = {config->strategy.tp, config->strategy.pp, config->strategy.cp, config->strategy.dp};
+    dsc_status status = DSC_OK;
+    dsc_cluster *local = NULL;
+    int64_t ranks = 1;
+
+    for (int64_t i = 0; i < DSC_COUNT(degrees); i++)
+        if (!dsc_mul(ranks, DSC_MAX(degrees[i], 1), &ranks) || ranks > 1 << 20)
+            return DSC_FAIL(DSC_EINVAL, "--cluster local: tp x pp x cp x dp is over %d ranks on one machine", 1 << 20);
+    DSC_TRY(dsc_cluster_local(&local));
+    DSC_TRY(dsc_cluster_of_ranks(local, 1, ranks, out));
+out:
+    dsc_cluster_destroy(local);
+    return status;
+}
+
+dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage)
+{
+    int64_t elems = plan->stages[stage].flat_elems, moments = 2 * dsc_dtype_bytes(DSC_FP32);
+    int64_t master = plan->type == DSC_FP32 ? 0 : dsc_dtype_bytes(DSC_FP32);
+
+    return (dsc_static_bytes){.parameters = elems * dsc_dtype_bytes(plan->type),
+                              .gradients = elems * dsc_dtype_bytes(plan->gradient_type),
+                              .optimizer = elems * (moments + master)};
+}
+
+void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    dsc_text_add(out, "placement  %" PRId64 " ranks = tp %" PRId64 " x cp %" PRId64 " x dp %" PRId64 " x pp %" PRId64
+                 ", fastest first", plan->ranks, s->tp, s->cp, s->dp, s->pp);
+    for (int i = 0; i < 4; i++) dsc_text_add(out, "%s%s", i == 0 ? " " : ",", DSC_AXIS_NAMES[plan->order[i]]);
+    dsc_text_add(out, "\nbatch      %" PRId64 " sequences of %" PRId64 " tokens = %" PRId64 " replicas x %" PRId64
+                 " micro-batches x %" PRId64 "\n", s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
+    dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
+                 dsc_dtype_name(plan->gradient_type), s->bucket_elems);
+    for (int64_t i = 0; i < s->pp; i++) {
+        dsc_static_bytes bytes = dsc_plan_static_bytes(plan, i);
+
+        for (int64_t c = 0; c < plan->stages[i].chunk_count; c++) {
+            const dsc_chunk *chunk = &plan->stages[i].chunks[c];
+
+            dsc_text_add(out, "stage %-4" PRId64 " layers %" PRId64 " to %" PRId64 "%s%s\n", i, chunk->first_layer,
+                         chunk->first_layer + chunk->layers - 1, chunk->has_embedding ? ", embedding" : "",
+                         chunk->has_head ? ", head" : "");
+        }
+        dsc_text_add(out, "           parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
+                     dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
+    }
+}

@@ -1,0 +1,137 @@
+#include "plan/parts.h"
+#include <inttypes.h>
+#include <string.h>
+
+/* "tp,dp,pp": each axis at most once; those not named follow in the default order. */
+static dsc_status resolve_order(dsc_plan *plan)
+{
+    static const int by_default[] = {DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP};
+    char words[sizeof plan->config.strategy.rank_order];
+    bool used[4] = {false};
+    char *rest = words, *word;
+    int count = 0;
+
+    memcpy(words, plan->config.strategy.rank_order, sizeof words);
+    while ((word = strsep(&rest, ",")) != NULL && words[0] != '\0') {
+        int axis = 0;
+
+        while (axis < 4 && !dsc_equal(word, DSC_AXIS_NAMES[axis])) axis++;
+        if (axis == 4 || used[axis])
+            return DSC_FAIL(DSC_EINVAL, "--rank-order %s: \"%s\" is %s", plan->config.strategy.rank_order, word,
+                            axis == 4 ? "none of tp, cp, dp, pp" : "there twice");
+        used[axis] = true;
+        plan->order[count++] = axis;
+    }
+    for (int i = 0; i < 4; i++)
+        if (!used[by_default[i]]) plan->order[count++] = by_default[i];
+    return DSC_OK;
+}
+
+static dsc_status resolve_degrees(dsc_plan *plan, const dsc_cluster *cluster)
+{
+    dsc_strategy *strategy = &plan->config.strategy;
+    int64_t devices = dsc_cluster_devices(cluster), others = 1;
+
+    strategy->tp = DSC_MAX(strategy->tp, 1);
+    strategy->cp = DSC_MAX(strategy->cp, 1);
+    strategy->pp = DSC_MAX(strategy->pp, 1);
+    if (!dsc_mul(strategy->tp, strategy->cp, &others) || !dsc_mul(others, strategy->pp, &others))
+        return DSC_FAIL(DSC_EINVAL, "tp %" PRId64 " x cp %" PRId64 " x pp %" PRId64 " is too large", strategy->tp,
+                        strategy->cp, strategy->pp);
+    if (strategy->dp == 0) {
+        if (devices % others != 0)
+            return DSC_FAIL(DSC_EINVAL, "tp x cp x pp = %" PRId64 " does not divide the cluster's %" PRId64
+                            " devices; give --dp to leave some idle", others, devices);
+        strategy->dp = devices / others;
+    }
+    if (!dsc_mul(others, strategy->dp, &plan->ranks) || plan->ranks > devices)
+        return DSC_FAIL(DSC_EINVAL, "tp %" PRId64 " x pp %" PRId64 " x cp %" PRId64 " x dp %" PRId64
+                        " needs more ranks than the %" PRId64 " that there are", strategy->tp, strategy->pp, strategy->cp,
+                        strategy->dp, devices);
+    return DSC_OK;
+}
+
+static dsc_status resolve_batch(dsc_plan *plan)
+{
+    dsc_strategy *strategy = &plan->config.strategy;
+    int64_t accumulation = plan->config.gradient_accumulation_steps;
+
+    if (strategy->micro_batch == 0 && strategy->global_batch == 0) strategy->micro_batch = 1;
+    if (strategy->micro_batch > 0 && accumulation == 0 && strategy->global_batch > 0 &&
+        strategy->global_batch % (strategy->micro_batch * strategy->dp) != 0)
+        return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x dp %" PRId64
+                        " = %" PRId64, strategy->global_batch, strategy->micro_batch, strategy->dp,
+                        strategy->micro_batch * strategy->dp);
+    dsc_status status = dsc_batch_resolve(&strategy->global_batch, &strategy->micro_batch, &accumulation, strategy->dp);
+    plan->micro_batches = accumulation;
+    plan->config.gradient_accumulation_steps = accumulation;
+    return status;
+}
+
+static dsc_status resolve_sequence(dsc_plan *plan)
+{
+    dsc_strategy *strategy = &plan->config.strategy;
+
+    if (strategy->seq_len == 0) strategy->seq_len = plan->model.seq;
+    if (strategy->seq_len > plan->model.seq && plan->model.pos == DSC_POS_LEARNED)
+        return DSC_FAIL(DSC_EINVAL, "--seq-len %" PRId64 ": the model has %" PRId64 " positions", strategy->seq_len,
+                        plan->model.seq);
+    return DSC_OK;
+}
+
+/* Gradients of a single micro-batch stay in the training precision; sums of several are kept in fp32. */
+static void resolve_types(dsc_plan *plan)
+{
+    const dsc_strategy *strategy = &plan->config.strategy;
+
+    plan->type = strategy->precision;
+    plan->gradient_type = plan->micro_batches > 1 ? DSC_FP32 : plan->type;
+    if (strategy->grad_accum_dtype >= 0 && plan->type != DSC_FP32) plan->gradient_type = strategy->grad_accum_dtype;
+}
+
+/* An eighth of the stage's parameters, so that a small model's reduction overlaps with its backward too, but no message
+ * smaller than 2^16 elements, where latency would rule, or larger than 2^22. */
+static int64_t default_bucket_elems(const dsc_plan *plan)
+{
+    int64_t eighth = dsc_model_parameters(&plan->model) / plan->config.strategy.pp / 8;
+
+    return DSC_MIN(DSC_MAX(eighth, INT64_C(1) << 16), INT64_C(1) << 22);
+}
+
+static dsc_status resolve_capacity(dsc_plan *plan, const dsc_cluster *cluster)
+{
+    const dsc_strategy *strategy = &plan->config.strategy;
+    dsc_status status = DSC_OK;
+    dsc_place place;
+    int64_t on_node;
+
+    DSC_TRY(dsc_cluster_place(cluster, 0, &place));
+    on_node = DSC_MIN(plan->ranks, dsc_cluster_devices(cluster) / dsc_cluster_nodes(cluster));
+    plan->capacity_bytes[DSC_SPACE_DEVICE] = place.device->memory_bytes;
+    plan->capacity_bytes[DSC_SPACE_HOST] = place.node_type->host_memory_bytes / DSC_MAX(on_node, 1);
+    if (strategy->device_memory_bytes > 0) plan->capacity_bytes[DSC_SPACE_DEVICE] = strategy->device_memory_bytes;
+    if (strategy->host_memory_bytes > 0) plan->capacity_bytes[DSC_SPACE_HOST] = strategy->host_memory_bytes;
+    plan->libraries_bytes[DSC_SPACE_DEVICE] = place.device->libraries_bytes;
+out:
+    return status;
+}
+
+dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
+{
+    dsc_strategy *strategy = &plan->config.strategy;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(resolve_degrees(plan, cluster));
+    DSC_TRY(resolve_order(plan));
+    DSC_TRY(resolve_batch(plan));
+    DSC_TRY(resolve_sequence(plan));
+    resolve_types(plan);
+    strategy->virtual_stages = DSC_MAX(strategy->virtual_stages, 1);
+    if (strategy->schedule == DSC_SCHEDULE_AUTO)
+        strategy->schedule = strategy->virtual_stages > 1 ? DSC_INTERLEAVED : DSC_1F1B;
+    if (strategy->attention[0] == '\0') strcpy(strategy->attention, "dense");
+    if (strategy->bucket_elems == 0) strategy->bucket_elems = default_bucket_elems(plan);
+    DSC_TRY(resolve_capacity(plan, cluster));
+out:
+    return status;
+}
