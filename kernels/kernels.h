@@ -15,8 +15,8 @@ const dsc_kernel_set *dsc_kernels_cpu(void);
  * lists them, DSC_ENOTSUP when this processor lacks the instructions. */
 dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out);
 
-/* Threads that kernels use from now on in this process (OpenMP and oneDNN, whose primitives are made anew). Kernels are
- * run by one thread at a time, which this number is a property of: that of the caller. */
+/* Threads that kernels use from now on (OpenMP and oneDNN, whose primitives are made anew). OpenMP keeps this number for
+ * each calling thread, so call it from the one that prepares and runs kernels; only one at a time may. */
 void dsc_kernels_threads(int threads);
 
 #endif

@@ -1,18 +1,8 @@
 #include "kernels/ref/ref.h"
+#include "kernels/tokens.h"
 #include <string.h>
 
 /* Inputs are the first T of each row of T + 1 tokens. */
-static dsc_status check_tokens(const dsc_shape *shape, const int32_t *tokens)
-{
-    const int64_t t_max = shape->d[1], vocabulary = shape->d[3];
-
-    for (int64_t i = 0; i < shape->d[0] * (t_max + 1); i++)
-        if (tokens[i] < 0 || tokens[i] >= vocabulary)
-            return DSC_FAIL(DSC_EINVAL, "token %d at position %lld of sequence %lld is outside the vocabulary of %lld",
-                            tokens[i], (long long)(i % (t_max + 1)), (long long)(i / (t_max + 1)), (long long)vocabulary);
-    return DSC_OK;
-}
-
 dsc_status dsc_ref_embed_fwd(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
 {
     const int64_t t_max = shape->d[1], c_max = shape->d[2];
@@ -21,7 +11,7 @@ dsc_status dsc_ref_embed_fwd(const dsc_shape *shape, void *const *operands, void
     dsc_status status = DSC_OK;
 
     (void)workspace, (void)step;
-    DSC_TRY(check_tokens(shape, tokens));
+    DSC_TRY(dsc_tokens_check(tokens, shape->d[0], t_max, shape->d[3]));
     for (int64_t b = 0; b < shape->d[0]; b++)
         for (int64_t t = 0; t < t_max; t++)
             for (int64_t c = 0; c < c_max; c++)

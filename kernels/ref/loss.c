@@ -1,8 +1,10 @@
 #include "kernels/ref/ref.h"
+#include "kernels/tokens.h"
 #include <math.h>
 
 /* One row: -log p(target); the logits become (p - onehot) * scale, columns past V zero. */
-static double cross_entropy_row(void *logits, int64_t first, int64_t v_max, int64_t stride, int type, int64_t target, double scale)
+static double cross_entropy_row(void *logits, int64_t first, int64_t v_max, int64_t stride, int type, int64_t target,
+                                double scale)
 {
     const double target_logit = dsc_load(logits, first + target, type);
     double largest = -INFINITY, sum = 0;
@@ -23,18 +25,15 @@ dsc_status dsc_ref_cross_entropy(const dsc_shape *shape, void *const *operands, 
     const int64_t b_max = shape->d[0], t_max = shape->d[1], v_max = shape->d[2], stride = shape->d[3];
     const int32_t *tokens = operands[0];
     double *loss = operands[2], sum = 0;
+    dsc_status status = DSC_OK;
 
     (void)workspace;
+    DSC_TRY(dsc_tokens_check(tokens, b_max, t_max, v_max));
     for (int64_t b = 0; b < b_max; b++)
-        for (int64_t t = 0; t < t_max; t++) {
-            const int64_t target = tokens[b * (t_max + 1) + t + 1];
-
-            if (target < 0 || target >= v_max)
-                return DSC_FAIL(DSC_EINVAL, "target %lld at position %lld of sequence %lld is outside the vocabulary of %lld",
-                                (long long)target, (long long)t, (long long)b, (long long)v_max);
-            sum += cross_entropy_row(operands[1], (b * t_max + t) * stride, v_max, stride, shape->type, target,
-                                     step->loss_gradient);
-        }
+        for (int64_t t = 0; t < t_max; t++)
+            sum += cross_entropy_row(operands[1], (b * t_max + t) * stride, v_max, stride, shape->type,
+                                     tokens[b * (t_max + 1) + t + 1], step->loss_gradient);
     *loss = shape->flags & DSC_ACCUMULATE ? *loss + sum : sum;
-    return DSC_OK;
+out:
+    return status;
 }

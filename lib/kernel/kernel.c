@@ -319,6 +319,8 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         status = DSC_FAIL(DSC_EINVAL, "%s: types %d and %d must be fp32, bf16 or fp16", name, shape->type, shape->out);
     else if (shape->kernel == DSC_K_CROSS_ENTROPY && d[3] < d[2])
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
+    else if (is_attention(shape->kernel) && d[4] > DSC_ATTENTION_MAX_D)
+        status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[4], DSC_ATTENTION_MAX_D);
     else if (is_attention(shape->kernel) && d[2] % d[3] != 0)
         status = DSC_FAIL(DSC_EINVAL, "%s: H %lld is no multiple of Hkv %lld", name, (long long)d[2], (long long)d[3]);
 out:
