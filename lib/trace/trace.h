@@ -53,17 +53,23 @@ void dsc_trace_fini(dsc_trace *trace);        /* frees rows and head */
 /* Copies a NULL-terminated list of names into *list. */
 dsc_status dsc_names_copy(const char *const *names, char ***list, int64_t *count);
 
-/* ---- Reading traces for people (dsc-trace) */
+/* ---- Reading traces for people (dsc-trace). Codes must index the head's lists, as dsc_trace_load makes sure. */
 
-/* Time by lane and kind, overlap, idle, the slowest ops, of the last step (or all steps' medians). */
+/* Of the steps of the path that most steps took (the first two of a measurement left out where there are more): the median
+ * step, time by lane and kind as a mean over ranks, overlap, idle time, the slowest ops, peaks of memory. */
 dsc_status dsc_trace_summary(const dsc_trace *trace, dsc_text *out);
+dsc_status dsc_trace_summary_json(const dsc_trace *trace, dsc_text *out);
 
 /* Joins on (path, rank, op), the measured side being the median over its steps after the first two (all when fewer than
- * three). Prints per lane and kind, then the ops that differ most. *relative is |predicted - measured| / measured of the
- * median step. DSC_EINVAL when the programs' hashes or the rows do not join; the text says which. */
+ * three) of the path that most of them took; a rank that a folded prediction does not hold joins its representative.
+ * Prints at most 40 lines: times by lane and kind, then the ops that differ most. *relative is
+ * |predicted - measured| / measured of the median step. DSC_EINVAL when the programs' hashes or the rows do not join; the
+ * text says which. */
 dsc_status dsc_trace_diff(const dsc_trace *predicted, const dsc_trace *measured, dsc_text *out, double *relative);
+dsc_status dsc_trace_diff_json(const dsc_trace *predicted, const dsc_trace *measured, dsc_text *out, double *relative);
 
-/* Chrome/Perfetto JSON ("traceEvents", complete events, pid = rank, tid = lane), and CSV of the ops table. */
+/* Chrome/Perfetto JSON ("traceEvents": complete events, pid = rank, tid = lane; counters for memory; a last pid holds steps
+ * and links), and CSV of the ops table, codes as names. */
 dsc_status dsc_trace_export_json(const dsc_trace *trace, dsc_text *out);
 dsc_status dsc_trace_export_csv(const dsc_trace *trace, dsc_text *out);
 

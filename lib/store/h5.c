@@ -1,0 +1,207 @@
+#include "store/h5.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Errors */
+
+typedef struct reason { char text[160]; } reason;
+
+static herr_t keep_description(unsigned depth, const H5E_error2_t *error, void *out)
+{
+    (void)depth;
+    snprintf(((reason *)out)->text, sizeof(reason), "%s", error->desc);
+    return 0;
+}
+
+/* The stack is walked from the API down, so that the last one kept is the cause. */
+static reason innermost_reason(void)
+{
+    reason why = {"unknown"};
+
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_description, &why);
+    return why;
+}
+
+/* "path: " and the caller's sentence. */
+static dsc_status write_message(dsc_status code, hid_t object, const char *format, va_list arguments, const char *why)
+{
+    char what[512], path[1024] = "HDF5";
+
+    vsnprintf(what, sizeof what, format, arguments);
+    H5Fget_name(object, path, sizeof path);
+    return DSC_FAIL(code, "%s: %s%s", path, what, why);
+}
+
+dsc_status dsc_h5_fail(dsc_status code, hid_t object, const char *format, ...)
+{
+    reason cause = innermost_reason(), why;
+    va_list arguments;
+    dsc_status status;
+
+    snprintf(why.text, sizeof why.text, ": %.150s", cause.text);
+    va_start(arguments, format);
+    status = write_message(code, object, format, arguments, why.text);
+    va_end(arguments);
+    return status;
+}
+
+dsc_status dsc_h5_refuse(hid_t object, const char *format, ...)
+{
+    va_list arguments;
+    dsc_status status;
+
+    va_start(arguments, format);
+    status = write_message(DSC_EINVAL, object, format, arguments, "");
+    va_end(arguments);
+    return status;
+}
+
+/* ---- Files */
+
+static dsc_status make_access(hid_t *out)
+{
+    hid_t access;
+
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* the library never prints; the reasons go into our messages */
+    access = H5Pcreate(H5P_FILE_ACCESS);
+    if (access < 0 || H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) < 0 ||
+        H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0) {
+        H5Pclose(access);
+        return DSC_FAIL(DSC_EINTERNAL, "HDF5 does not start: %s", innermost_reason().text);
+    }
+    *out = access;
+    return DSC_OK;
+}
+
+/* The system's own reason is better than HDF5's, which repeats it within a long line. */
+static dsc_status check_writable(const char *path)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+    if (file < 0) return DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, strerror(errno));
+    close(file);
+    return DSC_OK;
+}
+
+dsc_status dsc_h5_create(const char *path, hid_t *out)
+{
+    hid_t access = H5I_INVALID_HID, creation = H5I_INVALID_HID, file = H5I_INVALID_HID;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(check_writable(path));
+    DSC_TRY(make_access(&access));
+    creation = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_obj_track_times(creation, false);
+    file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
+    if (file < 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, innermost_reason().text);
+    else
+        *out = file;
+out:
+    H5Pclose(creation);
+    H5Pclose(access);
+    return status;
+}
+
+static dsc_status check_readable(const char *path)
+{
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat facts;
+    bool is_file;
+
+    if (file < 0) return DSC_FAIL(DSC_EINVAL, "%s: cannot read: %s", path, strerror(errno));
+    is_file = fstat(file, &facts) == 0 && S_ISREG(facts.st_mode);
+    close(file);
+    if (!is_file) return DSC_FAIL(DSC_EINVAL, "%s: not a regular file", path);
+    if (H5Fis_hdf5(path) <= 0) return DSC_FAIL(DSC_EINVAL, "%s: not an HDF5 file", path);
+    return DSC_OK;
+}
+
+dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live)
+{
+    hid_t access = H5I_INVALID_HID, file;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(make_access(&access));
+    DSC_TRY(check_readable(path));
+    file = H5Fopen(path, H5F_ACC_RDONLY, access);
+    if (is_live != NULL) *is_live = file < 0;
+    if (file < 0) file = H5Fopen(path, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access);
+    if (file < 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: damaged, or not closed by its writer: %s", path, innermost_reason().text);
+    else
+        *out = file;
+out:
+    H5Pclose(access);
+    return status;
+}
+
+dsc_status dsc_h5_close(hid_t *file)
+{
+    char path[1024] = "HDF5";
+    dsc_status status = DSC_OK;
+
+    if (*file < 0) return DSC_OK;
+    H5Fget_name(*file, path, sizeof path);
+    if (H5Fclose(*file) < 0) status = DSC_FAIL(DSC_EIO, "%s: cannot close: %s", path, innermost_reason().text);
+    *file = H5I_INVALID_HID;
+    return status;
+}
+
+void dsc_h5_discard(hid_t *file)
+{
+    if (*file >= 0) H5Fclose(*file);
+    *file = H5I_INVALID_HID;
+}
+
+/* ---- Parts that several files share */
+
+hid_t dsc_h5_text_type(size_t bytes)
+{
+    hid_t type = H5Tcopy(H5T_C_S1);
+
+    H5Tset_size(type, bytes);
+    H5Tset_strpad(type, H5T_STR_NULLPAD);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    return type;
+}
+
+bool dsc_h5_is_text(hid_t type)
+{
+    return H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0;
+}
+
+void dsc_h5_date(bool only_epoch, char out[32])
+{
+    const char *epoch = getenv("SOURCE_DATE_EPOCH");
+    time_t when = epoch != NULL ? (time_t)strtoll(epoch, NULL, 10) : time(NULL);
+    struct tm parts;
+
+    out[0] = '\0';
+    if (only_epoch && epoch == NULL) return;
+    if (gmtime_r(&when, &parts) != NULL) strftime(out, 32, "%Y-%m-%dT%H:%M:%S+00:00", &parts);
+}
+
+dsc_status dsc_h5_make_group(hid_t file, const char *path, hid_t *out)
+{
+    hid_t creation = H5Pcreate(H5P_GROUP_CREATE), group;
+    dsc_status status = DSC_OK;
+
+    H5Pset_obj_track_times(creation, false);
+    group = H5Gcreate2(file, path, H5P_DEFAULT, creation, H5P_DEFAULT);
+    if (group < 0)
+        status = dsc_h5_fail(DSC_EIO, file, "cannot make group %s", path);
+    else if (out != NULL)
+        *out = group;
+    else
+        H5Gclose(group);
+    H5Pclose(creation);
+    return status;
+}
