@@ -59,6 +59,7 @@ typedef enum dsc_op_kind {
 extern const char *const DSC_OP_NAMES[];  /* NULL-terminated, by dsc_op_kind */
 extern const char *const DSC_OP_DOCS[];
 extern const char *const DSC_LANE_NAMES[];
+int dsc_op_lane(int kind);                     /* the lane it runs in. Pure. */
 bool dsc_op_is_communication(int kind);
 
 /* Straight-line pieces of a step; their names make the path. */
@@ -201,11 +202,16 @@ void dsc_unfolded_fini(dsc_unfolded *unfolded);
 /* ---- The ledger */
 
 /* High-water tracking: the end of the highest live buffer of each space, as ops start and end in time. Whoever runs calls
- * these in the order of time; ends come from the program's offsets (simulator) or from the addresses that kernels were
- * handed (executor) through `end_of`, which may be NULL for the program's own. */
+ * these in the order of time. Ends come from the program's offsets, unless dsc_extent_forget has dropped them: then from the
+ * addresses that kernels were really handed, told by dsc_extent_hand before the first op. */
 typedef struct dsc_extent dsc_extent;
 dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out);
 void dsc_extent_destroy(dsc_extent *extent);
+void dsc_extent_forget(dsc_extent *extent);
+/* A kernel was handed bytes of this span that end `end` bytes past the arena's base, in a use with that slot. */
+void dsc_extent_hand(dsc_extent *extent, dsc_span span, int slot, int64_t end);
+/* All slots and transients are dead again: a segment starts. */
+void dsc_extent_segment_start(dsc_extent *extent);
 /* Returns the space whose end changed, or -1; dsc_extent_bytes tells it. */
 int dsc_extent_op_start(dsc_extent *extent, int segment, int64_t use, int32_t index);
 int dsc_extent_op_end(dsc_extent *extent, int segment, int64_t use, int32_t index);
@@ -215,12 +221,21 @@ int64_t dsc_extent_bytes(const dsc_extent *extent, int space);
 typedef struct dsc_ledger { int64_t classes[DSC_CLASS_COUNT], arena_bytes; } dsc_ledger;
 dsc_status dsc_program_ledger(const dsc_program *program, int space, dsc_ledger *out);
 
+/* DSC_EINFEASIBLE when a rank needs more than its capacity in a space, libraries included: names stage, space and both
+ * numbers, and what to try. */
+dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
+
 /* ---- Whole-machine check (program/check.c) */
 
 /* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the arena;
  * no read before write; no race between lanes; gradients are reduced before they are used; members of a group see its
  * collectives in one order with one size; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind. */
 dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
+
+/* Programs of all ranks, replicas sharing one: made for each stage once, listed by rank. programs[plan->ranks] and the array
+ * itself are freed by dsc_programs_destroy. */
+dsc_status dsc_programs_create(const dsc_plan *plan, const dsc_program *const **out);
+void dsc_programs_destroy(const dsc_plan *plan, const dsc_program *const *programs);
 
 /* Program for people: templates op by op, then the uses of each segment. */
 void dsc_program_print(const dsc_program *program, dsc_text *out);

@@ -1,0 +1,94 @@
+#include "program/build.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct bounds_context { const dsc_program *program; dsc_atoms *atoms; int64_t capacities[DSC_SPACE_COUNT][3]; dsc_status status; } bounds_context;
+
+static void add_bounds(void *context, dsc_span span, bool is_read, bool is_written)
+{
+    bounds_context *c = context;
+    const dsc_buffer *buffer = &c->program->buffers[span.buffer];
+    int space = buffer->space, life = buffer->life;
+    const int64_t ends[] = {buffer->offset + span.offset, buffer->offset + span.offset + span.bytes};
+
+    (void)is_read;
+    (void)is_written;
+    for (int i = 0; i < 2 && c->status == DSC_OK; i++)
+        c->status = DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life], ends[i]);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static int64_t sort_unique(int64_t *values, int64_t count)
+{
+    int64_t kept = 0;
+
+    if (count == 0) return 0;
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    for (int64_t i = 0; i < count; i++)
+        if (kept == 0 || values[i] != values[kept - 1]) values[kept++] = values[i];
+    return kept;
+}
+
+dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
+{
+    dsc_atoms atoms;
+    bounds_context context = {.program = program, .atoms = &atoms};
+
+    memset(&atoms, 0, sizeof atoms);
+    for (int64_t t = 0; t < program->template_count; t++)
+        for (int64_t i = 0; i < program->templates[t].op_count; i++)
+            dsc_op_visit(&program->templates[t], &program->templates[t].ops[i], add_bounds, &context);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++)
+        for (int life = 0; life < 3; life++) {
+            int64_t copies = life == DSC_LIFE_SLOT ? program->regions[space].slots : 1;
+
+            atoms.counts[space][life] = sort_unique(atoms.bounds[space][life], atoms.counts[space][life]);
+            atoms.first[space][life] = atoms.count;
+            atoms.count += atoms.counts[space][life] * copies;
+        }
+    if (context.status != DSC_OK) {
+        dsc_atoms_fini(&atoms);
+        return DSC_FAIL(DSC_ENOMEM, "program: %lld atoms", (long long)atoms.count);
+    }
+    *out = atoms;
+    return DSC_OK;
+}
+
+void dsc_atoms_fini(dsc_atoms *atoms)
+{
+    for (int space = 0; space < DSC_SPACE_COUNT; space++)
+        for (int life = 0; life < 3; life++) free(atoms->bounds[space][life]);
+    memset(atoms, 0, sizeof *atoms);
+}
+
+/* Index of the bound that equals value (it is there). */
+static int64_t find(const int64_t *bounds, int64_t count, int64_t value)
+{
+    int64_t low = 0, high = count - 1;
+
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+
+        if (bounds[middle] < value) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first, int64_t *count)
+{
+    const dsc_buffer *buffer = &program->buffers[span.buffer];
+    int space = buffer->space, life = buffer->life;
+    const int64_t *bounds = atoms->bounds[space][life];
+    int64_t known = atoms->counts[space][life], start = buffer->offset + span.offset;
+    int64_t low = find(bounds, known, start), high = find(bounds, known, start + span.bytes);
+
+    *first = atoms->first[space][life] + (life == DSC_LIFE_SLOT ? slot * known : 0) + low;
+    *count = high - low;
+}

@@ -1,0 +1,140 @@
+#include "program/build.h"
+#include <stdio.h>
+#include <string.h>
+
+const dsc_span DSC_NO_SPAN = {.buffer = -1};
+
+int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer, int64_t bytes)
+{
+    dsc_program *program = b->program;
+    dsc_buffer buffer = {.space = DSC_SPACE_DEVICE, .life = (int8_t)life, .class_ = (int8_t)class_, .layer = (int32_t)layer,
+                         .owner = life == DSC_LIFE_TRANSIENT ? b->template_index : life == DSC_LIFE_SLOT ? b->chunk : -1,
+                         .bytes = bytes};
+
+    if (b->status != DSC_OK) return -1;
+    snprintf(buffer.name, sizeof buffer.name, "%s", name);
+    b->status = DSC_PUSH(program->buffers, program->buffer_count, program->buffer_capacity, buffer);
+    return (int32_t)program->buffer_count - 1;
+}
+
+void dsc_build_template(dsc_builder *b, const char *name)
+{
+    dsc_program *program = b->program;
+    dsc_template template_ = {.chunk = b->chunk};
+
+    if (b->status != DSC_OK) return;
+    snprintf(template_.name, sizeof template_.name, "%s", name);
+    b->status = DSC_PUSH(program->templates, program->template_count, program->template_capacity, template_);
+    b->template_index = (int32_t)program->template_count - 1;
+    b->template_ = &program->templates[b->template_index];
+}
+
+void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer)
+{
+    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind), .layer = (int32_t)layer, .axis = -1,
+                 .data = DSC_NO_SPAN};
+
+    if (b->status != DSC_OK) return;
+    op.first_call = (int32_t)b->template_->call_count;
+    b->status = DSC_PUSH(b->template_->ops, b->template_->op_count, b->template_->op_capacity, op);
+}
+
+void dsc_build_call(dsc_builder *b, const dsc_shape *shape, const dsc_span operands[DSC_KERNEL_OPERANDS])
+{
+    dsc_call call = {.shape = *shape, .workspace = DSC_NO_SPAN};
+    dsc_op *op;
+
+    if (b->status != DSC_OK) return;
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++)
+        call.operands[i] = dsc_operand_present(shape, i) ? operands[i] : DSC_NO_SPAN;
+    b->status = DSC_PUSH(b->template_->calls, b->template_->call_count, b->template_->call_capacity, call);
+    op = &b->template_->ops[b->template_->op_count - 1];
+    op->calls++;
+    op->bytes += dsc_kernel_bytes(shape);
+    op->flops += dsc_kernel_flops(shape);
+}
+
+/* One workspace serves all calls of an op, one after another. */
+void dsc_build_end(dsc_builder *b)
+{
+    const dsc_op *op = b->status == DSC_OK ? &b->template_->ops[b->template_->op_count - 1] : NULL;
+    int64_t largest = 0;
+    int32_t buffer;
+
+    if (op == NULL) return;
+    for (int32_t i = 0; i < op->calls; i++) {
+        int64_t bytes = dsc_kernel_workspace_bytes(&b->template_->calls[op->first_call + i].shape);
+
+        largest = DSC_MAX(largest, bytes);
+    }
+    if (largest == 0) return;
+    buffer = dsc_build_buffer(b, "workspace", DSC_LIFE_TRANSIENT, DSC_CLASS_BUFFERS, op->layer, largest);
+    for (int32_t i = 0; i < op->calls && b->status == DSC_OK; i++) {
+        dsc_call *call = &b->template_->calls[op->first_call + i];
+        int64_t bytes = dsc_kernel_workspace_bytes(&call->shape);
+
+        if (bytes > 0) call->workspace = (dsc_span){buffer, 0, bytes};
+    }
+}
+
+void dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, dsc_span data, dsc_dtype type)
+{
+    dsc_op *op;
+
+    dsc_build_op(b, kind, -1);
+    if (b->status != DSC_OK) return;
+    op = &b->template_->ops[b->template_->op_count - 1];
+    op->axis = axis;
+    op->data = data;
+    op->type = (int8_t)type;
+    op->bytes = data.bytes;
+}
+
+dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer)
+{
+    if (b->status != DSC_OK || buffer < 0) return DSC_NO_SPAN;
+    return (dsc_span){buffer, 0, b->program->buffers[buffer].bytes};
+}
+
+dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t elems)
+{
+    int64_t each = dsc_dtype_bytes(type);
+
+    return (dsc_span){buffer, first * each, elems * each};
+}
+
+const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role role)
+{
+    for (int64_t i = 0; i < b->stage->shard_count; i++) {
+        const dsc_tensor *tensor = &b->plan->tensors[b->stage->shards[i].tensor];
+
+        if (tensor->role == role && tensor->layer == layer) return &b->stage->shards[i];
+    }
+    return NULL;
+}
+
+dsc_span dsc_span_of(const dsc_builder *b, int32_t buffer, dsc_dtype type, int64_t layer, dsc_role role)
+{
+    const dsc_shard *shard = dsc_build_shard(b, layer, role);
+
+    return shard == NULL ? DSC_NO_SPAN : dsc_span_elems(buffer, type, shard->first, shard->elems);
+}
+
+dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count)
+{
+    return dsc_span_elems(b->program->scalars, DSC_FP64, first, count);
+}
+
+void dsc_op_visit(const dsc_template *template_, const dsc_op *op, dsc_span_visit *visit, void *context)
+{
+    if (op->data.buffer >= 0) visit(context, op->data, true, true);
+    for (int32_t c = 0; c < op->calls; c++) {
+        const dsc_call *call = &template_->calls[op->first_call + c];
+
+        for (int i = 0; i < DSC_KERNEL_OPERANDS; i++)
+            if (call->operands[i].buffer >= 0)
+                visit(context, call->operands[i], dsc_operand_is_read(&call->shape, i),
+                      dsc_operand_is_written(&call->shape, i));
+        if (call->workspace.buffer >= 0) visit(context, call->workspace, false, true);
+    }
+}

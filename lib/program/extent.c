@@ -1,0 +1,222 @@
+/* The ledger over time: which buffers are alive, and where the highest of them ends. */
+#include "program/program.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* A buffer at one place: slot buffers have an entry for each slot. */
+typedef struct entry { int32_t buffer, slot; int64_t end; bool is_alive; } entry;
+
+typedef struct event { int32_t op, buffer; } event;  /* of a template, sorted by op */
+
+struct dsc_extent {
+    const dsc_program *program;
+    entry *entries; int64_t entry_count;
+    int64_t *first_entry;              /* [buffer] */
+    int64_t *order, *rank_of;          /* entries by end within a space; and back */
+    int64_t top[DSC_SPACE_COUNT];      /* place in order of the highest live one; -1: none */
+    int64_t static_end[DSC_SPACE_COUNT], bytes[DSC_SPACE_COUNT];
+    event **births, **deaths;          /* [template] */
+    int64_t *birth_counts, *death_counts;
+    bool is_sorted;
+};
+
+static int by_op(const void *a, const void *b) { return ((const event *)a)->op - ((const event *)b)->op; }
+
+static dsc_status list_events(dsc_extent *x, int64_t t)
+{
+    const dsc_template *template_ = &x->program->templates[t];
+    size_t room = (size_t)template_->lifetime_count + 1;
+
+    x->births[t] = malloc(room * sizeof **x->births);
+    x->deaths[t] = malloc(room * sizeof **x->deaths);
+    if (x->births[t] == NULL || x->deaths[t] == NULL) return DSC_ENOMEM;
+    for (int64_t i = 0; i < template_->lifetime_count; i++) {
+        const dsc_lifetime *l = &template_->lifetimes[i];
+
+        if (l->born >= 0) x->births[t][x->birth_counts[t]++] = (event){l->born, l->buffer};
+        if (l->dies >= 0) x->deaths[t][x->death_counts[t]++] = (event){l->dies, l->buffer};
+    }
+    qsort(x->births[t], (size_t)x->birth_counts[t], sizeof(event), by_op);
+    qsort(x->deaths[t], (size_t)x->death_counts[t], sizeof(event), by_op);
+    return DSC_OK;
+}
+
+static dsc_status list_entries(dsc_extent *x)
+{
+    const dsc_program *program = x->program;
+    int64_t count = 0;
+
+    x->first_entry = malloc((size_t)(program->buffer_count + 1) * sizeof *x->first_entry);
+    if (x->first_entry == NULL) return DSC_ENOMEM;
+    for (int64_t i = 0; i < program->buffer_count; i++) {
+        const dsc_buffer *buffer = &program->buffers[i];
+
+        x->first_entry[i] = count;
+        count += buffer->life == DSC_LIFE_SLOT ? program->regions[buffer->space].slots : buffer->life == DSC_LIFE_TRANSIENT;
+    }
+    x->entry_count = count;
+    x->entries = calloc((size_t)count + 1, sizeof *x->entries);
+    x->order = malloc((size_t)(count + 1) * sizeof *x->order);
+    x->rank_of = malloc((size_t)(count + 1) * sizeof *x->rank_of);
+    if (x->entries == NULL || x->order == NULL || x->rank_of == NULL) return DSC_ENOMEM;
+    for (int64_t i = 0; i < program->buffer_count; i++) {
+        int64_t next = i + 1 < program->buffer_count ? x->first_entry[i + 1] : count;
+
+        for (int64_t e = x->first_entry[i]; e < next; e++) {
+            dsc_span span = {(int32_t)i, 0, program->buffers[i].bytes};
+            int32_t slot = (int32_t)(e - x->first_entry[i]);
+
+            x->entries[e] = (entry){(int32_t)i, slot, dsc_program_offset(program, span, slot) + span.bytes, false};
+        }
+    }
+    return DSC_OK;
+}
+
+dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out)
+{
+    dsc_status status = DSC_ENOMEM;
+    size_t templates = (size_t)program->template_count + 1;
+    dsc_extent *x = calloc(1, sizeof *x);
+
+    if (x == NULL) goto out;
+    x->program = program;
+    x->births = calloc(templates, sizeof *x->births);
+    x->deaths = calloc(templates, sizeof *x->deaths);
+    x->birth_counts = calloc(templates, sizeof *x->birth_counts);
+    x->death_counts = calloc(templates, sizeof *x->death_counts);
+    if (x->births == NULL || x->deaths == NULL || x->birth_counts == NULL || x->death_counts == NULL) goto out;
+    DSC_TRY(list_entries(x));
+    for (int64_t t = 0; t < program->template_count; t++) DSC_TRY(list_events(x, t));
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) x->static_end[space] = program->regions[space].static_bytes;
+    dsc_extent_segment_start(x);
+    *out = x;
+    x = NULL;
+    status = DSC_OK;
+out:
+    if (status != DSC_OK) DSC_FAIL(status, "program: tracking %lld buffers", (long long)program->buffer_count);
+    dsc_extent_destroy(x);
+    return status;
+}
+
+void dsc_extent_destroy(dsc_extent *x)
+{
+    if (x == NULL) return;
+    for (int64_t t = 0; x->births != NULL && x->deaths != NULL && t < x->program->template_count; t++) {
+        free(x->births[t]);
+        free(x->deaths[t]);
+    }
+    free(x->births);
+    free(x->deaths);
+    free(x->birth_counts);
+    free(x->death_counts);
+    free(x->entries);
+    free(x->first_entry);
+    free(x->order);
+    free(x->rank_of);
+    free(x);
+}
+
+void dsc_extent_forget(dsc_extent *x)
+{
+    for (int64_t e = 0; e < x->entry_count; e++) x->entries[e].end = 0;
+    memset(x->static_end, 0, sizeof x->static_end);
+    x->is_sorted = false;
+}
+
+void dsc_extent_hand(dsc_extent *x, dsc_span span, int slot, int64_t end)
+{
+    const dsc_buffer *buffer = &x->program->buffers[span.buffer];
+
+    if (buffer->life == DSC_LIFE_STATIC) {
+        x->static_end[buffer->space] = DSC_MAX(x->static_end[buffer->space], end);
+    } else {
+        entry *e = &x->entries[x->first_entry[span.buffer] + (buffer->life == DSC_LIFE_SLOT ? slot : 0)];
+
+        e->end = DSC_MAX(e->end, end);
+    }
+    x->is_sorted = false;
+}
+
+static int by_end(const void *a, const void *b, void *context)
+{
+    const dsc_extent *x = context;
+    const entry *left = &x->entries[*(const int64_t *)a], *right = &x->entries[*(const int64_t *)b];
+    int left_space = x->program->buffers[left->buffer].space, right_space = x->program->buffers[right->buffer].space;
+
+    if (left_space != right_space) return left_space - right_space;
+    return (left->end > right->end) - (left->end < right->end);
+}
+
+static void sort(dsc_extent *x)
+{
+    for (int64_t i = 0; i < x->entry_count; i++) x->order[i] = i;
+    qsort_r(x->order, (size_t)x->entry_count, sizeof *x->order, by_end, x);
+    for (int64_t i = 0; i < x->entry_count; i++) x->rank_of[x->order[i]] = i;
+    x->is_sorted = true;
+}
+
+void dsc_extent_segment_start(dsc_extent *x)
+{
+    for (int64_t e = 0; e < x->entry_count; e++) x->entries[e].is_alive = false;
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        x->top[space] = -1;
+        x->bytes[space] = x->static_end[space];
+    }
+}
+
+/* Notes a new top; whether the space's end moved. */
+static bool set_top(dsc_extent *x, int space, int64_t top)
+{
+    int64_t bytes = x->static_end[space];
+
+    x->top[space] = top;
+    if (top >= 0) bytes = DSC_MAX(bytes, x->entries[x->order[top]].end);
+    if (bytes == x->bytes[space]) return false;
+    x->bytes[space] = bytes;
+    return true;
+}
+
+static bool set_alive(dsc_extent *x, int32_t buffer, int slot, bool is_alive)
+{
+    int space = x->program->buffers[buffer].space;
+    int64_t e = x->first_entry[buffer] + (x->program->buffers[buffer].life == DSC_LIFE_SLOT ? slot : 0);
+    int64_t top = x->top[space];
+
+    x->entries[e].is_alive = is_alive;
+    if (is_alive) return x->rank_of[e] > top && set_top(x, space, x->rank_of[e]);
+    if (x->rank_of[e] != top) return false;
+    while (top >= 0 && (!x->entries[x->order[top]].is_alive || x->program->buffers[x->entries[x->order[top]].buffer].space != space))
+        top--;
+    return set_top(x, space, top);
+}
+
+/* First event of a template at or after an op. */
+static int64_t find_event(const event *events, int64_t count, int32_t op)
+{
+    int64_t low = 0, high = count;
+
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+
+        if (events[middle].op < op) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static int apply(dsc_extent *x, int segment, int64_t use, int32_t index, bool is_birth)
+{
+    const dsc_use *u = &x->program->segments[segment].uses[use];
+    const event *events = is_birth ? x->births[u->template_] : x->deaths[u->template_];
+    int64_t count = is_birth ? x->birth_counts[u->template_] : x->death_counts[u->template_];
+    int changed = -1;
+
+    if (!x->is_sorted) sort(x);
+    for (int64_t i = find_event(events, count, index); i < count && events[i].op == index; i++)
+        if (set_alive(x, events[i].buffer, u->slot, is_birth)) changed = x->program->buffers[events[i].buffer].space;
+    return changed;
+}
+
+int dsc_extent_op_start(dsc_extent *x, int segment, int64_t use, int32_t index) { return apply(x, segment, use, index, true); }
+int dsc_extent_op_end(dsc_extent *x, int segment, int64_t use, int32_t index) { return apply(x, segment, use, index, false); }
+int64_t dsc_extent_bytes(const dsc_extent *x, int space) { return x->bytes[space]; }

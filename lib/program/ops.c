@@ -1,0 +1,82 @@
+#include "program/program.h"
+#include <stdio.h>
+#include <string.h>
+
+const char *const DSC_OP_NAMES[] = {
+#define O(id, name, lane, doc) #name,
+    DSC_OPS(O)
+#undef O
+    NULL};
+
+const char *const DSC_OP_DOCS[] = {
+#define O(id, name, lane, doc) doc,
+    DSC_OPS(O)
+#undef O
+    NULL};
+
+const char *const DSC_LANE_NAMES[] = {
+#define L(id, name, doc) #name,
+    DSC_LANES(L)
+#undef L
+    NULL};
+
+const char *const DSC_SEGMENT_NAMES[] = {
+#define S(id, name, doc) #name,
+    DSC_SEGMENTS(S)
+#undef S
+    NULL};
+
+static const int OP_LANES[] = {
+#define O(id, name, lane, doc) DSC_LANE_##lane,
+    DSC_OPS(O)
+#undef O
+};
+
+int dsc_op_lane(int kind) { return OP_LANES[kind]; }
+
+bool dsc_op_is_communication(int kind) { return OP_LANES[kind] != DSC_LANE_COMPUTE && OP_LANES[kind] != DSC_LANE_HOST; }
+
+dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
+{
+    switch (segment) {
+    case DSC_SEGMENT_END: return DSC_SEGMENT_GRADIENTS;
+    case DSC_SEGMENT_GRADIENTS:
+        if (!outcome->overflow) return DSC_SEGMENT_UPDATE;
+        return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
+    case DSC_SEGMENT_UPDATE: return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
+    default: return DSC_SEGMENT_END;
+    }
+}
+
+void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (int s = dsc_segment_next(DSC_SEGMENT_END, outcome); s != DSC_SEGMENT_END && used < size;
+         s = dsc_segment_next(s, outcome))
+        used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? "/" : "", DSC_SEGMENT_NAMES[s]);
+}
+
+void dsc_op_table_print(dsc_text *out)
+{
+    static const char *const lane_docs[] = {
+#define L(id, name, doc) doc,
+        DSC_LANES(L)
+#undef L
+    };
+    static const char *const segment_docs[] = {
+#define S(id, name, doc) doc,
+        DSC_SEGMENTS(S)
+#undef S
+    };
+
+    dsc_text_add(out, "| op | lane | what it does |\n|---|---|---|\n");
+    for (int i = 0; i < DSC_OP_KIND_COUNT; i++)
+        dsc_text_add(out, "| `%s` | %s | %s |\n", DSC_OP_NAMES[i], DSC_LANE_NAMES[OP_LANES[i]], DSC_OP_DOCS[i]);
+    dsc_text_add(out, "\n| lane | what runs in it |\n|---|---|\n");
+    for (int i = 0; i < DSC_LANE_COUNT; i++) dsc_text_add(out, "| %s | %s |\n", DSC_LANE_NAMES[i], lane_docs[i]);
+    dsc_text_add(out, "\n| segment | what it does |\n|---|---|\n");
+    for (int i = 0; i < DSC_SEGMENT_COUNT; i++)
+        dsc_text_add(out, "| %s | %s |\n", DSC_SEGMENT_NAMES[i], segment_docs[i]);
+}
