@@ -40,9 +40,9 @@ int dsc_group_rank(const dsc_group *group);
  * in one order. `payload` of a request is what its rank put on the wire by the rules of interfaces.md (for collectives the
  * group's first rank counts for all; 0 elsewhere). */
 typedef struct dsc_request {
-    void *impl[6];           /* the implementation's; copyable only while not active */
-    int64_t payload_bytes;   /* from the arguments of the call that was made */
-    bool active;
+    struct dsc_transfer *transfer; /* the group's */
+    int64_t payload_bytes;         /* from the arguments of the call that was made */
+    bool active;                   /* false from the start in a group of one, where nothing travels */
 } dsc_request;
 
 dsc_status dsc_all_reduce_start(dsc_group *group, void *buffer, int64_t elems, dsc_dtype type, dsc_reduction reduction,
@@ -51,6 +51,8 @@ dsc_status dsc_reduce_scatter_start(dsc_group *group, const void *in, void *out,
                                     dsc_request *request); /* sum; in holds size * elems_each */
 dsc_status dsc_all_gather_start(dsc_group *group, const void *in, void *out, int64_t bytes_each, dsc_request *request);
 dsc_status dsc_broadcast_start(dsc_group *group, void *buffer, int64_t bytes, int root, dsc_request *request);
+/* Messages of one peer and tag arrive in the order in which they were started. tag is below DSC_TAGS. */
+enum { DSC_TAGS = 1 << 24 };
 dsc_status dsc_send_start(dsc_group *group, const void *buffer, int64_t bytes, int peer, int tag, dsc_request *request);
 dsc_status dsc_recv_start(dsc_group *group, void *buffer, int64_t bytes, int peer, int tag, dsc_request *request);
 

@@ -1,0 +1,139 @@
+#include "comm/internal.h"
+#include "base/hash.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+dsc_status dsc_mpi_check(int code, const char *what)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int length = 0;
+
+    if (code == MPI_SUCCESS) return DSC_OK;
+    MPI_Error_string(code, text, &length);
+    return DSC_FAIL(DSC_ECOMM, "%s: %.*s", what, length, text);
+}
+
+/* What ranks of one host have in common and others do not: the booted kernel, and its network (a container or a network
+ * namespace with addresses of its own is a host of its own). */
+static dsc_hash identify_host(void)
+{
+    char text[512] = "";
+    struct stat network = {0};
+    int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    if (file >= 0) {
+        if (read(file, text, 64) < 0) text[0] = '\0';
+        close(file);
+    }
+    gethostname(text + 64, sizeof text - 128);
+    stat("/proc/self/ns/net", &network);
+    memcpy(text + sizeof text - 64, &network.st_ino, sizeof network.st_ino);
+    return dsc_hash_of(text, sizeof text);
+}
+
+/* Numbers the hosts in the order of their lowest ranks. first[i] is the lowest rank of node i. */
+static void number_nodes(dsc_comm *comm, const dsc_hash *hosts, int *first)
+{
+    for (int rank = 0; rank < comm->size; rank++) {
+        int node = 0;
+
+        while (node < comm->nodes && strcmp(hosts[first[node]].hex, hosts[rank].hex) != 0) node++;
+        if (node == comm->nodes) first[comm->nodes++] = rank;
+        comm->node_of[rank] = node;
+    }
+    for (int rank = 0; rank < comm->size; rank++) {
+        if (comm->node_of[rank] != comm->node_of[comm->rank]) continue;
+        if (rank < comm->rank) comm->node_rank++;
+        comm->node_size++;
+    }
+}
+
+static dsc_status find_nodes(dsc_comm *comm)
+{
+    dsc_status status = DSC_OK;
+    dsc_hash own = identify_host(), *hosts = calloc((size_t)comm->size, sizeof *hosts);
+    int *first = malloc((size_t)comm->size * sizeof *first);
+    dsc_request request;
+
+    comm->node_of = malloc((size_t)comm->size * sizeof *comm->node_of);
+    if (hosts == NULL || first == NULL || comm->node_of == NULL) {
+        status = DSC_FAIL(DSC_ENOMEM, "no memory for %d ranks", comm->size);
+        goto out;
+    }
+    DSC_TRY(dsc_all_gather_start(comm->world, &own, hosts, sizeof own, &request));
+    DSC_TRY(dsc_request_wait(comm, &request));
+    number_nodes(comm, hosts, first);
+out:
+    free(first);
+    free(hosts);
+    return status;
+}
+
+static dsc_status create_world(dsc_comm *comm)
+{
+    dsc_status status;
+    int *ranks = malloc((size_t)comm->size * sizeof *ranks);
+
+    if (ranks == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %d ranks", comm->size);
+    for (int rank = 0; rank < comm->size; rank++) ranks[rank] = rank;
+    status = dsc_group_create(comm, ranks, comm->size, &comm->world);
+    free(ranks);
+    return status;
+}
+
+static dsc_status start_mpi(int *argc, char ***argv)
+{
+    dsc_status status = DSC_OK;
+    int level = MPI_THREAD_SINGLE;
+
+    DSC_TRY(dsc_mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &level), "MPI_Init_thread"));
+    if (level < MPI_THREAD_SERIALIZED)
+        return DSC_FAIL(DSC_ENOTSUP, "MPI gives thread level %d, and %d (serialized) is needed", level,
+                        MPI_THREAD_SERIALIZED);
+    DSC_TRY(dsc_mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+out:
+    return status;
+}
+
+dsc_status dsc_comm_create(int *argc, char ***argv, dsc_comm **out)
+{
+    dsc_status status = DSC_OK;
+    dsc_comm *comm = calloc(1, sizeof *comm);
+
+    if (comm == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *comm);
+    DSC_TRY(start_mpi(argc, argv));
+    MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &comm->size);
+    comm->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    DSC_TRY(dsc_failure_open(comm));
+    DSC_TRY(create_world(comm));
+    DSC_TRY(find_nodes(comm));
+    comm->wire_bytes = 0;
+    *out = comm;
+    comm = NULL;
+out:
+    dsc_comm_free(comm);
+    return status;
+}
+
+void dsc_comm_free(dsc_comm *comm)
+{
+    if (comm == NULL) return;
+    dsc_group_destroy(comm->world);
+    free(comm->failure.verdict_requests);
+    free(comm->node_of);
+    free(comm);
+}
+
+int dsc_comm_rank(const dsc_comm *comm) { return comm->rank; }
+int dsc_comm_size(const dsc_comm *comm) { return comm->size; }
+int dsc_comm_nodes(const dsc_comm *comm) { return comm->nodes; }
+int dsc_comm_node_of(const dsc_comm *comm, int rank) { return comm->node_of[rank]; }
+int dsc_comm_node_size(const dsc_comm *comm) { return comm->node_size; }
+int dsc_comm_node_rank(const dsc_comm *comm) { return comm->node_rank; }
+int64_t dsc_comm_wire_bytes(const dsc_comm *comm) { return comm->wire_bytes; }
