@@ -167,9 +167,18 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
 
     DSC_TRY(check_fit(c, template_));
     DSC_TRY(advance_clock(c, unfolded));
-    dsc_op_visit(template_, c->op, visit_before, c);
-    DSC_TRY(c->status);
-    dsc_op_visit(template_, c->op, visit_after, c);
+    if (c->op->data.buffer >= 0) {
+        visit_before(c, c->op->data, true, true);
+        DSC_TRY(c->status);
+        visit_after(c, c->op->data, true, true);
+    }
+    for (int32_t i = 0; i < c->op->calls; i++) {
+        const dsc_call *call = &template_->calls[c->op->first_call + i];
+
+        dsc_call_visit(call, visit_before, c);
+        DSC_TRY(c->status);
+        dsc_call_visit(call, visit_after, c);
+    }
 out:
     return status;
 }

@@ -125,16 +125,16 @@ dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count)
     return dsc_span_elems(b->program->scalars, DSC_FP64, first, count);
 }
 
+void dsc_call_visit(const dsc_call *call, dsc_span_visit *visit, void *context)
+{
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++)
+        if (call->operands[i].buffer >= 0)
+            visit(context, call->operands[i], dsc_operand_is_read(&call->shape, i), dsc_operand_is_written(&call->shape, i));
+    if (call->workspace.buffer >= 0) visit(context, call->workspace, false, true);
+}
+
 void dsc_op_visit(const dsc_template *template_, const dsc_op *op, dsc_span_visit *visit, void *context)
 {
     if (op->data.buffer >= 0) visit(context, op->data, true, true);
-    for (int32_t c = 0; c < op->calls; c++) {
-        const dsc_call *call = &template_->calls[op->first_call + c];
-
-        for (int i = 0; i < DSC_KERNEL_OPERANDS; i++)
-            if (call->operands[i].buffer >= 0)
-                visit(context, call->operands[i], dsc_operand_is_read(&call->shape, i),
-                      dsc_operand_is_written(&call->shape, i));
-        if (call->workspace.buffer >= 0) visit(context, call->workspace, false, true);
-    }
+    for (int32_t c = 0; c < op->calls; c++) dsc_call_visit(&template_->calls[op->first_call + c], visit, context);
 }

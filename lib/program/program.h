@@ -176,9 +176,9 @@ int64_t dsc_program_offset(const dsc_program *program, dsc_span span, int slot);
 typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;
 bool dsc_program_find(const dsc_program *program, int64_t number, dsc_place_of_op *out);
 
-/* What a rank of this program reads and writes in a call or communication op, for hazards and checks: visit(span, is_read,
- * is_written). */
+/* What an op, or one kernel call of it, reads and writes, for hazards and checks. */
 typedef void dsc_span_visit(void *context, dsc_span span, bool is_read, bool is_written);
+void dsc_call_visit(const dsc_call *call, dsc_span_visit *visit, void *context);
 void dsc_op_visit(const dsc_template *template_, const dsc_op *op, dsc_span_visit *visit, void *context);
 
 /* ---- Lanes of a segment, unfolded: what an interpreter steps through */
