@@ -1,4 +1,5 @@
-/* The collectives and messages as flows. Letters: N ranks, r this rank; chunks, segments and rounds as in doc/comm.md. */
+/* The collectives and messages as flows. Letters: N ranks, r this rank; chunks, segments and rounds as in
+ * doc/comm.md. */
 #include "comm/internal.h"
 #include <string.h>
 
@@ -16,9 +17,10 @@ static int wrapped(int64_t rank, int size)
 
 /* ---- Ring: all-reduce (2(N - 1) rounds), reduce-scatter and all-gather (N - 1).
  *
- * The elements are cut into N chunks, each into segments; `pipes` segments of every chunk travel around the ring together
- * and are followed by the next. In round s rank r sends its segment of chunk r - s - shift to r + 1 and receives that of
- * chunk r - s - shift - 1. Message k is pipe k % pipes of round k / pipes % rounds of batch k / (pipes rounds).
+ * The elements are cut into N chunks, each into segments; `pipes` segments of every chunk travel around the ring
+ * together and are followed by the next. In round s rank r sends its segment of chunk r - s - shift to r + 1 and
+ * receives that of chunk r - s - shift - 1. Message k is pipe k % pipes of round k / pipes % rounds of batch k /
+ * (pipes rounds).
  *
  * A chunk's sum begins at one rank and takes in one rank's elements a round, always in the same order. */
 
@@ -152,9 +154,9 @@ static const dsc_flow ring_reduce_scatter = {
     .may_send = ring_may_send, .may_receive = reduce_scatter_may_receive, .land = reduce_scatter_land,
 };
 
-/* ---- Small all-reduce: everybody's elements to everybody (Bruck et al., IEEE TPDS 8(11), 1997), then summed in the order
- * of ranks. Block j of scratch is rank r + j's; in round s the first 2^s blocks go to r - 2^s. With no elements it is a
- * barrier. */
+/* ---- Small all-reduce: everybody's elements to everybody (Bruck et al., IEEE TPDS 8(11), 1997), then summed in the
+ * order of ranks. Block j of scratch is rank r + j's; in round s the first 2^s blocks go to r - 2^s. With no elements
+ * it is a barrier. */
 
 static dsc_piece bruck_piece(const dsc_transfer *t, int64_t round, bool incoming)
 {

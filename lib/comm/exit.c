@@ -1,6 +1,6 @@
-/* The end of a process. Over TCP MPI_Finalize hangs in about half of all runs (MPICH 4.0.2 over UCX), and after a failure
- * there are requests that never complete. Then the process manager is told in its own words that this rank is done, so that
- * it neither waits for it nor takes its leaving for a crash: doc/comm.md. */
+/* The end of a process. Over TCP MPI_Finalize hangs in about half of all runs (MPICH 4.0.2 over UCX), and after a
+ * failure there are requests that never complete. Then the process manager is told in its own words that this rank is
+ * done, so that it neither waits for it nor takes its leaving for a crash: doc/comm.md. */
 #include "comm/internal.h"
 #include <poll.h>
 #include <stdio.h>
@@ -11,8 +11,10 @@
 static const int64_t meeting_ns = 3000000000; /* how long, after a failure, the others are waited for */
 enum { ANSWER_MS = 2000 };                    /* and the process manager */
 
-/* Returns, on all ranks alike, whether any knows of a failure; after one, those who do not come are not waited for. */
-static bool meet(dsc_comm *comm)
+typedef enum meeting { ALL_WELL, ALL_CAME, SOME_MISSING } meeting; /* the last two: after a failure */
+
+/* On all ranks alike whether any knows of a failure; after one, those who do not come are not waited for. */
+static meeting meet(dsc_comm *comm)
 {
     dsc_failure_channel *f = &comm->failure;
     MPI_Request request;
@@ -22,52 +24,54 @@ static bool meet(dsc_comm *comm)
 
     f->meeting_mine = has_failed;
     if (MPI_Iallreduce(&f->meeting_mine, &f->meeting_any, 1, MPI_INT, MPI_MAX, f->comm, &request) != MPI_SUCCESS)
-        return true;
+        return SOME_MISSING;
     for (int round = 0;; round++) {
-        if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return true;
-        if (done) return f->meeting_any != 0;
+        if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return SOME_MISSING;
+        if (done) return f->meeting_any ? ALL_CAME : ALL_WELL;
         if (!has_failed && dsc_comm_failure(comm) != DSC_OK) {
             has_failed = true;
             start_ns = dsc_clock_ns();
         }
-        if (has_failed && dsc_clock_ns() - start_ns > meeting_ns) return true;
+        if (has_failed && dsc_clock_ns() - start_ns > meeting_ns) return SOME_MISSING;
         dsc_comm_nap(comm, round);
     }
 }
 
-/* The descriptor of hydra's process manager, or -1 when another started this process. */
+/* The descriptor of hydra's process manager, or -1 when another started this process: that of srun may speak PMI-2. */
 static int find_process_manager(void)
 {
     const char *word = getenv("PMI_FD");
 
-    return word != NULL ? atoi(word) : -1;
+    return word != NULL && getenv("HYDI_CONTROL_FD") != NULL ? atoi(word) : -1;
 }
 
-/* PMI-1, "finalize": the answer is awaited, since a process that leaves before it counts as crashed. */
-static void take_leave(int manager)
+/* PMI-1's "finalize": the answer is awaited, since a process that leaves before it counts as crashed. When a rank is
+ * stuck, "abort" ends all with this status. */
+static void take_leave(int manager, bool ends_all, int exit_status)
 {
-    static const char farewell[] = "cmd=finalize\n";
     struct pollfd readable = {.fd = manager, .events = POLLIN};
-    char answer[256];
+    char words[64];
+    int length = ends_all ? snprintf(words, sizeof words, "cmd=abort exitcode=%d\n", exit_status)
+                          : snprintf(words, sizeof words, "cmd=finalize\n");
 
-    if (write(manager, farewell, strlen(farewell)) < 0) return;
-    if (poll(&readable, 1, ANSWER_MS) == 1 && read(manager, answer, sizeof answer) < 0) return;
+    if (write(manager, words, (size_t)length) < 0) return;
+    if (poll(&readable, 1, ANSWER_MS) == 1 && read(manager, words, sizeof words) < 0) return;
 }
 
 void dsc_comm_exit(dsc_comm *comm, int exit_status)
 {
     int manager = find_process_manager();
-    bool has_failed;
+    meeting met;
 
     if (comm == NULL) exit(exit_status);
-    has_failed = meet(comm);
-    if (!has_failed && (comm->nodes == 1 || manager < 0)) {
+    met = meet(comm);
+    if (met == ALL_WELL && (comm->nodes == 1 || manager < 0)) {
         dsc_failure_close(comm);
         dsc_comm_free(comm);
         MPI_Finalize();
         exit(exit_status);
     }
     fflush(NULL);
-    if (manager >= 0) take_leave(manager);
+    if (manager >= 0) take_leave(manager, met == SOME_MISSING, exit_status);
     _exit(exit_status);
 }

@@ -6,7 +6,7 @@
 enum { TO_ARBITER, VERDICT }; /* tags */
 
 /* A raiser whom rank 0 does not answer for so long (it may be stopped) goes by its own failure. */
-static const int64_t patience_ns = 5000000000;
+static const int64_t patience_ns = 3000000000;
 
 static dsc_status receive_notice(dsc_failure_channel *f, int source, int tag)
 {

@@ -15,7 +15,8 @@ typedef struct dsc_notice {
     char message[4096];
 } dsc_notice;
 
-/* How all ranks learn of one failure, the same one: who raises tells rank 0, rank 0 tells all of the first that it sees. */
+/* How all ranks learn of one failure, the same one: who raises tells rank 0, rank 0 tells all of the first that it
+ * sees. */
 typedef struct dsc_failure_channel {
     MPI_Comm comm;           /* its own, so that no collective's message is taken for a notice */
     atomic_flag is_claimed;  /* by the thread that writes `mine` */

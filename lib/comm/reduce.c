@@ -41,8 +41,8 @@ static float from_fp16(uint16_t half)
     return is_finite ? float_of(sign | bits_of(float_of(rest) * 0x1p112f)) : float_of(sign | 0x7f800000 | rest);
 }
 
-/* A value below fp16's smallest normal number is rounded by adding 0.5, whose last bit has the weight of fp16's last bit
- * there; above, the 13 bits that go are rounded by hand, and a carry moves the exponent as it should. */
+/* A value below fp16's smallest normal number is rounded by adding 0.5, whose last bit has the weight of fp16's last
+ * bit there; above, the 13 bits that go are rounded by hand, and a carry moves the exponent as it should. */
 static uint16_t to_fp16(float value)
 {
     uint32_t bits = bits_of(value), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;

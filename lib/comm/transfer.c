@@ -42,8 +42,8 @@ static dsc_status post_send(dsc_transfer *t)
     MPI_Request *request = &t->send_requests[t->posted_sends % DSC_WINDOW];
 
     t->posted_sends++;
-    return dsc_mpi_check(MPI_Isend(piece.address, (int)piece.bytes, MPI_BYTE, piece.peer, t->tag, t->group->mpi, request),
-                         t->flow->name);
+    return dsc_mpi_check(MPI_Isend(piece.address, (int)piece.bytes, MPI_BYTE, piece.peer, t->tag, t->group->mpi,
+                                   request), t->flow->name);
 }
 
 static dsc_status post_recv(dsc_transfer *t)
@@ -52,8 +52,8 @@ static dsc_status post_recv(dsc_transfer *t)
     MPI_Request *request = &t->recv_requests[t->posted_recvs % DSC_WINDOW];
 
     t->posted_recvs++;
-    return dsc_mpi_check(MPI_Irecv(piece.address, (int)piece.bytes, MPI_BYTE, piece.peer, t->tag, t->group->mpi, request),
-                         t->flow->name);
+    return dsc_mpi_check(MPI_Irecv(piece.address, (int)piece.bytes, MPI_BYTE, piece.peer, t->tag, t->group->mpi,
+                                   request), t->flow->name);
 }
 
 static bool can_send(const dsc_transfer *t)

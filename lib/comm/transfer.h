@@ -1,6 +1,6 @@
-/* A transfer is two streams of messages, one out and one in, each in order, with a rule that says when a message may go.
- * All collectives and messages of this module are such: doc/comm.md draws them. Nothing of it depends on timing, so the
- * same inputs give the same bits. */
+/* A transfer is two streams of messages, one out and one in, each in order, with a rule that says when a message may
+ * go. All collectives and messages of this module are such: doc/comm.md draws them. Nothing of it depends on timing,
+ * so the same inputs give the same bits. */
 #ifndef DSC_COMM_TRANSFER_H
 #define DSC_COMM_TRANSFER_H
 
@@ -28,7 +28,7 @@ typedef struct dsc_flow {
     dsc_piece (*incoming)(const dsc_transfer *transfer, int64_t k);
     bool (*may_send)(const dsc_transfer *transfer, int64_t k);    /* its content is there; NULL: at once */
     bool (*may_receive)(const dsc_transfer *transfer, int64_t k); /* nothing needs what it overwrites; NULL: at once */
-    void (*land)(dsc_transfer *transfer, int64_t k);              /* k has come, all before it have landed; may be NULL */
+    void (*land)(dsc_transfer *transfer, int64_t k);              /* k has come, after all before it; may be NULL */
     void (*finish)(dsc_transfer *transfer);                       /* all has come and gone; may be NULL */
 } dsc_flow;
 
