@@ -12,6 +12,7 @@
 #define DSC_PROGRAM_PROGRAM_H
 
 #include "plan/plan.h"
+#include "trace/trace.h"
 
 /* In order within a lane; across lanes by dependencies only. */
 #define DSC_LANES(L)                                                          \
@@ -241,6 +242,18 @@ void dsc_programs_destroy(const dsc_plan *plan, const dsc_program *const *progra
 void dsc_program_print(const dsc_program *program, dsc_text *out);
 /* The op table as Markdown, for doc/program.md. */
 void dsc_op_table_print(dsc_text *out);
+
+/* ---- Heads of traces (program/head.c) */
+
+enum { DSC_KIND_UNATTRIBUTED = DSC_OP_KIND_COUNT }; /* code of rows for time outside ops */
+
+/* Of the programs of all ranks. */
+void dsc_programs_hash(const dsc_plan *plan, const dsc_program *const *programs, char out[33]);
+/* Fills what a prediction and a measurement of the same programs share: version, hashes, descriptions, names. */
+dsc_status dsc_program_head(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
+                            dsc_trace_head *head);
+/* Adds /groups: one row for each member. */
+dsc_status dsc_program_groups(const dsc_plan *plan, dsc_trace *trace);
 
 /* ---- Leaving an op out (for tests) */
 

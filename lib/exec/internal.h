@@ -1,0 +1,71 @@
+/* What the executor's files share. Internal to lib/exec. */
+#ifndef DSC_EXEC_INTERNAL_H
+#define DSC_EXEC_INTERNAL_H
+
+#include "device/device.h"
+#include "exec/run.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* A lane in a segment under way. `done` is read by every thread, the rest by the lane's own. */
+typedef struct exec_lane {
+    atomic_int done;          /* instances that are over */
+    int64_t t_ready_ns;       /* communication: when its head was ready to start */
+    dsc_request request;      /* active: the head is under way */
+    dsc_op_row *rows; int64_t row_count, row_capacity;
+} exec_lane;
+
+struct dsc_run {
+    dsc_run_options o;
+    int64_t rank, dp_index;
+    dsc_arena arenas[DSC_SPACE_COUNT];
+    dsc_group *groups[DSC_AXIS_COUNT];  /* NULL where the rank is alone */
+    dsc_unfolded unfolded[DSC_SEGMENT_COUNT];
+    dsc_step step;
+    dsc_scaler scaler;
+    int64_t optimizer_step, samples_seen; /* updates, and sequences, so far */
+
+    exec_lane lanes[DSC_LANE_COUNT];
+    int segment;                        /* under way */
+    bool is_traced;
+    dsc_extent *extent;                 /* by the addresses that were handed out */
+    bool is_handed[DSC_SEGMENT_COUNT];  /* all of the segment's addresses were noted */
+    atomic_llong peaks[DSC_SPACE_COUNT];
+
+    /* Compute runs in the caller's thread, all other lanes in the mover's. */
+    pthread_t mover;
+    bool has_mover;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    atomic_int waiters, progress;       /* threads in a wait; ops that are over */
+    int mover_segment;                  /* under mutex: to run, -1 none, -2 end */
+    atomic_bool has_failed;
+    dsc_status status;                  /* under mutex: the first failure here */
+    char message[4096];
+};
+
+/* ---- lanes.c */
+dsc_status exec_lanes_create(dsc_run *run);
+void exec_lanes_destroy(dsc_run *run);
+/* Runs a segment to its end on both threads. */
+dsc_status exec_run_segment(dsc_run *run, int segment);
+/* Notes the calling thread's failure, if it is the first, and tells the other ranks. */
+void exec_fail(dsc_run *run, dsc_status status);
+
+/* ---- op.c */
+/* Performs a compute or host op; starts a communication op (its lane's request is then active). */
+dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);
+void *exec_address(dsc_run *run, dsc_span span, int slot); /* NULL for an absent span */
+bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
+
+/* ---- record.c */
+/* Adds a row to the lane, when the step is traced. */
+dsc_status exec_record(dsc_run *run, exec_lane *lane, dsc_instance instance, const dsc_op *op, int64_t t_start_ns,
+                       int64_t bytes, int64_t flops);
+/* Collects the rows of all lanes, gaps and memory into rows. */
+dsc_status exec_collect(dsc_run *run, int64_t t_start_ns, int64_t t_end_ns, dsc_trace *rows);
+/* Under ASan: what lives or ends with this op may, or may not, be touched. */
+void exec_poison_segment(dsc_run *run);
+void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_start);
+
+#endif

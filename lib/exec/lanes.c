@@ -1,0 +1,345 @@
+/* Two threads step the lanes of a segment: the caller's runs compute, the mover's all others, so that messages move while
+ * kernels run (MPI progresses only inside MPI calls). Each lane is in order; across lanes an op waits until the counters say
+ * that what it needs is over. */
+#include "exec/internal.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { NO_SEGMENT = -1, END_THREAD = -2 };
+
+/* ---- Waking and failing */
+
+static void wake_all(dsc_run *run)
+{
+    pthread_mutex_lock(&run->mutex);
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->mutex);
+}
+
+/* An op of the lane is over. */
+static void advance(dsc_run *run, exec_lane *lane)
+{
+    atomic_fetch_add(&lane->done, 1);
+    atomic_fetch_add(&run->progress, 1);
+    if (atomic_load(&run->waiters) > 0) wake_all(run);
+}
+
+/* Notes the thread's message as this rank's failure, unless one stands already. */
+static void note_failure(dsc_run *run, dsc_status status)
+{
+    pthread_mutex_lock(&run->mutex);
+    if (run->status == DSC_OK) {
+        run->status = status;
+        snprintf(run->message, sizeof run->message, "%s", dsc_message());
+    }
+    atomic_store(&run->has_failed, true);
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->mutex);
+}
+
+void exec_fail(dsc_run *run, dsc_status status)
+{
+    dsc_comm_raise(run->o.comm, status);
+    note_failure(run, status);
+}
+
+/* Waits until the lane has `count` ops behind it; false when the run has failed. */
+static bool await(dsc_run *run, const exec_lane *lane, int count)
+{
+    enum { SPINS = 2000 }; /* some microseconds: less than waking a thread costs */
+
+    for (int i = 0; i < SPINS && atomic_load(&lane->done) < count; i++) __builtin_ia32_pause();
+    if (atomic_load(&lane->done) < count) {
+        pthread_mutex_lock(&run->mutex);
+        atomic_fetch_add(&run->waiters, 1);
+        while (atomic_load(&lane->done) < count && !atomic_load(&run->has_failed))
+            pthread_cond_wait(&run->changed, &run->mutex);
+        atomic_fetch_sub(&run->waiters, 1);
+        pthread_mutex_unlock(&run->mutex);
+    }
+    return !atomic_load(&run->has_failed);
+}
+
+static void op_of(const dsc_run *run, const dsc_instance *instance, const dsc_use **use, const dsc_op **op)
+{
+    *use = &run->o.program->segments[run->segment].uses[instance->use];
+    *op = &run->o.program->templates[(*use)->template_].ops[instance->index];
+}
+
+static void measure(const dsc_run *run, const dsc_use *use, const dsc_op *op, int64_t *bytes, int64_t *flops)
+{
+    const dsc_template *template_ = &run->o.program->templates[use->template_];
+
+    *bytes = dsc_op_is_communication(op->kind) ? op->data.bytes : 0;
+    *flops = 0;
+    for (int32_t i = 0; i < op->calls; i++) {
+        *bytes += dsc_kernel_bytes(&template_->calls[op->first_call + i].shape);
+        *flops += dsc_kernel_flops(&template_->calls[op->first_call + i].shape);
+    }
+}
+
+/* ---- Compute: the caller's thread */
+
+static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *instance)
+{
+    dsc_status status = DSC_OK;
+    int64_t start = dsc_clock_ns(), bytes, flops;
+    const dsc_use *use;
+    const dsc_op *op;
+
+    op_of(run, instance, &use, &op);
+    if (exec_is_omitted(run, use, instance->index)) return DSC_OK;
+    exec_poison_op(run, use, instance->index, true);
+    DSC_TRY(exec_op(run, lane, use, op));
+    exec_poison_op(run, use, instance->index, false);
+    measure(run, use, op, &bytes, &flops);
+    DSC_TRY(exec_record(run, lane, *instance, op, start, bytes, flops));
+out:
+    return status;
+}
+
+static void run_compute(dsc_run *run)
+{
+    const dsc_unfolded *unfolded = &run->unfolded[run->segment];
+    exec_lane *lane = &run->lanes[DSC_LANE_COMPUTE];
+
+    for (int64_t i = 0; i < unfolded->lane_counts[DSC_LANE_COMPUTE]; i++) {
+        const dsc_instance *instance = &unfolded->lanes[DSC_LANE_COMPUTE][i];
+        dsc_status status;
+
+        for (int32_t n = 0; n < instance->needs; n++) {
+            dsc_need need = unfolded->needs[instance->first_need + n];
+
+            if (!await(run, &run->lanes[need.lane], need.count)) return;
+        }
+        if (atomic_load(&run->has_failed)) return;
+        if ((status = run_here(run, lane, instance)) != DSC_OK) {
+            exec_fail(run, status);
+            return;
+        }
+        advance(run, lane);
+    }
+}
+
+/* ---- All other lanes: the mover's thread */
+
+static bool is_ready(dsc_run *run, const dsc_unfolded *unfolded, const dsc_instance *instance)
+{
+    for (int32_t n = 0; n < instance->needs; n++) {
+        dsc_need need = unfolded->needs[instance->first_need + n];
+
+        if (atomic_load(&run->lanes[need.lane].done) < need.count) return false;
+    }
+    return true;
+}
+
+/* Ends the lane's head if its request has come to an end; whether it has. */
+static dsc_status test_head(dsc_run *run, exec_lane *lane, const dsc_instance *instance, bool *is_over)
+{
+    dsc_status status = DSC_OK;
+    int64_t bytes, flops;
+    const dsc_use *use;
+    const dsc_op *op;
+
+    DSC_TRY(dsc_request_test(&lane->request, is_over));
+    if (!*is_over) goto out;
+    op_of(run, instance, &use, &op);
+    measure(run, use, op, &bytes, &flops);
+    DSC_TRY(exec_record(run, lane, *instance, op, lane->t_ready_ns, bytes, flops));
+out:
+    return status;
+}
+
+/* Moves one lane on by a step, if it can. */
+static dsc_status move_lane(dsc_run *run, int which, bool *has_moved)
+{
+    const dsc_unfolded *unfolded = &run->unfolded[run->segment];
+    exec_lane *lane = &run->lanes[which];
+    const dsc_instance *instance = &unfolded->lanes[which][atomic_load(&lane->done)];
+    dsc_status status = DSC_OK;
+    bool is_over = true;
+    const dsc_use *use;
+    const dsc_op *op;
+
+    *has_moved = false;
+    op_of(run, instance, &use, &op);
+    if (lane->request.active) {
+        DSC_TRY(test_head(run, lane, instance, &is_over));
+    } else if (!is_ready(run, unfolded, instance)) {
+        is_over = false;
+    } else if (dsc_op_is_communication(op->kind) && !exec_is_omitted(run, use, instance->index)) {
+        lane->t_ready_ns = dsc_clock_ns();
+        DSC_TRY(exec_op(run, lane, use, op));
+        *has_moved = true;
+        DSC_TRY(test_head(run, lane, instance, &is_over));
+    } else {
+        DSC_TRY(run_here(run, lane, instance));
+    }
+    if (!is_over) goto out;
+    *has_moved = true;
+    advance(run, lane);
+out:
+    return status;
+}
+
+/* Nothing can move until compute does: sleeps until then, but looks up now and then for failures of other ranks. */
+static void sleep_until_progress(dsc_run *run, int seen)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 20 * 1000 * 1000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&run->mutex);
+    atomic_fetch_add(&run->waiters, 1);
+    while (atomic_load(&run->progress) == seen && !atomic_load(&run->has_failed))
+        if (pthread_cond_timedwait(&run->changed, &run->mutex, &until) == ETIMEDOUT) break;
+    atomic_fetch_sub(&run->waiters, 1);
+    pthread_mutex_unlock(&run->mutex);
+}
+
+/* One round over the lanes. */
+static dsc_status move_lanes(dsc_run *run, bool *is_over, bool *has_moved, bool *is_active)
+{
+    dsc_status status = DSC_OK;
+
+    *is_over = true;
+    *has_moved = *is_active = false;
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
+        bool moved;
+
+        if (lane == DSC_LANE_COMPUTE || atomic_load(&run->lanes[lane].done) == run->unfolded[run->segment].lane_counts[lane])
+            continue;
+        *is_over = false;
+        DSC_TRY(move_lane(run, lane, &moved));
+        *has_moved |= moved;
+        *is_active |= run->lanes[lane].request.active;
+    }
+out:
+    return status;
+}
+
+static dsc_status move_segment(dsc_run *run)
+{
+    bool is_over = false, has_moved, is_active;
+    dsc_status status = DSC_OK;
+    int idle_rounds = 0;
+
+    while (!is_over && !atomic_load(&run->has_failed)) {
+        int seen = atomic_load(&run->progress);
+
+        DSC_TRY(move_lanes(run, &is_over, &has_moved, &is_active));
+        if (has_moved || is_over) {
+            idle_rounds = 0;
+            continue;
+        }
+        if (run->o.plan->ranks > 1 && (status = dsc_comm_failure(run->o.comm)) != DSC_OK) break;
+        if (is_active) dsc_comm_nap(run->o.comm, idle_rounds++);
+        else sleep_until_progress(run, seen);
+    }
+out:
+    return status;
+}
+
+static void *mover_main(void *argument)
+{
+    dsc_run *run = argument;
+
+    pthread_mutex_lock(&run->mutex);
+    while (run->mover_segment != END_THREAD) {
+        dsc_status status;
+
+        if (run->mover_segment == NO_SEGMENT) {
+            pthread_cond_wait(&run->changed, &run->mutex);
+            continue;
+        }
+        pthread_mutex_unlock(&run->mutex);
+        if ((status = move_segment(run)) != DSC_OK) exec_fail(run, status);
+        pthread_mutex_lock(&run->mutex);
+        run->mover_segment = NO_SEGMENT;
+        pthread_cond_broadcast(&run->changed);
+    }
+    pthread_mutex_unlock(&run->mutex);
+    return NULL;
+}
+
+/* ---- A segment on both threads */
+
+/* Waits until every rank knows the same failure; the comm module settles whose it is. */
+static dsc_status settle(dsc_run *run)
+{
+    enum { ROUNDS = 20000 }; /* of at least 20 us, and of a launcher that ends a broken job before */
+    dsc_status status = DSC_OK;
+
+    for (int i = 0; i < ROUNDS && run->o.plan->ranks > 1; i++) {
+        if ((status = dsc_comm_failure(run->o.comm)) != DSC_OK) return status;
+        dsc_comm_nap(run->o.comm, i);
+    }
+    return DSC_FAIL(run->status, "%s", run->message);
+}
+
+static bool has_other_lanes(const dsc_run *run, int segment)
+{
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
+        if (lane != DSC_LANE_COMPUTE && run->unfolded[segment].lane_counts[lane] > 0) return true;
+    return false;
+}
+
+dsc_status exec_run_segment(dsc_run *run, int segment)
+{
+    run->segment = segment;
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) atomic_store(&run->lanes[lane].done, 0);
+    exec_poison_segment(run);
+    if (has_other_lanes(run, segment)) {
+        pthread_mutex_lock(&run->mutex);
+        run->mover_segment = segment;
+        pthread_cond_broadcast(&run->changed);
+        pthread_mutex_unlock(&run->mutex);
+    }
+    run_compute(run);
+    pthread_mutex_lock(&run->mutex);
+    while (run->mover_segment != NO_SEGMENT) {
+        atomic_fetch_add(&run->waiters, 1);
+        pthread_cond_wait(&run->changed, &run->mutex);
+        atomic_fetch_sub(&run->waiters, 1);
+    }
+    pthread_mutex_unlock(&run->mutex);
+    run->is_handed[segment] = true;
+    return atomic_load(&run->has_failed) ? settle(run) : DSC_OK;
+}
+
+dsc_status exec_lanes_create(dsc_run *run)
+{
+    dsc_status status = DSC_OK;
+
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) DSC_TRY(dsc_segment_unfold(run->o.program, s, &run->unfolded[s]));
+    run->mover_segment = NO_SEGMENT;
+    pthread_mutex_init(&run->mutex, NULL);
+    pthread_cond_init(&run->changed, NULL);
+    if (pthread_create(&run->mover, NULL, mover_main, run) != 0)
+        return DSC_FAIL(DSC_ENOMEM, "executor: no thread for communication: %s", strerror(errno));
+    run->has_mover = true;
+out:
+    return status;
+}
+
+void exec_lanes_destroy(dsc_run *run)
+{
+    if (run->has_mover) {
+        pthread_mutex_lock(&run->mutex);
+        run->mover_segment = END_THREAD;
+        pthread_cond_broadcast(&run->changed);
+        pthread_mutex_unlock(&run->mutex);
+        pthread_join(run->mover, NULL);
+        pthread_cond_destroy(&run->changed);
+        pthread_mutex_destroy(&run->mutex);
+    }
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) dsc_unfolded_fini(&run->unfolded[s]);
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(run->lanes[lane].rows);
+}

@@ -1,0 +1,91 @@
+#include "exec/internal.h"
+#include <inttypes.h>
+
+void *exec_address(dsc_run *run, dsc_span span, int slot)
+{
+    if (span.buffer < 0) return NULL;
+    return run->arenas[run->o.program->buffers[span.buffer].space].base + dsc_program_offset(run->o.program, span, slot);
+}
+
+bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index) { return use->base + index == run->o.omitted; }
+
+/* Notes that a kernel or a message gets `bytes` at this address: the measured high water, and, once for each segment, where
+ * the buffer ends. */
+static void hand(dsc_run *run, dsc_span span, int slot, const char *address, int64_t bytes)
+{
+    int space = run->o.program->buffers[span.buffer].space;
+    long long end = address + bytes - run->arenas[space].base, peak = atomic_load(&run->peaks[space]);
+
+    while (end > peak && !atomic_compare_exchange_weak(&run->peaks[space], &peak, end)) {}
+    if (run->is_handed[run->segment]) return;
+    pthread_mutex_lock(&run->mutex);
+    dsc_extent_hand(run->extent, span, slot, end);
+    pthread_mutex_unlock(&run->mutex);
+}
+
+/* Windows of the micro-batch's sequences: of the global batch, micro-batch i takes the replicas' i-th share in order. */
+static dsc_status load_tokens(dsc_run *run, const dsc_shape *shape, int64_t micro_batch, int32_t *tokens)
+{
+    const dsc_feed *feed = run->segment == DSC_SEGMENT_EVALUATE ? &run->o.evaluation : &run->o.train;
+    int64_t batch = shape->d[0], seq = shape->d[1];
+    int64_t first = run->segment == DSC_SEGMENT_EVALUATE ? 0 : run->step.first_sample;
+    dsc_status status = DSC_OK;
+
+    first += (micro_batch * run->o.plan->config.strategy.dp + run->dp_index) * batch;
+    for (int64_t i = 0; i < batch; i++)
+        DSC_TRY(dsc_source_read(feed->source, dsc_sampler_token(&feed->sampler, first + i), seq + 1,
+                                run->o.plan->model.vocab, tokens + i * (seq + 1)));
+out:
+    return status;
+}
+
+static dsc_status run_call(dsc_run *run, const dsc_use *use, const dsc_call *call)
+{
+    dsc_kernel_fn *kernel = run->o.kernels->run[call->shape.kernel];
+    void *operands[DSC_KERNEL_OPERANDS], *workspace = exec_address(run, call->workspace, use->slot);
+
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) {
+        operands[i] = exec_address(run, call->operands[i], use->slot);
+        if (operands[i] != NULL)
+            hand(run, call->operands[i], use->slot, operands[i], dsc_operand_bytes(&call->shape, i));
+    }
+    if (workspace != NULL) hand(run, call->workspace, use->slot, workspace, dsc_kernel_workspace_bytes(&call->shape));
+    if (call->shape.kernel == DSC_K_LOAD) return load_tokens(run, &call->shape, use->micro_batch, operands[0]);
+    return kernel(&call->shape, operands, workspace, &run->step);
+}
+
+/* Whoever was asked to stop says so to all where they agree. */
+static void add_stop_request(dsc_run *run, double *scalars)
+{
+    scalars[DSC_SCALAR_STOP] = run->o.stop != NULL && *run->o.stop != 0;
+}
+
+static dsc_status start_communication(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
+{
+    void *data = exec_address(run, op->data, use->slot);
+    int64_t elems = op->data.bytes / dsc_dtype_bytes(op->type);
+
+    hand(run, op->data, use->slot, data, op->data.bytes);
+    if (op->kind == DSC_OP_AGREE) add_stop_request(run, data);
+    switch (op->kind) {
+    case DSC_OP_AGREE:
+    case DSC_OP_ALL_REDUCE:
+        return dsc_all_reduce_start(run->groups[op->axis], data, elems, op->type, DSC_SUM, &lane->request);
+    default:
+        return DSC_FAIL(DSC_EINTERNAL, "executor: op kind %d is no communication", op->kind);
+    }
+}
+
+dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
+{
+    const dsc_template *template_ = &run->o.program->templates[use->template_];
+    dsc_status status = DSC_OK;
+
+    if (use->base + (op - template_->ops) == run->o.failing)
+        return DSC_FAIL(DSC_ENOMEM, "op %" PRId64 " (%s): no memory, as --fail-op asked", run->o.failing,
+                        DSC_OP_NAMES[op->kind]);
+    if (dsc_op_is_communication(op->kind)) return start_communication(run, lane, use, op);
+    for (int32_t i = 0; i < op->calls; i++) DSC_TRY(run_call(run, use, &template_->calls[op->first_call + i]));
+out:
+    return status;
+}

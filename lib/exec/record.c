@@ -1,0 +1,178 @@
+/* Rows of what was measured: ops as they ran, the time between them, and the arena's high water over time. */
+#include "exec/internal.h"
+#include <stdlib.h>
+
+dsc_status exec_record(dsc_run *run, exec_lane *lane, dsc_instance instance, const dsc_op *op, int64_t t_start_ns,
+                       int64_t bytes, int64_t flops)
+{
+    const dsc_use *use = &run->o.program->segments[run->segment].uses[instance.use];
+    dsc_op_row row = {.step = (int32_t)run->step.number, .rank = (int32_t)run->rank,
+                      .op = (int32_t)(use->base + instance.index), .lane = op->lane, .kind = op->kind, .layer = op->layer,
+                      .micro_batch = use->micro_batch, .chunk = use->chunk, .group = -1, .t_start_ns = t_start_ns,
+                      .bytes = bytes, .flops = flops};
+
+    if (!run->is_traced) return DSC_OK;
+    if (op->axis >= 0) row.group = (int32_t)dsc_plan_group(run->o.plan, run->rank, op->axis);
+    row.t_end_ns = dsc_clock_ns();
+    if (DSC_PUSH(lane->rows, lane->row_count, lane->row_capacity, row) != DSC_OK)
+        return DSC_FAIL(DSC_ENOMEM, "executor: %lld rows of a step", (long long)lane->row_count);
+    return DSC_OK;
+}
+
+/* ---- Gaps: where no lane of the rank is busy */
+
+static int by_start(const void *a, const void *b)
+{
+    const dsc_op_row *x = a, *y = b;
+
+    if (x->t_start_ns != y->t_start_ns) return x->t_start_ns < y->t_start_ns ? -1 : 1;
+    return x->op - y->op;
+}
+
+static dsc_status add_gap(dsc_run *run, dsc_trace *rows, int64_t start, int64_t end)
+{
+    dsc_op_row row = {.step = (int32_t)run->step.number, .rank = (int32_t)run->rank, .op = -1, .lane = DSC_LANE_COMPUTE,
+                      .kind = DSC_KIND_UNATTRIBUTED, .layer = -1, .micro_batch = -1, .chunk = -1, .group = -1,
+                      .t_start_ns = start, .t_end_ns = end};
+
+    if (end <= start) return DSC_OK;
+    return DSC_PUSH(rows->ops, rows->op_count, rows->op_capacity, row);
+}
+
+static dsc_status add_gaps(dsc_run *run, int64_t t_start_ns, int64_t t_end_ns, dsc_trace *rows)
+{
+    int64_t reached = t_start_ns, count = rows->op_count;
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < count; i++) {
+        int64_t start = rows->ops[i].t_start_ns, end = rows->ops[i].t_end_ns;
+
+        DSC_TRY(add_gap(run, rows, reached, start));
+        reached = DSC_MAX(reached, end);
+    }
+    DSC_TRY(add_gap(run, rows, reached, t_end_ns));
+out:
+    return status;
+}
+
+/* ---- Memory: starts and ends of ops in the order of time, through the ledger's own bookkeeping */
+
+typedef struct moment { int64_t t_ns; const dsc_op_row *row; bool is_start; } moment;
+
+/* At one instant what ends goes first: its bytes are free for what starts. */
+static int by_time(const void *a, const void *b)
+{
+    const moment *x = a, *y = b;
+
+    if (x->t_ns != y->t_ns) return x->t_ns < y->t_ns ? -1 : 1;
+    if (x->is_start != y->is_start) return x->is_start ? 1 : -1;
+    return x->row->op - y->row->op;
+}
+
+static dsc_status add_memory(dsc_run *run, dsc_trace *rows, int space, int64_t t_ns)
+{
+    dsc_memory_row row = {(int32_t)run->step.number, (int32_t)run->rank, space, t_ns, dsc_extent_bytes(run->extent, space)};
+
+    return DSC_PUSH(rows->memory, rows->memory_count, rows->memory_capacity, row);
+}
+
+static dsc_status replay(dsc_run *run, const moment *moments, int64_t count, dsc_trace *rows)
+{
+    dsc_status status = DSC_OK;
+    int segment = -1;
+
+    for (int64_t i = 0; i < count; i++) {
+        dsc_place_of_op place;
+        int space;
+
+        if (!dsc_program_find(run->o.program, moments[i].row->op, &place)) continue;
+        if (place.segment != segment) dsc_extent_segment_start(run->extent);
+        segment = place.segment;
+        space = moments[i].is_start ? dsc_extent_op_start(run->extent, place.segment, place.use, place.index)
+                                    : dsc_extent_op_end(run->extent, place.segment, place.use, place.index);
+        if (space >= 0) DSC_TRY(add_memory(run, rows, space, moments[i].t_ns));
+    }
+out:
+    return status;
+}
+
+static dsc_status add_memory_rows(dsc_run *run, int64_t op_count, int64_t t_start_ns, dsc_trace *rows)
+{
+    moment *moments = malloc((size_t)(2 * op_count + 1) * sizeof *moments);
+    dsc_status status = DSC_OK;
+
+    if (moments == NULL) return DSC_FAIL(DSC_ENOMEM, "executor: memory of %lld ops", (long long)op_count);
+    for (int64_t i = 0; i < op_count; i++) {
+        moments[2 * i] = (moment){rows->ops[i].t_start_ns, &rows->ops[i], true};
+        moments[2 * i + 1] = (moment){rows->ops[i].t_end_ns, &rows->ops[i], false};
+    }
+    qsort(moments, (size_t)(2 * op_count), sizeof *moments, by_time);
+    dsc_extent_segment_start(run->extent);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) DSC_TRY(add_memory(run, rows, space, t_start_ns));
+    DSC_TRY(replay(run, moments, 2 * op_count, rows));
+out:
+    free(moments);
+    return status;
+}
+
+dsc_status exec_collect(dsc_run *run, int64_t t_start_ns, int64_t t_end_ns, dsc_trace *rows)
+{
+    dsc_status status = DSC_OK;
+    int64_t op_count;
+
+    rows->op_count = rows->memory_count = 0;
+    for (int which = 0; which < DSC_LANE_COUNT; which++) {
+        exec_lane *lane = &run->lanes[which];
+
+        for (int64_t i = 0; i < lane->row_count; i++)
+            DSC_TRY(DSC_PUSH(rows->ops, rows->op_count, rows->op_capacity, lane->rows[i]));
+        lane->row_count = 0;
+    }
+    op_count = rows->op_count;
+    qsort(rows->ops, (size_t)op_count, sizeof *rows->ops, by_start);
+    DSC_TRY(add_memory_rows(run, op_count, t_start_ns, rows));
+    DSC_TRY(add_gaps(run, t_start_ns, t_end_ns, rows));
+out:
+    return status;
+}
+
+/* ---- ASan: no kernel touches what is not alive */
+
+#if defined __SANITIZE_ADDRESS__
+static void mark(dsc_run *run, int32_t buffer, int slot, bool is_alive)
+{
+    const dsc_program *program = run->o.program;
+    int64_t offset = dsc_program_offset(program, (dsc_span){buffer, 0, 0}, slot);
+    const dsc_arena *arena = &run->arenas[program->buffers[buffer].space];
+
+    if (is_alive) dsc_arena_unpoison(arena, offset, program->buffers[buffer].bytes);
+    else dsc_arena_poison(arena, offset, program->buffers[buffer].bytes);
+}
+
+void exec_poison_segment(dsc_run *run)
+{
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        const dsc_region *region = &run->o.program->regions[space];
+
+        dsc_arena_poison(&run->arenas[space], region->slot_base, region->arena_bytes - region->slot_base);
+    }
+}
+
+void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_start)
+{
+    const dsc_template *template_ = &run->o.program->templates[use->template_];
+
+    for (int64_t i = 0; i < template_->lifetime_count; i++) {
+        const dsc_lifetime *l = &template_->lifetimes[i];
+
+        if (is_start && l->born == index) mark(run, l->buffer, use->slot, true);
+        if (!is_start && l->dies == index) mark(run, l->buffer, use->slot, false);
+    }
+}
+#else
+void exec_poison_segment(dsc_run *run) { (void)run; }
+void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_start)
+{
+    (void)run, (void)use, (void)index, (void)is_start;
+}
+#endif

@@ -1,0 +1,192 @@
+#include "exec/internal.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Life */
+
+static dsc_status make_groups(dsc_run *run)
+{
+    const dsc_plan *plan = run->o.plan;
+    int64_t *members = malloc((size_t)plan->ranks * sizeof *members);
+    int *ranks = malloc((size_t)plan->ranks * sizeof *ranks);
+    dsc_status status = DSC_OK;
+
+    if (members == NULL || ranks == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "executor: %" PRId64 " ranks", plan->ranks));
+    for (int axis = 0; axis < DSC_AXIS_COUNT; axis++) {
+        int64_t count = dsc_plan_group_ranks(plan, run->rank, axis, members);
+
+        if (count < 2) continue;
+        for (int64_t i = 0; i < count; i++) ranks[i] = (int)members[i];
+        DSC_TRY(dsc_group_create(run->o.comm, ranks, (int)count, &run->groups[axis]));
+    }
+out:
+    free(members);
+    free(ranks);
+    return status;
+}
+
+/* Primitives are made, and algorithms chosen, before the first step. */
+static dsc_status prepare_kernels(dsc_run *run)
+{
+    const dsc_program *program = run->o.program;
+    dsc_status status = DSC_OK;
+
+    for (int64_t t = 0; t < program->template_count; t++)
+        for (int64_t c = 0; c < program->templates[t].call_count; c++) {
+            const dsc_shape *shape = &program->templates[t].calls[c].shape;
+
+            if (shape->kernel == DSC_K_LOAD) continue;
+            if (run->o.kernels->run[shape->kernel] == NULL)
+                DSC_TRY(DSC_FAIL(DSC_ENOTSUP, "executor: kernels %s have no %s", run->o.kernels->name,
+                                 dsc_kernel_name(shape->kernel)));
+            if (run->o.kernels->prepare != NULL) DSC_TRY(run->o.kernels->prepare(shape));
+        }
+out:
+    return status;
+}
+
+/* Room for the rows of a whole step, so that no step allocates. */
+static dsc_status reserve_rows(dsc_run *run)
+{
+    dsc_status status = DSC_OK;
+
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
+        int64_t count = 0;
+
+        for (int s = 0; s < DSC_SEGMENT_COUNT; s++) count += run->unfolded[s].lane_counts[lane];
+        DSC_TRY(dsc_array_reserve(&run->lanes[lane].rows, &run->lanes[lane].row_capacity, count, sizeof(dsc_op_row)));
+    }
+out:
+    return status;
+}
+
+dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out)
+{
+    dsc_status status = DSC_OK;
+    dsc_run *run = calloc(1, sizeof *run);
+
+    if (run == NULL) {
+        status = DSC_FAIL(DSC_ENOMEM, "executor: %zu bytes", sizeof *run);
+        goto out;
+    }
+    run->o = *options;
+    run->rank = dsc_comm_rank(options->comm);
+    run->dp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_DP];
+    dsc_scaler_init(&options->plan->config, &run->scaler);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++)
+        DSC_TRY(dsc_arena_create(options->program->regions[space].arena_bytes, &run->arenas[space]));
+    DSC_TRY(dsc_extent_create(options->program, &run->extent));
+    dsc_extent_forget(run->extent);
+    DSC_TRY(prepare_kernels(run));
+    DSC_TRY(make_groups(run));
+    DSC_TRY(exec_lanes_create(run));
+    DSC_TRY(reserve_rows(run));
+    *out = run;
+    run = NULL;
+out:
+    dsc_run_destroy(run);
+    return status;
+}
+
+void dsc_run_destroy(dsc_run *run)
+{
+    if (run == NULL) return;
+    exec_lanes_destroy(run);
+    if (!atomic_load(&run->has_failed))
+        for (int axis = 0; axis < DSC_AXIS_COUNT; axis++) dsc_group_destroy(run->groups[axis]);
+    dsc_extent_destroy(run->extent);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) dsc_arena_destroy(&run->arenas[space]);
+    free(run);
+}
+
+/* ---- A step */
+
+static void begin_step(dsc_run *run, int64_t number)
+{
+    const dsc_config *config = &run->o.plan->config;
+    dsc_step *step = &run->step;
+
+    *step = (dsc_step){.number = number, .optimizer_step = run->optimizer_step + 1, .beta1 = config->beta1,
+                       .beta2 = config->beta2, .eps = config->eps, .weight_decay = config->weight_decay,
+                       .bias_correction1 = 1, .bias_correction2 = 1, .loss_scale = run->scaler.scale,
+                       .first_sample = run->samples_seen};
+    step->lr = dsc_lr_at(config, run->optimizer_step, &step->beta1, &step->beta2);
+    if (config->bias_correction) {
+        step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
+        step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)step->optimizer_step));
+    }
+    step->loss_gradient = (float)(step->loss_scale / (double)(config->strategy.global_batch * config->strategy.seq_len));
+}
+
+static const double *scalars_of(dsc_run *run) { return exec_address(run, (dsc_span){run->o.program->scalars, 0, 0}, -1); }
+
+/* What the ranks agreed on, as the host reads it between segments. Gradients of replicas are equal when they are measured,
+ * so the sum over ranks counts each square dp times. */
+static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
+{
+    const dsc_config *config = &run->o.plan->config;
+    const double *scalars = scalars_of(run);
+    double clip_factor;
+
+    report->loss = scalars[DSC_SCALAR_LOSS] / (double)report->tokens;
+    report->grad_norm = sqrt(scalars[DSC_SCALAR_SQUARES] / (double)config->strategy.dp) / run->step.loss_scale;
+    report->is_stopping = run->o.plan->ranks > 1 ? scalars[DSC_SCALAR_STOP] > 0 : run->o.stop != NULL && *run->o.stop != 0;
+    outcome->overflow = run->o.plan->type == DSC_FP16 && scalars[DSC_SCALAR_NONFINITE] > 0;
+    if (scalars[DSC_SCALAR_NONFINITE] > 0) report->grad_norm = -1;
+    clip_factor = config->clip > 0 ? config->clip / (report->grad_norm + 1e-6) : 1;
+    run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
+}
+
+static dsc_status run_path(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
+{
+    dsc_segment_id segment = DSC_SEGMENT_END;
+    dsc_status status = DSC_OK;
+
+    while ((segment = dsc_segment_next(segment, outcome)) != DSC_SEGMENT_END) {
+        DSC_TRY(exec_run_segment(run, segment));
+        if (segment == DSC_SEGMENT_GRADIENTS) read_gradients(run, report, outcome);
+        if (segment == DSC_SEGMENT_EVALUATE)
+            report->evaluation_loss = scalars_of(run)[DSC_SCALAR_LOSS] / (double)report->tokens;
+    }
+out:
+    return status;
+}
+
+static void prefetch(const dsc_run *run)
+{
+    const dsc_strategy *strategy = &run->o.plan->config.strategy;
+    const dsc_feed *feed = &run->o.train;
+
+    for (int64_t i = 0; i < strategy->global_batch; i++)
+        dsc_source_prefetch(feed->source, dsc_sampler_token(&feed->sampler, run->samples_seen + i),
+                            strategy->seq_len + 1);
+}
+
+dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, dsc_step_report *report, dsc_trace *rows)
+{
+    dsc_outcome outcome = {.evaluate = evaluate};
+    int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
+    dsc_status status = DSC_OK;
+
+    run->is_traced = rows != NULL;
+    *report = (dsc_step_report){.step = number, .evaluation_loss = NAN, .loss_scale = run->scaler.scale};
+    report->tokens = run->o.plan->config.strategy.global_batch * run->o.plan->config.strategy.seq_len;
+    report->t_start_ns = dsc_clock_ns();
+    begin_step(run, number);
+    report->lr = run->step.lr;
+    DSC_TRY(run_path(run, report, &outcome));
+    report->t_end_ns = dsc_clock_ns();
+    report->is_skipped = outcome.overflow;
+    run->optimizer_step += !outcome.overflow;
+    run->samples_seen += run->o.plan->config.strategy.global_batch;
+    dsc_path_of(&outcome, report->path, sizeof report->path);
+    report->wire_bytes = dsc_comm_wire_bytes(run->o.comm) - wire_bytes;
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) report->peak_bytes[space] = atomic_load(&run->peaks[space]);
+    DSC_TRY(dsc_scaler_update(&run->scaler, outcome.overflow));
+    if (rows != NULL) DSC_TRY(exec_collect(run, report->t_start_ns, report->t_end_ns, rows));
+    prefetch(run);
+out:
+    return status;
+}

@@ -1,0 +1,288 @@
+/* dsc-run: runs a plan's program, step after step, on the ranks that a launcher started. */
+#include "tools/common.h"
+#include "tools/run/run.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "kernels/kernels.h"
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const tool self = {
+    "dsc-run", "mpiexec -n N dsc-run --model MODEL --data DATA --steps K [OPTION]...",
+    "Train a transformer by the program that dsc-plan foresees, over MPI ranks."};
+
+#define TEXT(word, member, what, text)                                                                                  \
+    {.name = word, .type = DSC_FIELD_STRING, .offset = offsetof(run_options, member),                                   \
+     .size = sizeof ((run_options *)0)->member, .argument = what, .help = text}
+#define COUNT(word, member, least, text)                                                                                \
+    {.name = word, .type = DSC_FIELD_INT, .offset = offsetof(run_options, member), .low = least, .high = 1e15,          \
+     .argument = "K", .help = text}
+
+static const dsc_field fields[] = {
+    TEXT("data", data, "DATA", "text files or folders (bytes as tokens), an llm.c .bin, a Megatron prefix"),
+    COUNT("steps", steps, 0, "step to reach, counted from the start of training"),
+    TEXT("device", device, "cpu|cuda|auto", "where to compute (auto)"),
+    TEXT("save", save, "DIR", "folder of checkpoints"),
+    COUNT("save-every", save_every, 1, "steps between checkpoints (only at the end)"),
+    TEXT("resume", resume, "auto|PATH", "checkpoint to go on from; auto: the newest in --save that verifies"),
+    TEXT("trace", trace, "FILE.h5", "write what was measured"),
+    TEXT("trace-ranks", trace_ranks, "all|LIST", "ranks whose rows are traced (all)"),
+    TEXT("trace-steps", trace_steps, "A:B", "steps that are traced (all)"),
+    TEXT("log", log, "FILE", "write a JSON line a step"),
+    TEXT("eval-data", eval_data, "DATA", "data on which the loss is evaluated, one global batch"),
+    COUNT("eval-every", eval_every, 1, "steps between evaluations (only at the end)"),
+    {.name = "dry-run", .type = DSC_FIELD_FLAG, .offset = offsetof(run_options, dry_run),
+     .help = "plan, check and print, allocate nothing"},
+    TEXT("kernels", kernels, "NAME", "set of kernels: ref, cpu, cpu-avx2, cpu-avx512 (the fastest here)"),
+    TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
+    TEXT("fail-op", fail_op, "RANK:OP", "for tests: let that op fail as if memory were out"),
+    {0}};
+
+static const dsc_field_table own_tables[] = {{.title = "The run", .fields = fields}, {0}};
+
+/* ---- Signals: the step is finished, a checkpoint saved */
+
+static volatile int stop_requested;
+
+static void request_stop(int number)
+{
+    (void)number;
+    stop_requested = 1;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = request_stop, .sa_flags = SA_RESTART};
+
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+/* ---- Making ready */
+
+static dsc_status check_options(const job *j, const tool_inputs *inputs)
+{
+    const run_options *o = &j->options;
+
+    if (inputs->model[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--model is missing");
+    if (o->data[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--data is missing");
+    if (o->steps < 0) return DSC_FAIL(DSC_EINVAL, "--steps is missing");
+    if (o->device[0] != '\0' && strcmp(o->device, "cpu") != 0 && strcmp(o->device, "auto") != 0)
+        return DSC_FAIL(DSC_EINVAL, strcmp(o->device, "cuda") == 0 ? "--device cuda: this build has no CUDA; use cpu"
+                                                                     : "--device %s is none of cpu, cuda, auto", o->device);
+    if (o->save_every > 0 && o->save[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--save-every needs --save DIR");
+    if (strcmp(o->resume, "auto") == 0 && o->save[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--resume auto needs --save DIR");
+    if (o->eval_every > 0 && o->eval_data[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--eval-every needs --eval-data DATA");
+    return DSC_OK;
+}
+
+/* `local`, the default, is the nodes of this job; anything else has to have as many devices as the strategy has ranks. */
+static dsc_status make_cluster(job *j, const tool_inputs *inputs)
+{
+    dsc_cluster *local = NULL;
+    dsc_status status = DSC_OK;
+    int nodes = dsc_comm_nodes(j->comm);
+
+    if (inputs->cluster[0] != '\0' && strcmp(inputs->cluster, "local") != 0)
+        return dsc_cluster_load(inputs->cluster, &j->cluster);
+    DSC_TRY(dsc_cluster_local(&local));
+    DSC_TRY(dsc_cluster_of_ranks(local, nodes, dsc_ceil_div(dsc_comm_size(j->comm), nodes), &j->cluster));
+out:
+    dsc_cluster_destroy(local);
+    return status;
+}
+
+static dsc_status make_plan(job *j, const tool_inputs *inputs)
+{
+    dsc_model model;
+    dsc_config config = inputs->config;
+    dsc_status status = DSC_OK;
+    int64_t size = dsc_comm_size(j->comm), others;
+
+    DSC_TRY(dsc_model_load(inputs->model, &model));
+    DSC_TRY(make_cluster(j, inputs));
+    others = DSC_MAX(config.strategy.tp, 1) * DSC_MAX(config.strategy.pp, 1) * DSC_MAX(config.strategy.cp, 1);
+    if (config.strategy.dp == 0 && size % others == 0) config.strategy.dp = size / others;
+    DSC_TRY(dsc_plan_create(&model, j->cluster, &config, &j->plan));
+    if (j->plan->ranks != size)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "the strategy needs tp x pp x cp x dp = %" PRId64 " ranks, this job has %" PRId64
+                         ": start it with mpiexec -n %" PRId64, j->plan->ranks, size, j->plan->ranks));
+    DSC_TRY(dsc_programs_create(j->plan, &j->programs));
+    if (j->options.omit_op[0] == '\0') DSC_TRY(dsc_program_check(j->plan, j->programs, j->plan->ranks));
+    DSC_TRY(dsc_program_fits(j->plan, j->programs, j->plan->ranks));
+out:
+    return status;
+}
+
+static dsc_status open_data(job *j)
+{
+    const dsc_strategy *s = &j->plan->config.strategy;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_source_open(j->options.data, &j->source));
+    DSC_TRY(dsc_sampler_init(j->source, s->seq_len, s->global_batch, j->plan->config.seed, &j->sampler));
+    if (j->options.eval_data[0] == '\0') goto out;
+    DSC_TRY(dsc_source_open(j->options.eval_data, &j->eval_source));
+    DSC_TRY(dsc_sampler_init(j->eval_source, s->seq_len, s->global_batch, j->plan->config.seed, &j->eval_sampler));
+out:
+    return status;
+}
+
+/* "RANK:OP" of --omit-op or --fail-op. */
+static dsc_status parse_op(const char *option, const char *words, int64_t *rank, int64_t *op)
+{
+    char first[64], *colon;
+    dsc_status status = DSC_OK;
+
+    snprintf(first, sizeof first, "%s", words);
+    if ((colon = strchr(first, ':')) == NULL) return DSC_FAIL(DSC_EINVAL, "%s %s: RANK:OP is wanted", option, words);
+    *colon = '\0';
+    DSC_TRY(dsc_parse_int(option, first, 0, INT32_MAX, rank));
+    DSC_TRY(dsc_parse_int(option, colon + 1, 0, INT64_MAX, op));
+out:
+    return status;
+}
+
+static dsc_status find_omitted(const job *j, int64_t *out)
+{
+    int64_t rank, op, *omitted = NULL;
+    dsc_status status = DSC_OK;
+
+    *out = -1;
+    if (j->options.omit_op[0] == '\0') return DSC_OK;
+    DSC_TRY(parse_op("--omit-op", j->options.omit_op, &rank, &op));
+    if ((omitted = malloc((size_t)j->plan->ranks * sizeof *omitted)) == NULL)
+        DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--omit-op of %" PRId64 " ranks", j->plan->ranks));
+    DSC_TRY(dsc_program_omit(j->plan, j->programs, rank, op, omitted));
+    *out = omitted[j->rank];
+out:
+    free(omitted);
+    return status;
+}
+
+static dsc_status find_failing(const job *j, int64_t *out)
+{
+    int64_t rank, op;
+    dsc_status status = DSC_OK;
+
+    *out = -1;
+    if (j->options.fail_op[0] == '\0') return DSC_OK;
+    DSC_TRY(parse_op("--fail-op", j->options.fail_op, &rank, &op));
+    if (rank == j->rank) *out = op;
+out:
+    return status;
+}
+
+static dsc_status make_run(job *j)
+{
+    dsc_run_options options = {.plan = j->plan, .program = j->programs[j->rank], .comm = j->comm,
+                               .train = {j->source, j->sampler}, .evaluation = {j->eval_source, j->eval_sampler},
+                               .stop = &stop_requested};
+    dsc_status status = DSC_OK;
+    int64_t cores;
+
+    DSC_TRY(find_omitted(j, &options.omitted));
+    DSC_TRY(find_failing(j, &options.failing));
+    DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &options.kernels));
+    cores = j->cluster->is_local ? j->cluster->node_types[0].cores : 1;
+    dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_node_size(j->comm), 1));
+    DSC_TRY(dsc_run_create(&options, &j->run));
+out:
+    return status;
+}
+
+/* ---- Running */
+
+static dsc_status train(job *j)
+{
+    const run_options *o = &j->options;
+    int64_t saved = j->first_step > 0 ? j->first_step : -1, step = j->first_step;
+    dsc_step_report report = {0};
+    dsc_status status = DSC_OK;
+
+    while (step < o->steps && !report.is_stopping) {
+        dsc_trace *rows = journal_rows(j, ++step);
+        bool evaluates = j->eval_source != NULL && (o->eval_every > 0 ? step % o->eval_every == 0 : step == o->steps);
+
+        DSC_TRY(dsc_run_step(j->run, step, evaluates, &report, rows));
+        DSC_TRY(journal_step(j, &report, rows));
+        if (o->save_every == 0 || step % o->save_every != 0) continue;
+        DSC_TRY(save_step(j, step));
+        saved = step;
+    }
+    if (o->save[0] != '\0' && saved != step) DSC_TRY(save_step(j, step));
+    if (report.is_stopping && step < o->steps)
+        status = DSC_FAIL(DSC_ESTOPPED, "stopped by a signal after step %" PRId64 "%s%s", step,
+                          o->save[0] != '\0' ? "; saved in " : ", not saved: there is no --save", o->save);
+out:
+    return status;
+}
+
+static void print_dry_run(const job *j)
+{
+    dsc_text text = {0};
+
+    dsc_cluster_print(j->cluster, &text);
+    dsc_model_print(&j->plan->model, &text);
+    dsc_plan_print(j->plan, &text);
+    fputs(dsc_text_str(&text), stdout);
+    dsc_text_fini(&text);
+}
+
+static dsc_status run_job(job *j, const tool_inputs *inputs)
+{
+    dsc_status status = DSC_OK, closed;
+
+    DSC_TRY(dsc_comm_agree(j->comm, check_options(j, inputs), false));
+    DSC_TRY(dsc_comm_agree(j->comm, make_plan(j, inputs), false));
+    if (j->options.dry_run) {
+        if (j->rank == 0) print_dry_run(j);
+        goto out;
+    }
+    DSC_TRY(dsc_comm_agree(j->comm, open_data(j), false));
+    DSC_TRY(dsc_comm_agree(j->comm, make_run(j), false));
+    DSC_TRY(resume(j));
+    DSC_TRY(journal_open(j, &j->journal));
+    catch_signals();
+    status = train(j);
+    closed = journal_close(&j->journal);
+    if (status == DSC_OK) status = closed;
+out:
+    return status;
+}
+
+static void end_job(job *j)
+{
+    dsc_run_destroy(j->run);
+    dsc_source_close(j->source);
+    dsc_source_close(j->eval_source);
+    if (j->plan != NULL) dsc_programs_destroy(j->plan, j->programs);
+    dsc_plan_destroy(j->plan);
+    dsc_cluster_destroy(j->cluster);
+}
+
+int main(int argc, char **argv)
+{
+    job j = {.options = {.steps = -1}};
+    dsc_field_table own[] = {own_tables[0], {0}};
+    tool_inputs inputs;
+    dsc_status status;
+    int exit_status;
+
+    own[0].base = &j.options;
+    status = dsc_comm_create(&argc, &argv, &j.comm);
+    if (status != DSC_OK) return tool_end(&self, status);
+    j.rank = dsc_comm_rank(j.comm);
+    if (j.rank == 0) tool_log(&self);
+    status = dsc_comm_agree(j.comm, tool_load(argc, argv, own, &inputs), false);
+    if (status == DSC_OK && inputs.asked != 0) {
+        if (j.rank == 0) tool_answer(&self, own, inputs.asked);
+    } else if (status == DSC_OK) {
+        status = run_job(&j, &inputs);
+    }
+    exit_status = j.rank == 0 ? tool_end(&self, status) : dsc_exit_status(status);
+    end_job(&j);
+    dsc_comm_exit(j.comm, exit_status);
+}

@@ -1,0 +1,50 @@
+/* The parts of dsc-run: what the user asked for, the log and trace that it writes, its checkpoints. */
+#ifndef TOOLS_RUN_RUN_H
+#define TOOLS_RUN_RUN_H
+
+#include "exec/run.h"
+#include "store/trace_file.h"
+#include <stdio.h>
+
+/* dsc-run's own options. Strings are empty where an option was not given. */
+typedef struct run_options {
+    char data[4096], eval_data[4096], device[16], save[4096], resume[4096], trace[4096], trace_ranks[4096];
+    char trace_steps[64], log[4096], omit_op[64], fail_op[64], kernels[32], plan[4096];
+    int64_t steps, save_every, eval_every;
+    bool dry_run;
+} run_options;
+
+/* Everything that a run holds. */
+typedef struct job {
+    run_options options;
+    dsc_comm *comm;
+    int rank;
+    dsc_cluster *cluster;
+    dsc_plan *plan;
+    const dsc_program *const *programs;
+    dsc_source *source, *eval_source;
+    dsc_sampler sampler, eval_sampler;
+    dsc_run *run;
+    int64_t first_step;        /* steps that a checkpoint has behind it */
+    struct journal *journal;
+} job;
+
+/* ---- journal.c: step lines, --log and --trace. Rank 0 writes; all ranks bring their part. */
+
+typedef struct journal journal;
+/* Collective. Opens what was asked for; a resumed run keeps the log's lines up to first_step and an older trace. */
+dsc_status journal_open(job *j, journal **out);
+/* Collective, after each step: gathers, prints, logs, traces. */
+dsc_status journal_step(job *j, const dsc_step_report *report, const dsc_trace *rows);
+dsc_status journal_close(journal **j);
+/* Where this rank's rows of a step go: NULL when they are not asked for. */
+dsc_trace *journal_rows(job *j, int64_t step);
+
+/* ---- save.c: checkpoints */
+
+/* Collective. Saves as step `step` in --save. */
+dsc_status save_step(job *j, int64_t step);
+/* Collective. By --resume: finds, verifies and loads a checkpoint, or initialises the weights; sets j->first_step. */
+dsc_status resume(job *j);
+
+#endif
