@@ -1,0 +1,191 @@
+#include "sim/collective.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Expansion */
+
+/* Every member passes on to the next, the last to the first. */
+static dsc_status add_ring(dsc_fabric *fabric, const int64_t *members, int64_t count, int64_t stride, dsc_phase *phase,
+                           int64_t *latency)
+{
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < count; i++)
+        DSC_TRY(dsc_fabric_path(fabric, members[i * stride], members[(i + 1) % count * stride], &phase->load, latency));
+out:
+    return status;
+}
+
+/* Rounds of the algorithm, each of which costs the latency of the slowest path. */
+static void set_pace(dsc_phase *phase, double share, int64_t rounds, int64_t latency)
+{
+    phase->share = share;
+    phase->latency_ns = DSC_MAX(phase->latency_ns, rounds * latency);
+}
+
+static int64_t ceil_log2(int64_t n)
+{
+    int64_t log = 0;
+
+    while (INT64_C(1) << log < n) log++;
+    return log;
+}
+
+static dsc_status expand_flat(dsc_fabric *fabric, dsc_algorithm algorithm, const int64_t *members, int64_t count,
+                              dsc_expansion *inout)
+{
+    dsc_status status = DSC_OK;
+    int64_t latency = 0;
+
+    DSC_TRY(add_ring(fabric, members, count, 1, &inout->phases[0], &latency));
+    if (algorithm == DSC_BY_RING)
+        set_pace(&inout->phases[0], 2 * (double)(count - 1) / (double)count, 2 * (count - 1), latency);
+    else
+        set_pace(&inout->phases[0], 2, 2 * ceil_log2(count), latency);
+    inout->phase_count = 1;
+out:
+    return status;
+}
+
+/* Members of each node when there are several nodes with as many each, and several on each; else 0. */
+static int64_t members_each(const dsc_fabric *fabric, const int64_t *members, int64_t count)
+{
+    int64_t each = 0;
+
+    while (each < count && dsc_fabric_node(fabric, members[each]) == dsc_fabric_node(fabric, members[0])) each++;
+    if (each == 1 || each == count || count % each != 0) return 0;
+    for (int64_t i = 0; i < count; i++) {
+        bool is_first = i % each == 0;
+        bool is_new = i == 0 || dsc_fabric_node(fabric, members[i]) != dsc_fabric_node(fabric, members[i - 1]);
+
+        if (is_first != is_new) return 0;
+    }
+    return each;
+}
+
+static dsc_status expand_hierarchy(dsc_fabric *fabric, const int64_t *members, int64_t count, dsc_expansion *inout)
+{
+    dsc_status status = DSC_OK;
+    int64_t each = members_each(fabric, members, count), nodes, inside = 0, between = 0;
+
+    if (each == 0) return DSC_OK;
+    nodes = count / each;
+    for (int64_t node = 0; node < nodes; node++) {
+        DSC_TRY(add_ring(fabric, members + node * each, each, 1, &inout->phases[0], &inside));
+        DSC_TRY(add_ring(fabric, members + node * each, each, 1, &inout->phases[2], &inside));
+    }
+    for (int64_t i = 0; i < each; i++) DSC_TRY(add_ring(fabric, members + i, nodes, each, &inout->phases[1], &between));
+    set_pace(&inout->phases[0], (double)(each - 1) / (double)each, each - 1, inside);
+    set_pace(&inout->phases[1], 2 * (double)(nodes - 1) / (double)count, 2 * (nodes - 1), between);
+    set_pace(&inout->phases[2], (double)(each - 1) / (double)each, each - 1, inside);
+    inout->phase_count = 3;
+out:
+    return status;
+}
+
+dsc_status dsc_expand(dsc_fabric *fabric, dsc_algorithm algorithm, const int64_t *members, int64_t count,
+                      dsc_expansion *inout)
+{
+    if (algorithm == DSC_BY_HIERARCHY) return expand_hierarchy(fabric, members, count, inout);
+    return expand_flat(fabric, algorithm, members, count, inout);
+}
+
+void dsc_expansion_fini(dsc_expansion *expansion)
+{
+    for (int i = 0; i < DSC_PHASES; i++) dsc_load_fini(&expansion->phases[i].load);
+    *expansion = (dsc_expansion){0};
+}
+
+dsc_status dsc_expansion_seal(dsc_fabric *fabric, const dsc_links *links, const int32_t *cores, int64_t count,
+                              dsc_expansion *inout)
+{
+    dsc_status status = DSC_OK;
+
+    for (int i = 0; i < inout->phase_count; i++) {
+        dsc_phase *phase = &inout->phases[i];
+
+        phase->rate = dsc_links_alone(links, phase->load.demands, phase->load.count, INFINITY);
+        phase->weight = count > 0 ? phase->rate : 1;
+        for (int64_t c = 0; c < count; c++) DSC_TRY(dsc_load_add(fabric, &phase->load, cores[c], 1 / phase->rate));
+    }
+out:
+    return status;
+}
+
+int64_t dsc_expansion_ns(const dsc_expansion *expansion, int64_t bytes)
+{
+    int64_t ns = 0;
+
+    if (expansion->phase_count == 0) return INT64_MAX;
+    for (int i = 0; i < expansion->phase_count; i++) {
+        const dsc_phase *phase = &expansion->phases[i];
+
+        ns += phase->latency_ns + (int64_t)ceil(phase->share * (double)bytes / phase->rate);
+    }
+    return ns;
+}
+
+const dsc_expansion *dsc_expansion_fastest(const dsc_expansion *expansions, int64_t bytes)
+{
+    const dsc_expansion *fastest = expansions;
+
+    for (int algorithm = 1; algorithm < DSC_ALGORITHM_COUNT; algorithm++)
+        if (dsc_expansion_ns(&expansions[algorithm], bytes) < dsc_expansion_ns(fastest, bytes))
+            fastest = &expansions[algorithm];
+    return fastest;
+}
+
+/* ---- Measurement */
+
+/* How far a sample's ranks are from those asked for; INFINITY for other collectives and numbers of nodes. */
+static double distance(const dsc_collective_sample *sample, const char *kind, int64_t ranks, int64_t nodes)
+{
+    if (strcmp(sample->kind, kind) != 0 || sample->nodes != nodes || sample->bytes <= 0) return INFINITY;
+    return fabs(log((double)sample->ranks / (double)ranks));
+}
+
+/* Of the samples as near as possible, the largest of at most `bytes` and the smallest of at least that. */
+typedef struct bracket { const dsc_collective_sample *below, *above; } bracket;
+
+static bracket find_bracket(const dsc_calibration *calibration, const char *kind, int64_t ranks, int64_t nodes,
+                            int64_t bytes)
+{
+    double nearest = INFINITY;
+    bracket found = {0};
+
+    for (int64_t i = 0; i < calibration->collective_count; i++)
+        nearest = fmin(nearest, distance(&calibration->collectives[i], kind, ranks, nodes));
+    for (int64_t i = 0; i < calibration->collective_count && nearest < INFINITY; i++) {
+        const dsc_collective_sample *sample = &calibration->collectives[i];
+
+        if (distance(sample, kind, ranks, nodes) > nearest) continue;
+        if (sample->bytes <= bytes && (found.below == NULL || sample->bytes > found.below->bytes)) found.below = sample;
+        if (sample->bytes >= bytes && (found.above == NULL || sample->bytes < found.above->bytes)) found.above = sample;
+    }
+    return found;
+}
+
+bool dsc_collective_measured(const dsc_calibration *calibration, const char *kind, int64_t ranks, int64_t nodes,
+                             int64_t bytes, int64_t *out)
+{
+    bracket near = {0};
+    double ns;
+
+    if (calibration != NULL) near = find_bracket(calibration, kind, ranks, nodes, bytes);
+    if (near.below == NULL && near.above == NULL) return false;
+    if (near.below == NULL) {
+        ns = (double)near.above->time_ns;
+    } else if (near.above == NULL) {
+        ns = (double)near.below->time_ns * (double)bytes / (double)near.below->bytes;
+    } else if (near.below->bytes == near.above->bytes) {
+        ns = (double)near.below->time_ns;
+    } else {
+        double along = log((double)bytes / (double)near.below->bytes) /
+                       log((double)near.above->bytes / (double)near.below->bytes);
+
+        ns = exp((1 - along) * log((double)near.below->time_ns) + along * log((double)near.above->time_ns));
+    }
+    *out = (int64_t)llround(ns);
+    return true;
+}

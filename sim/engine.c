@@ -1,0 +1,425 @@
+/* The event engine. Each simulated rank steps through the lanes of its segments; what takes time is an event, and a
+ * flow as well where it shares something: a transfer its links, a CPU rank's kernels and transfers the rank's cores.
+ *
+ *     instance at the head of its lane, needs met --> kernels:  run, over
+ *                                                 \-> transfer: arrive; the last member to arrive starts it for all
+ *
+ * By default replicas are folded: only representatives are simulated, and arrive for those they stand for. */
+#include "sim/engine.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when all ranks' rows are wanted */
+
+/* ---- Activities */
+
+/* Flows whose rate a start or an end has changed: until now they worked at the rate they had. */
+static dsc_status follow_rates(dsc_engine *e)
+{
+    dsc_status status = DSC_OK;
+    int64_t count;
+    const int32_t *changed = dsc_links_changed(e->links, &count);
+
+    for (int64_t i = 0; i < count; i++) {
+        dsc_activity *a = e->by_flow[changed[i]];
+
+        a->left = fmax(a->left - a->rate * (double)(e->now_ns - a->since_ns), 0);
+        a->since_ns = e->now_ns;
+        a->rate = dsc_links_rate(e->links, a->flow);
+        DSC_TRY(dsc_agenda_put(&e->agenda, &a->event, e->now_ns + (int64_t)ceil(a->left / a->rate)));
+    }
+out:
+    return status;
+}
+
+dsc_status dsc_activity_flow(dsc_engine *e, dsc_activity *a, double work, const dsc_load *load, double bound,
+                             double weight)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_links_start(e->links, load->demands, load->count, bound, weight, &a->flow));
+    DSC_TRY(dsc_array_reserve(&e->by_flow, &e->by_flow_capacity, a->flow + 1, sizeof *e->by_flow));
+    e->by_flow[a->flow] = a;
+    a->left = work;
+    a->rate = 0;
+    a->since_ns = e->now_ns;
+    DSC_TRY(follow_rates(e));
+out:
+    return status;
+}
+
+static dsc_status end_flow(dsc_engine *e, dsc_activity *a)
+{
+    if (a->flow < 0) return DSC_OK;
+    dsc_links_end(e->links, a->flow);
+    a->flow = -1;
+    return follow_rates(e);
+}
+
+dsc_status dsc_activity_delay(dsc_engine *e, dsc_activity *a, int64_t ns)
+{
+    a->flow = -1;
+    return dsc_agenda_put(&e->agenda, &a->event, e->now_ns + ns);
+}
+
+/* ---- Ops */
+
+static const dsc_unfolded *segment_of(const dsc_sim_rank *r)
+{
+    return &r->script->segments[r->segment];
+}
+
+/* The instance at the head of a lane, its use and op; NULL past the last. */
+typedef struct head { const dsc_instance *instance; const dsc_use *use; const dsc_op *op; } head;
+
+static head head_of(const dsc_sim_rank *r, int lane)
+{
+    const dsc_program *program = r->script->program;
+    const dsc_unfolded *segment = segment_of(r);
+    head h = {0};
+
+    if (r->over[lane] == segment->lane_counts[lane]) return h;
+    h.instance = &segment->lanes[lane][r->over[lane]];
+    h.use = &program->segments[r->segment].uses[h.instance->use];
+    h.op = &program->templates[h.use->template_].ops[h.instance->index];
+    return h;
+}
+
+/* The first need of an instance that is not met, or NULL. */
+static const dsc_need *unmet_need(const dsc_sim_rank *r, const dsc_instance *instance)
+{
+    const dsc_need *needs = segment_of(r)->needs + instance->first_need;
+
+    for (int32_t i = 0; i < instance->needs; i++)
+        if (r->over[needs[i].lane] < needs[i].count) return &needs[i];
+    return NULL;
+}
+
+static dsc_status record_extent(dsc_engine *e, dsc_sim_rank *r)
+{
+    dsc_status status = DSC_OK;
+
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        int64_t bytes = dsc_extent_bytes(r->extent, space);
+
+        if (bytes == r->extent_bytes[space]) continue;
+        r->extent_bytes[space] = bytes;
+        DSC_TRY(dsc_record_memory(e->recorder, r->which, space, e->now_ns, bytes));
+    }
+out:
+    return status;
+}
+
+static dsc_status run_kernels(dsc_engine *e, dsc_sim_rank *r, int lane, const head *h)
+{
+    dsc_activity *run = &r->runs[lane];
+    int64_t ns = r->script->durations[h->use->template_][h->instance->index];
+    dsc_load core = {.demands = &r->core, .count = 1};
+
+    if (lane != DSC_LANE_COMPUTE || r->core.resource < 0) return dsc_activity_delay(e, run, ns);
+    return dsc_activity_flow(e, run, (double)ns, &core, 1, 1);
+}
+
+/* Starts what stands at the head of the lane if it can; `cause` is the lane that has just moved. */
+static dsc_status try_start(dsc_engine *e, dsc_sim_rank *r, int lane, int cause)
+{
+    head h = head_of(r, lane);
+    dsc_status status = DSC_OK;
+
+    if (r->busy[lane] || h.op == NULL || unmet_need(r, h.instance) != NULL) return DSC_OK;
+    r->busy[lane] = true;
+    r->start_ns[lane] = e->now_ns;
+    r->runs[lane].event.op = h.use->base + h.instance->index;
+    if (lane == DSC_LANE_COMPUTE) dsc_account_idle(&r->account, cause, e->now_ns);
+    dsc_extent_op_start(r->extent, r->segment, h.instance->use, h.instance->index);
+    DSC_TRY(record_extent(e, r));
+    DSC_TRY(dsc_op_is_communication(h.op->kind) ? dsc_meeting_arrive(e, r, lane, h.op) : run_kernels(e, r, lane, &h));
+out:
+    return status;
+}
+
+/* ---- Segments */
+
+static dsc_status end_segment(dsc_engine *e, dsc_sim_rank *r, int last_lane)
+{
+    dsc_account_idle(&r->account, last_lane, e->now_ns);
+    r->segment = dsc_segment_next(r->segment, &e->outcome);
+    if (r->segment != DSC_SEGMENT_END) return dsc_activity_delay(e, &r->pause, e->overhead_ns);
+    e->running--;
+    return DSC_OK;
+}
+
+static dsc_status begin_segment(dsc_engine *e, dsc_sim_rank *r)
+{
+    const dsc_unfolded *segment = segment_of(r);
+    dsc_status status = DSC_OK;
+
+    dsc_account_idle(&r->account, DSC_CAUSE_HOST, e->now_ns);
+    dsc_extent_segment_start(r->extent);
+    DSC_TRY(record_extent(e, r));
+    r->left = 0;
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
+        r->over[lane] = 0;
+        r->left += segment->lane_counts[lane];
+    }
+    if (r->left == 0) DSC_TRY(end_segment(e, r, DSC_CAUSE_HOST));
+    else for (int lane = 0; lane < DSC_LANE_COUNT; lane++) DSC_TRY(try_start(e, r, lane, DSC_CAUSE_HOST));
+out:
+    return status;
+}
+
+dsc_status dsc_rank_finish(dsc_engine *e, dsc_sim_rank *r, int lane)
+{
+    head h = head_of(r, lane);
+    dsc_status status = DSC_OK;
+
+    dsc_extent_op_end(r->extent, r->segment, h.instance->use, h.instance->index);
+    DSC_TRY(record_extent(e, r));
+    DSC_TRY(dsc_record_op(e->recorder, r->which, h.use, h.instance->index, h.op, r->start_ns[lane], e->now_ns));
+    if (lane == DSC_LANE_COMPUTE) dsc_account_busy(&r->account, h.op->kind, r->start_ns[lane], e->now_ns);
+    e->end_ns = e->now_ns;
+    r->busy[lane] = false;
+    r->over[lane]++;
+    if (--r->left == 0) return end_segment(e, r, lane);
+    for (int other = 0; other < DSC_LANE_COUNT; other++) DSC_TRY(try_start(e, r, other, lane));
+out:
+    return status;
+}
+
+/* ---- A step */
+
+static dsc_status handle(dsc_engine *e, dsc_activity *a)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(end_flow(e, a));
+    switch (a->type) {
+    case DSC_RUN: return dsc_rank_finish(e, a->owner, a->lane);
+    case DSC_TRANSFER: return dsc_meeting_go_on(e, a->owner);
+    case DSC_PAUSE: return begin_segment(e, a->owner);
+    }
+out:
+    return status;
+}
+
+/* Nothing is left to happen, yet a rank has not come through: the program has a cycle, or a member never comes. */
+static dsc_status fail_stuck(const dsc_engine *e)
+{
+    const dsc_sim_rank *r = e->ranks;
+
+    while (r->segment == DSC_SEGMENT_END) r++;
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
+        head h = head_of(r, lane);
+        const dsc_need *need;
+
+        if (h.op == NULL) continue;
+        need = unmet_need(r, h.instance);
+        if (need == NULL)
+            return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s) waits for partners for ever", r->number,
+                            h.use->base + h.instance->index, DSC_OP_NAMES[h.op->kind]);
+        return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s) waits for ever: it needs %d ops of lane %s, "
+                        "and only %" PRId64 " come to an end", r->number, h.use->base + h.instance->index,
+                        DSC_OP_NAMES[h.op->kind], need->count, DSC_LANE_NAMES[need->lane], r->over[need->lane]);
+    }
+    return DSC_FAIL(DSC_EINTERNAL, "rank %" PRId64 " does not come to an end", r->number);
+}
+
+static dsc_status unfold_path(dsc_engine *e)
+{
+    dsc_status status = DSC_OK;
+    int s = DSC_SEGMENT_END;
+
+    while ((s = dsc_segment_next(s, &e->outcome)) != DSC_SEGMENT_END)
+        for (int64_t i = 0; i < e->script_count; i++) {
+            dsc_unfolded *segment = &e->scripts[i].segments[s];
+
+            if (segment->lanes[0] == NULL) DSC_TRY(dsc_segment_unfold(e->scripts[i].program, s, segment));
+        }
+out:
+    return status;
+}
+
+/* Every rank takes the path of the outcome once, all from now on. */
+static dsc_status run_step(dsc_engine *e, int32_t step)
+{
+    dsc_status status = DSC_OK;
+    int64_t start_ns = e->now_ns;
+    char path[64];
+    dsc_event *event;
+
+    dsc_path_of(&e->outcome, path, sizeof path);
+    DSC_TRY(unfold_path(e));
+    dsc_record_step_begin(e->recorder, step);
+    e->running = e->rank_count;
+    e->wire_bytes = 0;
+    for (int64_t i = 0; i < e->rank_count; i++) {
+        e->ranks[i].segment = dsc_segment_next(DSC_SEGMENT_END, &e->outcome);
+        dsc_account_begin(&e->ranks[i].account, start_ns);
+    }
+    for (int64_t i = 0; i < e->rank_count; i++) DSC_TRY(begin_segment(e, &e->ranks[i]));
+    while ((event = dsc_agenda_take(&e->agenda)) != NULL) {
+        e->now_ns = event->time_ns;
+        DSC_TRY(handle(e, (dsc_activity *)event));
+    }
+    if (e->running > 0) DSC_TRY(fail_stuck(e));
+    for (int64_t i = 0; i < e->rank_count; i++) dsc_account_end(&e->ranks[i].account, start_ns, e->end_ns);
+    DSC_TRY(dsc_record_step_end(e->recorder, path, start_ns, e->end_ns, e->wire_bytes));
+out:
+    return status;
+}
+
+/* ---- Setting up */
+
+static dsc_status price_script(dsc_engine *e, dsc_script *s)
+{
+    const dsc_program *program = s->program;
+
+    s->durations = calloc((size_t)program->template_count + 1, sizeof *s->durations);
+    for (int64_t t = 0; s->durations != NULL && t < program->template_count; t++) {
+        const dsc_template *template_ = &program->templates[t];
+
+        s->durations[t] = calloc((size_t)template_->op_count + 1, sizeof **s->durations);
+        if (s->durations[t] == NULL) break;
+        for (int64_t i = 0; i < template_->op_count; i++) {
+            const dsc_op *op = &template_->ops[i];
+
+            s->durations[t][i] = e->overhead_ns;
+            for (int32_t c = 0; c < op->calls; c++)
+                s->durations[t][i] += dsc_price_call(e->prices, &template_->calls[op->first_call + c].shape);
+        }
+    }
+    if (s->durations == NULL || (program->template_count > 0 && s->durations[program->template_count - 1] == NULL))
+        return DSC_FAIL(DSC_ENOMEM, "simulation: prices of %" PRId64 " templates", program->template_count);
+    return DSC_OK;
+}
+
+/* The script of a program, made when its first rank comes; scripts has room for one of each rank. */
+static dsc_status find_script(dsc_engine *e, const dsc_program *program, const dsc_script **out)
+{
+    dsc_status status = DSC_OK;
+    int64_t i = 0;
+
+    while (i < e->script_count && e->scripts[i].program != program) i++;
+    if (i == e->script_count) {
+        e->scripts[e->script_count++].program = program;
+        DSC_TRY(price_script(e, &e->scripts[i]));
+    }
+    *out = &e->scripts[i];
+out:
+    return status;
+}
+
+static dsc_status init_rank(dsc_engine *e, int64_t number, const dsc_program *program, dsc_sim_rank *r)
+{
+    dsc_status status = DSC_OK;
+
+    *r = (dsc_sim_rank){.number = number, .which = r - e->ranks, .segment = DSC_SEGMENT_END};
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
+        r->runs[lane] = (dsc_activity){.type = DSC_RUN, .owner = r, .lane = lane, .flow = -1, .event.rank = number};
+    r->pause = (dsc_activity){.type = DSC_PAUSE, .owner = r, .flow = -1, .event = {.rank = number, .op = -1}};
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) r->extent_bytes[space] = -1; /* nothing recorded */
+    DSC_TRY(dsc_fabric_core(e->fabric, number, &r->core.resource, &r->core.amount));
+    DSC_TRY(find_script(e, program, &r->script));
+    DSC_TRY(dsc_extent_create(program, &r->extent));
+out:
+    return status;
+}
+
+/* Replicas may be folded where each sits on the same hardware as its representative. */
+static bool can_fold(const dsc_engine *e)
+{
+    for (int64_t number = 0; number < e->plan->ranks; number++)
+        if (!dsc_fabric_alike(e->fabric, number, dsc_plan_representative(e->plan, number))) return false;
+    return true;
+}
+
+static dsc_status choose_ranks(dsc_engine *e, const dsc_program *const *programs, const dsc_sim_options *options)
+{
+    dsc_status status = DSC_OK;
+    int64_t ranks = e->plan->ranks;
+
+    e->folded = (options->ranks == DSC_RANKS_FOLDED || ranks > UNFOLDED_RANKS) && can_fold(e);
+    e->which_of = malloc((size_t)ranks * sizeof *e->which_of);
+    e->ranks = calloc((size_t)ranks, sizeof *e->ranks);
+    e->scripts = calloc((size_t)ranks, sizeof *e->scripts);
+    if (e->which_of == NULL || e->ranks == NULL || e->scripts == NULL)
+        return DSC_FAIL(DSC_ENOMEM, "simulation of %" PRId64 " ranks", ranks);
+    for (int64_t number = 0; number < ranks; number++) {
+        if (e->folded && dsc_plan_representative(e->plan, number) != number) continue;
+        e->which_of[number] = e->rank_count;
+        DSC_TRY(init_rank(e, number, programs[number], &e->ranks[e->rank_count++]));
+    }
+    for (int64_t number = 0; e->folded && number < ranks; number++)
+        e->which_of[number] = e->which_of[dsc_plan_representative(e->plan, number)];
+out:
+    return status;
+}
+
+static dsc_status make_recorder(dsc_engine *e, const dsc_cluster *cluster, const dsc_program *const *programs,
+                                const dsc_sim_options *options, dsc_trace *trace)
+{
+    int64_t *simulated = malloc((size_t)e->rank_count * sizeof *simulated);
+    dsc_status status;
+
+    if (simulated == NULL) return DSC_FAIL(DSC_ENOMEM, "simulation of %" PRId64 " ranks", e->rank_count);
+    for (int64_t i = 0; i < e->rank_count; i++) simulated[i] = e->ranks[i].number;
+    status = dsc_recorder_create(e->plan, cluster, e->fabric, options, simulated, e->rank_count, e->folded,
+                                 programs, trace, &e->recorder);
+    free(simulated);
+    return status;
+}
+
+static void engine_fini(dsc_engine *e)
+{
+    for (int64_t i = 0; i < e->rank_count; i++) dsc_extent_destroy(e->ranks[i].extent);
+    for (int64_t i = 0; i < e->script_count; i++) {
+        dsc_script *s = &e->scripts[i];
+
+        for (int segment = 0; segment < DSC_SEGMENT_COUNT; segment++) dsc_unfolded_fini(&s->segments[segment]);
+        for (int64_t t = 0; s->durations != NULL && t < s->program->template_count; t++) free(s->durations[t]);
+        free(s->durations);
+    }
+    for (int64_t i = 0; i < e->meeting_count; i++) dsc_meeting_destroy(e->meetings[i]);
+    free(e->meetings);
+    free(e->by_flow);
+    free(e->which_of);
+    free(e->ranks);
+    free(e->scripts);
+    dsc_agenda_fini(&e->agenda);
+    dsc_recorder_destroy(e->recorder);
+    dsc_fabric_destroy(e->fabric);
+    dsc_links_destroy(e->links);
+}
+
+static const dsc_timing *critical_timing(const dsc_engine *e)
+{
+    const dsc_sim_rank *critical = e->ranks;
+
+    for (int64_t i = 1; i < e->rank_count; i++)
+        if (e->ranks[i].account.busy_ns > critical->account.busy_ns) critical = &e->ranks[i];
+    return &critical->account.spent;
+}
+
+dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
+                        dsc_prices *prices, const dsc_sim_options *options, dsc_timing *timing, int64_t *wire_bytes,
+                        dsc_trace *trace)
+{
+    dsc_status status = DSC_OK;
+    dsc_engine e = {.plan = plan, .prices = prices, .overhead_ns = dsc_price_op_overhead(prices)};
+
+    DSC_TRY(dsc_links_create(&e.links));
+    DSC_TRY(dsc_fabric_create(cluster, plan->ranks, e.links, &e.fabric));
+    DSC_TRY(choose_ranks(&e, programs, options));
+    DSC_TRY(make_recorder(&e, cluster, programs, options, trace));
+    DSC_TRY(run_step(&e, 1));
+    *timing = *critical_timing(&e);
+    *wire_bytes = e.wire_bytes;
+    if (plan->config.strategy.precision == DSC_FP16) { /* the path of a step whose gradients overflow */
+        e.outcome.overflow = true;
+        DSC_TRY(run_step(&e, 2));
+    }
+out:
+    engine_fini(&e);
+    return status;
+}

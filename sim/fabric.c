@@ -1,0 +1,330 @@
+#include "sim/fabric.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OUT, IN };
+
+/* Slots number all resources that there could be: each node has ports, NICs, a trunk, cores and up-links; higher
+ * units have up-links. resource_at holds what was made of a slot, or -1. */
+struct dsc_fabric {
+    const dsc_cluster *cluster;
+    dsc_links *links;
+    int64_t ranks;
+    int64_t devices, nics;         /* of the node type that has most */
+    int64_t node_slots;            /* of one node: ports, cores, NICs, trunk, up-links, in this order */
+    int64_t *unit_slots;           /* [tier] first slot of the units that the tier's nodes form */
+    int32_t *resource_at; int64_t slot_count;
+    char (*names)[64]; int64_t name_count, name_capacity; /* by resource; empty for cores */
+    int32_t *position; int64_t position_capacity;         /* by resource: where a load last had it */
+    int64_t *on_node;              /* ranks of each node */
+};
+
+static int64_t nics_of(const dsc_node_type *type)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < type->nic_count; i++) count += type->nics[i].count;
+    return count;
+}
+
+static int64_t devices_of(const dsc_node_type *type)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < type->device_types; i++) count += type->devices[i].count;
+    return count;
+}
+
+static void lay_slots_out(dsc_fabric *fabric)
+{
+    const dsc_cluster *cluster = fabric->cluster;
+    int64_t nodes = dsc_cluster_nodes(cluster);
+
+    for (int64_t t = 0; t < cluster->node_type_count; t++) {
+        fabric->devices = DSC_MAX(fabric->devices, devices_of(&cluster->node_types[t]));
+        fabric->nics = DSC_MAX(fabric->nics, nics_of(&cluster->node_types[t]));
+    }
+    fabric->node_slots = 3 * fabric->devices + 2 * fabric->nics + 3;
+    fabric->slot_count = nodes * fabric->node_slots;
+    for (int64_t t = 0; t < cluster->tier_count; t++) {
+        fabric->unit_slots[t] = fabric->slot_count;
+        fabric->slot_count += 2 * dsc_ceil_div(nodes, DSC_MAX(cluster->network[t].nodes, 1));
+    }
+}
+
+dsc_status dsc_fabric_create(const dsc_cluster *cluster, int64_t ranks, dsc_links *links, dsc_fabric **out)
+{
+    dsc_status status = DSC_OK;
+    dsc_fabric *fabric = calloc(1, sizeof *fabric);
+    dsc_place place;
+
+    if (fabric == NULL) return DSC_FAIL(DSC_ENOMEM, "fabric: %zu bytes", sizeof *fabric);
+    *fabric = (dsc_fabric){.cluster = cluster, .links = links, .ranks = ranks};
+    fabric->unit_slots = calloc((size_t)cluster->tier_count + 1, sizeof *fabric->unit_slots);
+    fabric->on_node = calloc((size_t)dsc_cluster_nodes(cluster), sizeof *fabric->on_node);
+    if (fabric->unit_slots != NULL) lay_slots_out(fabric);
+    fabric->resource_at = malloc((size_t)fabric->slot_count * sizeof *fabric->resource_at);
+    if (fabric->unit_slots == NULL || fabric->on_node == NULL || fabric->resource_at == NULL) {
+        status = DSC_FAIL(DSC_ENOMEM, "fabric: %" PRId64 " slots", fabric->slot_count);
+        goto out;
+    }
+    memset(fabric->resource_at, -1, (size_t)fabric->slot_count * sizeof *fabric->resource_at);
+    for (int64_t rank = 0; rank < ranks; rank++) {
+        DSC_TRY(dsc_cluster_place(cluster, rank, &place));
+        fabric->on_node[place.node]++;
+    }
+    *out = fabric;
+    fabric = NULL;
+out:
+    dsc_fabric_destroy(fabric);
+    return status;
+}
+
+void dsc_fabric_destroy(dsc_fabric *fabric)
+{
+    if (fabric == NULL) return;
+    free(fabric->unit_slots);
+    free(fabric->resource_at);
+    free(fabric->names);
+    free(fabric->position);
+    free(fabric->on_node);
+    free(fabric);
+}
+
+/* ---- Loads */
+
+void dsc_load_fini(dsc_load *load)
+{
+    free(load->demands);
+    *load = (dsc_load){0};
+}
+
+dsc_status dsc_load_add(dsc_fabric *fabric, dsc_load *load, int32_t resource, double amount)
+{
+    int32_t position = fabric->position[resource];
+
+    /* The remembered position may be another load's: what stands there decides. */
+    if (position < load->count && load->demands[position].resource == resource) {
+        load->demands[position].amount += amount;
+        return DSC_OK;
+    }
+    fabric->position[resource] = (int32_t)load->count;
+    return DSC_PUSH(load->demands, load->count, load->capacity, ((dsc_demand){resource, amount}));
+}
+
+/* ---- Resources */
+
+static dsc_status resource_of(dsc_fabric *fabric, int64_t slot, double capacity, const char *name, int32_t *out)
+{
+    dsc_status status = DSC_OK;
+
+    *out = fabric->resource_at[slot];
+    if (*out >= 0) return DSC_OK;
+    DSC_TRY(dsc_links_add(fabric->links, capacity, out));
+    DSC_TRY(dsc_array_reserve(&fabric->names, &fabric->name_capacity, fabric->name_count + 1, sizeof *fabric->names));
+    DSC_TRY(dsc_array_reserve(&fabric->position, &fabric->position_capacity, fabric->name_count + 1,
+                              sizeof *fabric->position));
+    snprintf(fabric->names[fabric->name_count], sizeof *fabric->names, "%s", name);
+    fabric->position[fabric->name_count++] = 0;
+    fabric->resource_at[slot] = *out;
+out:
+    return status;
+}
+
+/* Loads the resource of a slot of a node; the numbers of a node's slots are those of lay_slots_out. */
+static dsc_status use(dsc_fabric *fabric, int64_t slot, double bytes_per_s, const char *name, dsc_load *load)
+{
+    dsc_status status = DSC_OK;
+    int32_t resource;
+
+    DSC_TRY(resource_of(fabric, slot, bytes_per_s / 1e9, name, &resource));
+    DSC_TRY(dsc_load_add(fabric, load, resource, 1));
+out:
+    return status;
+}
+
+static dsc_status use_port(dsc_fabric *fabric, const dsc_place *place, int way, const dsc_link *link, dsc_load *load)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "node%" PRId64 "/device%" PRId64 "/%.24s/%s", place->node, place->local, link->name,
+             way == OUT ? "out" : "in");
+    return use(fabric, place->node * fabric->node_slots + 2 * place->local + way, link->bytes_per_s, name, load);
+}
+
+/* ---- Paths inside a node */
+
+static dsc_status use_trunk(dsc_fabric *fabric, const dsc_place *place, const dsc_link *link, dsc_load *load)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "node%" PRId64 "/%.24s/trunk", place->node, link->name);
+    return use(fabric, (place->node + 1) * fabric->node_slots - 3, link->bytes_per_s, name, load);
+}
+
+/* From neighbour to neighbour; a device's port out is the edge to the next, its port in the edge to the one before. */
+static dsc_status ring_path(dsc_fabric *fabric, dsc_place from, const dsc_place *to, const dsc_link *link,
+                            dsc_load *load)
+{
+    dsc_status status = DSC_OK;
+    int64_t devices = devices_of(from.node_type), ahead = (to->local - from.local + devices) % devices;
+    int way = 2 * ahead <= devices ? OUT : IN;
+
+    for (; from.local != to->local; from.local = (from.local + (way == OUT ? 1 : devices - 1)) % devices)
+        DSC_TRY(use_port(fabric, &from, way, link, load));
+out:
+    return status;
+}
+
+static dsc_status local_path(dsc_fabric *fabric, const dsc_place *from, const dsc_place *to, dsc_load *load,
+                             int64_t *latency)
+{
+    dsc_status status = DSC_OK;
+    const dsc_link *link = dsc_node_link(from->node_type, "device", "device");
+
+    if (link == NULL) link = dsc_node_link(from->node_type, "device", "host");
+    if (link == NULL)
+        return DSC_FAIL(DSC_EINVAL, "node type %s has no link between devices, nor from device to host",
+                        from->node_type->name);
+    if (link->topology == DSC_RING) {
+        DSC_TRY(ring_path(fabric, *from, to, link, load));
+    } else {
+        DSC_TRY(use_port(fabric, from, OUT, link, load));
+        if (link->topology == DSC_TREE) DSC_TRY(use_trunk(fabric, from, link, load));
+        DSC_TRY(use_port(fabric, to, IN, link, load));
+    }
+    *latency = link->latency_ns;
+out:
+    return status;
+}
+
+/* ---- Paths between nodes */
+
+/* A device's NIC: devices share NICs where there are fewer, and several NICs of one device count as one. */
+static dsc_status use_nic(dsc_fabric *fabric, const dsc_place *place, int way, dsc_load *load)
+{
+    const dsc_node_type *type = place->node_type;
+    const dsc_link *link = dsc_node_link(type, "device", "nic");
+    int64_t nics = nics_of(type), devices = devices_of(type), shown = DSC_MIN(nics, devices);
+    int64_t number = place->local * shown / devices;
+    double total = 0, rate;
+    char name[64];
+
+    for (int64_t i = 0; i < type->nic_count; i++) total += (double)type->nics[i].count * type->nics[i].bytes_per_s;
+    rate = total / (double)shown;
+    if (link != NULL) rate = fmin(rate, link->bytes_per_s);
+    snprintf(name, sizeof name, "node%" PRId64 "/nic%" PRId64 "/%s", place->node, number, way == OUT ? "out" : "in");
+    return use(fabric, place->node * fabric->node_slots + 3 * fabric->devices + 2 * number + way, rate, name, load);
+}
+
+/* The way from a node, or from a unit that the tier below forms, into the tier. */
+static dsc_status use_uplink(dsc_fabric *fabric, const dsc_place *place, int64_t tier, int way, dsc_load *load)
+{
+    const dsc_tier *into = &fabric->cluster->network[tier];
+    int64_t nodes = tier == 0 ? 1 : DSC_MAX(fabric->cluster->network[tier - 1].nodes, 1);
+    int64_t unit = place->node / nodes, ports = nodes * DSC_MAX(nics_of(place->node_type), 1);
+    int64_t slot = tier == 0 ? (place->node + 1) * fabric->node_slots - 2 : fabric->unit_slots[tier - 1] + 2 * unit;
+    double rate = into->bytes_per_s * (double)ports / fmax(into->oversubscription, 1);
+    char name[64];
+
+    snprintf(name, sizeof name, "%.24s/%s%" PRId64 "/%s", into->name, tier == 0 ? "node" : "unit", unit,
+             way == OUT ? "up" : "down");
+    return use(fabric, slot + way, rate, name, load);
+}
+
+static int64_t nic_latency(const dsc_node_type *type)
+{
+    int64_t latency = 0;
+
+    for (int64_t i = 0; i < type->nic_count; i++) latency = DSC_MAX(latency, type->nics[i].latency_ns);
+    return latency;
+}
+
+static dsc_status network_path(dsc_fabric *fabric, const dsc_place *from, const dsc_place *to, dsc_load *load,
+                               int64_t *latency)
+{
+    dsc_status status = DSC_OK;
+    const dsc_tier *top = dsc_cluster_tier(fabric->cluster, from->node, to->node);
+    int64_t tiers = top == NULL ? 0 : top - fabric->cluster->network + 1;
+    bool has_nics = nics_of(from->node_type) > 0 && nics_of(to->node_type) > 0;
+
+    if (top == NULL && !has_nics)
+        return DSC_FAIL(DSC_EINVAL, "nodes %" PRId64 " and %" PRId64 " are joined by no network tier and have no NICs",
+                        from->node, to->node);
+    if (has_nics) {
+        DSC_TRY(use_nic(fabric, from, OUT, load));
+        DSC_TRY(use_nic(fabric, to, IN, load));
+    }
+    for (int64_t t = 0; t < tiers; t++) {
+        DSC_TRY(use_uplink(fabric, from, t, OUT, load));
+        DSC_TRY(use_uplink(fabric, to, t, IN, load));
+    }
+    *latency = nic_latency(from->node_type) + (top == NULL ? 0 : top->latency_ns);
+out:
+    return status;
+}
+
+dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *load, int64_t *latency_ns)
+{
+    dsc_status status = DSC_OK;
+    dsc_place from, to;
+    int64_t latency;
+
+    DSC_TRY(dsc_cluster_place(fabric->cluster, a, &from));
+    DSC_TRY(dsc_cluster_place(fabric->cluster, b, &to));
+    if (from.node == to.node)
+        DSC_TRY(local_path(fabric, &from, &to, load, &latency));
+    else
+        DSC_TRY(network_path(fabric, &from, &to, load, &latency));
+    *latency_ns = DSC_MAX(*latency_ns, latency);
+out:
+    return status;
+}
+
+/* ---- Ranks and cores */
+
+static dsc_place place_of(const dsc_fabric *fabric, int64_t rank)
+{
+    dsc_place place = {0};
+
+    dsc_cluster_place(fabric->cluster, rank, &place); /* create has placed all ranks */
+    return place;
+}
+
+int64_t dsc_fabric_node(const dsc_fabric *fabric, int64_t rank)
+{
+    return place_of(fabric, rank).node;
+}
+
+bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b)
+{
+    dsc_place one = place_of(fabric, a), other = place_of(fabric, b);
+
+    return one.device == other.device && one.node_type == other.node_type &&
+           fabric->on_node[one.node] == fabric->on_node[other.node];
+}
+
+dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, double *threads)
+{
+    dsc_place place = place_of(fabric, rank);
+    double cores = fmax((double)place.node_type->cores / (double)fabric->on_node[place.node], 1);
+
+    *resource = -1;
+    *threads = floor(cores);
+    if (place.device->is_gpu) return DSC_OK;
+    return resource_of(fabric, place.node * fabric->node_slots + 2 * fabric->devices + place.local, cores, "",
+                       resource);
+}
+
+const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource)
+{
+    return fabric->names[resource][0] == '\0' ? NULL : fabric->names[resource];
+}
+
+int64_t dsc_fabric_resources(const dsc_fabric *fabric)
+{
+    return fabric->name_count;
+}

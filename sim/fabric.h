@@ -1,0 +1,43 @@
+/* The cluster as resources that flows use: ports of devices inside a node, NICs, up-links of network tiers, and what
+ * a CPU rank has of its node's cores. A resource comes into being when something first uses it, so that a folded
+ * simulation of a large machine makes few of them. Knows paths, not collectives.
+ *
+ * A node: a device's port to a switch or mesh has a way out and a way in; a ring joins neighbours, and a path takes
+ * the shorter way round; a tree adds a trunk that all of a node's traffic shares. Between nodes a path takes its
+ * device's NIC out and the other's in, and for each tier up to the one that joins both nodes the up-link there and
+ * the down-link back. A tier's bytes_per_s is that of one NIC's port into it; what several NICs or nodes bring
+ * together is their sum, divided by the oversubscription. */
+#ifndef DSC_SIM_FABRIC_H
+#define DSC_SIM_FABRIC_H
+
+#include "cluster/cluster.h"
+#include "sim/links.h"
+
+typedef struct dsc_fabric dsc_fabric;
+
+/* cluster and links are borrowed until destroy; ranks 0 .. ranks - 1 sit on the devices of the same numbers. */
+dsc_status dsc_fabric_create(const dsc_cluster *cluster, int64_t ranks, dsc_links *links, dsc_fabric **out);
+void dsc_fabric_destroy(dsc_fabric *fabric); /* takes NULL */
+
+/* A set of demands: what one unit of a flow puts on each resource. {0} is empty. */
+typedef struct dsc_load { dsc_demand *demands; int64_t count, capacity; } dsc_load;
+void dsc_load_fini(dsc_load *load);
+dsc_status dsc_load_add(dsc_fabric *fabric, dsc_load *load, int32_t resource, double amount);
+
+/* Adds the path from rank a to another rank b; *latency_ns becomes the path's if that is larger. Rates are bytes per
+ * ns. DSC_EINVAL when the cluster describes no link between them. */
+dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *load, int64_t *latency_ns);
+
+int64_t dsc_fabric_node(const dsc_fabric *fabric, int64_t rank);
+/* Whether two ranks sit on devices of one type in nodes of one type with as many ranks. */
+bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b);
+
+/* A CPU rank's share of its node's cores, in threads, as a resource; at least one: what a rank lacks when ranks
+ * outnumber cores is in its prices. *threads is how many its kernels use; *resource -1 on a GPU. */
+dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, double *threads);
+
+/* "node0/device3/nvlink/out"; borrowed until destroy. NULL for what is no link: cores. */
+const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource);
+int64_t dsc_fabric_resources(const dsc_fabric *fabric);
+
+#endif
