@@ -1,6 +1,6 @@
 /* One training configuration: strategy, optimizer, scheduler, precision, batch, from DeepSpeed's JSON and from long
- * options, into one struct. Each field is registered once (dsc_config_fields): that row feeds JSON, command line, --help
- * and the copy stored in every trace. */
+ * options, into one struct. Each field is registered once (dsc_config_fields): that row feeds JSON, command line,
+ * --help and the copy stored in every trace. */
 #ifndef DSC_CONFIG_CONFIG_H
 #define DSC_CONFIG_CONFIG_H
 
@@ -28,20 +28,31 @@ typedef struct dsc_strategy {
     char rank_order[32];      /* "tp,dp,pp"; empty: chosen */
     int64_t device_memory_bytes, host_memory_bytes; /* hard capacities; 0: the cluster's */
     int64_t bucket_elems;     /* reduce_bucket_size: gradients of a data-parallel message; 0: the default */
+    bool l2_decay;            /* weight decay through the gradient (adam_w_mode false); else decoupled, for Adam too */
 } dsc_strategy;
 
 typedef enum dsc_scheduler_type {
     DSC_LR_CONSTANT, DSC_LR_WARMUP, DSC_LR_WARMUP_DECAY, DSC_LR_WARMUP_COSINE, DSC_LR_RANGE_TEST, DSC_LR_ONE_CYCLE
 } dsc_scheduler_type;
 
-/* DeepSpeed's schedulers by their own parameter names. */
+typedef enum dsc_warmup { DSC_WARMUP_LOG, DSC_WARMUP_LINEAR } dsc_warmup;
+
+/* DeepSpeed's schedulers by their own parameter names (lr_range_test_ is range_ here). */
 typedef struct dsc_scheduler {
-    int type;
-    double warmup_min_lr, warmup_max_lr; int64_t warmup_num_steps; bool warmup_linear; int64_t total_num_steps;
-    double warmup_min_ratio, cos_min_ratio;
-    double range_min_lr, range_step_rate; int64_t range_step_size; bool range_staircase;
-    double cycle_min_lr, cycle_max_lr, decay_lr_rate; int64_t cycle_first_step_size, cycle_second_step_size, decay_step_size;
-    bool cycle_momentum; double cycle_min_mom, cycle_max_mom, decay_mom_rate;
+    int type;                       /* dsc_scheduler_type */
+    double warmup_min_lr, warmup_max_lr;
+    int64_t warmup_num_steps;       /* fewer than 2 count as 2 */
+    int warmup_type;                /* dsc_warmup */
+    int64_t total_num_steps;        /* of WarmupDecayLR and WarmupCosineLR, which need it */
+    double warmup_min_ratio, cos_min_ratio; /* of lr, in WarmupCosineLR */
+    double range_min_lr, range_step_rate;
+    int64_t range_step_size;
+    bool range_staircase;
+    double cycle_min_lr, cycle_max_lr, decay_lr_rate;
+    int64_t cycle_first_step_size, cycle_second_step_size; /* second 0: as the first */
+    int64_t decay_step_size;        /* 0: no decay */
+    bool cycle_momentum;
+    double cycle_min_mom, cycle_max_mom, decay_mom_rate;
 } dsc_scheduler;
 
 typedef struct dsc_config {
@@ -50,7 +61,8 @@ typedef struct dsc_config {
     double lr, beta1, beta2, eps, weight_decay;
     bool bias_correction;
     double clip;                         /* gradient_clipping; 0: off */
-    uint64_t seed;
+    uint64_t seed;                       /* below 2^63 */
+    int64_t freeze_step;                 /* of 1-bit Adam: compression begins after it */
     dsc_scheduler scheduler;
     /* fp16 loss scaling, as DeepSpeed's ZeRO path */
     double loss_scale;                   /* static; 0: dynamic */
@@ -60,6 +72,7 @@ typedef struct dsc_config {
     int64_t steps_per_print;
 } dsc_config;
 
+/* The defaults: degrees and batch not given, AdamW with lr 1e-3, constant. */
 extern const dsc_config DSC_CONFIG_DEFAULT;
 
 /* ---- Options: one row each */
@@ -67,42 +80,64 @@ extern const dsc_config DSC_CONFIG_DEFAULT;
 typedef enum dsc_field_type { DSC_FIELD_INT, DSC_FIELD_REAL, DSC_FIELD_BOOL, DSC_FIELD_BYTES, DSC_FIELD_CHOICE,
                               DSC_FIELD_STRING, DSC_FIELD_FLAG } dsc_field_type;
 
+/* A row. Where a word is stored: INT and BYTES in an int64_t, REAL in a double, BOOL and FLAG in a bool, CHOICE in an
+ * int, STRING in a char[size]. */
 typedef struct dsc_field {
-    const char *name;           /* long option without dashes; `_` for `-` in JSON's "dsc" object */
+    const char *name;           /* long option without dashes, or one letter: -o; `_` for `-` in JSON's "dsc" object */
     dsc_field_type type;
     size_t offset, size;        /* in the struct; size of a string */
-    double low, high;           /* bounds of a number */
-    const char *const *choices; /* NULL-terminated; the value stored is the index, or values[index] where values is set */
+    double low, high;           /* bounds of a number, both included; both 0: none */
+    const char *const *choices; /* ended by NULL; what is stored is the index, or values[index] where values is set */
     const int *values;
-    const char *argument;       /* "N", "SIZE", "FILE"; NULL for a flag */
+    const char *argument;       /* "N", "SIZE", "FILE"; NULL for a flag, and for a choice, which lists its words */
     const char *help;           /* with unit and default, one line */
+    const char *heading;        /* of the part of --help that begins with this row, or NULL */
 } dsc_field;
 
 /* Rows of dsc_config (strategy, lr, seed, ...), terminated by a NULL name. */
 const dsc_field *dsc_config_fields(void);
 
-/* Sets the field named `name` in base from a word; `what` is how the user wrote it ("--tp"). */
+/* The row of that name (with `_` or `-`), or NULL. Borrowed from fields. */
+const dsc_field *dsc_field_find(const dsc_field *fields, const char *name);
+
+/* Sets the field in base from a word; `what` is how the user wrote it ("--tp"), and opens the message. A failure leaves
+ * the field as it was. */
 dsc_status dsc_field_set(const dsc_field *field, void *base, const char *what, const char *word);
 
+typedef struct dsc_field_table {
+    const char *title;
+    const dsc_field *fields; /* ended by a NULL name */
+    void *base;              /* the struct that receives the values */
+    bool *given;             /* NULL, or one for each row: set to true where the row was on the command line */
+} dsc_field_table;
+
 /* Parses argv[1..] by several tables (terminated by a NULL .fields), each with its struct. GNU long options: `--x v`,
- * `--x=v`, flags without a value (and --no-x), an option given twice: the last counts, unknown ones refused with the
- * nearest name. Words that are no options go to operands (argv pointers), at most *operand_count of them.
- * --help and --version set *asked to 'h' or 'v' and stop. DSC_EINVAL otherwise. given (optional) receives, for each row of
- * all tables in order, whether it was on the command line. */
-typedef struct dsc_field_table { const char *title; const dsc_field *fields; void *base; bool *given; } dsc_field_table;
-dsc_status dsc_options_parse(int argc, char **argv, const dsc_field_table *tables, const char **operands, int *operand_count,
-                             int *asked);
+ * `--x=v`, flags without a value (and --no-x), `-o v` for rows of one letter, `--` before words that are no options, an
+ * option given twice: the last counts, unknown ones refused with the nearest name. Words that are no options go to
+ * operands (argv pointers), at most *operand_count of them, which then says how many there were.
+ * --help and --version set *asked to 'h' or 'v' and stop; else *asked is 0. Values are set up to the first failure,
+ * which is DSC_EINVAL. To let options override a file, parse, load the file that --config names, and parse again. */
+dsc_status dsc_options_parse(int argc, char **argv, const dsc_field_table *tables, const char **operands,
+                             int *operand_count, int *asked);
+
 /* The --help text: usage, then tables with titles; GNU form (help2man reads it). */
 void dsc_options_help(const char *usage, const char *summary, const dsc_field_table *tables, dsc_text *out);
 
-/* Reads DeepSpeed's JSON into *config (over what it holds). Every key is taken, warned about through dsc_log, or refused by
- * name with a suggestion and the line. All complaints come at once, at most four. */
+/* Reads DeepSpeed's JSON into *config (over what it holds). Every key is taken, warned about through dsc_log where it
+ * asks for what we do not do, or refused by name with a suggestion; null and "auto" leave the default. All complaints
+ * come at once, a line each, at most four; *config is then unspecified. What single values do not show is for
+ * dsc_config_check. */
 dsc_status dsc_config_load(const char *path, dsc_config *config);
 
-/* The configuration as JSON: every registered row, so that two configurations print equal when they are. Heap. */
+/* The same from JSON that is parsed already; `where` opens each message. */
+dsc_status dsc_config_read(const char *where, const json_t *object, dsc_config *config);
+
+/* The configuration as JSON: {"dsc": every registered row}, so that two configurations print equal when they are, and
+ * dsc_config_load reads it back. Heap; NULL when memory is out. */
 char *dsc_config_json(const dsc_config *config);
 
-/* Bounds and pairs that need no model or cluster (fp16 with bf16, betas below 1, finite lr). */
+/* What one field alone does not say and no model or cluster is needed for: betas below 1, a scheduler's parameters, the
+ * axes of the rank order. Reports through dsc_log a scheduler that replaces a given lr. */
 dsc_status dsc_config_check(const dsc_config *config);
 
 /* ---- Pure functions of training */
@@ -110,18 +145,26 @@ dsc_status dsc_config_check(const dsc_config *config);
 /* DeepSpeed's batch triple; 0 is "not given"; dp > 0. DSC_EINVAL names all numbers (golden: config/). */
 dsc_status dsc_batch_resolve(int64_t *train_batch, int64_t *micro_batch, int64_t *accumulation, int64_t dp);
 
-/* Rate (and beta1 where OneCycle cycles momentum; else untouched) that the k-th applied update uses, k = 0, 1, ...: what
- * DeepSpeed's optimizer holds then (golden: lr/schedules.json; update 0 uses lr_before_first_step, update k > 0 what is
- * held after step k - 1's scheduler call). */
+/* Rate (and betas where OneCycle cycles momentum; else untouched) that the k-th applied update uses, k = 0, 1, ...:
+ * what DeepSpeed's optimizer holds then (golden: lr/schedules.json; update 0 uses lr_before_first_step, update k > 0
+ * what is held after step k - 1's scheduler call: so the first two updates of a warm-up run at its lowest rate). beta1
+ * and beta2 may be NULL. Pure. */
 double dsc_lr_at(const dsc_config *config, int64_t update, double *beta1, double *beta2);
 
-/* Dynamic loss scale, DeepSpeed's ZeRO path (golden: lr/loss_scale.json). */
+/* Dynamic loss scale, DeepSpeed's ZeRO path (golden: lr/loss_scale.json). A plain struct, which checkpoints keep. */
 typedef struct dsc_scaler {
     double scale, min_scale;
-    int64_t window, hysteresis, delayed_shift, iteration, last_overflow;
+    int64_t window;             /* steps without overflow after which the scale doubles */
+    int64_t delayed_shift;      /* overflows in a row that the scale bears: fp16's "hysteresis" */
+    int64_t hysteresis;         /* how many are left */
+    int64_t iteration, last_overflow; /* steps so far, and the last one that overflowed (-1: none) */
+    int64_t delay;              /* 0; 1: doubles a step later, as DeepSpeed's wrapper without ZeRO does */
     bool consecutive_hysteresis, dynamic, error_at_min;
 } dsc_scaler;
+
+/* fp16 starts at loss_scale or, where that is 0, dynamically at 2^initial_scale_power; other precisions stay at 1. */
 void dsc_scaler_init(const dsc_config *config, dsc_scaler *out);
+
 /* After a step. An overflow at the minimum scale is a run-time failure (DSC_EIO) when error_at_min. */
 dsc_status dsc_scaler_update(dsc_scaler *scaler, bool overflow);
 

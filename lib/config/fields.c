@@ -1,0 +1,244 @@
+/* The one table of what can be configured: its rows make the command line, --help, JSON and the copy in every trace. */
+#include "base/parse.h"
+#include "base/text.h"
+#include "config/config.h"
+#include <float.h>
+#include <stddef.h>
+#include <string.h>
+
+const dsc_config DSC_CONFIG_DEFAULT = {
+    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .attention = "dense"},
+    .lr = 1e-3,
+    .beta1 = 0.9,
+    .beta2 = 0.999,
+    .eps = 1e-8,
+    .bias_correction = true,
+    .seed = 1234,
+    .freeze_step = 100000,
+    .scheduler = {.warmup_max_lr = 1e-3,
+                  .warmup_num_steps = 1000,
+                  .cos_min_ratio = 1e-4,
+                  .range_min_lr = 1e-3,
+                  .range_step_rate = 1,
+                  .range_step_size = 2000,
+                  .cycle_first_step_size = 2000,
+                  .cycle_momentum = true,
+                  .cycle_min_mom = 0.8,
+                  .cycle_max_mom = 0.9},
+    .initial_scale_power = 16,
+    .loss_scale_window = 1000,
+    .hysteresis = 2,
+    .min_loss_scale = 1,
+};
+
+/* ---- Words of choices, in the order of their enums unless values say otherwise */
+
+static const char *const schedules[] = {"auto", "gpipe", "1f1b", "interleaved", "zb-h1", NULL};
+static const char *const stages[] = {"0", "1", "2", "3", NULL};
+static const char *const offloads[] = {"none", "optimizer", "params", NULL};
+static const char *const recomputes[] = {"none", "selective", "full", NULL};
+static const char *const optimizers[] = {"adam", "adamw", "onebit-adam", "zero-one-adam", "onebit-lamb", NULL};
+static const char *const precisions[] = {"fp32", "fp16", "bf16", "fp8", NULL};
+static const int precision_values[] = {DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8};
+static const char *const accumulations[] = {"auto", "fp32", "fp16", "bf16", NULL};
+static const int accumulation_values[] = {-1, DSC_FP32, DSC_FP16, DSC_BF16};
+static const char *const schedulers[] = {"constant",    "WarmupLR", "WarmupDecayLR", "WarmupCosineLR",
+                                         "LRRangeTest", "OneCycle", NULL};
+static const char *const warmups[] = {"log", "linear", NULL};
+
+/* ---- Rows */
+
+#define AT(member) offsetof(dsc_config, member)
+#define INT(name, member, low, high, help) {name, DSC_FIELD_INT, AT(member), 0, low, high, NULL, NULL, "N", help, NULL}
+#define REAL(name, member, low, high, help) \
+    {name, DSC_FIELD_REAL, AT(member), 0, low, high, NULL, NULL, "X", help, NULL}
+#define BOOL(name, member, help) {name, DSC_FIELD_BOOL, AT(member), 0, 0, 0, NULL, NULL, "0|1", help, NULL}
+#define FLAG(name, member, help) {name, DSC_FIELD_FLAG, AT(member), 0, 0, 0, NULL, NULL, NULL, help, NULL}
+#define BYTES(name, member, help) {name, DSC_FIELD_BYTES, AT(member), 0, 1, 0x1p60, NULL, NULL, "SIZE", help, NULL}
+#define CHOICE(name, member, words, values, help) \
+    {name, DSC_FIELD_CHOICE, AT(member), 0, 0, 0, words, values, NULL, help, NULL}
+#define STRING(name, member, argument, help)                                                                           \
+    {name, DSC_FIELD_STRING, AT(member), sizeof((dsc_config *)0)->member, 0, 0, NULL, NULL, argument, help, NULL}
+#define HEADED(heading, name, member, words, help) \
+    {name, DSC_FIELD_CHOICE, AT(member), 0, 0, 0, words, NULL, NULL, help, heading}
+
+#define MOST_RANKS 0x1p20 /* of a degree */
+#define MOST 0x1p40       /* of a count */
+#define ANY_REAL 1e30     /* of a factor: keeps float products finite */
+
+static const dsc_field fields[] = {
+    INT("tp", strategy.tp, 1, MOST_RANKS, "tensor parallel degree (1)"),
+    INT("pp", strategy.pp, 1, MOST_RANKS, "pipeline stages (1)"),
+    INT("dp", strategy.dp, 1, MOST_RANKS, "data parallel degree (devices / (tp pp cp))"),
+    INT("cp", strategy.cp, 1, MOST_RANKS, "context parallel degree (1)"),
+    INT("micro-batch", strategy.micro_batch, 1, MOST, "sequences of a replica at a time (1)"),
+    INT("global-batch", strategy.global_batch, 1, MOST, "sequences of a step (micro-batch x dp)"),
+    INT("gradient-accumulation-steps", gradient_accumulation_steps, 1, MOST, "micro-batches of a step (by the batch)"),
+    INT("seq-len", strategy.seq_len, 1, MOST, "tokens of a sequence (the model's)"),
+    INT("virtual-stages", strategy.virtual_stages, 1, MOST_RANKS, "chunks of layers on each stage (1)"),
+    CHOICE("schedule", strategy.schedule, schedules, NULL, "of the pipeline (1f1b, or interleaved for virtual stages)"),
+    CHOICE("zero", strategy.zero, stages, NULL, "ZeRO stage: what is sharded over data parallel ranks (0)"),
+    CHOICE("offload", strategy.offload, offloads, NULL, "to host memory; params means optimizer too (none)"),
+    CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),
+    FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
+    CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
+    CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,
+           "of accumulated gradients (the precision for one micro-batch, else fp32)"),
+    STRING("attention", strategy.attention, "KIND",
+           "dense, dense-unfused, fixed, variable, bigbird, bslongformer, local or FILE.json (dense)"),
+    STRING("rank-order", strategy.rank_order, "AXES", "axes of the ranks, fastest first, as tp,dp,pp (by links)"),
+    BYTES("device-memory", strategy.device_memory_bytes, "hard capacity of a rank's device (the cluster's)"),
+    BYTES("host-memory", strategy.host_memory_bytes, "hard capacity of a rank's host memory (the cluster's)"),
+    INT("bucket-size", strategy.bucket_elems, 1, MOST, "gradients in one data parallel message (by default rule)"),
+
+    HEADED("Optimizer", "optimizer", strategy.optimizer, optimizers, "update rule (adamw)"),
+    REAL("lr", lr, 0, ANY_REAL, "learning rate (1e-3)"),
+    REAL("beta1", beta1, 0, 1, "decay of the first moment (0.9)"),
+    REAL("beta2", beta2, 0, 1, "decay of the second moment (0.999)"),
+    REAL("eps", eps, 0, ANY_REAL, "added to the root of the second moment (1e-8)"),
+    REAL("weight-decay", weight_decay, 0, ANY_REAL, "on all tensors (0)"),
+    FLAG("l2-decay", strategy.l2_decay, "weight decay through the gradient: DeepSpeed's adam_w_mode false"),
+    BOOL("bias-correction", bias_correction, "of Adam's moments (1)"),
+    REAL("gradient-clipping", clip, 0, ANY_REAL, "largest global gradient norm; 0 is off (0)"),
+    INT("freeze-step", freeze_step, 0, MOST, "last step of 1-bit Adam's warm-up (100000)"),
+    INT("seed", seed, 0, 0x1p63, "of initial weights and sample order (1234)"),
+    INT("steps-per-print", steps_per_print, 0, MOST, "steps between reports; 0 is every one (0)"),
+
+    HEADED("Learning rate", "scheduler", scheduler.type, schedulers, "DeepSpeed's class of that name (constant)"),
+    REAL("warmup-min-lr", scheduler.warmup_min_lr, 0, ANY_REAL, "WarmupLR, WarmupDecayLR: first rate (0)"),
+    REAL("warmup-max-lr", scheduler.warmup_max_lr, 0, ANY_REAL, "WarmupLR, WarmupDecayLR: rate after it (1e-3)"),
+    INT("warmup-num-steps", scheduler.warmup_num_steps, 0, MOST, "length of the warm-up (1000)"),
+    CHOICE("warmup-type", scheduler.warmup_type, warmups, NULL, "shape of the warm-up (log)"),
+    INT("total-num-steps", scheduler.total_num_steps, 1, MOST, "WarmupDecayLR, WarmupCosineLR: end of the decay"),
+    REAL("warmup-min-ratio", scheduler.warmup_min_ratio, 0, ANY_REAL, "WarmupCosineLR: first share of lr (0)"),
+    REAL("cos-min-ratio", scheduler.cos_min_ratio, 0, ANY_REAL, "WarmupCosineLR: last share of lr (1e-4)"),
+    REAL("lr-range-test-min-lr", scheduler.range_min_lr, 0, ANY_REAL, "LRRangeTest: first rate (1e-3)"),
+    INT("lr-range-test-step-size", scheduler.range_step_size, 1, MOST, "LRRangeTest: steps of one increase (2000)"),
+    REAL("lr-range-test-step-rate", scheduler.range_step_rate, 0, ANY_REAL, "LRRangeTest: size of one increase (1)"),
+    BOOL("lr-range-test-staircase", scheduler.range_staircase, "LRRangeTest: increase in stairs (0)"),
+    REAL("cycle-min-lr", scheduler.cycle_min_lr, 0, ANY_REAL, "OneCycle: first and last rate"),
+    REAL("cycle-max-lr", scheduler.cycle_max_lr, 0, ANY_REAL, "OneCycle: rate at the peak"),
+    INT("cycle-first-step-size", scheduler.cycle_first_step_size, 1, MOST, "OneCycle: steps up (2000)"),
+    INT("cycle-second-step-size", scheduler.cycle_second_step_size, 1, MOST, "OneCycle: steps down (as many)"),
+    INT("decay-step-size", scheduler.decay_step_size, 0, MOST, "OneCycle: steps of one decay; 0 is off (0)"),
+    REAL("decay-lr-rate", scheduler.decay_lr_rate, 0, ANY_REAL, "OneCycle: size of one decay (0)"),
+    BOOL("cycle-momentum", scheduler.cycle_momentum, "OneCycle: cycle beta1 against the rate (1)"),
+    REAL("cycle-min-mom", scheduler.cycle_min_mom, 0, 1, "OneCycle: beta1 at the peak (0.8)"),
+    REAL("cycle-max-mom", scheduler.cycle_max_mom, 0, 1, "OneCycle: beta1 at the end (0.9)"),
+    REAL("decay-mom-rate", scheduler.decay_mom_rate, 0, ANY_REAL, "OneCycle: growth of beta1 in a decay (0)"),
+
+    {"loss-scale", DSC_FIELD_REAL, AT(loss_scale), 0, 0, ANY_REAL, NULL, NULL, "X", "fixed; 0 is dynamic (0)",
+     "Loss scale of fp16"},
+    INT("initial-scale-power", initial_scale_power, 0, 100, "of the dynamic scale: 2^N (16)"),
+    INT("loss-scale-window", loss_scale_window, 1, MOST, "steps without overflow until the scale doubles (1000)"),
+    INT("hysteresis", hysteresis, 1, MOST, "overflows until the scale is halved (2)"),
+    BOOL("consecutive-hysteresis", consecutive_hysteresis, "refill hysteresis after each step without overflow (0)"),
+    REAL("min-loss-scale", min_loss_scale, 0x1p-100, ANY_REAL, "an overflow there is an error (1)"),
+    {0},
+};
+
+const dsc_field *dsc_config_fields(void)
+{
+    return fields;
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    for (; *a != '\0' && *b != '\0'; a++, b++)
+        if (*a != *b && !(strchr("-_", *a) && strchr("-_", *b))) return false;
+    return *a == *b;
+}
+
+const dsc_field *dsc_field_find(const dsc_field *rows, const char *name)
+{
+    for (; rows->name != NULL; rows++)
+        if (same_name(rows->name, name)) return rows;
+    return NULL;
+}
+
+/* ---- Setting */
+
+static bool is_bounded(const dsc_field *field)
+{
+    return field->low < 0 || field->low > 0 || field->high > 0;
+}
+
+static int64_t clamp_int(double bound)
+{
+    if (bound >= 0x1p63) return INT64_MAX;
+    if (bound <= -0x1p63) return INT64_MIN;
+    return (int64_t)bound;
+}
+
+static dsc_status set_int(const dsc_field *field, int64_t *out, const char *what, const char *word)
+{
+    int64_t low = is_bounded(field) ? clamp_int(field->low) : INT64_MIN;
+    int64_t high = is_bounded(field) ? clamp_int(field->high) : INT64_MAX;
+
+    return dsc_parse_int(what, word, low, high, out);
+}
+
+static dsc_status set_real(const dsc_field *field, double *out, const char *what, const char *word)
+{
+    double low = is_bounded(field) ? field->low : -DBL_MAX;
+    double high = is_bounded(field) ? field->high : DBL_MAX;
+
+    return dsc_parse_real(what, word, low, high, out);
+}
+
+static dsc_status set_bytes(const dsc_field *field, int64_t *out, const char *what, const char *word)
+{
+    int64_t bytes;
+
+    if (dsc_parse_bytes(what, word, &bytes) != DSC_OK) return DSC_EINVAL;
+    if (is_bounded(field) && ((double)bytes < field->low || (double)bytes > field->high))
+        return DSC_FAIL(DSC_EINVAL, "%s: %s is outside %s .. %s", what, word, dsc_bytes_str(clamp_int(field->low)).str,
+                        dsc_bytes_str(clamp_int(field->high)).str);
+    *out = bytes;
+    return DSC_OK;
+}
+
+static dsc_status set_bool(bool *out, const char *what, const char *word)
+{
+    static const char *const words[] = {"0", "1", "false", "true", NULL};
+    int index = 0;
+
+    if (dsc_parse_choice(what, word, words, &index) != DSC_OK) return DSC_EINVAL;
+    *out = index % 2 == 1;
+    return DSC_OK;
+}
+
+static dsc_status set_choice(const dsc_field *field, int *out, const char *what, const char *word)
+{
+    int index = 0;
+
+    if (dsc_parse_choice(what, word, field->choices, &index) != DSC_OK) return DSC_EINVAL;
+    *out = field->values != NULL ? field->values[index] : index;
+    return DSC_OK;
+}
+
+static dsc_status set_string(const dsc_field *field, char *out, const char *what, const char *word)
+{
+    size_t length = strlen(word);
+
+    if (length >= field->size)
+        return DSC_FAIL(DSC_EINVAL, "%s: %zu bytes are longer than %zu", what, length, field->size - 1);
+    memcpy(out, word, length + 1);
+    return DSC_OK;
+}
+
+dsc_status dsc_field_set(const dsc_field *field, void *base, const char *what, const char *word)
+{
+    void *at = (char *)base + field->offset;
+
+    switch (field->type) {
+    case DSC_FIELD_INT: return set_int(field, at, what, word);
+    case DSC_FIELD_REAL: return set_real(field, at, what, word);
+    case DSC_FIELD_BYTES: return set_bytes(field, at, what, word);
+    case DSC_FIELD_BOOL:
+    case DSC_FIELD_FLAG: return set_bool(at, what, word);
+    case DSC_FIELD_CHOICE: return set_choice(field, at, what, word);
+    case DSC_FIELD_STRING: return set_string(field, at, what, word);
+    }
+    return DSC_FAIL(DSC_EINTERNAL, "%s: a field of type %d", what, (int)field->type);
+}

@@ -1,0 +1,61 @@
+#include "config/config.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Degrees and sizes that are not given hold a value that could not be: null. */
+static json_t *int_or_null(const dsc_field *field, int64_t value)
+{
+    return (double)value < field->low ? json_null() : json_integer(value);
+}
+
+/* A word, or a number where the words are numbers. */
+static json_t *choice_word(const dsc_field *field, int value)
+{
+    for (int i = 0; field->choices[i] != NULL; i++) {
+        const char *word = field->choices[i];
+
+        if ((field->values != NULL ? field->values[i] : i) != value) continue;
+        return strspn(word, "0123456789") == strlen(word) ? json_integer(atoi(word)) : json_string(word);
+    }
+    return json_null();
+}
+
+static json_t *value_of(const dsc_field *field, const dsc_config *config)
+{
+    const void *at = (const char *)config + field->offset;
+
+    switch (field->type) {
+    case DSC_FIELD_INT:
+    case DSC_FIELD_BYTES: return int_or_null(field, *(const int64_t *)at);
+    case DSC_FIELD_REAL: return json_real(*(const double *)at);
+    case DSC_FIELD_BOOL:
+    case DSC_FIELD_FLAG: return json_boolean(*(const bool *)at);
+    case DSC_FIELD_CHOICE: return choice_word(field, *(const int *)at);
+    case DSC_FIELD_STRING: return json_string(at);
+    }
+    return NULL;
+}
+
+/* The row's name as a key of JSON. */
+static bool add_row(const dsc_field *field, const dsc_config *config, json_t *object)
+{
+    char key[64] = "";
+
+    strncpy(key, field->name, sizeof key - 1);
+    for (char *c = key; *c != '\0'; c++)
+        if (*c == '-') *c = '_';
+    return json_object_set_new(object, key, value_of(field, config)) == 0;
+}
+
+char *dsc_config_json(const dsc_config *config)
+{
+    json_t *rows = json_object(), *object = json_pack("{s:o}", "dsc", rows);
+    char *text = NULL;
+    bool ok = object != NULL;
+
+    for (const dsc_field *field = dsc_config_fields(); ok && field->name != NULL; field++)
+        ok = add_row(field, config, rows);
+    if (ok) text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    return text;
+}
