@@ -49,14 +49,19 @@ dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tens
 /* Writes one tensor whole: `whole` has dsc_tensor_elems values. Any order, each once; DSC_EIO. */
 dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, int which, int64_t tensor, const float *whole);
 
-/* Syncs, hashes, writes the manifest and renames: after DSC_OK the checkpoint is there and survives a power cut; after
- * DSC_EIO it is not, and an older one of the same step is as it was. Frees and sets *writer to NULL in both cases. */
+/* Syncs, hashes, writes the manifest, renames, and lets `latest` follow: after DSC_OK the checkpoint is there and survives a
+ * power cut. After DSC_EIO it is not, and an older one of the same step is as it was (unless the message says that only
+ * `latest` is behind). Frees and sets *writer to NULL in both cases. */
 dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer);
 
 /* Removes what was written, frees and sets *writer to NULL; takes NULL. */
 void dsc_checkpoint_abandon(dsc_checkpoint_writer **writer);
 
 /* ---- Finding and verifying */
+
+/* The steps that have a folder, the newest first, verified or not; none where there is no folder. The caller frees *out.
+ * DSC_EINVAL when it cannot be read. */
+dsc_status dsc_checkpoint_steps(const char *folder, int64_t **out, int64_t *count);
 
 /* The newest step in folder that verifies, as path (folder/step-N) in path[size]; "" when there is none or no folder. What
  * was skipped, and why, is added to *skipped, a line each. Reads every byte of what it finds. DSC_EINVAL when a folder is

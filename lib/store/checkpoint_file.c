@@ -1,0 +1,288 @@
+#include "store/checkpoint_file.h"
+#include "store/h5.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const DSC_STATE_PATHS[DSC_STATE_COUNT] = {"/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq"};
+
+dsc_step_name dsc_step_name_of(int64_t step)
+{
+    dsc_step_name name;
+
+    snprintf(name.str, sizeof name.str, "step-%08" PRId64, step);
+    return name;
+}
+
+dsc_tensor_path dsc_tensor_path_of(int which, const dsc_tensor *tensor)
+{
+    dsc_tensor_path path;
+
+    snprintf(path.str, sizeof path.str, "%s/%s", DSC_STATE_PATHS[which], tensor->name);
+    return path;
+}
+
+dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (strstr(tensors[i].name, ".qkv_proj.") != NULL)
+            return DSC_FAIL(DSC_ENOTSUP, "%s: checkpoints of LLaMA's family hold q_proj, k_proj and v_proj apart and as "
+                                         "[out, in]; that conversion is not implemented",
+                            tensors[i].name);
+    return DSC_OK;
+}
+
+/* ---- /state */
+
+typedef enum field_type { FIELD_INT, FIELD_UNSIGNED, FIELD_REAL, FIELD_STRING, FIELD_TEXT } field_type;
+
+/* Attributes of /state. A STRING is an array of `bytes`, a TEXT is on the heap. */
+typedef struct state_field { const char *name; field_type type; size_t offset, bytes; } state_field;
+
+#define FIELD(type, member) \
+    {#member, type, offsetof(dsc_checkpoint_state, member), sizeof ((dsc_checkpoint_state *)0)->member}
+
+static const state_field state_fields[] = {
+    FIELD(FIELD_INT, step),
+    FIELD(FIELD_INT, optimizer_step),
+    FIELD(FIELD_INT, samples_seen),
+    FIELD(FIELD_UNSIGNED, seed),
+    FIELD(FIELD_STRING, data_hash),
+    FIELD(FIELD_INT, sampler_version),
+    FIELD(FIELD_REAL, loss_scale),
+    FIELD(FIELD_INT, scaler_iteration),
+    FIELD(FIELD_INT, scaler_last_overflow),
+    FIELD(FIELD_INT, scaler_hysteresis),
+    FIELD(FIELD_TEXT, config),
+    FIELD(FIELD_TEXT, schedule),
+    FIELD(FIELD_TEXT, model),
+};
+
+void dsc_checkpoint_state_fini(dsc_checkpoint_state *state)
+{
+    free(state->config);
+    free(state->schedule);
+    free(state->model);
+    *state = (dsc_checkpoint_state){0};
+}
+
+static dsc_status put_field(hid_t group, const state_field *field, const void *value)
+{
+    switch (field->type) {
+    case FIELD_INT: return dsc_h5_put_int(group, field->name, *(const int64_t *)value);
+    case FIELD_UNSIGNED: return dsc_h5_put_unsigned(group, field->name, *(const uint64_t *)value);
+    case FIELD_REAL: return dsc_h5_put_real(group, field->name, *(const double *)value);
+    case FIELD_STRING: return dsc_h5_put_text(group, field->name, value);
+    case FIELD_TEXT: return dsc_h5_put_text(group, field->name, *(char *const *)value);
+    }
+    return DSC_EINTERNAL;
+}
+
+static dsc_status get_field(hid_t group, const state_field *field, void *value)
+{
+    switch (field->type) {
+    case FIELD_INT: return dsc_h5_get_int(group, field->name, value);
+    case FIELD_UNSIGNED: return dsc_h5_get_unsigned(group, field->name, value);
+    case FIELD_REAL: return dsc_h5_get_real(group, field->name, value);
+    case FIELD_STRING: return dsc_h5_get_string(group, field->name, value, field->bytes);
+    case FIELD_TEXT: return dsc_h5_get_text(group, field->name, value);
+    }
+    return DSC_EINTERNAL;
+}
+
+static dsc_status put_state(hid_t file, const dsc_checkpoint_state *state)
+{
+    hid_t group;
+    dsc_status status = dsc_h5_make_group(file, "/state", &group);
+
+    for (int64_t i = 0; status == DSC_OK && i < DSC_COUNT(state_fields); i++)
+        status = put_field(group, &state_fields[i], (const char *)state + state_fields[i].offset);
+    return status;
+}
+
+static dsc_status get_state(hid_t file, dsc_checkpoint_state *state)
+{
+    hid_t group = H5Gopen2(file, "/state", H5P_DEFAULT);
+    dsc_status status = DSC_OK;
+
+    if (group < 0) return dsc_h5_fail(DSC_EINVAL, file, "cannot read /state");
+    for (int64_t i = 0; status == DSC_OK && i < DSC_COUNT(state_fields); i++)
+        status = get_field(group, &state_fields[i], (char *)state + state_fields[i].offset);
+    return status;
+}
+
+/* ---- Tensors */
+
+/* Contiguous, unfiltered, allocated now and never filled: the values are written past HDF5. */
+static hid_t make_tensor_properties(void)
+{
+    hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
+
+    H5Pset_layout(properties, H5D_CONTIGUOUS);
+    H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY);
+    H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER);
+    H5Pset_obj_track_times(properties, false);
+    return properties;
+}
+
+static dsc_status find_offset(hid_t dataset, const char *path, int64_t *out)
+{
+    haddr_t offset = H5Dget_offset(dataset);
+
+    if (offset == HADDR_UNDEF) return dsc_h5_refuse(dataset, "%s is not contiguous", path);
+    *out = (int64_t)offset;
+    return DSC_OK;
+}
+
+static dsc_status make_tensor(hid_t file, hid_t properties, const char *path, const dsc_tensor *tensor, int64_t *offset)
+{
+    hsize_t shape[2] = {(hsize_t)tensor->shape[0], (hsize_t)tensor->shape[1]};
+    hid_t space = H5Screate_simple(tensor->dims, shape, NULL);
+    hid_t dataset = H5Dcreate2(file, path, H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
+    dsc_status status = DSC_OK;
+
+    if (dataset < 0)
+        status = dsc_h5_fail(DSC_EIO, file, "cannot make %s", path);
+    else
+        status = find_offset(dataset, path, offset);
+    H5Dclose(dataset);
+    H5Sclose(space);
+    return status;
+}
+
+static dsc_status make_tensors(hid_t file, const dsc_tensor *tensors, int64_t count, int64_t *offsets)
+{
+    hid_t properties = make_tensor_properties();
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_h5_make_group(file, "/optimizer", NULL));
+    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+        DSC_TRY(dsc_h5_make_group(file, DSC_STATE_PATHS[which], NULL));
+        for (int64_t i = 0; i < count; i++)
+            DSC_TRY(make_tensor(file, properties, dsc_tensor_path_of(which, &tensors[i]).str, &tensors[i],
+                                &offsets[which * count + i]));
+    }
+out:
+    H5Pclose(properties);
+    return status;
+}
+
+dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, int64_t count,
+                                      const dsc_checkpoint_state *state, int64_t *offsets)
+{
+    hid_t file = H5I_INVALID_HID;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_h5_create(path, &file));
+    DSC_TRY(dsc_h5_put_int(file, "schema_version", 1));
+    DSC_TRY(put_state(file, state));
+    DSC_TRY(make_tensors(file, tensors, count, offsets));
+    DSC_TRY(dsc_h5_close(&file));
+out:
+    dsc_h5_discard(&file);
+    return status;
+}
+
+/* ---- Checking what a file holds */
+
+typedef struct shape_text { char str[64]; } shape_text;
+
+static shape_text shape_str(int dims, const hsize_t *shape)
+{
+    shape_text out = {"["};
+    int length = 1;
+
+    for (int i = 0; i < dims && length < (int)sizeof out.str - 24; i++)
+        length += snprintf(out.str + length, sizeof out.str - (size_t)length, "%s%" PRIu64, i > 0 ? ", " : "",
+                           (uint64_t)shape[i]);
+    snprintf(out.str + length, sizeof out.str - (size_t)length, "]");
+    return out;
+}
+
+static dsc_status check_shape(hid_t dataset, const char *path, const dsc_tensor *tensor)
+{
+    hid_t space = H5Dget_space(dataset);
+    hsize_t wanted[2] = {(hsize_t)tensor->shape[0], (hsize_t)tensor->shape[1]}, shape[H5S_MAX_RANK] = {0};
+    int dims = H5Sget_simple_extent_dims(space, shape, NULL);
+
+    H5Sclose(space);
+    if (dims == tensor->dims && memcmp(shape, wanted, sizeof *shape * (size_t)dims) == 0) return DSC_OK;
+    return dsc_h5_refuse(dataset, "%s is %s in the checkpoint, %s in the model", path, shape_str(dims, shape).str,
+                         shape_str(tensor->dims, wanted).str);
+}
+
+static dsc_status check_tensor(hid_t dataset, const char *path, const dsc_tensor *tensor, int64_t file_bytes, int64_t *offset)
+{
+    hid_t type = H5Dget_type(dataset);
+    bool is_float32 = H5Tequal(type, H5T_IEEE_F32LE) > 0;
+    dsc_status status = DSC_OK;
+
+    H5Tclose(type);
+    DSC_TRY(check_shape(dataset, path, tensor));
+    if (!is_float32) return dsc_h5_refuse(dataset, "%s is not of type float32", path);
+    DSC_TRY(find_offset(dataset, path, offset));
+    if (*offset < 0 || *offset > file_bytes - 4 * dsc_tensor_elems(tensor))
+        status = dsc_h5_refuse(dataset, "%s lies outside the file", path);
+out:
+    return status;
+}
+
+static bool is_wanted(const dsc_tensor *tensors, int64_t count, const char *name)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (dsc_equal(tensors[i].name, name)) return true;
+    return false;
+}
+
+/* Names one that the model lacks, where the group holds more members than the model has tensors. */
+static dsc_status check_members(hid_t file, const char *path, const dsc_tensor *tensors, int64_t count)
+{
+    H5G_info_t info;
+    char name[256];
+
+    if (H5Gget_info_by_name(file, path, &info, H5P_DEFAULT) < 0) return dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path);
+    for (hsize_t i = 0; (int64_t)info.nlinks > count && i < info.nlinks; i++)
+        if (H5Lget_name_by_idx(file, path, H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) > 0 &&
+            !is_wanted(tensors, count, name))
+            return dsc_h5_refuse(file, "%s/%s is not a tensor of the model", path, name);
+    return DSC_OK;
+}
+
+static dsc_status open_tensor(hid_t file, const char *path, const dsc_tensor *tensor, int64_t *offset)
+{
+    hsize_t file_bytes = 0;
+    hid_t dataset;
+    dsc_status status;
+
+    if (H5Lexists(file, path, H5P_DEFAULT) <= 0) return dsc_h5_refuse(file, "%s is missing", path);
+    dataset = H5Dopen2(file, path, H5P_DEFAULT);
+    if (dataset < 0) return dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path);
+    H5Fget_filesize(file, &file_bytes);
+    status = check_tensor(dataset, path, tensor, (int64_t)file_bytes, offset);
+    H5Dclose(dataset);
+    return status;
+}
+
+dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors, int64_t count,
+                                    dsc_checkpoint_state *state, int64_t *offsets)
+{
+    hid_t file = H5I_INVALID_HID;
+    dsc_checkpoint_state loaded = {0};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_h5_open(path, &file, NULL));
+    DSC_TRY(dsc_h5_check_version(file, "a checkpoint"));
+    DSC_TRY(get_state(file, &loaded));
+    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+        for (int64_t i = 0; i < count; i++)
+            DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str, &tensors[i], &offsets[which * count + i]));
+        DSC_TRY(check_members(file, DSC_STATE_PATHS[which], tensors, count));
+    }
+    *state = loaded;
+    loaded = (dsc_checkpoint_state){0};
+out:
+    dsc_h5_discard(&file);
+    dsc_checkpoint_state_fini(&loaded);
+    return status;
+}

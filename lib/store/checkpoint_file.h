@@ -1,0 +1,29 @@
+/* checkpoint.h5 as HDF5 sees it: made and opened once, to learn where the tensors lie. Internal. */
+#ifndef DSC_STORE_CHECKPOINT_FILE_H
+#define DSC_STORE_CHECKPOINT_FILE_H
+
+#include "store/checkpoint.h"
+
+#define DSC_CHECKPOINT_FILE "checkpoint.h5"
+#define DSC_MANIFEST_FILE "manifest.json"
+
+/* "step-00000010" */
+typedef struct dsc_step_name { char str[32]; } dsc_step_name;
+dsc_step_name dsc_step_name_of(int64_t step);
+
+/* "/model/transformer.wte.weight" */
+typedef struct dsc_tensor_path { char str[128]; } dsc_tensor_path;
+dsc_tensor_path dsc_tensor_path_of(int which, const dsc_tensor *tensor);
+
+/* DSC_ENOTSUP for tensors that schema 1 stores otherwise than they lie in memory. */
+dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count);
+
+/* Creates the file with its state and with room for all tensors: offsets[which * count + tensor] is where the values start. */
+dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, int64_t count,
+                                      const dsc_checkpoint_state *state, int64_t *offsets);
+
+/* Opens a verified file; the same offsets. Errors as dsc_checkpoint_open. */
+dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors, int64_t count,
+                                    dsc_checkpoint_state *state, int64_t *offsets);
+
+#endif

@@ -1,0 +1,187 @@
+#include "store/checkpoint_file.h"
+#include "store/manifest.h"
+#include "store/paths.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- Verifying */
+
+static dsc_status open_data(const char *folder, int *out)
+{
+    dsc_path path;
+    dsc_status status = dsc_path_join(folder, DSC_CHECKPOINT_FILE, &path);
+
+    if (status != DSC_OK) return status;
+    *out = open(path.str, O_RDONLY | O_CLOEXEC);
+    if (*out < 0) return DSC_FAIL(DSC_EINVAL, "%s: cannot read: %s", path.str, strerror(errno));
+    return DSC_OK;
+}
+
+static void report_good(const dsc_manifest *manifest, dsc_text *report)
+{
+    int64_t tensors = 0;
+
+    for (int64_t i = 0; i < manifest->range_count; i++) tensors += manifest->ranges[i].name[0] == '/';
+    dsc_text_add(report, "verified: %" PRId64 " tensors, %s, hash %s\n", tensors, dsc_bytes_str(manifest->bytes).str,
+                 manifest->hash.hex);
+}
+
+dsc_status dsc_checkpoint_verify(const char *path, dsc_text *report)
+{
+    dsc_manifest manifest = {0};
+    dsc_path manifest_path;
+    int file = -1;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_path_join(path, DSC_MANIFEST_FILE, &manifest_path));
+    DSC_TRY(open_data(path, &file));
+    status = dsc_manifest_load(manifest_path.str, &manifest);
+    if (status == DSC_EINFEASIBLE) dsc_text_add(report, "%s\n", dsc_message());
+    if (status != DSC_OK) goto out;
+    status = dsc_manifest_verify(file, &manifest, report);
+    if (status == DSC_OK) report_good(&manifest, report);
+    else dsc_fail_in(status, "%s does not verify", path);
+out:
+    if (file >= 0) close(file);
+    dsc_manifest_fini(&manifest);
+    return status;
+}
+
+/* ---- Finding */
+
+/* The step of a folder that is called exactly as we call it. */
+static bool parse_step(const char *name, int64_t *step)
+{
+    if (strncmp(name, "step-", 5) != 0) return false;
+    *step = strtoll(name + 5, NULL, 10);
+    return dsc_equal(dsc_step_name_of(*step).str, name);
+}
+
+static int compare_descending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return (x < y) - (x > y);
+}
+
+dsc_status dsc_checkpoint_steps(const char *folder, int64_t **out, int64_t *count)
+{
+    DIR *entries = opendir(folder);
+    int64_t *steps = NULL, found = 0, capacity = 0, step;
+    dsc_status status = DSC_OK;
+
+    if (entries == NULL && errno != ENOENT)
+        return DSC_FAIL(DSC_EINVAL, "%s: cannot read the folder: %s", folder, strerror(errno));
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
+        if (parse_step(entry->d_name, &step)) DSC_TRY(DSC_PUSH(steps, found, capacity, step));
+    if (found > 0) qsort(steps, (size_t)found, sizeof *steps, compare_descending);
+    *out = steps;
+    *count = found;
+    steps = NULL;
+out:
+    free(steps);
+    if (entries != NULL) closedir(entries);
+    return status;
+}
+
+/* Says why in one line: the first fault, or the message where there is no report. */
+static void add_skipped(const char *name, const dsc_text *report, dsc_text *skipped)
+{
+    const char *why = report->count > 0 ? report->bytes : dsc_message();
+
+    dsc_text_add(skipped, "skipped %s: %.*s\n", name, (int)strcspn(why, "\n"), why);
+}
+
+dsc_status dsc_checkpoint_find(const char *folder, char *path, size_t size, dsc_text *skipped)
+{
+    int64_t *steps = NULL, count = 0;
+    dsc_path place = {""};
+    bool is_found = false;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_checkpoint_steps(folder, &steps, &count));
+    for (int64_t i = 0; !is_found && i < count; i++) {
+        dsc_text report = {0};
+
+        DSC_TRY(dsc_path_join(folder, dsc_step_name_of(steps[i]).str, &place));
+        is_found = dsc_checkpoint_verify(place.str, &report) == DSC_OK;
+        if (!is_found) add_skipped(dsc_step_name_of(steps[i]).str, &report, skipped);
+        dsc_text_fini(&report);
+    }
+    if (!is_found) place.str[0] = '\0';
+    if (strlen(place.str) < size)
+        strcpy(path, place.str);
+    else
+        status = DSC_FAIL(DSC_EINVAL, "%s: a path of %zu bytes, %zu fit", place.str, strlen(place.str), size - 1);
+out:
+    free(steps);
+    return status;
+}
+
+/* ---- Reading */
+
+struct dsc_checkpoint_reader {
+    int file;
+    int64_t count;
+    int64_t *offsets, *bytes; /* [DSC_STATE_COUNT * count], [count] */
+};
+
+static dsc_status create_reader(const dsc_tensor *tensors, int64_t count, dsc_checkpoint_reader **out)
+{
+    dsc_checkpoint_reader *reader = calloc(1, sizeof *reader);
+
+    if (reader == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *reader);
+    reader->file = -1;
+    reader->count = count;
+    reader->offsets = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *reader->offsets);
+    reader->bytes = calloc((size_t)count + 1, sizeof *reader->bytes);
+    if (reader->offsets == NULL || reader->bytes == NULL) {
+        dsc_checkpoint_close(&reader);
+        return DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " tensors", count);
+    }
+    for (int64_t i = 0; i < count; i++) reader->bytes[i] = (int64_t)sizeof(float) * dsc_tensor_elems(&tensors[i]);
+    *out = reader;
+    return DSC_OK;
+}
+
+dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int64_t count, dsc_checkpoint_state *state,
+                               dsc_checkpoint_reader **out)
+{
+    dsc_checkpoint_reader *reader = NULL;
+    dsc_path file;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_checkpoint_check_tensors(tensors, count));
+    DSC_TRY(create_reader(tensors, count, &reader));
+    DSC_TRY(dsc_path_join(path, DSC_CHECKPOINT_FILE, &file));
+    DSC_TRY(open_data(path, &reader->file));
+    DSC_TRY(dsc_checkpoint_file_open(file.str, tensors, count, state, reader->offsets));
+    *out = reader;
+    reader = NULL;
+out:
+    dsc_checkpoint_close(&reader);
+    return status;
+}
+
+dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, int which, int64_t tensor, float *whole)
+{
+    return dsc_read_at(reader->file, whole, reader->bytes[tensor], reader->offsets[which * reader->count + tensor]);
+}
+
+void dsc_checkpoint_close(dsc_checkpoint_reader **reader)
+{
+    dsc_checkpoint_reader *r = *reader;
+
+    if (r == NULL) return;
+    if (r->file >= 0) close(r->file);
+    free(r->offsets);
+    free(r->bytes);
+    free(r);
+    *reader = NULL;
+}

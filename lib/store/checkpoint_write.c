@@ -1,0 +1,201 @@
+#include "store/checkpoint_file.h"
+#include "store/manifest.h"
+#include "store/paths.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct dsc_checkpoint_writer {
+    dsc_path folder, beside, place; /* DIR, DIR/step-N.tmp, DIR/step-N */
+    dsc_step_name name;             /* step-N */
+    bool is_made;                   /* `beside` is ours to remove */
+    int file;                       /* checkpoint.h5; -1: not open */
+    int64_t count;
+    int64_t *offsets, *bytes;       /* [DSC_STATE_COUNT * count] */
+    dsc_manifest manifest;
+};
+
+/* Frees the writer and leaves the disk as it is; takes NULL. */
+static void free_writer(dsc_checkpoint_writer *writer)
+{
+    if (writer == NULL) return;
+    if (writer->file >= 0) close(writer->file);
+    free(writer->offsets);
+    free(writer->bytes);
+    dsc_manifest_fini(&writer->manifest);
+    free(writer);
+}
+
+/* Removes a folder that holds no more than a checkpoint does. What else someone put there stays, and so does the folder. */
+static void remove_checkpoint(const char *folder)
+{
+    static const char *const files[] = {DSC_CHECKPOINT_FILE, DSC_MANIFEST_FILE};
+    dsc_path path;
+
+    for (int64_t i = 0; i < DSC_COUNT(files); i++)
+        if (dsc_path_join(folder, files[i], &path) == DSC_OK) unlink(path.str);
+    rmdir(folder);
+}
+
+/* step-N.tmp and step-N.tmp.old are what killed saves leave; a save of ours that is still running is not expected. */
+static bool is_left_over(const char *name)
+{
+    return strncmp(name, "step-", 5) == 0 && strstr(name, ".tmp") != NULL;
+}
+
+static dsc_status remove_left_overs(const char *folder)
+{
+    DIR *entries = opendir(folder);
+    dsc_path path;
+
+    if (entries == NULL) return DSC_FAIL(DSC_EINVAL, "%s: cannot read the folder: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        if (is_left_over(entry->d_name) && dsc_path_join(folder, entry->d_name, &path) == DSC_OK) remove_checkpoint(path.str);
+    closedir(entries);
+    return DSC_OK;
+}
+
+/* ---- Begin */
+
+static dsc_status name_paths(dsc_checkpoint_writer *writer, const char *folder, int64_t step)
+{
+    char beside[48];
+    dsc_status status = DSC_OK;
+
+    writer->name = dsc_step_name_of(step);
+    snprintf(beside, sizeof beside, "%s.tmp", writer->name.str);
+    snprintf(writer->folder.str, sizeof writer->folder.str, "%s", folder); /* shorter than the two that follow */
+    DSC_TRY(dsc_path_join(folder, beside, &writer->beside));
+    DSC_TRY(dsc_path_join(folder, writer->name.str, &writer->place));
+out:
+    return status;
+}
+
+static dsc_status lay_out(dsc_checkpoint_writer *writer, const dsc_tensor *tensors, const dsc_checkpoint_state *state)
+{
+    dsc_path path;
+    dsc_status status = DSC_OK;
+
+    if (mkdir(writer->beside.str, 0777) != 0)
+        return DSC_FAIL(DSC_EINVAL, "%s: cannot make the folder: %s", writer->beside.str, strerror(errno));
+    writer->is_made = true;
+    DSC_TRY(dsc_path_join(writer->beside.str, DSC_CHECKPOINT_FILE, &path));
+    DSC_TRY(dsc_checkpoint_file_create(path.str, tensors, writer->count, state, writer->offsets));
+    writer->file = open(path.str, O_RDWR | O_CLOEXEC);
+    if (writer->file < 0) status = DSC_FAIL(DSC_EIO, "%s: cannot write: %s", path.str, strerror(errno));
+out:
+    return status;
+}
+
+/* What the manifest will say of the tensors. */
+static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *tensors)
+{
+    dsc_status status = DSC_OK;
+
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t i = 0; i < writer->count; i++) {
+            int64_t place = which * writer->count + i;
+
+            writer->bytes[place] = (int64_t)sizeof(float) * dsc_tensor_elems(&tensors[i]);
+            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str, writer->offsets[place],
+                                     writer->bytes[place]));
+        }
+out:
+    return status;
+}
+
+static dsc_status create_writer(int64_t count, dsc_checkpoint_writer **out)
+{
+    dsc_checkpoint_writer *writer = calloc(1, sizeof *writer);
+
+    if (writer == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *writer);
+    writer->file = -1;
+    writer->count = count;
+    writer->offsets = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *writer->offsets);
+    writer->bytes = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *writer->bytes);
+    if (writer->offsets == NULL || writer->bytes == NULL) {
+        free_writer(writer);
+        return DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " tensors", count);
+    }
+    *out = writer;
+    return DSC_OK;
+}
+
+dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
+                                const dsc_checkpoint_state *state, dsc_checkpoint_writer **out)
+{
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_checkpoint_check_tensors(tensors, count));
+    DSC_TRY(create_writer(count, &writer));
+    DSC_TRY(name_paths(writer, folder, step));
+    DSC_TRY(dsc_make_folders(folder));
+    DSC_TRY(remove_left_overs(folder));
+    DSC_TRY(lay_out(writer, tensors, state));
+    DSC_TRY(list_ranges(writer, tensors));
+    *out = writer;
+    writer = NULL;
+out:
+    dsc_checkpoint_abandon(&writer);
+    return status;
+}
+
+dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, int which, int64_t tensor, const float *whole)
+{
+    int64_t place = which * writer->count + tensor;
+    dsc_status status = dsc_write_at(writer->file, whole, writer->bytes[place], writer->offsets[place]);
+
+    return status == DSC_OK ? DSC_OK : dsc_fail_in(status, "%s/%s", writer->beside.str, DSC_CHECKPOINT_FILE);
+}
+
+/* ---- Commit */
+
+/* The manifest covers, hashes and follows what is then synced beside the place where it will stand. */
+static dsc_status seal(dsc_checkpoint_writer *writer)
+{
+    dsc_path path;
+    struct stat facts;
+    dsc_status status = DSC_OK;
+
+    if (fsync(writer->file) != 0 || fstat(writer->file, &facts) != 0)
+        return DSC_FAIL(DSC_EIO, "%s/%s: cannot sync: %s", writer->beside.str, DSC_CHECKPOINT_FILE, strerror(errno));
+    DSC_TRY(dsc_manifest_cover(&writer->manifest, facts.st_size));
+    DSC_TRY(dsc_manifest_hash(writer->file, &writer->manifest));
+    DSC_TRY(dsc_path_join(writer->beside.str, DSC_MANIFEST_FILE, &path));
+    DSC_TRY(dsc_manifest_save(path.str, &writer->manifest));
+    DSC_TRY(dsc_sync_path(writer->beside.str));
+out:
+    return status;
+}
+
+dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer)
+{
+    dsc_checkpoint_writer *w = *writer;
+    dsc_text name = {0};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(seal(w));
+    DSC_TRY(dsc_exchange_folders(w->beside.str, w->place.str));
+    DSC_TRY(dsc_sync_path(w->folder.str));
+    dsc_text_add(&name, "%s\n", w->name.str);
+    status = dsc_replace_file(w->folder.str, "latest", dsc_text_str(&name));
+    if (status != DSC_OK) status = dsc_fail_in(status, "%s is saved, but `latest` does not say so", w->place.str);
+out:
+    dsc_text_fini(&name);
+    dsc_checkpoint_abandon(writer); /* removes what failed, or what was replaced */
+    return status;
+}
+
+void dsc_checkpoint_abandon(dsc_checkpoint_writer **writer)
+{
+    if (*writer != NULL && (*writer)->is_made) remove_checkpoint((*writer)->beside.str);
+    free_writer(*writer);
+    *writer = NULL;
+}

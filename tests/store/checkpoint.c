@@ -1,0 +1,359 @@
+#include "store/checkpoint.h"
+#include "tests/store/scratch.h"
+#include "tests/tap.h"
+#include <string.h>
+
+static const dsc_tensor tensors[] = {
+    {.name = "transformer.wte.weight", .dims = 2, .shape = {65, 33}},
+    {.name = "transformer.wpe.weight", .dims = 2, .shape = {16, 33}},
+    {.name = "transformer.ln_f.bias", .dims = 1, .shape = {33, 1}},
+};
+enum { TENSORS = DSC_COUNT(tensors), MOST_ELEMS = 65 * 33 };
+
+/* Element i of a tensor as saved at a step. */
+static float value_of(int64_t step, int which, int64_t tensor, int64_t i)
+{
+    return (float)(step * 1000 + which * 100 + tensor * 10) + (float)i / 4096;
+}
+
+static dsc_checkpoint_state state_of(int64_t step)
+{
+    return (dsc_checkpoint_state){.step = step, .optimizer_step = step - 1, .samples_seen = 7 * step, .seed = UINT64_MAX - 5,
+                                  .data_hash = "00112233445566778899aabbccddeeff", .sampler_version = 1,
+                                  .loss_scale = 65536.5, .scaler_iteration = 3, .scaler_last_overflow = -1,
+                                  .scaler_hysteresis = 2, .config = "{\"lr\": 1}", .schedule = "", .model = "{}"};
+}
+
+static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
+{
+    float whole[MOST_ELEMS];
+    dsc_status status = DSC_OK;
+
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t t = 0; t < TENSORS; t++) {
+            for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++) whole[i] = value_of(step, which, t, i);
+            DSC_TRY(dsc_checkpoint_write(writer, which, t, whole));
+        }
+out:
+    return status;
+}
+
+static dsc_status save(const char *folder, int64_t step)
+{
+    dsc_checkpoint_state state = state_of(step);
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_checkpoint_begin(folder, step, tensors, TENSORS, &state, &writer));
+    DSC_TRY(write_all(writer, step));
+    DSC_TRY(dsc_checkpoint_commit(&writer));
+out:
+    dsc_checkpoint_abandon(&writer);
+    return status;
+}
+
+static bool holds(const dsc_checkpoint_reader *reader, int64_t step)
+{
+    float whole[MOST_ELEMS];
+
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t t = 0; t < TENSORS; t++) {
+            if (dsc_checkpoint_read(reader, which, t, whole) != DSC_OK) return false;
+            for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++)
+                if (whole[i] != value_of(step, which, t, i)) return false;
+        }
+    return true;
+}
+
+static void reads_back(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = {0}, wrote = state_of(10);
+    dsc_checkpoint_reader *reader = NULL;
+    const char *path;
+
+    CHECK_OK(save(scratch_path(&scratch, "deep/folder"), 10));
+    path = scratch_path(&scratch, "deep/folder/step-00000010");
+    if (!CHECK_OK(dsc_checkpoint_open(path, tensors, TENSORS, &state, &reader))) goto out;
+    CHECK(holds(reader, 10), "the tensors are others");
+    CHECK(state.step == 10 && state.optimizer_step == 9 && state.samples_seen == 70 && state.seed == wrote.seed,
+          "step %lld, seed %llx", (long long)state.step, (unsigned long long)state.seed);
+    CHECK(state.loss_scale == wrote.loss_scale && state.scaler_iteration == 3 && state.scaler_last_overflow == -1 &&
+          state.scaler_hysteresis == 2 && state.sampler_version == 1, "scale %g", state.loss_scale);
+    CHECK(dsc_equal(state.config, wrote.config) && dsc_equal(state.schedule, "") && dsc_equal(state.model, "{}") &&
+          dsc_equal(state.data_hash, wrote.data_hash), "config %s, data %s", state.config, state.data_hash);
+out:
+    dsc_checkpoint_state_fini(&state);
+    dsc_checkpoint_close(&reader);
+    scratch_end(&scratch);
+}
+
+static dsc_status open_with(const char *path, const dsc_tensor *others, int64_t count)
+{
+    dsc_checkpoint_state state = {0};
+    dsc_checkpoint_reader *reader = NULL;
+    dsc_status status = dsc_checkpoint_open(path, others, count, &state, &reader);
+
+    dsc_checkpoint_state_fini(&state);
+    dsc_checkpoint_close(&reader);
+    return status;
+}
+
+static void refuses_other_tensors(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_tensor others[TENSORS];
+    const char *path;
+    dsc_status status;
+
+    memcpy(others, tensors, sizeof others);
+    CHECK_OK(save(scratch.folder, 3));
+    path = scratch_path(&scratch, "step-00000003");
+
+    others[1].shape[0] = 17;
+    status = open_with(path, others, TENSORS);
+    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.wpe.weight is [16, 33]") &&
+          strstr(dsc_message(), "[17, 33]"), "%s", dsc_message());
+    strcpy(others[1].name, "transformer.wpf.weight");
+    status = open_with(path, others, TENSORS);
+    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.wpf.weight is missing"), "%s", dsc_message());
+    status = open_with(path, tensors, TENSORS - 1);
+    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.ln_f.bias is not a tensor of the model"), "%s",
+          dsc_message());
+    strcpy(others[1].name, "model.layers.0.self_attn.qkv_proj.weight");
+    status = open_with(path, others, TENSORS);
+    CHECK(status == DSC_ENOTSUP, "%s", dsc_status_name(status));
+    scratch_end(&scratch);
+}
+
+/* The name of the data set that holds a byte of the file, by its values: they differ between any two tensors. */
+static const char *tensor_at(const char *path, long byte, char *name)
+{
+    FILE *file = fopen(path, "rb");
+    float found;
+
+    strcpy(name, "the file's structure");
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t t = 0; t < TENSORS; t++)
+            for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++)
+                for (int back = 0; back < 4; back++) {
+                    if (fseek(file, byte - back, SEEK_SET) != 0 || fread(&found, sizeof found, 1, file) != 1) continue;
+                    if (found == value_of(5, which, t, i)) sprintf(name, "%s/%s", DSC_STATE_PATHS[which], tensors[t].name);
+                }
+    fclose(file);
+    return name;
+}
+
+static void finds_flipped_bits(void)
+{
+    enum { FLIPS = 200 };
+    scratch scratch = scratch_begin();
+    char file[600], name[160];
+    const char *path;
+    int in_tensors = 0;
+
+    CHECK_OK(save(scratch.folder, 5));
+    path = scratch_path(&scratch, "step-00000005");
+    for (int flip = 0; flip < FLIPS; flip++) {
+        dsc_text report = {0};
+        bool is_manifest = flip % 4 == 0;
+        long byte;
+        int bit = (int)tap_random_between(0, 7);
+        dsc_status status;
+
+        snprintf(file, sizeof file, "%s/%s", path, is_manifest ? "manifest.json" : "checkpoint.h5");
+        byte = (long)tap_random_between(0, scratch_size(file) - 1);
+        if (is_manifest) strcpy(name, "the manifest is damaged");
+        else in_tensors += tensor_at(file, byte, name)[0] == '/';
+        scratch_flip(file, byte, bit);
+        status = dsc_checkpoint_verify(path, &report);
+        CHECK(status == DSC_EINFEASIBLE && strstr(dsc_text_str(&report), name) != NULL,
+              "byte %ld, bit %d of %s (%s): %s: %s", byte, bit, file, name, dsc_status_name(status), dsc_text_str(&report));
+        scratch_flip(file, byte, bit);
+        dsc_text_fini(&report);
+    }
+    tap_note("%d flips, %d of them in tensors", FLIPS, in_tensors);
+    scratch_end(&scratch);
+}
+
+static void finds_truncation(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_text report = {0};
+    char file[600];
+
+    CHECK_OK(save(scratch.folder, 5));
+    snprintf(file, sizeof file, "%s/step-00000005/checkpoint.h5", scratch.folder);
+    if (truncate(file, scratch_size(file) - 1) != 0) perror(file);
+    CHECK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000005"), &report) == DSC_EINFEASIBLE, "%s",
+          dsc_text_str(&report));
+    CHECK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000006"), &report) == DSC_EINVAL, "%s", dsc_message());
+    dsc_text_fini(&report);
+    scratch_end(&scratch);
+}
+
+static void takes_the_newest_that_verifies(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_text skipped = {0};
+    char found[512] = "x", file[600];
+
+    CHECK_OK(dsc_checkpoint_find(scratch_path(&scratch, "absent"), found, sizeof found, &skipped));
+    CHECK(found[0] == '\0' && skipped.count == 0, "found %s", found);
+    CHECK_OK(save(scratch.folder, 9));
+    CHECK_OK(save(scratch.folder, 10));
+    CHECK_OK(save(scratch.folder, 123456789));
+    snprintf(file, sizeof file, "%s/step-123456789/checkpoint.h5", scratch.folder);
+    scratch_flip(file, scratch_size(file) / 2, 3);
+    snprintf(file, sizeof file, "%s/step-00000011", scratch.folder);
+    if (rename(scratch_path(&scratch, "step-00000009"), file) != 0) perror(file);
+    snprintf(file, sizeof file, "%s/step-00000011/manifest.json", scratch.folder);
+    remove(file);
+    CHECK_OK(dsc_checkpoint_find(scratch.folder, found, sizeof found, &skipped));
+    CHECK(dsc_equal(found, scratch_path(&scratch, "step-00000010")), "found %s", found);
+    CHECK(strstr(dsc_text_str(&skipped), "skipped step-123456789: /") && strstr(dsc_text_str(&skipped), "skipped step-00000011: "),
+          "%s", dsc_text_str(&skipped));
+    dsc_text_fini(&skipped);
+    scratch_end(&scratch);
+}
+
+static bool verifies_as(const char *folder, int64_t step)
+{
+    dsc_checkpoint_state state = {0};
+    dsc_checkpoint_reader *reader = NULL;
+    dsc_text report = {0};
+    char path[600];
+    bool is_good;
+
+    snprintf(path, sizeof path, "%s/step-%08lld", folder, (long long)step);
+    is_good = dsc_checkpoint_verify(path, &report) == DSC_OK &&
+              dsc_checkpoint_open(path, tensors, TENSORS, &state, &reader) == DSC_OK && holds(reader, step);
+    dsc_checkpoint_close(&reader);
+    dsc_checkpoint_state_fini(&state);
+    dsc_text_fini(&report);
+    return is_good;
+}
+
+static void replaces_a_step(void)
+{
+    scratch scratch = scratch_begin();
+    char file[600], latest[64] = "";
+    FILE *text;
+
+    CHECK_OK(save(scratch.folder, 8));
+    snprintf(file, sizeof file, "%s/step-00000008/checkpoint.h5", scratch.folder);
+    scratch_flip(file, scratch_size(file) / 2, 0);
+    CHECK(!verifies_as(scratch.folder, 8), "the flip was not found");
+    CHECK_OK(save(scratch.folder, 8));
+    CHECK(verifies_as(scratch.folder, 8), "%s", dsc_message());
+    CHECK(access(scratch_path(&scratch, "step-00000008.tmp"), F_OK) != 0, "the old one is still there");
+    text = fopen(scratch_path(&scratch, "latest"), "r");
+    if (CHECK(text != NULL && fgets(latest, sizeof latest, text) != NULL, "no latest"))
+        CHECK(dsc_equal(latest, "step-00000008\n"), "latest is %s", latest);
+    if (text != NULL) fclose(text);
+    scratch_end(&scratch);
+}
+
+/* Saves step after step until it is killed. */
+static pid_t start_saving(const char *folder)
+{
+    pid_t child = fork();
+
+    if (child != 0) return child;
+    for (int64_t step = 1;; step++)
+        if (save(folder, 1 + step % 3) != DSC_OK) _exit(1);
+}
+
+static void killed_saves_leave_the_old(void)
+{
+    enum { KILLS = 30 };
+    scratch scratch = scratch_begin();
+    int torn = 0;
+
+    for (int64_t step = 1; step <= 3; step++) CHECK_OK(save(scratch.folder, step));
+    for (int i = 0; i < KILLS; i++) {
+        pid_t child = start_saving(scratch.folder);
+
+        usleep((useconds_t)tap_random_between(1000, 40000));
+        scratch_kill(child);
+        for (int64_t step = 1; step <= 3; step++)
+            CHECK(verifies_as(scratch.folder, step), "kill %d, step %lld: %s", i, (long long)step, dsc_message());
+        for (int64_t step = 1; step <= 3; step++) {
+            char left[64];
+
+            snprintf(left, sizeof left, "step-%08lld.tmp", (long long)step);
+            torn += access(scratch_path(&scratch, left), F_OK) == 0;
+        }
+    }
+    CHECK_OK(save(scratch.folder, 4));
+    for (int64_t step = 1; step <= 3; step++) {
+        char left[64];
+
+        snprintf(left, sizeof left, "step-%08lld.tmp", (long long)step);
+        CHECK(access(scratch_path(&scratch, left), F_OK) != 0, "%s is still there", left);
+    }
+    tap_note("%d of %d kills hit a save that was under way", torn, KILLS);
+    scratch_end(&scratch);
+}
+
+static void abandons(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = state_of(6);
+    dsc_checkpoint_writer *writer = NULL;
+    char found[512];
+    dsc_text skipped = {0};
+
+    CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, &state, &writer));
+    dsc_checkpoint_abandon(&writer);
+    CHECK(writer == NULL && access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
+    CHECK_OK(dsc_checkpoint_find(scratch.folder, found, sizeof found, &skipped));
+    CHECK(found[0] == '\0', "found %s", found);
+    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, &state, &writer) == DSC_EINVAL && writer == NULL, "%s",
+          dsc_message());
+    scratch_end(&scratch);
+}
+
+/* Tensors of more than a block: 5 M values are 20 MB. */
+static void hashes_by_block(void)
+{
+    enum { ELEMS = 5000000 };
+    const dsc_tensor large = {.name = "transformer.wte.weight", .dims = 1, .shape = {ELEMS, 1}};
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = state_of(1);
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_text report = {0};
+    float *whole = calloc(ELEMS, sizeof *whole);
+    char file[600];
+
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, &state, &writer))) goto out;
+    for (int which = 0; which < DSC_STATE_COUNT; which++) CHECK_OK(dsc_checkpoint_write(writer, which, 0, whole));
+    CHECK_OK(dsc_checkpoint_commit(&writer));
+    CHECK_OK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000001"), &report));
+    snprintf(file, sizeof file, "%s/step-00000001/checkpoint.h5", scratch.folder);
+    scratch_flip(file, 19000000, 6);
+    CHECK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000001"), &report) == DSC_EINFEASIBLE &&
+          strstr(dsc_text_str(&report), "/model/transformer.wte.weight is damaged"), "%s", dsc_text_str(&report));
+out:
+    dsc_checkpoint_abandon(&writer);
+    dsc_text_fini(&report);
+    free(whole);
+    scratch_end(&scratch);
+}
+
+static const tap_case cases[] = {
+    {"a checkpoint reads back as it was written, state included", reads_back},
+    {"tensors of other shapes, missing and unknown ones are refused by name", refuses_other_tensors},
+    {"each of 200 flipped bits is found, and its tensor named", finds_flipped_bits},
+    {"a file that is too short does not verify, and no file is bad input", finds_truncation},
+    {"the newest checkpoint that verifies is found, and the skipped ones are named", takes_the_newest_that_verifies},
+    {"a step that is there is replaced, and latest follows", replaces_a_step},
+    {"a save killed at any moment leaves every older checkpoint whole, and the next one tidies up", killed_saves_leave_the_old},
+    {"an abandoned save leaves nothing behind", abandons},
+    {"tensors of several blocks are verified block by block", hashes_by_block},
+};
+
+int main(void)
+{
+    return tap_run(cases, DSC_COUNT(cases), NULL);
+}
