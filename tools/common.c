@@ -48,21 +48,27 @@ static dsc_status parse(int argc, char **argv, const dsc_field_table *own, dsc_c
     return dsc_options_parse(argc, argv, tables, NULL, &operands, &out->asked);
 }
 
-/* See tool_load. said: by the command line alone; file: by CONFIG alone; 0 is "not given". */
-static void merge_batch(const dsc_strategy *said, const dsc_strategy *file, dsc_config *config)
+/* See tool_load. said: what the command line alone gives; file_batch: CONFIG's train_batch_size; 0 is "not given". */
+static void merge_batch(const dsc_config *said, int64_t file_batch, dsc_config *config)
 {
     dsc_strategy *strategy = &config->strategy;
-    bool overrides = said->micro_batch != 0 || said->global_batch != 0;
+    int64_t *accumulation = &config->gradient_accumulation_steps;
+    bool says_accumulation = said->gradient_accumulation_steps != 0;
+    bool says_batch = said->strategy.micro_batch != 0 || said->strategy.global_batch != 0;
 
-    if (overrides && strategy->micro_batch != 0 && strategy->global_batch != 0) config->gradient_accumulation_steps = 0;
-    if (strategy->micro_batch == 0 && config->gradient_accumulation_steps == 0 && file->global_batch == 0)
+    if (strategy->micro_batch != 0 && strategy->global_batch != 0 && *accumulation != 0) {
+        if (says_batch && !says_accumulation) *accumulation = 0;
+        else if (says_accumulation && said->strategy.global_batch == 0) strategy->global_batch = 0;
+        else if (says_accumulation && said->strategy.micro_batch == 0) strategy->micro_batch = 0;
+    }
+    if (strategy->micro_batch == 0 && (strategy->global_batch == 0 || (*accumulation == 0 && file_batch == 0)))
         strategy->micro_batch = 1;
 }
 
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out)
 {
     dsc_config said = DSC_CONFIG_DEFAULT;
-    dsc_strategy file;
+    int64_t file_batch;
     dsc_status status;
 
     memset(out, 0, sizeof *out);
@@ -70,9 +76,9 @@ dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inp
     DSC_TRY(parse(argc, argv, own, &said, out)); /* to know CONFIG, and what the command line says by itself */
     if (out->asked != 0) goto out;
     if (out->config_path[0] != '\0') DSC_TRY(dsc_config_load(out->config_path, &out->config));
-    file = out->config.strategy;
+    file_batch = out->config.strategy.global_batch;
     DSC_TRY(parse(argc, argv, own, &out->config, out));
-    merge_batch(&said.strategy, &file, &out->config);
+    merge_batch(&said, file_batch, &out->config);
     DSC_TRY(dsc_config_check(&out->config));
 out:
     return status;

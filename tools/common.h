@@ -23,10 +23,10 @@ typedef struct tool_inputs {
 
 /* Parses the command line, with the tool's own tables (terminated by a NULL .fields), and reads CONFIG.
  *
- * The batch triple is left for dsc_plan_create to resolve, by these rules. Micro-batch is 1 where neither side gives
- * any of the triple but the global batch of the command line; a CONFIG that gives nothing but train_batch_size
- * follows DeepSpeed (one micro-batch a step). Where the command line gives one of micro-batch and global batch and
- * both are known, CONFIG's accumulation gives way.
+ * The batch triple is left for dsc_plan_create to resolve, by these rules. Micro-batch is 1 where nothing but a global
+ * batch of the command line is given of the triple; a CONFIG that gives nothing but train_batch_size follows DeepSpeed
+ * (one micro-batch a step). Where all three are known, what CONFIG says gives way to the command line: accumulation
+ * first, then the global batch.
  *
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
