@@ -11,19 +11,17 @@ typedef struct scalars {
 
 static scalars find_scalars(const dsc_shape *s, const dsc_step *step)
 {
-    const float beta1 = (float)step->beta1, beta2 = (float)step->beta2, lr = (float)step->lr;
-    const float decay = (float)step->weight_decay;
     const bool decoupled = s->flags & DSC_DECOUPLED;
 
     return (scalars){
         .scale = step->gradient_scale,
-        .beta1 = beta1, .rest1 = 1 - beta1,
-        .beta2 = beta2, .rest2 = 1 - beta2,
+        .beta1 = (float)step->beta1, .rest1 = (float)(1 - step->beta1),
+        .beta2 = (float)step->beta2, .rest2 = (float)(1 - step->beta2),
         .eps = (float)step->eps,
         .correction2 = (float)step->bias_correction2,
-        .rate = lr / (float)step->bias_correction1,
-        .shrink = decoupled ? lr * decay : 0,
-        .decay = decoupled ? 0 : decay,
+        .rate = (float)(step->lr / step->bias_correction1),
+        .shrink = decoupled ? (float)(step->lr * step->weight_decay) : 0,
+        .decay = decoupled ? 0 : (float)step->weight_decay,
     };
 }
 

@@ -1,13 +1,15 @@
 #include "kernels/ref/ref.h"
 #include <math.h>
 
-/* All in fp32, in DeepSpeed's order of operations: decoupled decay uses the old parameter, epsilon stands outside the
+/* Elements in fp32, in DeepSpeed's order of operations: decoupled decay uses the old parameter, epsilon stands outside the
  * corrected root. Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2. */
 dsc_status dsc_ref_adam(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
 {
-    const float beta1 = (float)step->beta1, beta2 = (float)step->beta2, eps = (float)step->eps;
-    const float decay = (float)step->weight_decay, correction2 = (float)step->bias_correction2;
-    const float lr = (float)step->lr, rate = lr / (float)step->bias_correction1;
+    const float beta1 = (float)step->beta1, rest1 = (float)(1 - step->beta1);
+    const float beta2 = (float)step->beta2, rest2 = (float)(1 - step->beta2);
+    const float eps = (float)step->eps, correction2 = (float)step->bias_correction2;
+    const float rate = (float)(step->lr / step->bias_correction1);
+    const float decay = (float)step->weight_decay, shrink = (float)(step->lr * step->weight_decay);
     float *param = operands[1], *exp_avg = operands[2], *exp_avg_sq = operands[3];
     const bool decoupled = shape->flags & DSC_DECOUPLED;
 
@@ -15,10 +17,10 @@ dsc_status dsc_ref_adam(const dsc_shape *shape, void *const *operands, void *wor
     for (int64_t i = 0; i < shape->d[0]; i++) {
         float g = dsc_load(operands[0], i, shape->out) * step->gradient_scale, p = param[i];
 
-        if (decoupled) p -= lr * decay * p;
+        if (decoupled) p -= shrink * p;
         else g += decay * p;
-        exp_avg[i] = beta1 * exp_avg[i] + (1 - beta1) * g;
-        exp_avg_sq[i] = beta2 * exp_avg_sq[i] + (1 - beta2) * g * g;
+        exp_avg[i] = beta1 * exp_avg[i] + rest1 * g;
+        exp_avg_sq[i] = beta2 * exp_avg_sq[i] + rest2 * g * g;
         p -= rate * (exp_avg[i] / (sqrtf(exp_avg_sq[i]) * correction2 + eps));
         param[i] = p;
         if (operands[4] != NULL) dsc_store(operands[4], i, shape->type, p);

@@ -136,18 +136,17 @@ bool dsc_operand_is_written(const dsc_shape *shape, int operand)
 
 /* ---- Costs */
 
-/* (query, key) pairs of one head that are computed. */
-static int64_t attention_pairs(const dsc_shape *shape)
+/* Of one product of queries with keys (or of probabilities with values), over the pairs that are computed. */
+static int64_t attention_product_flops(const dsc_shape *shape)
 {
-    const int64_t t = shape->d[1];
+    const int64_t t = shape->d[1], pairs = shape->flags & DSC_CAUSAL ? t * (t + 1) / 2 : t * t;
 
-    return shape->flags & DSC_CAUSAL ? t * (t + 1) / 2 : t * t;
+    return 2 * pairs * shape->d[0] * shape->d[2] * shape->d[4];
 }
 
 int64_t dsc_kernel_flops(const dsc_shape *shape)
 {
     const int64_t *d = shape->d;
-    const int64_t pair_flops = 2 * attention_pairs(shape) * d[0] * d[2] * d[4]; /* of one product of T x T with D */
 
     /* Products are exact; the others are memory-bound, their few operations an element counted to the nearest few. */
     switch ((dsc_kernel)shape->kernel) {
@@ -156,9 +155,9 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_NORM_BWD_X: return 12 * d[0] * d[1];
     case DSC_K_NORM_BWD_W: return 5 * d[0] * d[1];
     case DSC_K_ATTENTION_FWD:
-    case DSC_K_SCORES_FWD: return 2 * pair_flops;
-    case DSC_K_ATTENTION_BWD: return 5 * pair_flops;
-    case DSC_K_SCORES_BWD: return 4 * pair_flops;
+    case DSC_K_SCORES_FWD: return 2 * attention_product_flops(shape);
+    case DSC_K_ATTENTION_BWD: return 5 * attention_product_flops(shape);
+    case DSC_K_SCORES_BWD: return 4 * attention_product_flops(shape);
     case DSC_K_GELU_FWD: return 20 * d[0];
     case DSC_K_GELU_BWD: return 30 * d[0];
     case DSC_K_COLUMN_SUM: return d[0] * d[1];

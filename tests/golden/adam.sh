@@ -1,0 +1,3 @@
+#!/bin/bash
+# The golden runs of CPU Adam that the repository holds a copy of.
+exec tests/golden-adam "${srcdir:-.}"/tests/golden/data/adam/*.json

@@ -1,0 +1,149 @@
+/* The contracts of kernels: what the planner and the executor both rely on. */
+#include "kernel/workspace.h"
+#include "tests/tap.h"
+#include <string.h>
+
+static dsc_shape make(dsc_kernel kernel, dsc_dtype type, dsc_dtype out, int32_t flags, int64_t d0, int64_t d1, int64_t d2,
+                      int64_t d3, int64_t d4)
+{
+    return (dsc_shape){.kernel = (int16_t)kernel, .type = (int8_t)type, .out = (int8_t)out, .flags = flags,
+                       .d = {d0, d1, d2, d3, d4}};
+}
+
+static void names(void)
+{
+    char word[32];
+
+    for (int i = 0; i < DSC_KERNEL_COUNT; i++) {
+        CHECK(dsc_kernel_find(dsc_kernel_name((dsc_kernel)i)) == i, "%s", dsc_kernel_name((dsc_kernel)i));
+        CHECK(dsc_kernel_operands((dsc_kernel)i) <= DSC_KERNEL_OPERANDS, "%s", dsc_kernel_name((dsc_kernel)i));
+        for (int j = 0; j < dsc_kernel_operands((dsc_kernel)i); j++)
+            CHECK(strlen(dsc_kernel_operand_name((dsc_kernel)i, j, word)) > 0 && strchr(word, ' ') == NULL, "\"%s\"", word);
+    }
+    CHECK(dsc_kernel_find("gem") == -1, "a name that is none");
+    CHECK(strcmp(dsc_kernel_operand_name(DSC_K_GEMM, 3, word), "residual") == 0, "%s", word);
+}
+
+static void optional_operands(void)
+{
+    const dsc_shape plain = make(DSC_K_GEMM, DSC_BF16, DSC_BF16, 0, 2, 3, 4, 0, 0);
+    const dsc_shape full = make(DSC_K_GEMM, DSC_BF16, DSC_FP32, DSC_HAS_BIAS | DSC_HAS_RESIDUAL | DSC_ACCUMULATE, 2, 3, 4, 0, 0);
+    const dsc_shape rms = make(DSC_K_NORM_FWD, DSC_FP32, DSC_FP32, DSC_RMS, 2, 3, 0, 0, 0);
+    const dsc_shape adam = make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, 10, 0, 0, 0, 0);
+    const dsc_shape adam32 = make(DSC_K_ADAM, DSC_FP32, DSC_FP32, 0, 10, 0, 0, 0, 0);
+
+    CHECK(!dsc_operand_present(&plain, 2) && !dsc_operand_present(&plain, 3), "bias and residual without their flags");
+    CHECK(dsc_operand_present(&full, 2) && dsc_operand_present(&full, 3), "bias and residual with their flags");
+    CHECK(dsc_operand_is_written(&plain, 4) && !dsc_operand_is_read(&plain, 4), "out is written");
+    CHECK(dsc_operand_is_written(&full, 4) && dsc_operand_is_read(&full, 4), "out is updated");
+    CHECK(dsc_operand_bytes(&plain, 4) == 12 && dsc_operand_bytes(&full, 4) == 24, "out has its own type");
+    CHECK(!dsc_operand_present(&rms, 2), "RMSNorm has no beta");
+    CHECK(dsc_operand_bytes(&adam, 4) == 20 && !dsc_operand_present(&adam32, 4), "a copy where the type is not fp32");
+}
+
+static void embedding_gradient(void)
+{
+    const dsc_shape added = make(DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, 0, 1, 4, 8, 100, 0);
+    const dsc_shape first = make(DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_FIRST, 1, 4, 8, 100, 0);
+
+    CHECK(dsc_operand_is_read(&added, 2) && dsc_operand_is_written(&added, 2), "dwte is added to");
+    CHECK(!dsc_operand_is_read(&first, 2) && dsc_operand_is_written(&first, 2), "with DSC_FIRST it is written");
+    CHECK(!dsc_operand_is_read(&added, 3), "dwpe is written");
+    CHECK(dsc_kernel_bytes(&added) == 5 * 4 + 4 * 8 * 4 + 2 * 4 * 8 * 4 + 4 * 8 * 4, "%lld: four rows of dwte are touched",
+          (long long)dsc_kernel_bytes(&added));
+}
+
+static void arithmetic(void)
+{
+    const dsc_shape gemm = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 100, 200, 300, 0, 0);
+    const dsc_shape whole = make(DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, 0, 2, 10, 4, 4, 8);
+    const dsc_shape causal = make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, DSC_CAUSAL, 2, 10, 4, 4, 8);
+
+    CHECK(dsc_kernel_flops(&gemm) == 12000000, "%lld", (long long)dsc_kernel_flops(&gemm));
+    CHECK(dsc_kernel_bytes(&gemm) == 4 * (100 * 300 + 300 * 200 + 100 * 200), "%lld", (long long)dsc_kernel_bytes(&gemm));
+    CHECK(dsc_kernel_flops(&whole) == 2 * 2 * 100 * 2 * 4 * 8, "%lld", (long long)dsc_kernel_flops(&whole));
+    CHECK(dsc_kernel_flops(&causal) == 5 * 2 * 55 * 2 * 4 * 8, "%lld: pairs that are computed", (long long)dsc_kernel_flops(&causal));
+}
+
+static void workspaces(void)
+{
+    const dsc_shape small = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 16, 16, 16, 0, 0);
+    const dsc_shape head = make(DSC_K_GEMM, DSC_FP16, DSC_FP16, 0, 1024, 50257, 768, 0, 0);
+    const dsc_shape long_context = make(DSC_K_ATTENTION_BWD, DSC_BF16, DSC_BF16, DSC_CAUSAL, 64, 1 << 20, 128, 8, 128);
+    const dsc_shape gelu = make(DSC_K_GELU_FWD, DSC_BF16, DSC_BF16, 0, 1 << 20, 0, 0, 0, 0);
+
+    CHECK(dsc_kernel_workspace_bytes(&small) < 128 << 10, "%lld", (long long)dsc_kernel_workspace_bytes(&small));
+    CHECK(dsc_kernel_workspace_bytes(&head) == 4 << 20, "%lld", (long long)dsc_kernel_workspace_bytes(&head));
+    CHECK(dsc_kernel_workspace_bytes(&long_context) == DSC_ATTENTION_UNITS * dsc_attention_unit_floats(long_context.d) * 4,
+          "%lld", (long long)dsc_kernel_workspace_bytes(&long_context));
+    CHECK(dsc_kernel_workspace_bytes(&gelu) == 0, "%lld", (long long)dsc_kernel_workspace_bytes(&gelu));
+}
+
+static void refuse(dsc_shape shape, const char *expected)
+{
+    CHECK(dsc_shape_check(&shape) == DSC_EINVAL, "%s", expected);
+    CHECK(strstr(dsc_message(), expected) != NULL, "\"%s\" does not say \"%s\"", dsc_message(), expected);
+}
+
+static void refusals(void)
+{
+    dsc_shape none = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 1, 1, 1, 0, 0);
+
+    CHECK_OK(dsc_shape_check(&none));
+    none.kernel = DSC_KERNEL_COUNT;
+    refuse(none, "does not exist");
+    refuse(make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 1, 0, 1, 0, 0), "n is 0");
+    refuse(make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 1, 1, -5, 0, 0), "k is -5");
+    refuse(make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 1, 1, 1, 1, 0), "dimension 3 is 1");
+    refuse(make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, INT64_MAX, INT64_MAX, 1, 0, 0), "exceeds 2^58");
+    refuse(make(DSC_K_GEMM, DSC_INT32, DSC_FP32, 0, 1, 1, 1, 0, 0), "fp32, bf16 or fp16");
+    refuse(make(DSC_K_CROSS_ENTROPY, DSC_FP32, DSC_FP32, 0, 1, 1, 101, 100, 0), "stride 100 is below V 101");
+    refuse(make(DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 3, 8), "H 4 is no multiple of Hkv 3");
+    refuse(make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 4, 2048), "D is 2048");
+}
+
+/* At the largest sizes that dsc_shape_check lets pass, counts stay positive. */
+static void no_overflow(void)
+{
+    const int64_t big = (int64_t)1 << 58;
+    const dsc_shape shapes[] = {
+        make(DSC_K_GEMM, DSC_FP32, DSC_FP32, DSC_HAS_RESIDUAL | DSC_ACCUMULATE, big, 1, 1, 0, 0),
+        make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 1, big >> 20, 1 << 20, 0, 0),
+        make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, (int64_t)1 << 29, 1, 1, 1),
+        make(DSC_K_GELU_BWD, DSC_FP32, DSC_FP32, 0, big, 0, 0, 0, 0),
+        make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, big, 0, 0, 0, 0),
+    };
+
+    for (int i = 0; i < DSC_COUNT(shapes); i++) {
+        const char *name = dsc_kernel_name((dsc_kernel)shapes[i].kernel);
+
+        CHECK_OK(dsc_shape_check(&shapes[i]));
+        CHECK(dsc_kernel_flops(&shapes[i]) > 0, "%s: %lld", name, (long long)dsc_kernel_flops(&shapes[i]));
+        CHECK(dsc_kernel_bytes(&shapes[i]) > 0, "%s: %lld", name, (long long)dsc_kernel_bytes(&shapes[i]));
+        CHECK(dsc_kernel_workspace_bytes(&shapes[i]) >= 0, "%s", name);
+    }
+}
+
+static void printing(void)
+{
+    const dsc_shape shape = make(DSC_K_GEMM, DSC_BF16, DSC_FP32, DSC_TRANS_A | DSC_ACCUMULATE, 768, 2304, 1024, 0, 0);
+    char text[256], cut[8];
+
+    dsc_shape_print(&shape, text, sizeof text);
+    CHECK(strcmp(text, "gemm bf16>fp32 768x2304x1024 tA +=") == 0, "%s", text);
+    dsc_shape_print(&shape, cut, sizeof cut);
+    CHECK(strcmp(cut, "gemm bf") == 0, "%s", cut);
+}
+
+static const tap_case cases[] = {
+    {"every kernel is found by its name, and has named operands", names},
+    {"flags and types decide which operands take part", optional_operands},
+    {"the token table's gradient is added to unless it is first", embedding_gradient},
+    {"flops and bytes are those of the formulas", arithmetic},
+    {"workspaces stay bounded", workspaces},
+    {"impossible shapes are refused by name", refusals},
+    {"no count overflows at the largest sizes", no_overflow},
+    {"a shape prints as its measurement is called", printing},
+};
+
+int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }

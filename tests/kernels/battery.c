@@ -1,0 +1,413 @@
+/* One body over every set of kernels: on random shapes, each computes what the reference computes. What the reference
+ * computes is the matter of reference.c. */
+#include "tests/kernels/call.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How far an implementation may be from the reference, whose sums are in double: relative in norm for each operand, inputs
+ * of unit variance. To it comes a quarter of a storage unit (2^-9, 2^-12) times `units`, since results that differ by less
+ * than that may still round to neighbours. Sums that can vanish are measured against 1 an element at least (`sums`). */
+static const struct { double tolerance, units; bool sums; const char *reason; } bounds[DSC_KERNEL_COUNT] = {
+    [DSC_K_GEMM] = {1e-6, 1, true, "fp32 sums of up to 600 products in blocks"},
+    [DSC_K_NORM_FWD] = {5e-7, 1, false, "fp32 sums over a row, in lanes"},
+    [DSC_K_NORM_BWD_X] = {5e-7, 1, true, "as forward, and differences of three terms"},
+    [DSC_K_NORM_BWD_W] = {1e-6, 1, true, "fp32 sums of 64 rows, then double"},
+    [DSC_K_ATTENTION_FWD] = {2e-6, 1, true, "products as gemm, and an exponential of their rounded sum"},
+    [DSC_K_ATTENTION_BWD] = {2e-6, 2, true, "as forward; dp - delta cancels, and delta uses the context as stored"},
+    [DSC_K_SCORES_FWD] = {2e-6, 1, false, "as attention_fwd"},
+    [DSC_K_SCORES_BWD] = {2e-6, 2, true, "as attention_bwd"},
+    [DSC_K_GELU_FWD] = {3e-7, 1, false, "a few roundings and one exponential an element"},
+    [DSC_K_GELU_BWD] = {5e-7, 1, false, "the same, with a sum of two terms"},
+    [DSC_K_COLUMN_SUM] = {5e-7, 1, true, "fp32 sums of 64 rows, then double"},
+    [DSC_K_EMBED_FWD] = {0, 1, false, "one sum, rounded once"},
+    [DSC_K_EMBED_BWD] = {3e-7, 1, true, "positions are summed in fp32; tokens in the same order and rounding"},
+    [DSC_K_CROSS_ENTROPY] = {2e-7, 1, false, "fp32 exponentials, sums of 1024 and then double"},
+    [DSC_K_SQUARE_SUM] = {1e-12, 0, false, "double in both, in another order"},
+    [DSC_K_ADAM] = {2e-7, 1, false, "fp32 in both; fused multiply-add rounds once less"},
+    [DSC_K_CAST] = {0, 0, false, "one rounding"},
+};
+
+static double storage_unit(dsc_dtype type) { return type == DSC_BF16 ? 0x1p-9 : type == DSC_FP16 ? 0x1p-12 : 0; }
+
+/* ---- Shapes */
+
+static int64_t pick(int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    const int64_t all[] = {a, b, c, d};
+
+    return all[tap_random_between(0, 3)];
+}
+
+static dsc_dtype pick_type(void) { return (dsc_dtype[]){DSC_FP32, DSC_BF16, DSC_FP16}[tap_random_between(0, 2)]; }
+static int32_t maybe(int32_t flag) { return tap_random_between(0, 1) ? flag : 0; }
+
+static void set_dims(dsc_shape *s, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4)
+{
+    memcpy(s->d, (int64_t[]){d0, d1, d2, d3, d4, 0}, sizeof s->d);
+}
+
+/* Sizes around the tiles of the overlays (64 rows, 16 columns, blocks of 1024) and odd ones. */
+static dsc_shape random_shape(dsc_kernel kernel)
+{
+    dsc_shape s = {.kernel = (int16_t)kernel, .type = (int8_t)pick_type()};
+    const int64_t rows = pick(1, 24, 65, tap_random_between(2, 200)), cols = pick(48, 64, 101, tap_random_between(1, 1100));
+    const int64_t d = pick(12, 16, 64, tap_random_between(1, 100)), kv = pick(1, 2, 3, 4);
+
+    s.out = s.type;
+    switch (kernel) {
+    case DSC_K_GEMM:
+        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
+        s.flags = maybe(DSC_TRANS_A) | maybe(DSC_TRANS_B) | maybe(DSC_ACCUMULATE) | maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL);
+        set_dims(&s, pick(1, 24, 64, tap_random_between(2, 400)), pick(48, 64, 101, tap_random_between(1, 200)),
+                 pick(24, 48, 64, tap_random_between(1, 600)), 0, 0);
+        break;
+    case DSC_K_NORM_BWD_W:
+        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
+        s.flags = maybe(DSC_RMS) | maybe(DSC_ACCUMULATE);
+        set_dims(&s, rows, cols, 0, 0, 0);
+        break;
+    case DSC_K_NORM_FWD:
+    case DSC_K_NORM_BWD_X:
+        s.flags = maybe(DSC_RMS) | (kernel == DSC_K_NORM_BWD_X ? maybe(DSC_HAS_RESIDUAL) : 0);
+        set_dims(&s, rows, cols, 0, 0, 0);
+        break;
+    case DSC_K_ATTENTION_FWD:
+    case DSC_K_ATTENTION_BWD:
+    case DSC_K_SCORES_FWD:
+    case DSC_K_SCORES_BWD:
+        s.flags = maybe(DSC_CAUSAL);
+        set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv, d);
+        break;
+    case DSC_K_COLUMN_SUM:
+        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
+        s.flags = maybe(DSC_ACCUMULATE);
+        set_dims(&s, rows, cols, 0, 0, 0);
+        break;
+    case DSC_K_EMBED_BWD:
+        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
+        s.flags = maybe(DSC_ACCUMULATE) | maybe(DSC_FIRST);
+        set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), pick(48, 64, 65, 200), pick(1, 10, 101, 300), 0);
+        break;
+    case DSC_K_EMBED_FWD: set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, pick(1, 10, 101, 300), 0); break;
+    case DSC_K_CROSS_ENTROPY:
+        s.flags = maybe(DSC_ACCUMULATE);
+        set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, cols + pick(0, 0, 11, 1100), 0);
+        break;
+    case DSC_K_CAST:
+        s.out = (int8_t)pick_type();
+        set_dims(&s, rows * cols, 0, 0, 0, 0);
+        break;
+    case DSC_K_ADAM:
+        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
+        s.flags = maybe(DSC_DECOUPLED);
+        set_dims(&s, rows * cols, 0, 0, 0, 0);
+        break;
+    default: set_dims(&s, rows * cols, 0, 0, 0, 0); break;
+    }
+    return s;
+}
+
+/* ---- Comparing */
+
+/* ||x - y|| / ||y|| over an operand; infinite when a number meets something else. */
+static double difference(const call *x, const call *y, int operand)
+{
+    const int64_t count = call_count(y, operand);
+    double distance = 0, norm = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        const double a = call_get(x, operand, i), b = call_get(y, operand, i);
+
+        if (a == b || (isnan(a) && isnan(b))) {
+            if (isfinite(b)) norm += b * b;
+            continue;
+        }
+        distance += (a - b) * (a - b);
+        norm += b * b;
+    }
+    if (bounds[y->shape.kernel].sums) norm = fmax(norm, (double)count);
+    return distance == 0 ? 0 : sqrt(distance / norm);
+}
+
+static void compare(const call *got, const call *expected, const char *set)
+{
+    const dsc_shape *shape = &got->shape;
+    char name[256], word[32];
+
+    dsc_shape_print(shape, name, sizeof name);
+    for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape->kernel); i++) {
+        const double bound = bounds[shape->kernel].tolerance + bounds[shape->kernel].units * storage_unit(got->type[i]);
+
+        if (!dsc_operand_is_written(shape, i)) continue;
+        CHECK(difference(got, expected, i) <= bound, "%s: %s: %s differs by %g, allowed are %g (%s)", set, name,
+              dsc_kernel_operand_name((dsc_kernel)shape->kernel, i, word), difference(got, expected, i), bound,
+              bounds[shape->kernel].reason);
+    }
+}
+
+static bool same_bits(const call *x, const call *y)
+{
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++)
+        if (x->operand[i] != NULL && dsc_operand_is_written(&x->shape, i) &&
+            memcmp(x->operand[i], y->operand[i], (size_t)dsc_operand_bytes(&x->shape, i)) != 0)
+            return false;
+    return true;
+}
+
+/* The sets that this machine can run, without the reference. */
+static int find_sets(const dsc_kernel_set *out[3])
+{
+    static const char *const names[] = {"cpu-avx2", "cpu-avx512", "cpu"};
+    int count = 0;
+
+    for (int i = 0; i < DSC_COUNT(names); i++)
+        if (dsc_kernels_find(names[i], &out[count]) == DSC_OK) count++;
+    return count;
+}
+
+/* ---- Cases */
+
+static void agrees(dsc_kernel kernel)
+{
+    const dsc_kernel_set *sets[3];
+    const int count = find_sets(sets);
+
+    for (int round = 0; round < 40; round++) {
+        call input, expected;
+
+        call_init(&input, random_shape(kernel));
+        call_copy(&input, &expected);
+        if (call_run(&expected, dsc_kernels_ref()))
+            for (int i = 0; i < count; i++) {
+                call got;
+
+                call_copy(&input, &got);
+                if (call_run(&got, sets[i])) compare(&got, &expected, sets[i]->name);
+                call_fini(&got);
+            }
+        call_fini(&expected);
+        call_fini(&input);
+    }
+}
+
+static void gemm(void) { agrees(DSC_K_GEMM); }
+static void norm_fwd(void) { agrees(DSC_K_NORM_FWD); }
+static void norm_bwd_x(void) { agrees(DSC_K_NORM_BWD_X); }
+static void norm_bwd_w(void) { agrees(DSC_K_NORM_BWD_W); }
+static void attention_fwd(void) { agrees(DSC_K_ATTENTION_FWD); }
+static void attention_bwd(void) { agrees(DSC_K_ATTENTION_BWD); }
+static void scores_fwd(void) { agrees(DSC_K_SCORES_FWD); }
+static void scores_bwd(void) { agrees(DSC_K_SCORES_BWD); }
+static void gelu_fwd(void) { agrees(DSC_K_GELU_FWD); }
+static void gelu_bwd(void) { agrees(DSC_K_GELU_BWD); }
+static void column_sum(void) { agrees(DSC_K_COLUMN_SUM); }
+static void embed_fwd(void) { agrees(DSC_K_EMBED_FWD); }
+static void embed_bwd(void) { agrees(DSC_K_EMBED_BWD); }
+static void cross_entropy(void) { agrees(DSC_K_CROSS_ENTROPY); }
+static void square_sum(void) { agrees(DSC_K_SQUARE_SUM); }
+static void adam(void) { agrees(DSC_K_ADAM); }
+static void cast(void) { agrees(DSC_K_CAST); }
+
+/* Runs every kernel twice on the same input, with `threads` threads and then with `again`. */
+static void repeats(int first_kernel, int last_kernel, int threads, int again)
+{
+    const dsc_kernel_set *sets[3];
+    const int count = find_sets(sets);
+    char name[256];
+
+    for (int kernel = first_kernel; kernel <= last_kernel; kernel++)
+        for (int i = 0; i < count; i++) {
+            call once, twice;
+
+            call_init(&once, random_shape((dsc_kernel)kernel));
+            call_copy(&once, &twice);
+            dsc_kernels_threads(threads);
+            call_run(&once, sets[i]);
+            dsc_kernels_threads(again);
+            call_run(&twice, sets[i]);
+            dsc_shape_print(&once.shape, name, sizeof name);
+            CHECK(same_bits(&once, &twice), "%s: %s", sets[i]->name, name);
+            call_fini(&once);
+            call_fini(&twice);
+        }
+    dsc_kernels_threads(2);
+}
+
+static void repeats_bits(void)
+{
+    for (int round = 0; round < 5; round++) repeats(0, DSC_K_CAST, 2, 2);
+}
+
+static void norm_ignores_threads(void)
+{
+    for (int round = 0; round < 20; round++) repeats(DSC_K_SQUARE_SUM, DSC_K_SQUARE_SUM, 1, 5);
+}
+
+/* Operand `from` given as operand `to`, both in one place, must change nothing. */
+static void check_in_place(dsc_kernel kernel, int32_t flags, int from, int to)
+{
+    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
+    const int count = 1 + find_sets(sets + 1);
+
+    for (int i = 0; i < count; i++) {
+        dsc_shape shape = random_shape(kernel);
+        call apart, together;
+
+        shape.flags |= flags;
+        call_init(&apart, shape);
+        call_copy(&apart, &together);
+        memcpy(together.operand[to], together.operand[from], (size_t)dsc_operand_bytes(&shape, to));
+        together.operand[from] = together.operand[to];
+        call_run(&apart, sets[i]);
+        call_run(&together, sets[i]);
+        CHECK(memcmp(apart.operand[to], together.operand[to], (size_t)dsc_operand_bytes(&shape, to)) == 0, "%s %s",
+              sets[i]->name, dsc_kernel_name(kernel));
+        call_fini(&apart);
+        call_fini(&together);
+    }
+}
+
+static void works_in_place(void)
+{
+    check_in_place(DSC_K_GELU_FWD, 0, 0, 1);
+    check_in_place(DSC_K_GELU_BWD, 0, 0, 2);
+    check_in_place(DSC_K_GELU_BWD, 0, 1, 2);
+    check_in_place(DSC_K_NORM_BWD_X, DSC_HAS_RESIDUAL, 4, 5);
+}
+
+/* Puts one infinity or NaN into an input and demands that some written element is not finite. */
+static void check_spreads(const dsc_kernel_set *set, dsc_kernel kernel, int operand, double value)
+{
+    dsc_shape shape = random_shape(kernel);
+    bool spread = false;
+    call c;
+
+    shape.flags &= ~(DSC_CAUSAL | DSC_RMS);
+    call_init(&c, shape);
+    if (operand < 0) goto out;
+    call_set(&c, operand, tap_random_between(0, call_count(&c, operand) - 1), value);
+    call_run(&c, set);
+    for (int i = 0; i < dsc_kernel_operands(kernel); i++)
+        for (int64_t j = 0; dsc_operand_is_written(&shape, i) && j < call_count(&c, i); j++)
+            spread |= !isfinite(call_get(&c, i, j));
+    CHECK(spread, "%s: %s swallows %g in operand %d", set->name, dsc_kernel_name(kernel), value, operand);
+out:
+    call_fini(&c);
+}
+
+static void spreads_overflow(void)
+{
+    static const struct { dsc_kernel kernel; int operand; } inputs[] = {
+        {DSC_K_GEMM, 0}, {DSC_K_GEMM, 1}, {DSC_K_NORM_FWD, 0}, {DSC_K_NORM_BWD_X, 0}, {DSC_K_NORM_BWD_W, 0},
+        {DSC_K_ATTENTION_FWD, 0}, {DSC_K_ATTENTION_BWD, 0}, {DSC_K_SCORES_BWD, 0}, {DSC_K_GELU_BWD, 0},
+        {DSC_K_COLUMN_SUM, 0}, {DSC_K_EMBED_BWD, 1}, {DSC_K_CAST, 0},
+    };
+    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
+    const int count = 1 + find_sets(sets + 1);
+
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < DSC_COUNT(inputs); j++) {
+            check_spreads(sets[i], inputs[j].kernel, inputs[j].operand, INFINITY);
+            check_spreads(sets[i], inputs[j].kernel, inputs[j].operand, NAN);
+        }
+}
+
+static void counts_overflow(void)
+{
+    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
+    const int count = 1 + find_sets(sets + 1);
+
+    for (int i = 0; i < count; i++) {
+        call c;
+        double squares = 0;
+
+        call_init(&c, random_shape(DSC_K_SQUARE_SUM));
+        call_set(&c, 0, 0, -INFINITY);
+        call_set(&c, 0, call_count(&c, 0) - 1, NAN);
+        for (int64_t j = 0; j < call_count(&c, 0); j++)
+            if (isfinite(call_get(&c, 0, j))) squares += pow(call_get(&c, 0, j), 2);
+        call_run(&c, sets[i]);
+        CHECK(fabs(call_get(&c, 1, 0) - squares) <= 1e-12 * squares, "%s: %g, not %g", sets[i]->name, call_get(&c, 1, 0), squares);
+        CHECK(call_get(&c, 1, 1) == 2 || call_count(&c, 0) == 1, "%s counts %g", sets[i]->name, call_get(&c, 1, 1));
+        call_fini(&c);
+    }
+}
+
+static void check_token(dsc_kernel kernel, double token)
+{
+    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
+    const int count = 1 + find_sets(sets + 1);
+
+    for (int i = 0; i < count; i++) {
+        call c;
+
+        call_init(&c, random_shape(kernel));
+        call_set(&c, 0, call_count(&c, 0) - 1, token);
+        CHECK(sets[i]->run[kernel](&c.shape, c.operand, c.workspace, &call_step) == DSC_EINVAL, "%s", sets[i]->name);
+        CHECK(strstr(dsc_message(), "vocabulary") != NULL, "%s", dsc_message());
+        call_fini(&c);
+    }
+}
+
+static void refuses_tokens(void)
+{
+    check_token(DSC_K_EMBED_FWD, 50257);
+    check_token(DSC_K_CROSS_ENTROPY, -1);
+}
+
+/* More threads than the workspace has room for: the bound holds all the same (the guards see to it). */
+static void keeps_to_workspace(void)
+{
+    static const int64_t sizes[][3] = {{64, 64, 64}, {300, 260, 512}, {24, 101, 48}};
+
+    dsc_kernels_threads(48);
+    for (int i = 0; i < DSC_COUNT(sizes); i++)
+        for (int32_t flags = 0; flags < 8; flags++)
+            for (int type = DSC_FP32; type <= DSC_BF16; type++) {
+                dsc_shape shape = {.kernel = DSC_K_GEMM, .type = (int8_t)type, .out = DSC_FP32, .flags = flags};
+                call got, expected;
+
+                set_dims(&shape, sizes[i][0], sizes[i][1], sizes[i][2], 0, 0);
+                call_init(&got, shape);
+                call_copy(&got, &expected);
+                call_run(&expected, dsc_kernels_ref());
+                if (call_run(&got, dsc_kernels_cpu())) compare(&got, &expected, "cpu");
+                call_fini(&got);
+                call_fini(&expected);
+            }
+    dsc_kernels_threads(2);
+}
+
+static const tap_case cases[] = {
+    {"gemm of every set equals the reference", gemm},
+    {"norm_fwd of every set equals the reference", norm_fwd},
+    {"norm_bwd_x of every set equals the reference", norm_bwd_x},
+    {"norm_bwd_w of every set equals the reference", norm_bwd_w},
+    {"attention_fwd of every set equals the reference", attention_fwd},
+    {"attention_bwd of every set equals the reference", attention_bwd},
+    {"scores_fwd of every set equals the reference", scores_fwd},
+    {"scores_bwd of every set equals the reference", scores_bwd},
+    {"gelu_fwd of every set equals the reference", gelu_fwd},
+    {"gelu_bwd of every set equals the reference", gelu_bwd},
+    {"column_sum of every set equals the reference", column_sum},
+    {"embed_fwd of every set equals the reference", embed_fwd},
+    {"embed_bwd of every set equals the reference", embed_bwd},
+    {"cross_entropy of every set equals the reference", cross_entropy},
+    {"square_sum of every set equals the reference", square_sum},
+    {"adam of every set equals the reference", adam},
+    {"cast of every set equals the reference", cast},
+    {"the same call gives the same bits", repeats_bits},
+    {"no number of threads changes the bits of square_sum", norm_ignores_threads},
+    {"du may be dy or u, y may be u, dx may be the residual", works_in_place},
+    {"infinities and NaN reach the output", spreads_overflow},
+    {"square_sum counts what is not finite", counts_overflow},
+    {"a token outside the vocabulary is refused", refuses_tokens},
+    {"products keep to their workspace with many threads", keeps_to_workspace},
+};
+
+int main(void)
+{
+    dsc_kernels_threads(2);
+    return tap_run(cases, DSC_COUNT(cases), NULL);
+}

@@ -1,0 +1,207 @@
+#include "tests/kernels/call.h"
+#include "base/rng.h"
+#include "kernels/convert.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD = 128, MARK = 0xa5, WORKSPACE = DSC_KERNEL_OPERANDS };
+
+const dsc_step call_step = {
+    .number = 3, .optimizer_step = 3, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01,
+    .bias_correction1 = 0.271, .bias_correction2 = 18.27, .loss_scale = 1, .loss_gradient = 0.125f, .gradient_scale = 0.5f,
+};
+
+/* ---- Memory */
+
+static void *take(call *c, int slot, int64_t bytes, int64_t misalignment)
+{
+    c->memory[slot].offset = GUARD + misalignment;
+    c->memory[slot].bytes = bytes;
+    c->memory[slot].block_bytes = dsc_round_up(2 * GUARD + misalignment + bytes, 64);
+    c->memory[slot].block = aligned_alloc(64, (size_t)c->memory[slot].block_bytes);
+    if (c->memory[slot].block == NULL) abort();
+    memset(c->memory[slot].block, MARK, (size_t)c->memory[slot].block_bytes);
+    return c->memory[slot].block + c->memory[slot].offset;
+}
+
+static bool guards_hold(const call *c, int slot)
+{
+    const unsigned char *block = c->memory[slot].block;
+    const int64_t end = c->memory[slot].offset + c->memory[slot].bytes;
+
+    if (block == NULL) return true;
+    for (int64_t i = 0; i < c->memory[slot].block_bytes; i++)
+        if ((i < c->memory[slot].offset || i >= end) && block[i] != MARK) return false;
+    return true;
+}
+
+void call_fini(call *c)
+{
+    for (int i = 0; i <= WORKSPACE; i++) free(c->memory[i].block);
+}
+
+/* ---- Elements */
+
+static bool is_named(const call *c, int operand, const char *name)
+{
+    char word[32];
+
+    return strcmp(dsc_kernel_operand_name((dsc_kernel)c->shape.kernel, operand, word), name) == 0;
+}
+
+static const char *const accumulators[] = {"dgamma", "dbeta", "dwte", "dwpe", "gradient"};
+static const char *const singles[] = {"stats", "lse", "param", "exp_avg", "exp_avg_sq"};
+
+static dsc_dtype find_type(const call *c, int operand)
+{
+    const int kernel = c->shape.kernel;
+
+    if (is_named(c, operand, "tokens")) return DSC_INT32;
+    if (is_named(c, operand, "loss") || (kernel == DSC_K_SQUARE_SUM && operand == 1)) return DSC_FP64;
+    if (is_named(c, operand, "out") || kernel == DSC_K_SQUARE_SUM) return (dsc_dtype)c->shape.out;
+    for (int i = 0; i < DSC_COUNT(accumulators); i++)
+        if (is_named(c, operand, accumulators[i])) return (dsc_dtype)c->shape.out;
+    for (int i = 0; i < DSC_COUNT(singles); i++)
+        if (is_named(c, operand, singles[i])) return DSC_FP32;
+    return (dsc_dtype)c->shape.type;
+}
+
+int64_t call_count(const call *c, int operand)
+{
+    return dsc_operand_bytes(&c->shape, operand) / dsc_dtype_bytes(c->type[operand]);
+}
+
+double call_get(const call *c, int operand, int64_t index)
+{
+    const void *from = c->operand[operand];
+
+    switch (c->type[operand]) {
+    case DSC_FP64: return ((const double *)from)[index];
+    case DSC_INT32: return ((const int32_t *)from)[index];
+    default: return dsc_load(from, index, c->type[operand]);
+    }
+}
+
+void call_set(call *c, int operand, int64_t index, double value)
+{
+    void *to = c->operand[operand];
+
+    switch (c->type[operand]) {
+    case DSC_FP64: ((double *)to)[index] = value; break;
+    case DSC_INT32: ((int32_t *)to)[index] = (int32_t)value; break;
+    default: dsc_store(to, index, c->type[operand], value);
+    }
+}
+
+/* ---- Filling */
+
+static int64_t vocabulary_of(const dsc_shape *shape)
+{
+    return shape->d[shape->kernel == DSC_K_CROSS_ENTROPY ? 2 : 3];
+}
+
+static void fill_tokens(call *c, int operand, uint64_t stream)
+{
+    const uint64_t vocabulary = (uint64_t)vocabulary_of(&c->shape);
+
+    for (int64_t i = 0; i < call_count(c, operand); i++)
+        call_set(c, operand, i, (double)(dsc_random_bits(1, stream, (uint64_t)i) % vocabulary));
+}
+
+static void fill_normal(call *c, int operand, uint64_t stream)
+{
+    const float mean = is_named(c, operand, "x") ? 0.5f : 0; /* which the norms have to remove */
+    const bool positive = is_named(c, operand, "exp_avg_sq");
+    const int64_t count = call_count(c, operand);
+    float *normal = malloc((size_t)count * sizeof *normal);
+
+    if (normal == NULL) abort();
+    dsc_random_normal(1, stream, 0, count, normal);
+    for (int64_t i = 0; i < count; i++) call_set(c, operand, i, (positive ? fabsf(normal[i]) : normal[i]) + mean);
+    free(normal);
+}
+
+static void fill(call *c, int operand)
+{
+    if (c->type[operand] == DSC_INT32) fill_tokens(c, operand, tap_random());
+    else fill_normal(c, operand, tap_random());
+}
+
+static void find_stats(call *c)
+{
+    const int64_t rows = c->shape.d[0], cols = c->shape.d[1];
+
+    for (int64_t i = 0; i < rows; i++) {
+        double mean = 0, variance = 0;
+
+        for (int64_t j = 0; !(c->shape.flags & DSC_RMS) && j < cols; j++) mean += call_get(c, 1, i * cols + j) / (double)cols;
+        for (int64_t j = 0; j < cols; j++) variance += pow(call_get(c, 1, i * cols + j) - mean, 2) / (double)cols;
+        call_set(c, 2, 2 * i, mean);
+        call_set(c, 2, 2 * i + 1, 1 / sqrt(variance + 1e-5));
+    }
+}
+
+/* qkv is operand 1 of both backward kernels; what forward wrote goes where they read it. */
+static void run_attention_forward(call *c)
+{
+    const bool dense = c->shape.kernel == DSC_K_SCORES_BWD;
+    call forward;
+    dsc_shape shape = c->shape;
+
+    shape.kernel = dense ? DSC_K_SCORES_FWD : DSC_K_ATTENTION_FWD;
+    call_init(&forward, shape);
+    memcpy(forward.operand[0], c->operand[1], (size_t)dsc_operand_bytes(&c->shape, 1));
+    call_run(&forward, dsc_kernels_ref());
+    if (!dense) memcpy(c->operand[2], forward.operand[1], (size_t)dsc_operand_bytes(&c->shape, 2));
+    memcpy(c->operand[dense ? 2 : 3], forward.operand[2], (size_t)dsc_operand_bytes(&c->shape, dense ? 2 : 3));
+    call_fini(&forward);
+}
+
+/* Only what the contract says is read holds numbers: all else starts as the mark. */
+void call_init(call *c, dsc_shape shape)
+{
+    memset(c, 0, sizeof *c);
+    c->shape = shape;
+    CHECK_OK(dsc_shape_check(&shape));
+    for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape.kernel); i++) {
+        if (!dsc_operand_present(&shape, i)) continue;
+        c->type[i] = find_type(c, i);
+        c->operand[i] = take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, 7) * dsc_dtype_bytes(c->type[i]));
+        if (dsc_operand_is_read(&shape, i)) fill(c, i);
+    }
+    c->workspace = take(c, WORKSPACE, dsc_kernel_workspace_bytes(&shape), 0);
+    if (shape.kernel == DSC_K_NORM_BWD_X || shape.kernel == DSC_K_NORM_BWD_W) find_stats(c);
+    if (shape.kernel == DSC_K_ATTENTION_BWD || shape.kernel == DSC_K_SCORES_BWD) run_attention_forward(c);
+}
+
+void call_copy(const call *from, call *to)
+{
+    memset(to, 0, sizeof *to);
+    to->shape = from->shape;
+    memcpy(to->type, from->type, sizeof to->type);
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) {
+        if (from->operand[i] == NULL) continue;
+        to->operand[i] = take(to, i, from->memory[i].bytes, from->memory[i].offset - GUARD);
+        memcpy(to->operand[i], from->operand[i], (size_t)from->memory[i].bytes);
+    }
+    to->workspace = take(to, WORKSPACE, from->memory[WORKSPACE].bytes, 0);
+}
+
+bool call_run(call *c, const dsc_kernel_set *set)
+{
+    char name[256], word[32];
+    dsc_status status;
+
+    dsc_shape_print(&c->shape, name, sizeof name);
+    status = set->run[c->shape.kernel](&c->shape, c->operand, c->workspace, &call_step);
+    if (!CHECK(status == DSC_OK, "%s: %s: %s", set->name, name, dsc_message())) return false;
+    for (int i = 0; i <= WORKSPACE; i++) {
+        const char *which = i == WORKSPACE || !dsc_operand_present(&c->shape, i)
+                                ? "workspace"
+                                : dsc_kernel_operand_name((dsc_kernel)c->shape.kernel, i, word);
+
+        if (!CHECK(guards_hold(c, i), "%s: %s wrote outside of %s", set->name, name, which)) return false;
+    }
+    return true;
+}

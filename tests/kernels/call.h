@@ -1,0 +1,32 @@
+/* A kernel call with its operands, for tests: every operand and the workspace lie between guards, at addresses that are
+ * aligned to their elements only, and hold what a training step would hand over. */
+#ifndef TESTS_KERNELS_CALL_H
+#define TESTS_KERNELS_CALL_H
+
+#include "kernel/step.h"
+#include "kernels/kernels.h"
+#include "tests/tap.h"
+
+typedef struct call {
+    dsc_shape shape;
+    void *operand[DSC_KERNEL_OPERANDS], *workspace;
+    dsc_dtype type[DSC_KERNEL_OPERANDS]; /* of an operand's elements, DSC_FP64 and DSC_INT32 included */
+    struct { unsigned char *block; int64_t block_bytes, offset, bytes; } memory[DSC_KERNEL_OPERANDS + 1];
+} call;
+
+extern const dsc_step call_step; /* the scalars that all calls use */
+
+/* Makes and fills the operands; what backward kernels take from forward ones comes from the reference. */
+void call_init(call *c, dsc_shape shape);
+void call_copy(const call *from, call *to); /* the same operands at addresses of its own */
+void call_fini(call *c);
+
+/* Runs a set's kernel; false, with a failed check, when it fails or writes outside of what it was given. */
+bool call_run(call *c, const dsc_kernel_set *set);
+
+/* The number of an operand's elements, and one of them as a double. */
+int64_t call_count(const call *c, int operand);
+double call_get(const call *c, int operand, int64_t index);
+void call_set(call *c, int operand, int64_t index, double value);
+
+#endif

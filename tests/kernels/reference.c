@@ -1,0 +1,340 @@
+/* The reference against the mathematics: formulas in double, finite differences for gradients, and every half float. */
+#include "base/rng.h"
+#include "kernels/convert.h"
+#include "tests/kernels/call.h"
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static dsc_shape make_shape(dsc_kernel kernel, int32_t flags, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4)
+{
+    return (dsc_shape){.kernel = (int16_t)kernel, .type = DSC_FP32, .out = DSC_FP32, .flags = flags, .d = {d0, d1, d2, d3, d4}};
+}
+
+/* ---- Formulas */
+
+static void check_gemm(int32_t flags, int64_t m, int64_t n, int64_t k)
+{
+    call c, before;
+
+    call_init(&c, make_shape(DSC_K_GEMM, flags, m, n, k, 0, 0));
+    call_copy(&c, &before);
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = flags & DSC_ACCUMULATE ? call_get(&before, 4, i * n + j) : 0;
+
+            if (flags & DSC_HAS_BIAS) sum += call_get(&c, 2, j);
+            if (flags & DSC_HAS_RESIDUAL) sum += call_get(&c, 3, i * n + j);
+            for (int64_t l = 0; l < k; l++)
+                sum += call_get(&c, 0, flags & DSC_TRANS_A ? l * m + i : i * k + l) *
+                       call_get(&c, 1, flags & DSC_TRANS_B ? j * k + l : l * n + j);
+            CHECK(fabs(call_get(&c, 4, i * n + j) - sum) <= 1e-6 * (1 + fabs(sum)), "flags %d: (%lld, %lld)", flags,
+                  (long long)i, (long long)j);
+        }
+    call_fini(&c);
+    call_fini(&before);
+}
+
+static void gemm_formula(void)
+{
+    static const int32_t all[] = {DSC_TRANS_A, DSC_TRANS_B, DSC_ACCUMULATE, DSC_HAS_BIAS, DSC_HAS_RESIDUAL};
+
+    for (unsigned set = 0; set < 1u << DSC_COUNT(all); set++) {
+        int32_t flags = 0;
+
+        for (int i = 0; i < DSC_COUNT(all); i++) flags |= set >> i & 1 ? all[i] : 0;
+        check_gemm(flags, 5, 7, 11);
+    }
+}
+
+/* Identities that hold whatever the input: rows of y / gamma - beta have mean 0 and variance 1. */
+static void norm_identities(void)
+{
+    enum { ROWS = 7, COLS = 48 };
+    call c;
+
+    call_init(&c, make_shape(DSC_K_NORM_FWD, 0, ROWS, COLS, 0, 0, 0));
+    call_run(&c, dsc_kernels_ref());
+    for (int i = 0; i < ROWS; i++) {
+        double mean = 0, square = 0;
+
+        for (int j = 0; j < COLS; j++) {
+            const double z = (call_get(&c, 3, i * COLS + j) - call_get(&c, 2, j)) / call_get(&c, 1, j);
+
+            mean += z / COLS;
+            square += z * z / COLS;
+        }
+        CHECK(fabs(mean) < 1e-4 && fabs(square - 1) < 1e-3, "row %d: mean %g, mean square %g", i, mean, square);
+    }
+    call_fini(&c);
+}
+
+/* Attention with the whole matrix of scores in double. */
+static double naive_context(const call *c, int64_t b, int64_t h, int64_t query, int64_t column)
+{
+    const int64_t *d = c->shape.d, t = d[1], width = (d[2] + 2 * d[3]) * d[4], kv = h / (d[2] / d[3]);
+    double sum = 0, total = 0;
+
+    for (int64_t key = 0; key < (c->shape.flags & DSC_CAUSAL ? query + 1 : t); key++) {
+        double score = 0;
+
+        for (int64_t l = 0; l < d[4]; l++)
+            score += call_get(c, 0, (b * t + query) * width + h * d[4] + l) *
+                     call_get(c, 0, (b * t + key) * width + (d[2] + kv) * d[4] + l);
+        total += exp(score / sqrt((double)d[4]));
+        sum += exp(score / sqrt((double)d[4])) * call_get(c, 0, (b * t + key) * width + (d[2] + d[3] + kv) * d[4] + column);
+    }
+    return sum / total;
+}
+
+static void check_attention(dsc_kernel kernel, int32_t flags)
+{
+    const dsc_shape shape = make_shape(kernel, flags, 2, 9, 4, 2, 6);
+    const int64_t *d = shape.d;
+    call c;
+
+    call_init(&c, shape);
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t i = 0; i < call_count(&c, 1); i++) {
+        const int64_t column = i % d[4], h = i / d[4] % d[2], row = i / d[4] / d[2];
+        const double expected = naive_context(&c, row / d[1], h, row % d[1], column);
+
+        CHECK(fabs(call_get(&c, 1, i) - expected) < 1e-6 * (1 + fabs(expected)), "context[%lld] is %g, not %g", (long long)i,
+              call_get(&c, 1, i), expected);
+    }
+    call_fini(&c);
+}
+
+static void attention_formula(void)
+{
+    for (int32_t flags = 0; flags <= DSC_CAUSAL; flags += DSC_CAUSAL) {
+        check_attention(DSC_K_ATTENTION_FWD, flags);
+        check_attention(DSC_K_SCORES_FWD, flags);
+    }
+}
+
+/* ---- Gradients: the loss is L = sum of weight * output, so that the gradient of the output is `weight` */
+
+static double weigh(const call *forward, int output, const call *weights, int operand)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < call_count(forward, output); i++) sum += call_get(forward, output, i) * call_get(weights, operand, i);
+    return sum;
+}
+
+/* A forward kernel with the operand that is varied, its output, and how L follows from it. */
+typedef struct function {
+    call *forward;
+    int input, output;
+    const call *weights; /* NULL: the output is the loss itself */
+    int weight;
+} function;
+
+static double evaluate(const function *f, const double *direction, double step)
+{
+    call moved;
+    double loss;
+
+    call_copy(f->forward, &moved);
+    for (int64_t i = 0; i < call_count(&moved, f->input); i++)
+        call_set(&moved, f->input, i, call_get(&moved, f->input, i) + step * direction[i]);
+    call_run(&moved, dsc_kernels_ref());
+    loss = f->weights != NULL ? weigh(&moved, f->output, f->weights, f->weight) : call_get(&moved, f->output, 0);
+    call_fini(&moved);
+    return loss;
+}
+
+/* gradient . direction equals the central difference of L, for random directions. The step of 0.01 leaves a truncation
+ * error of about 1e-4 of the gradient's norm, and rounding of the fp32 outputs less. */
+static void check_gradient(const function *f, const call *backward, int operand, double factor)
+{
+    const int64_t count = call_count(f->forward, f->input);
+    double *direction = malloc((size_t)count * sizeof *direction);
+
+    for (int round = 0; direction != NULL && round < 3; round++) {
+        const uint64_t stream = tap_random();
+        double slope = 0, norm = 0;
+
+        for (int64_t i = 0; i < count; i++) {
+            float normal;
+
+            dsc_random_normal(1, stream, i, 1, &normal);
+            direction[i] = normal;
+            slope += factor * call_get(backward, operand, i) * direction[i];
+            norm += pow(factor * call_get(backward, operand, i), 2);
+        }
+        const double measured = (evaluate(f, direction, 0.01) - evaluate(f, direction, -0.01)) / 0.02;
+
+        CHECK(fabs(measured - slope) < 2e-3 * sqrt(norm), "%s, operand %d: %g, finite difference %g, norm %g",
+              dsc_kernel_name((dsc_kernel)backward->shape.kernel), operand, slope, measured, sqrt(norm));
+    }
+    free(direction);
+}
+
+static void copy_operand(const call *from, int source, call *to, int target)
+{
+    memcpy(to->operand[target], from->operand[source], (size_t)dsc_operand_bytes(&to->shape, target));
+}
+
+static void check_norm(int32_t flags)
+{
+    call forward, x, w;
+
+    call_init(&forward, make_shape(DSC_K_NORM_FWD, flags, 6, 32, 0, 0, 0));
+    call_run(&forward, dsc_kernels_ref());
+    call_init(&x, make_shape(DSC_K_NORM_BWD_X, flags, 6, 32, 0, 0, 0));
+    call_init(&w, make_shape(DSC_K_NORM_BWD_W, flags, 6, 32, 0, 0, 0));
+    copy_operand(&x, 0, &w, 0);
+    copy_operand(&forward, 0, &x, 1);
+    copy_operand(&forward, 0, &w, 1);
+    copy_operand(&forward, 4, &x, 2);
+    copy_operand(&forward, 4, &w, 2);
+    copy_operand(&forward, 1, &x, 3);
+    call_run(&x, dsc_kernels_ref());
+    call_run(&w, dsc_kernels_ref());
+    check_gradient(&(function){&forward, 0, 3, &x, 0}, &x, 5, 1);
+    check_gradient(&(function){&forward, 1, 3, &x, 0}, &w, 3, 1);
+    if (!(flags & DSC_RMS)) check_gradient(&(function){&forward, 2, 3, &x, 0}, &w, 4, 1);
+    call_fini(&forward);
+    call_fini(&x);
+    call_fini(&w);
+}
+
+static void norm_gradients(void)
+{
+    check_norm(0);
+    check_norm(DSC_RMS);
+}
+
+static void check_attention_gradient(dsc_kernel forward_kernel, dsc_kernel backward_kernel, int32_t flags)
+{
+    const int dqkv = backward_kernel == DSC_K_ATTENTION_BWD ? 4 : 3;
+    call forward, backward;
+
+    call_init(&backward, make_shape(backward_kernel, flags, 2, 7, 4, 2, 6));
+    call_init(&forward, make_shape(forward_kernel, flags, 2, 7, 4, 2, 6));
+    copy_operand(&backward, 1, &forward, 0);
+    call_run(&backward, dsc_kernels_ref());
+    check_gradient(&(function){&forward, 0, 1, &backward, 0}, &backward, dqkv, 1);
+    call_fini(&forward);
+    call_fini(&backward);
+}
+
+static void attention_gradients(void)
+{
+    for (int32_t flags = 0; flags <= DSC_CAUSAL; flags += DSC_CAUSAL) {
+        check_attention_gradient(DSC_K_ATTENTION_FWD, DSC_K_ATTENTION_BWD, flags);
+        check_attention_gradient(DSC_K_SCORES_FWD, DSC_K_SCORES_BWD, flags);
+    }
+}
+
+static void gelu_gradient(void)
+{
+    call forward, backward;
+
+    call_init(&forward, make_shape(DSC_K_GELU_FWD, 0, 500, 0, 0, 0, 0));
+    call_init(&backward, make_shape(DSC_K_GELU_BWD, 0, 500, 0, 0, 0, 0));
+    copy_operand(&forward, 0, &backward, 1);
+    call_run(&backward, dsc_kernels_ref());
+    check_gradient(&(function){&forward, 0, 1, &backward, 0}, &backward, 2, 1);
+    call_fini(&forward);
+    call_fini(&backward);
+}
+
+static void loss_gradient(void)
+{
+    call forward, backward;
+
+    call_init(&forward, make_shape(DSC_K_CROSS_ENTROPY, 0, 2, 5, 13, 13, 0));
+    call_copy(&forward, &backward);
+    call_run(&backward, dsc_kernels_ref());
+    check_gradient(&(function){&forward, 1, 2, NULL, 0}, &backward, 1, 1 / (double)call_step.loss_gradient);
+    call_fini(&forward);
+    call_fini(&backward);
+}
+
+static void loss_of_uniform(void)
+{
+    call c;
+
+    call_init(&c, make_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, 10, 16, 0));
+    for (int64_t i = 0; i < call_count(&c, 1); i++) call_set(&c, 1, i, 3);
+    call_run(&c, dsc_kernels_ref());
+    CHECK(fabs(call_get(&c, 2, 0) - 12 * log(10)) < 1e-6, "%g, not 12 log 10", call_get(&c, 2, 0));
+    for (int64_t row = 0; row < 12; row++)
+        for (int64_t v = 10; v < 16; v++) CHECK(call_get(&c, 1, row * 16 + v) == 0, "padding of row %lld", (long long)row);
+    call_fini(&c);
+}
+
+/* Embedding is linear, so backward is its adjoint: <dx, embed(wte, wpe)> = <dwte, wte> + <dwpe, wpe>. */
+static void embedding_adjoint(void)
+{
+    call forward, backward;
+
+    call_init(&forward, make_shape(DSC_K_EMBED_FWD, 0, 3, 8, 16, 5, 0));
+    call_init(&backward, make_shape(DSC_K_EMBED_BWD, DSC_FIRST, 3, 8, 16, 5, 0));
+    copy_operand(&forward, 0, &backward, 0);
+    call_run(&forward, dsc_kernels_ref());
+    call_run(&backward, dsc_kernels_ref());
+    const double left = weigh(&forward, 3, &backward, 1);
+    const double right = weigh(&forward, 1, &backward, 2) + weigh(&forward, 2, &backward, 3);
+
+    CHECK(fabs(left - right) < 1e-4, "%g and %g", left, right);
+    call_fini(&forward);
+    call_fini(&backward);
+}
+
+/* ---- Storage types */
+
+static void halves_survive(void)
+{
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        const uint16_t half = (uint16_t)bits;
+        const float bf16 = dsc_bf16_float(half), fp16 = dsc_fp16_float(half);
+
+        CHECK(isnan(bf16) ? isnan(dsc_bf16_float(dsc_float_bf16(bf16))) : dsc_float_bf16(bf16) == half, "bf16 %#x", bits);
+        CHECK(isnan(fp16) ? isnan(dsc_fp16_float(dsc_float_fp16(fp16))) : dsc_float_fp16(fp16) == half, "fp16 %#x", bits);
+    }
+    CHECK(dsc_fp16_float(0x3c00) == 1 && dsc_fp16_float(0x7bff) == 65504 && dsc_fp16_float(0x0001) == 0x1p-24f, "fp16");
+    CHECK(dsc_bf16_float(0x3f80) == 1 && dsc_bf16_float(0xc040) == -3, "bf16");
+}
+
+/* Between each two neighbours: below the middle down, above it up, in the middle to the even one. */
+static void check_rounding(float (*widen)(uint16_t), uint16_t (*narrow)(float), uint16_t infinity)
+{
+    for (uint16_t half = 0; half + 1 < infinity; half++) {
+        const float low = widen(half), high = widen((uint16_t)(half + 1)), middle = low + (high - low) / 2;
+        const uint16_t even = (uint16_t)(half + (half & 1));
+
+        CHECK(narrow(middle) == even && narrow(-middle) == (even | 0x8000), "the middle above %#x", half);
+        CHECK(narrow(nextafterf(middle, low)) == half, "below the middle above %#x", half);
+        CHECK(narrow(nextafterf(middle, high)) == half + 1, "above the middle above %#x", half);
+    }
+    CHECK(narrow(INFINITY) == infinity && narrow(-INFINITY) == (infinity | 0x8000) && narrow(FLT_MAX) == infinity,
+          "infinity");
+}
+
+static void rounds_to_even(void)
+{
+    check_rounding(dsc_bf16_float, dsc_float_bf16, 0x7f80);
+    check_rounding(dsc_fp16_float, dsc_float_fp16, 0x7c00);
+}
+
+static const tap_case cases[] = {
+    {"gemm is the sum of products, for all flags", gemm_formula},
+    {"normalized rows have mean 0 and variance 1", norm_identities},
+    {"attention is the softmax of the scores times the values", attention_formula},
+    {"gradients of the norms are the slopes of the loss", norm_gradients},
+    {"gradients of attention are the slopes of the loss", attention_gradients},
+    {"the gradient of GELU is its slope", gelu_gradient},
+    {"the gradient of cross entropy is its slope", loss_gradient},
+    {"equal logits lose log V a token, and padding gets no gradient", loss_of_uniform},
+    {"embed_bwd is the adjoint of embed_fwd", embedding_adjoint},
+    {"every half float survives widening and narrowing", halves_survive},
+    {"narrowing rounds to nearest even", rounds_to_even},
+};
+
+int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }
