@@ -1,0 +1,29 @@
+/* Machines and programs by hand, for tests of the simulator: each number in them is known. */
+#ifndef TESTS_SIM_SCENE_H
+#define TESTS_SIM_SCENE_H
+
+#include "sim/sim.h"
+
+enum { SCENE_LATENCY_NS = 2000, SCENE_NIC_LATENCY_NS = 5000 };
+
+/* `nodes` nodes of `each` GPUs: a switch of 100 GB/s a port, a NIC of 10 GB/s for each GPU, a network that adds
+ * nothing. */
+dsc_cluster *scene_gpus(int64_t nodes, int64_t each);
+/* One node of CPU ranks that share its cores. */
+dsc_cluster *scene_cpus(int64_t ranks, int64_t cores);
+
+/* The plan of a small GPT with these degrees; NULL after a failed check. */
+dsc_plan *scene_plan(const dsc_cluster *cluster, int64_t dp, int64_t global_batch, int recompute, int precision);
+
+/* A program of one template in one segment, built op by op. A kernel is adam's update of `elems` elements. */
+dsc_program *scene_program(const dsc_plan *plan);
+int32_t scene_kernel(dsc_program *program, int64_t elems);
+int32_t scene_all_reduce(dsc_program *program, int64_t bytes);
+/* The op waits for an earlier or later one. */
+void scene_wait(dsc_program *program, int32_t op, int32_t on);
+
+/* Simulates; timing, wire_bytes and trace may be NULL. `program` is that of all ranks. */
+dsc_status scene_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *program,
+                          dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace);
+
+#endif

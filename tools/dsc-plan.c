@@ -1,0 +1,154 @@
+/* dsc-plan: what a strategy needs of memory and time on a described cluster, before anyone runs it. */
+#include "tools/plan/plan.h"
+#include "store/trace_file.h"
+#include <stdlib.h>
+#include <string.h>
+
+static const tool self = {"dsc-plan", "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...",
+                          "Predict memory and time of training a transformer on a described cluster."};
+
+#define TEXT(word, member, what, text)                                                                          \
+    {.name = word, .type = DSC_FIELD_STRING, .offset = offsetof(plan_options, member),                          \
+     .size = sizeof ((plan_options *)0)->member, .argument = what, .help = text}
+#define FLAG(word, member, text) \
+    {.name = word, .type = DSC_FIELD_FLAG, .offset = offsetof(plan_options, member), .help = text}
+
+static const dsc_field fields[] = {
+    FLAG("json", json, "print one JSON object"),
+    FLAG("explain", explain, "print memory, program, prices and cluster in full; without --model the cluster as JSON"),
+    FLAG("check", check, "say what the check of the whole machine proved (it always runs)"),
+    TEXT("calibration", calibration, "FILE.h5", "prices that dsc-bench measured on this kind of machine"),
+    TEXT("trace", trace, "FILE.h5", "write the predicted trace"),
+    TEXT("trace-ranks", trace_ranks, "folded|all|LIST", "ranks whose rows are traced; a list as 0,3,8-15 (folded)"),
+    FLAG("list-models", list_models, "print the presets of models"),
+    FLAG("list-clusters", list_clusters, "print the presets of clusters"),
+    {0}};
+
+/* The contract has these; this version does not. */
+static const char *const later[] = {"--search", "--top", "--batch", "--show-layout", "--html", "--emit", "--stack",
+                                    "--list-stacks"};
+
+static dsc_status refuse_later(char **argv)
+{
+    for (; *argv != NULL; argv++)
+        for (int64_t i = 0; i < DSC_COUNT(later); i++)
+            if (strncmp(*argv, later[i], strcspn(*argv, "=")) == 0 && strlen(later[i]) == strcspn(*argv, "="))
+                return DSC_FAIL(DSC_ENOTSUP, "%s is not implemented in this version of dsc-plan", later[i]);
+    return DSC_OK;
+}
+
+/* ---- Lists */
+
+static dsc_status list_models(void)
+{
+    dsc_status status = DSC_OK;
+    dsc_text text = {0};
+
+    for (const char *const *name = dsc_model_presets(); *name != NULL; name++) {
+        dsc_model model;
+
+        DSC_TRY(dsc_model_load(*name, &model));
+        dsc_model_print(&model, &text);
+    }
+    fputs(dsc_text_str(&text), stdout);
+out:
+    dsc_text_fini(&text);
+    return status;
+}
+
+static dsc_status list_clusters(void)
+{
+    dsc_status status = DSC_OK;
+    dsc_text text = {0};
+
+    for (const char *const *name = dsc_cluster_presets(); *name != NULL; name++) {
+        dsc_cluster *cluster = NULL;
+
+        DSC_TRY(dsc_cluster_load(*name, &cluster));
+        dsc_cluster_print(cluster, &text);
+        dsc_cluster_destroy(cluster);
+    }
+    fputs(dsc_text_str(&text), stdout);
+out:
+    dsc_text_fini(&text);
+    return status;
+}
+
+static dsc_status print_cluster(const tool_inputs *inputs)
+{
+    dsc_cluster *cluster = NULL;
+    dsc_status status = DSC_OK;
+    char *text = NULL;
+
+    DSC_TRY(load_cluster(inputs, &cluster));
+    text = dsc_cluster_json(cluster);
+    if (text == NULL) status = DSC_FAIL(DSC_ENOMEM, "cluster: its description");
+    else puts(text);
+out:
+    free(text);
+    dsc_cluster_destroy(cluster);
+    return status;
+}
+
+/* ---- One strategy */
+
+static dsc_status print_result(const evaluation *e, const plan_options *options)
+{
+    dsc_status status = DSC_OK;
+    dsc_text text = {0};
+
+    if (options->json) return print_json(e, stdout);
+    print_summary(e, options, &text);
+    if (options->explain) DSC_TRY(print_explanation(e, &text));
+    if (text.failed) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "the result's text"));
+    fputs(dsc_text_str(&text), stdout);
+out:
+    dsc_text_fini(&text);
+    return status;
+}
+
+/* Nothing is printed before all that can fail is done. */
+static dsc_status plan(const tool_inputs *inputs, const plan_options *options)
+{
+    dsc_status status = DSC_OK;
+    evaluation *e = calloc(1, sizeof *e);
+
+    if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "dsc-plan: %zu bytes", sizeof *e);
+    DSC_TRY(evaluate(inputs, options, e));
+    if (options->trace[0] != '\0') DSC_TRY(dsc_trace_save(options->trace, &e->trace));
+    DSC_TRY(print_result(e, options));
+    if (!e->feasible) status = DSC_FAIL(DSC_EINFEASIBLE, "%s", e->reason);
+out:
+    evaluation_fini(e);
+    free(e);
+    return status;
+}
+
+static dsc_status act(const tool_inputs *inputs, const plan_options *options)
+{
+    if (options->list_models) return list_models();
+    if (options->list_clusters) return list_clusters();
+    if (inputs->cluster[0] == '\0')
+        return DSC_FAIL(DSC_EINVAL, "--cluster is missing: a preset (--list-clusters), a JSON file, or local");
+    if (inputs->model[0] == '\0' && options->explain) return print_cluster(inputs);
+    if (inputs->model[0] == '\0')
+        return DSC_FAIL(DSC_EINVAL, "--model is missing: a preset (--list-models), a config.json, or layers=N,hidden=N,"
+                        "heads=N,vocab=N,seq=N");
+    return plan(inputs, options);
+}
+
+int main(int argc, char **argv)
+{
+    static tool_inputs inputs;
+    static plan_options options;
+    const dsc_field_table own[] = {{.title = "What to show", .fields = fields, .base = &options}, {0}};
+    dsc_status status = DSC_OK;
+
+    tool_log(&self);
+    DSC_TRY(refuse_later(argv));
+    DSC_TRY(tool_load(argc, argv, own, &inputs));
+    if (inputs.asked != 0) tool_answer(&self, own, inputs.asked);
+    else DSC_TRY(act(&inputs, &options));
+out:
+    return tool_end(&self, status);
+}

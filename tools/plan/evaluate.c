@@ -1,0 +1,161 @@
+#include "tools/plan/plan.h"
+#include "base/parse.h"
+#include "store/calibration_file.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out)
+{
+    if (dsc_equal(inputs->cluster, "local")) return dsc_plan_local_cluster(&inputs->config, out);
+    return dsc_cluster_load(inputs->cluster, out);
+}
+
+/* What libraries take of a measured machine is known. */
+static dsc_status load_calibration(const char *path, evaluation *e)
+{
+    dsc_status status = DSC_OK;
+
+    if (path[0] == '\0') return DSC_OK;
+    DSC_TRY(dsc_calibration_load(path, &e->calibration));
+    for (int64_t t = 0; t < e->cluster->node_type_count && e->calibration.libraries_bytes > 0; t++)
+        for (int64_t d = 0; d < e->cluster->node_types[t].device_types; d++)
+            e->cluster->node_types[t].devices[d].libraries_bytes = e->calibration.libraries_bytes;
+out:
+    return status;
+}
+
+/* ---- Ranks of --trace-ranks */
+
+/* "3" or "5-7", appended to the list. */
+static dsc_status parse_range(const char *words, char *range, int64_t ranks, dsc_sim_options *out, int64_t *list)
+{
+    char *dash = strchr(range, '-');
+    dsc_status status = DSC_OK;
+    int64_t first, last;
+
+    if (dash != NULL) *dash = '\0';
+    DSC_TRY(dsc_parse_int("--trace-ranks", range, 0, ranks - 1, &first));
+    last = first;
+    if (dash != NULL) DSC_TRY(dsc_parse_int("--trace-ranks", dash + 1, first, ranks - 1, &last));
+    for (int64_t rank = first; rank <= last; rank++) {
+        if (out->list_count == ranks)
+            return DSC_FAIL(DSC_EINVAL, "--trace-ranks %s names more than the %" PRId64 " ranks", words, ranks);
+        list[out->list_count++] = rank;
+    }
+out:
+    return status;
+}
+
+/* out->list is *list: memory of the caller. Without --trace no rank's rows are wanted. */
+static dsc_status parse_ranks(const plan_options *options, int64_t ranks, int64_t **list, dsc_sim_options *out)
+{
+    char words[sizeof options->trace_ranks], *rest = words, *word;
+    dsc_status status = DSC_OK;
+
+    *out = (dsc_sim_options){.ranks = DSC_RANKS_LIST};
+    if (options->trace[0] == '\0') return DSC_OK;
+    if (options->trace_ranks[0] == '\0' || dsc_equal(options->trace_ranks, "folded")) out->ranks = DSC_RANKS_FOLDED;
+    else if (dsc_equal(options->trace_ranks, "all")) out->ranks = DSC_RANKS_ALL;
+    else {
+        *list = malloc((size_t)ranks * sizeof **list);
+        if (*list == NULL) return DSC_FAIL(DSC_ENOMEM, "--trace-ranks: list of %" PRId64 " ranks", ranks);
+        memcpy(words, options->trace_ranks, sizeof words);
+        while ((word = strsep(&rest, ",")) != NULL)
+            DSC_TRY(parse_range(options->trace_ranks, word, ranks, out, *list));
+        out->list = *list;
+    }
+out:
+    return status;
+}
+
+/* ---- Evaluation */
+
+static dsc_status find_worst(evaluation *e)
+{
+    dsc_status status = DSC_OK;
+
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        worst *worst = &e->worst[space];
+
+        for (int64_t rank = 1; rank < e->plan->ranks; rank++)
+            if (e->programs[rank]->regions[space].arena_bytes > e->programs[worst->rank]->regions[space].arena_bytes)
+                worst->rank = rank;
+        DSC_TRY(dsc_program_ledger(e->programs[worst->rank], space, &worst->ledger));
+    }
+out:
+    return status;
+}
+
+/* That it does not fit is a result, not a failure. */
+static dsc_status judge(evaluation *e)
+{
+    dsc_status status = dsc_program_fits(e->plan, e->programs, e->plan->ranks);
+
+    e->feasible = status == DSC_OK;
+    if (status != DSC_EINFEASIBLE) return status;
+    snprintf(e->reason, sizeof e->reason, "%s", dsc_message());
+    return DSC_OK;
+}
+
+dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out)
+{
+    dsc_status status = DSC_OK;
+    dsc_sim_options ranks;
+    int64_t *list = NULL;
+
+    memset(out, 0, sizeof *out);
+    dsc_trace_init(&out->trace);
+    dsc_calibration_init(&out->calibration);
+    DSC_TRY(dsc_model_load(inputs->model, &out->model));
+    DSC_TRY(load_cluster(inputs, &out->cluster));
+    DSC_TRY(load_calibration(options->calibration, out));
+    DSC_TRY(dsc_plan_create(&out->model, out->cluster, &inputs->config, &out->plan));
+    DSC_TRY(parse_ranks(options, out->plan->ranks, &list, &ranks));
+    DSC_TRY(dsc_programs_create(out->plan, &out->programs));
+    DSC_TRY(dsc_program_check(out->plan, out->programs, out->plan->ranks));
+    DSC_TRY(find_worst(out));
+    DSC_TRY(judge(out));
+    DSC_TRY(dsc_prices_create(out->plan, out->cluster, options->calibration[0] == '\0' ? NULL : &out->calibration,
+                              &out->prices));
+    DSC_TRY(dsc_simulate(out->plan, out->cluster, out->programs, out->prices, &ranks, &out->timing, &out->wire_bytes,
+                         &out->trace));
+out:
+    free(list);
+    return status;
+}
+
+void evaluation_fini(evaluation *e)
+{
+    dsc_trace_fini(&e->trace);
+    dsc_prices_destroy(e->prices);
+    if (e->programs != NULL) dsc_programs_destroy(e->plan, e->programs);
+    dsc_plan_destroy(e->plan);
+    dsc_calibration_fini(&e->calibration);
+    dsc_cluster_destroy(e->cluster);
+}
+
+/* ---- Figures */
+
+double tokens_per_s(const evaluation *e)
+{
+    const dsc_strategy *s = &e->plan->config.strategy;
+
+    return (double)(s->global_batch * s->seq_len) * 1e9 / (double)e->timing.step_ns;
+}
+
+double flops_per_s(const evaluation *e)
+{
+    double per_token = dsc_model_flops_per_token(&e->model, e->plan->config.strategy.seq_len);
+
+    return per_token * tokens_per_s(e) / (double)e->plan->ranks;
+}
+
+double flops_utilization(const evaluation *e)
+{
+    dsc_place place;
+
+    if (dsc_cluster_place(e->cluster, 0, &place) != DSC_OK || place.device->peak_flops[e->plan->type] <= 0) return NAN;
+    return flops_per_s(e) / place.device->peak_flops[e->plan->type];
+}

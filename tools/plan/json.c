@@ -1,0 +1,108 @@
+#include "tools/plan/plan.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static json_t *seconds(int64_t ns)
+{
+    return json_real((double)ns / 1e9);
+}
+
+static json_t *real_or_null(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* The strategy's rows of the configuration, resolved. */
+static json_t *strategy_json(const dsc_config *config)
+{
+    static const char *const keys[] = {
+        "tp", "pp", "dp", "cp", "micro_batch", "global_batch", "gradient_accumulation_steps", "seq_len",
+        "virtual_stages", "schedule", "zero", "offload", "recompute", "sequence_parallel", "precision", "attention",
+        "optimizer", "rank_order"};
+    char *text = dsc_config_json(config);
+    json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL), *object = json_object();
+
+    for (int64_t i = 0; i < DSC_COUNT(keys); i++) {
+        json_t *value = json_object_get(json_object_get(rows, "dsc"), keys[i]);
+
+        if (value != NULL) json_object_set(object, keys[i], value);
+    }
+    json_decref(rows);
+    free(text);
+    return object;
+}
+
+static json_t *memory_json(const evaluation *e, int space)
+{
+    static const char *const names[] = {"parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes",
+                                        "buffers_bytes"};
+    const dsc_ledger *ledger = &e->worst[space].ledger;
+    int64_t libraries = e->plan->libraries_bytes[space];
+    json_t *object = json_object();
+
+    json_object_set_new(object, "capacity_bytes", json_integer(e->plan->capacity_bytes[space]));
+    json_object_set_new(object, "peak_bytes", json_integer(ledger->arena_bytes + libraries));
+    json_object_set_new(object, "arena_bytes", json_integer(ledger->arena_bytes));
+    for (int class_ = 0; class_ < DSC_CLASS_COUNT; class_++)
+        json_object_set_new(object, names[class_], json_integer(ledger->classes[class_]));
+    json_object_set_new(object, "libraries_bytes", json_integer(libraries));
+    return object;
+}
+
+static json_t *time_json(const dsc_timing *t)
+{
+    json_t *object = json_object();
+
+    json_object_set_new(object, "step_s", seconds(t->step_ns));
+    json_object_set_new(object, "compute_s", seconds(t->compute_ns));
+    json_object_set_new(object, "tp_comm_s", seconds(t->tp_comm_ns));
+    json_object_set_new(object, "pp_comm_s", seconds(t->pp_comm_ns));
+    json_object_set_new(object, "dp_comm_s", seconds(t->dp_comm_ns));
+    json_object_set_new(object, "bubble_s", seconds(t->bubble_ns));
+    json_object_set_new(object, "offload_s", seconds(t->offload_ns));
+    json_object_set_new(object, "optimizer_s", seconds(t->optimizer_ns));
+    json_object_set_new(object, "other_s", seconds(t->other_ns));
+    return object;
+}
+
+/* Name and time of each path, where there are several. */
+static void add_paths(const dsc_trace *trace, json_t *object)
+{
+    json_t *paths = json_array();
+
+    for (int64_t i = 0; i < trace->step_count; i++) {
+        const dsc_step_row *step = &trace->steps[i];
+
+        json_array_append_new(paths, json_pack("{s:s, s:o}", "name", step->path, "step_s",
+                                               seconds(step->t_end_ns - step->t_start_ns)));
+    }
+    if (trace->step_count > 1) json_object_set(object, "paths", paths);
+    json_decref(paths);
+}
+
+dsc_status print_json(const evaluation *e, FILE *out)
+{
+    json_t *object = json_object();
+    dsc_status status = DSC_OK;
+    char hash[33];
+
+    dsc_programs_hash(e->plan, e->programs, hash);
+    json_object_set_new(object, "feasible", json_boolean(e->feasible));
+    json_object_set_new(object, "reason", e->feasible ? json_null() : json_string(e->reason));
+    json_object_set_new(object, "strategy", strategy_json(&e->plan->config));
+    json_object_set_new(object, "program_hash", json_string(hash));
+    json_object_set_new(object, "memory", memory_json(e, DSC_SPACE_DEVICE));
+    json_object_set_new(object, "host_memory", memory_json(e, DSC_SPACE_HOST));
+    json_object_set_new(object, "worst_rank", json_integer(e->worst[DSC_SPACE_DEVICE].rank));
+    json_object_set_new(object, "time", time_json(&e->timing));
+    add_paths(&e->trace, object);
+    json_object_set_new(object, "tflops_per_gpu", json_real(flops_per_s(e) / 1e12));
+    json_object_set_new(object, "mfu", real_or_null(flops_utilization(e)));
+    json_object_set_new(object, "tokens_per_s", json_real(tokens_per_s(e)));
+    json_object_set_new(object, "wire_bytes_per_step", json_integer(e->wire_bytes));
+    if (json_dumpf(object, out, JSON_INDENT(2)) != 0) status = DSC_FAIL(DSC_EIO, "the result cannot be written");
+    fputc('\n', out);
+    json_decref(object);
+    return status;
+}

@@ -1,0 +1,52 @@
+/* What dsc-plan knows of one strategy once it is evaluated, and how it shows that. */
+#ifndef TOOLS_PLAN_PLAN_H
+#define TOOLS_PLAN_PLAN_H
+
+#include "sim/sim.h"
+#include "tools/common.h"
+#include <stdio.h>
+
+typedef struct plan_options {
+    bool json, explain, check, list_models, list_clusters;
+    char trace[4096], trace_ranks[4096], calibration[4096];
+} plan_options;
+
+/* Memory of the lowest rank that needs most of a space. */
+typedef struct worst { int64_t rank; dsc_ledger ledger; } worst;
+
+typedef struct evaluation {
+    dsc_model model;
+    dsc_cluster *cluster;
+    dsc_calibration calibration;
+    dsc_plan *plan;
+    const dsc_program *const *programs; /* [plan->ranks] */
+    dsc_prices *prices;
+    worst worst[DSC_SPACE_COUNT];
+    bool feasible;
+    char reason[1024];                  /* why not */
+    dsc_timing timing;                  /* of the path that is taken most often */
+    int64_t wire_bytes;
+    dsc_trace trace;
+} evaluation;
+
+/* Plans, checks the whole machine, and simulates. What does not fit is evaluated too: out->feasible says so. Ended by
+ * evaluation_fini, also after a failure. */
+dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out);
+void evaluation_fini(evaluation *evaluation);
+
+/* `local` as the strategy asks for it, else the description. */
+dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out);
+
+double tokens_per_s(const evaluation *evaluation);
+double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device */
+/* Share of the dense peak of the precision; NaN where the cluster does not say it. */
+double flops_utilization(const evaluation *evaluation);
+
+/* The object of interfaces.md. */
+dsc_status print_json(const evaluation *evaluation, FILE *out);
+/* One screen for people. */
+void print_summary(const evaluation *evaluation, const plan_options *options, dsc_text *out);
+/* Placement, ledger, program, prices and cluster. */
+dsc_status print_explanation(const evaluation *evaluation, dsc_text *out);
+
+#endif

@@ -1,0 +1,197 @@
+#include "tools/plan/plan.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BAR = 64 };
+
+/* A share of a whole, drawn in a bar by its letter. */
+typedef struct part { char letter; const char *name; int64_t amount; } part;
+
+/* [PPPPGGOOOOOOOOAAAA.....]: letters in proportion, the rest of the whole as dots. What there is of a part shows. */
+static void print_bar(const part *parts, int64_t count, int64_t whole, dsc_text *out)
+{
+    char bar[BAR + 1];
+    int64_t drawn = 0, sum = 0;
+
+    memset(bar, '.', BAR);
+    bar[BAR] = '\0';
+    for (int64_t i = 0; i < count && whole > 0; i++) {
+        int64_t end;
+
+        if (parts[i].amount <= 0) continue;
+        sum += parts[i].amount;
+        end = DSC_MAX((int64_t)((double)sum / (double)whole * BAR + 0.5), drawn + 1);
+        for (; drawn < DSC_MIN(end, BAR); drawn++) bar[drawn] = parts[i].letter;
+    }
+    dsc_text_add(out, "           [%s]\n", bar);
+}
+
+static void print_parts(const part *parts, int64_t count, int64_t whole, dsc_short (*str)(int64_t), dsc_text *out)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (parts[i].amount != 0)
+            dsc_text_add(out, "           %c  %-14s %10s  %5.1f %%\n", parts[i].letter, parts[i].name,
+                         str(parts[i].amount).str, 100 * (double)parts[i].amount / (double)DSC_MAX(whole, 1));
+}
+
+static void print_memory(const evaluation *e, int space, dsc_text *out)
+{
+    const worst *worst = &e->worst[space];
+    const int64_t *classes = worst->ledger.classes;
+    int64_t libraries = e->plan->libraries_bytes[space], capacity = e->plan->capacity_bytes[space];
+    int64_t peak = worst->ledger.arena_bytes + libraries;
+    const part parts[] = {{'P', "parameters", classes[DSC_CLASS_PARAMETERS]},
+                          {'G', "gradients", classes[DSC_CLASS_GRADIENTS]},
+                          {'O', "optimizer", classes[DSC_CLASS_OPTIMIZER]},
+                          {'A', "activations", classes[DSC_CLASS_ACTIVATIONS]},
+                          {'B', "buffers", classes[DSC_CLASS_BUFFERS]},
+                          {'L', "libraries", libraries}};
+
+    if (peak == 0) return;
+    dsc_text_add(out, "%-10s %s of %s, %.1f %%, on rank %" PRId64 "%s\n", space == DSC_SPACE_DEVICE ? "memory" : "host",
+                 dsc_bytes_str(peak).str, dsc_bytes_str(capacity).str,
+                 100 * (double)peak / (double)DSC_MAX(capacity, 1), worst->rank,
+                 peak > capacity ? ": DOES NOT FIT" : "");
+    print_bar(parts, DSC_COUNT(parts), DSC_MAX(capacity, peak), out);
+    print_parts(parts, DSC_COUNT(parts), peak, dsc_bytes_str, out);
+}
+
+static void print_time(const evaluation *e, dsc_text *out)
+{
+    const dsc_timing *t = &e->timing;
+    const part parts[] = {{'C', "compute", t->compute_ns},
+                          {'T', "tensor comm", t->tp_comm_ns},
+                          {'P', "pipeline comm", t->pp_comm_ns},
+                          {'D', "data comm", t->dp_comm_ns},
+                          {'b', "bubble", t->bubble_ns},
+                          {'F', "offload", t->offload_ns},
+                          {'O', "optimizer", t->optimizer_ns},
+                          {'o', "other", t->other_ns}};
+
+    dsc_text_add(out, "time       %s a step, of the critical rank\n", dsc_ns_str(t->step_ns).str);
+    print_bar(parts, DSC_COUNT(parts), t->step_ns, out);
+    print_parts(parts, DSC_COUNT(parts), t->step_ns, dsc_ns_str, out);
+    for (int64_t i = 1; i < e->trace.step_count; i++)
+        dsc_text_add(out, "           %s by the path %s\n",
+                     dsc_ns_str(e->trace.steps[i].t_end_ns - e->trace.steps[i].t_start_ns).str, e->trace.steps[i].path);
+}
+
+static void print_speed(const evaluation *e, dsc_text *out)
+{
+    double utilization = flops_utilization(e);
+
+    dsc_text_add(out, "speed      %s tokens/s, %sFLOP/s a device", dsc_count_str(tokens_per_s(e)).str,
+                 dsc_count_str(flops_per_s(e)).str);
+    if (isfinite(utilization)) dsc_text_add(out, ", MFU %.1f %%", 100 * utilization);
+    dsc_text_add(out, "; %s on the wire a step\n", dsc_bytes_str(e->wire_bytes).str);
+}
+
+/* What dsc_program_check has proved before anything is shown. */
+static void print_check(const evaluation *e, dsc_text *out)
+{
+    int64_t ops = 0;
+
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++) ops += e->programs[rank]->op_count;
+    dsc_text_add(out, "check      %" PRId64 " ops on %" PRId64 " ranks: operands in their buffers, buffers in arenas;\n"
+                 "           no read before write, no race, no cycle; groups see their collectives in one order\n", ops,
+                 e->plan->ranks);
+}
+
+void print_summary(const evaluation *e, const plan_options *options, dsc_text *out)
+{
+    dsc_text_add(out, "model      ");
+    dsc_model_print(&e->model, out);
+    dsc_text_add(out, "cluster    ");
+    dsc_cluster_print(e->cluster, out);
+    dsc_plan_print(e->plan, out);
+    print_memory(e, DSC_SPACE_DEVICE, out);
+    print_memory(e, DSC_SPACE_HOST, out);
+    print_time(e, out);
+    print_speed(e, out);
+    if (options->check) print_check(e, out);
+}
+
+/* ---- The explanation */
+
+static void add_ledger_row(const evaluation *e, int64_t rank, int space, const dsc_ledger *ledger, dsc_text *rows)
+{
+    int64_t libraries = e->plan->libraries_bytes[space];
+
+    dsc_text_add(rows, "%" PRId64 "\t%s", e->programs[rank]->stage, DSC_SPACE_NAMES[space]);
+    for (int class_ = 0; class_ < DSC_CLASS_COUNT; class_++) dsc_text_add(rows, "\t%" PRId64, ledger->classes[class_]);
+    dsc_text_add(rows, "\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\n", ledger->arena_bytes, libraries,
+                 ledger->arena_bytes + libraries, e->plan->capacity_bytes[space]);
+}
+
+/* Bytes at the peak of each stage. */
+static dsc_status print_ledger(const evaluation *e, dsc_text *out)
+{
+    dsc_text rows = {0};
+    dsc_status status = DSC_OK;
+
+    dsc_text_add(&rows, "stage\tspace\tparameters\tgradients\toptimizer\tactivations\tbuffers\tarena\tlibraries\tpeak\t"
+                 "capacity\n");
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++)
+        for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+            dsc_ledger ledger;
+
+            if (dsc_plan_representative(e->plan, rank) != rank) continue;
+            DSC_TRY(dsc_program_ledger(e->programs[rank], space, &ledger));
+            add_ledger_row(e, rank, space, &ledger, &rows);
+        }
+    dsc_text_add(out, "\nMemory, bytes of a rank at its peak\n");
+    dsc_table_print(dsc_text_str(&rows), out);
+out:
+    dsc_text_fini(&rows);
+    return status;
+}
+
+static bool was_seen(const dsc_template *template_, int64_t call)
+{
+    for (int64_t i = 0; i < call; i++)
+        if (memcmp(&template_->calls[i].shape, &template_->calls[call].shape, sizeof(dsc_shape)) == 0) return true;
+    return false;
+}
+
+/* What each distinct call of a template costs, and how that is known. */
+static void print_prices(const evaluation *e, const dsc_program *program, dsc_text *out)
+{
+    dsc_text rows = {0};
+
+    dsc_text_add(&rows, "template\tcall\tprice\tsource\n");
+    for (int64_t t = 0; t < program->template_count; t++)
+        for (int64_t i = 0; i < program->templates[t].call_count; i++) {
+            const dsc_shape *shape = &program->templates[t].calls[i].shape;
+            char words[128];
+
+            if (was_seen(&program->templates[t], i)) continue;
+            dsc_shape_print(shape, words, sizeof words);
+            dsc_text_add(&rows, "%s\t%s\t%s\t%s\n", program->templates[t].name, words,
+                         dsc_ns_str(dsc_price_call(e->prices, shape)).str, dsc_price_source(e->prices, shape));
+        }
+    dsc_text_add(out, "\nPrices of stage %" PRId64 "\n", program->stage);
+    dsc_table_print(dsc_text_str(&rows), out);
+    dsc_text_fini(&rows);
+}
+
+dsc_status print_explanation(const evaluation *e, dsc_text *out)
+{
+    dsc_status status = DSC_OK;
+    char *cluster = NULL;
+
+    DSC_TRY(print_ledger(e, out));
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++) {
+        if (dsc_plan_representative(e->plan, rank) != rank) continue;
+        dsc_text_add(out, "\nProgram of stage %" PRId64 "\n", e->programs[rank]->stage);
+        dsc_program_print(e->programs[rank], out);
+        print_prices(e, e->programs[rank], out);
+    }
+    cluster = dsc_cluster_json(e->cluster);
+    if (cluster == NULL) return DSC_FAIL(DSC_ENOMEM, "cluster: its description");
+    dsc_text_add(out, "\nCluster\n%s\n", cluster);
+out:
+    free(cluster);
+    return status;
+}
