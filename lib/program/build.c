@@ -1,5 +1,4 @@
 #include "program/build.h"
-#include "base/hash.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,27 +79,6 @@ static void make_segments(dsc_builder *b)
     use(b, DSC_SEGMENT_EVALUATE, agree, -1);
 }
 
-/* Everything that decides what runs where, in bytes that do not depend on addresses of this process. */
-static void hash_program(dsc_program *program)
-{
-    dsc_hasher *hasher = dsc_hash_begin();
-
-    dsc_hash_add(hasher, program->regions, sizeof program->regions);
-    dsc_hash_add(hasher, program->buffers, (size_t)program->buffer_count * sizeof *program->buffers);
-    for (int64_t t = 0; t < program->template_count; t++) {
-        const dsc_template *template_ = &program->templates[t];
-
-        dsc_hash_add(hasher, template_->ops, (size_t)template_->op_count * sizeof *template_->ops);
-        dsc_hash_add(hasher, template_->calls, (size_t)template_->call_count * sizeof *template_->calls);
-        dsc_hash_add(hasher, template_->deps, (size_t)template_->dep_count * sizeof *template_->deps);
-    }
-    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
-        dsc_hash_add(hasher, program->segments[s].uses, (size_t)program->segments[s].use_count * sizeof(dsc_use));
-        dsc_hash_add(hasher, program->segments[s].waits, (size_t)program->segments[s].wait_count * sizeof(dsc_wait));
-    }
-    strcpy(program->hash, dsc_hash_end(hasher).hex);
-}
-
 static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, dsc_program *program)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
@@ -133,7 +111,7 @@ dsc_status dsc_program_create(const dsc_plan *plan, int64_t stage, dsc_program *
     DSC_TRY(b.status);
     DSC_TRY(dsc_program_layout(program));
     DSC_TRY(dsc_program_depend(program));
-    hash_program(program);
+    dsc_program_hash(program);
     *out = program;
     program = NULL;
 out:

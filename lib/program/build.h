@@ -68,6 +68,7 @@ void dsc_build_reduce(dsc_builder *b, int64_t complete);
 
 dsc_status dsc_program_layout(dsc_program *program);  /* layout.c */
 dsc_status dsc_program_depend(dsc_program *program);  /* depend.c */
+void dsc_program_hash(dsc_program *program);          /* hash.c */
 
 /* ---- Addresses as atoms (atoms.c): the pieces into which all spans cut each region, so that hazards are found by address
  * and not by name. */

@@ -15,7 +15,9 @@ typedef struct atom_fact {
     int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
     int32_t writer_use;
     int32_t readers[DSC_LANE_COUNT];
-    bool is_partial;                          /* a replica's gradient that is not summed over the others */
+    /* of a gradient */
+    bool is_partial;                          /* a replica's, that is not summed over the others */
+    int32_t micro_batch, adds, adds_each;     /* the last that added to it, how often, and how often each before it did */
 } atom_fact;
 
 typedef struct rank_check {
@@ -28,7 +30,7 @@ typedef struct rank_check {
     int32_t counts[DSC_LANE_COUNT];
     /* the op at hand */
     const dsc_op *op;
-    const dsc_use *use;
+    const dsc_use *uses, *use;
     int32_t use_index, clock[DSC_LANE_COUNT];
     int64_t number;
     dsc_status status;
@@ -91,14 +93,44 @@ static bool is_ordered(const rank_check *c, int32_t lane, int32_t position)
     return lane == c->op->lane || c->clock[lane] >= position;
 }
 
-/* Content that a kernel may read here: written as this buffer, and, for a transient, by this very use. */
+/* Content that a kernel may read here: written as this buffer; in a slot, for this micro-batch; as a transient, by this very
+ * use. */
 static bool is_written(const rank_check *c, const atom_fact *fact, dsc_span span)
 {
+    int life = c->program->buffers[span.buffer].life;
+
     if (fact->buffer != span.buffer) return false;
-    return c->program->buffers[span.buffer].life != DSC_LIFE_TRANSIENT || fact->writer_use == c->use_index;
+    if (life == DSC_LIFE_SLOT) return c->uses[fact->writer_use].micro_batch == c->use->micro_batch;
+    return life == DSC_LIFE_STATIC || fact->writer_use == c->use_index;
 }
 
 static bool is_gradient(const rank_check *c, dsc_span span) { return span.buffer == c->program->gradients; }
+
+/* Whether what stands in a gradient is the sum of whole micro-batches: each added as often as the others. */
+static bool is_balanced(const atom_fact *fact) { return fact->adds_each == 0 || fact->adds == fact->adds_each; }
+
+static dsc_status check_gradient(const rank_check *c, const atom_fact *fact)
+{
+    bool is_add = c->use->micro_batch >= 0 && c->op->kind != DSC_OP_ALL_REDUCE;
+
+    if (fact->adds == 0) return DSC_OK;
+    if (is_add && c->use->micro_batch == fact->micro_batch) return DSC_OK;
+    if (!is_balanced(fact) || (is_add && c->use->micro_batch != fact->micro_batch + 1) ||
+        (!is_add && fact->micro_batch != c->plan->micro_batches - 1))
+        return refuse(c, "meets gradients to which some micro-batch has not added its part");
+    return DSC_OK;
+}
+
+static void count_add(const rank_check *c, atom_fact *fact)
+{
+    if (c->use->micro_batch < 0 || c->op->kind == DSC_OP_ALL_REDUCE) return;
+    if (fact->micro_batch != c->use->micro_batch) {
+        fact->adds_each = fact->adds;
+        fact->adds = 0;
+    }
+    fact->micro_batch = c->use->micro_batch;
+    fact->adds++;
+}
 
 static void visit_before(void *context, dsc_span span, bool is_read, bool writes)
 {
@@ -116,6 +148,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         if (c->status == DSC_OK && is_read && is_gradient(c, span) && fact->is_partial &&
             (c->op->kind == DSC_OP_GRAD_NORM || c->op->kind == DSC_OP_UPDATE))
             c->status = refuse(c, "uses gradients that are not summed over the replicas");
+        if (c->status == DSC_OK && is_gradient(c, span)) c->status = check_gradient(c, fact);
     }
 }
 
@@ -132,8 +165,10 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer = c->counts[c->op->lane];
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
-            if (is_gradient(c, span))
+            if (is_gradient(c, span)) {
+                count_add(c, fact);
                 fact->is_partial = c->plan->config.strategy.dp > 1 && c->op->kind != DSC_OP_ALL_REDUCE;
+            }
         }
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
@@ -210,6 +245,7 @@ static dsc_status check_segment(rank_check *c, int segment)
     for (int64_t u = 0; u < seg->use_count; u++) {
         const dsc_template *template_ = &c->program->templates[seg->uses[u].template_];
 
+        c->uses = seg->uses;
         c->use = &seg->uses[u];
         c->use_index = (int32_t)u;
         for (int64_t i = 0; i < template_->op_count; i++) {
@@ -221,6 +257,31 @@ static dsc_status check_segment(rank_check *c, int segment)
 out:
     dsc_unfolded_fini(&unfolded);
     return status;
+}
+
+static bool is_in_shard(const rank_check *c, int64_t elem)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+
+    for (int64_t i = 0; i < stage->shard_count; i++)
+        if (elem >= stage->shards[i].first && elem < stage->shards[i].first + stage->shards[i].elems) return true;
+    return false;
+}
+
+/* Every parameter is updated by the segment that has just been checked. */
+static dsc_status check_updated(const rank_check *c)
+{
+    const dsc_buffer *master = &c->program->buffers[c->program->master];
+    const int64_t *bounds = c->atoms.bounds[master->space][DSC_LIFE_STATIC];
+
+    for (int64_t a = 0; a + 1 < c->atoms.counts[master->space][DSC_LIFE_STATIC]; a++) {
+        const atom_fact *fact = &c->facts[c->atoms.first[master->space][DSC_LIFE_STATIC] + a];
+
+        if (bounds[a] < master->offset || bounds[a] >= master->offset + master->bytes || fact->writer > 0) continue;
+        if (fact->buffer == c->program->master && c->op != NULL && is_in_shard(c, (bounds[a] - master->offset) / 4))
+            return refuse(c, "is the segment's last, and some parameters are not updated");
+    }
+    return DSC_OK;
 }
 
 /* ---- What holds something before the first step: parameters and optimizer states; of the gradients, what lies between
@@ -241,11 +302,13 @@ static void mark_initial(rank_check *c)
 {
     const dsc_program *p = c->program;
     const dsc_stage *stage = &c->plan->stages[p->stage];
-    const int32_t states[] = {p->parameters, p->master, p->exp_avg, p->exp_avg_sq, p->scalars};
+    const int32_t states[] = {p->parameters, p->master, p->exp_avg, p->exp_avg_sq};
+    const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
     int64_t each = dsc_dtype_bytes(c->plan->gradient_type);
 
     for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].buffer = -1;
     for (int64_t i = 0; i < DSC_COUNT(states); i++) mark(c, (dsc_span){states[i], 0, p->buffers[states[i]].bytes});
+    mark(c, (dsc_span){p->scalars, DSC_SCALAR_STOP * scalar, scalar}); /* the executor's own */
     for (int64_t i = 0; i < stage->shard_count; i++) {
         const dsc_shard *shard = &stage->shards[i];
         int64_t next = i + 1 < stage->shard_count ? stage->shards[i + 1].first : stage->flat_elems;
@@ -266,7 +329,10 @@ static dsc_status check_rank(const dsc_plan *plan, const dsc_program *program, i
     c.facts = calloc((size_t)c.atoms.count + 1, sizeof *c.facts);
     if (c.facts == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " atoms", c.atoms.count));
     mark_initial(&c);
-    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) DSC_TRY(check_segment(&c, s));
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
+        DSC_TRY(check_segment(&c, s));
+        if (s == DSC_SEGMENT_UPDATE) DSC_TRY(check_updated(&c));
+    }
 out:
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(c.clocks[lane]);
     free(c.facts);

@@ -1,18 +1,7 @@
 /* What both interpreters write at the head of a trace, so that the two files join. */
 #include "program/program.h"
-#include "base/hash.h"
 #include <stdlib.h>
 #include <string.h>
-
-void dsc_programs_hash(const dsc_plan *plan, const dsc_program *const *programs, char out[33])
-{
-    dsc_text hashes = {0};
-
-    for (int64_t rank = 0; rank < plan->ranks; rank++)
-        if (dsc_plan_representative(plan, rank) == rank) dsc_text_add(&hashes, "%s", programs[rank]->hash);
-    memcpy(out, dsc_hash_of(dsc_text_str(&hashes), (size_t)hashes.count).hex, 33);
-    dsc_text_fini(&hashes);
-}
 
 static dsc_status list_kinds(dsc_trace_head *head)
 {

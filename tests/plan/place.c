@@ -1,0 +1,110 @@
+#include "tests/program/machine.h"
+#include "tests/tap.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define MODEL "layers=4,hidden=96,heads=6,vocab=1001,seq=64"
+
+static void shards_make_up_the_model(void)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+    const dsc_stage *stage;
+    int64_t sum = 0, reached = 0;
+    machine m;
+
+    machine_init(&m, MODEL, &s);
+    stage = &m.plan->stages[0];
+    for (int64_t i = 0; i < stage->shard_count; i++) {
+        const dsc_shard *shard = &stage->shards[i];
+
+        sum += shard->shape[0] * shard->shape[1];
+        CHECK(shard->first >= reached, "shard %lld begins inside the one before", (long long)i);
+        CHECK(shard->first * 2 % DSC_ALIGN == 0, "shard %lld begins at element %lld", (long long)i, (long long)shard->first);
+        reached = shard->first + shard->elems;
+    }
+    CHECK(sum == dsc_model_parameters(&m.plan->model), "%lld elements, %lld parameters", (long long)sum,
+          (long long)dsc_model_parameters(&m.plan->model));
+    CHECK(reached <= stage->flat_elems, "the last shard passes the end");
+    machine_fini(&m);
+}
+
+static void rank_and_coordinate_are_inverse(void)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+    int64_t members[8];
+    machine m;
+
+    s.dp = 8;
+    machine_init(&m, MODEL, &s);
+    for (int64_t rank = 0; rank < 8; rank++) {
+        CHECK(dsc_plan_rank(m.plan, dsc_plan_coord(m.plan, rank)) == rank, "rank %lld", (long long)rank);
+        CHECK(dsc_plan_group(m.plan, rank, DSC_AXIS_TP) == -1, "a group of one has an id");
+        CHECK(dsc_plan_group_ranks(m.plan, rank, DSC_AXIS_DP, members) == 8 && members[rank] == rank, "members");
+    }
+    CHECK(dsc_plan_group_count(m.plan) == 2, "%lld groups: dp and world are wanted", (long long)dsc_plan_group_count(m.plan));
+    machine_fini(&m);
+}
+
+/* A plan that must be refused, with all the words in its message. */
+static void refused(const dsc_strategy *strategy, int64_t devices, dsc_status status, const char *const *words)
+{
+    dsc_cluster *cluster = machine_cluster(devices);
+    dsc_config config = DSC_CONFIG_DEFAULT;
+    dsc_plan *plan = NULL;
+    dsc_model model;
+
+    config.strategy = *strategy;
+    CHECK_OK(dsc_model_load(MODEL, &model));
+    CHECK(dsc_plan_create(&model, cluster, &config, &plan) == status, "\"%s\"", dsc_message());
+    CHECK(plan == NULL, "a plan was made");
+    for (; *words != NULL; words++) CHECK(strstr(dsc_message(), *words) != NULL, "no \"%s\" in \"%s\"", *words, dsc_message());
+    dsc_plan_destroy(plan);
+    dsc_cluster_destroy(cluster);
+}
+
+static void names_both_numbers(void)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.dp = 8;
+    refused(&s, 4, DSC_EINVAL, (const char *const[]){"8", "4", NULL});
+    s.dp = 4;
+    s.micro_batch = 4;
+    s.global_batch = 10;
+    refused(&s, 4, DSC_EINVAL, (const char *const[]){"10", "16", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.seq_len = 65;
+    refused(&s, 1, DSC_EINVAL, (const char *const[]){"65", "64", NULL});
+    strcpy(s.rank_order, "tp,xp");
+    s.seq_len = 0;
+    refused(&s, 1, DSC_EINVAL, (const char *const[]){"xp", NULL});
+}
+
+static void refuses_with_a_reason(void)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.tp = 2;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--tp", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.zero = 1;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--zero", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.offload = DSC_OFFLOAD_OPTIMIZER;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--offload", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    strcpy(s.attention, "bigbird");
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--attention", NULL});
+}
+
+static const tap_case cases[] = {
+    {"shards make up the model, apart and aligned", shards_make_up_the_model},
+    {"rank and coordinate are inverse, groups have their members", rank_and_coordinate_are_inverse},
+    {"what disagrees is refused with both numbers", names_both_numbers},
+    {"what this version cannot do is refused by name", refuses_with_a_reason},
+};
+
+int main(void)
+{
+    return tap_run(cases, DSC_COUNT(cases), NULL);
+}

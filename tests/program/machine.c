@@ -1,0 +1,127 @@
+#include "tests/program/machine.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void must(dsc_status status)
+{
+    if (status == DSC_OK) return;
+    printf("Bail out! %s\n", dsc_message());
+    exit(1);
+}
+
+dsc_cluster *machine_cluster(int64_t devices)
+{
+    char path[] = "/tmp/dsc-machine-XXXXXX";
+    int file = mkstemp(path);
+    FILE *out = file >= 0 ? fdopen(file, "w") : NULL;
+    dsc_cluster *cluster = NULL;
+
+    if (out == NULL) must(DSC_FAIL(DSC_EIO, "%s: cannot be written", path));
+    fprintf(out, "{\"dsc_cluster\":1, \"node_types\":{\"n\":{\"devices\":[{\"name\":\"d\",\"count\":%lld,"
+            "\"memory_bytes\":80000000000,\"bandwidth_bytes_per_s\":2e12,\"peak_flops\":{\"fp32\":1e13,\"bf16\":3e14}}],"
+            "\"host_memory_bytes\":1000000000000,\"cores\":64,\"links\":[{\"name\":\"l\",\"between\":[\"device\",\"device\"],"
+            "\"topology\":\"switch\",\"bytes_per_s\":3e11,\"latency_ns\":1000}]}}, \"nodes\":[{\"type\":\"n\",\"count\":1}]}",
+            (long long)devices);
+    fclose(out);
+    must(dsc_cluster_load(path, &cluster));
+    remove(path);
+    return cluster;
+}
+
+void machine_init(machine *m, const char *model_text, const dsc_strategy *strategy)
+{
+    dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->dp, 1));
+    dsc_config config = DSC_CONFIG_DEFAULT;
+    dsc_model model;
+
+    config.strategy = *strategy;
+    must(dsc_model_load(model_text, &model));
+    must(dsc_plan_create(&model, cluster, &config, &m->plan));
+    m->programs = calloc((size_t)m->plan->ranks, sizeof *m->programs);
+    for (int64_t rank = 0; rank < m->plan->ranks; rank++)
+        must(dsc_program_create(m->plan, dsc_plan_coord(m->plan, rank).of[DSC_AXIS_PP], &m->programs[rank]));
+    dsc_cluster_destroy(cluster);
+}
+
+void machine_fini(machine *m)
+{
+    for (int64_t rank = 0; rank < m->plan->ranks; rank++) dsc_program_destroy(m->programs[rank]);
+    free(m->programs);
+    dsc_plan_destroy(m->plan);
+}
+
+dsc_status machine_check(const machine *m)
+{
+    return dsc_program_check(m->plan, (const dsc_program *const *)m->programs, m->plan->ranks);
+}
+
+bool machine_find(const dsc_program *program, dsc_op_kind kind, int64_t *template_, int32_t *index)
+{
+    for (*template_ = 0; *template_ < program->template_count; ++*template_)
+        for (*index = 0; *index < program->templates[*template_].op_count; ++*index)
+            if (program->templates[*template_].ops[*index].kind == (int)kind) return true;
+    return false;
+}
+
+static int32_t moved(int32_t op, int32_t dropped) { return op > dropped ? op - 1 : op; }
+
+static void drop_deps(dsc_template *template_, int32_t dropped)
+{
+    int64_t kept = 0;
+
+    for (int64_t i = 0; i < template_->op_count; i++) {
+        dsc_op *op = &template_->ops[i];
+        int32_t first = (int32_t)kept;
+
+        for (int32_t d = 0; d < op->deps; d++) {
+            dsc_dep dep = template_->deps[op->first_dep + d];
+
+            if (dep.on != dropped && i != dropped) template_->deps[kept++].on = moved(dep.on, dropped);
+        }
+        op->first_dep = first;
+        op->deps = (int32_t)kept - first;
+    }
+    template_->dep_count = kept;
+}
+
+static void drop_waits(dsc_program *program, dsc_segment *segment, int64_t template_, int32_t dropped)
+{
+    int64_t kept = 0;
+
+    for (int64_t u = 0; u < segment->use_count; u++) {
+        dsc_use *use = &segment->uses[u];
+        int32_t first = (int32_t)kept;
+
+        for (int32_t w = 0; w < use->waits; w++) {
+            dsc_wait wait = segment->waits[use->first_wait + w];
+            bool from = use->template_ == template_, to = segment->uses[wait.use].template_ == template_;
+
+            if ((from && wait.op == dropped) || (to && wait.on == dropped)) continue;
+            if (from) wait.op = moved(wait.op, dropped);
+            if (to) wait.on = moved(wait.on, dropped);
+            segment->waits[kept++] = wait;
+        }
+        use->first_wait = first;
+        use->waits = (int32_t)kept - first;
+    }
+    segment->wait_count = kept;
+    (void)program;
+}
+
+void machine_drop(dsc_program *program, int64_t t, int32_t index)
+{
+    dsc_template *template_ = &program->templates[t];
+    int64_t base = 0;
+
+    drop_deps(template_, index);
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) drop_waits(program, &program->segments[s], t, index);
+    memmove(template_->ops + index, template_->ops + index + 1, (size_t)(template_->op_count - index - 1) * sizeof(dsc_op));
+    template_->op_count--;
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++)
+        for (int64_t u = 0; u < program->segments[s].use_count; u++) {
+            program->segments[s].uses[u].base = base;
+            base += program->templates[program->segments[s].uses[u].template_].op_count;
+        }
+    program->op_count = base;
+}

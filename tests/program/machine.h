@@ -1,0 +1,27 @@
+/* A small machine for tests of programs: a plan on made-up devices, the programs of its ranks, and ways to spoil them. */
+#ifndef TESTS_PROGRAM_MACHINE_H
+#define TESTS_PROGRAM_MACHINE_H
+
+#include "program/program.h"
+
+typedef struct machine {
+    dsc_plan *plan;
+    dsc_program **programs; /* [ranks], each its own */
+} machine;
+
+/* model as for dsc_model_load; strategy's dp is the number of ranks. Ends the test program when it cannot be made. */
+void machine_init(machine *m, const char *model, const dsc_strategy *strategy);
+void machine_fini(machine *m);
+
+/* A cluster of one node with that many equal devices. */
+dsc_cluster *machine_cluster(int64_t devices);
+
+/* Takes an op out of a template and moves everything that counts ops. */
+void machine_drop(dsc_program *program, int64_t template_, int32_t index);
+
+/* First op of a kind: false when there is none. */
+bool machine_find(const dsc_program *program, dsc_op_kind kind, int64_t *template_, int32_t *index);
+
+dsc_status machine_check(const machine *m);
+
+#endif
