@@ -176,7 +176,7 @@ static dsc_status run_verify(const options *options, const char *const *operands
 /* ---- diff */
 
 /* How far two tensors are apart. */
-typedef struct distance { double relative, largest; } distance; /* in norm, of A's; of one element */
+typedef struct distance { double relative, largest; } distance; /* in norm, of A's; of one element; infinite: none */
 
 enum { PIECE = 1 << 18 };
 
@@ -217,16 +217,27 @@ static const dsc_range *find_range(const dsc_manifest *manifest, const char *nam
     return NULL;
 }
 
-/* A row of the answer; a distance that is no number stands for what has none. */
-static void report(const char *name, const char *what, const distance *distance, dsc_text *rows, json_t *array)
+static dsc_short number_str(double value)
 {
-    bool is_number = distance != NULL && isfinite(distance->relative) && isfinite(distance->largest);
+    dsc_short out = {"-"};
 
-    if (is_number) dsc_text_add(rows, "%s\t%.3e\t%.3e\t%s\n", name, distance->relative, distance->largest, what);
-    else dsc_text_add(rows, "%s\t-\t-\t%s\n", name, what);
+    if (isfinite(value)) snprintf(out.str, sizeof out.str, "%.3e", value);
+    return out;
+}
+
+static json_t *number_json(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static const distance NO_DISTANCE = {INFINITY, INFINITY};
+
+/* A row of the answer. */
+static void report(const char *name, const char *what, distance distance, dsc_text *rows, json_t *array)
+{
+    dsc_text_add(rows, "%s\t%s\t%s\t%s\n", name, number_str(distance.relative).str, number_str(distance.largest).str, what);
     json_array_append_new(array, json_pack("{s:s, s:s, s:o, s:o}", "name", name, "what", what, "relative",
-                                           is_number ? json_real(distance->relative) : json_null(), "largest",
-                                           is_number ? json_real(distance->largest) : json_null()));
+                                           number_json(distance.relative), "largest", number_json(distance.largest)));
 }
 
 static dsc_status compare(const checkpoint *a, const checkpoint *b, double rtol, dsc_text *rows, json_t *array)
@@ -239,15 +250,15 @@ static dsc_status compare(const checkpoint *a, const checkpoint *b, double rtol,
 
         if (!is_tensor(x) || (y != NULL && dsc_equal(x->hash.hex, y->hash.hex))) continue;
         if (y == NULL || x->bytes != y->bytes) {
-            report(x->name, y == NULL ? "only in A" : "of another size", NULL, rows, array);
+            report(x->name, y == NULL ? "only in A" : "of another size", NO_DISTANCE, rows, array);
             continue;
         }
         DSC_TRY(measure(a, x, b, y, &distance));
-        if (!(distance.relative <= rtol)) report(x->name, "differs", &distance, rows, array);
+        if (!(distance.relative <= rtol)) report(x->name, "differs", distance, rows, array);
     }
     for (int64_t i = 0; i < b->manifest.range_count; i++)
         if (is_tensor(&b->manifest.ranges[i]) && find_range(&a->manifest, b->manifest.ranges[i].name) == NULL)
-            report(b->manifest.ranges[i].name, "only in B", NULL, rows, array);
+            report(b->manifest.ranges[i].name, "only in B", NO_DISTANCE, rows, array);
 out:
     return status;
 }

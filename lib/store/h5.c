@@ -9,9 +9,18 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A file that could not be written, as when the disk is full, cannot be closed either: libhdf5 1.10 keeps half of it, and
+ * crashes on that half when it cleans up at exit or, where MPI was there before it, in MPI_Finalize. So it is started
+ * before main, and told not to clean up: our files are all closed by then. */
+__attribute__((constructor)) static void start_without_clean_up(void)
+{
+    H5dont_atexit();
+    H5open();
+}
+
 /* ---- Errors */
 
-typedef struct reason { char text[160]; } reason;
+typedef struct reason { char text[512]; } reason;
 
 static herr_t keep_description(unsigned depth, const H5E_error2_t *error, void *out)
 {
@@ -20,12 +29,18 @@ static herr_t keep_description(unsigned depth, const H5E_error2_t *error, void *
     return 0;
 }
 
-/* The stack is walked from the API down, so that the last one kept is the cause. */
+/* The stack is walked from the API down, so that the last one kept is the cause. Of a system call's long line, which names
+ * file and time, the system's own words are enough. */
 static reason innermost_reason(void)
 {
+    static const char quoted[] = "error message = '";
     reason why = {"unknown"};
+    char *start;
 
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_description, &why);
+    start = strstr(why.text, quoted);
+    if (start != NULL) memmove(why.text, start + sizeof quoted - 1, strlen(start + sizeof quoted - 1) + 1);
+    why.text[strcspn(why.text, start != NULL ? "'" : "\n")] = '\0';
     return why;
 }
 
@@ -45,7 +60,7 @@ dsc_status dsc_h5_fail(dsc_status code, hid_t object, const char *format, ...)
     va_list arguments;
     dsc_status status;
 
-    snprintf(why.text, sizeof why.text, ": %.150s", cause.text);
+    snprintf(why.text, sizeof why.text, ": %.500s", cause.text);
     va_start(arguments, format);
     status = write_message(code, object, format, arguments, why.text);
     va_end(arguments);
@@ -150,7 +165,7 @@ dsc_status dsc_h5_close(hid_t *file)
 
     if (*file < 0) return DSC_OK;
     H5Fget_name(*file, path, sizeof path);
-    if (H5Fclose(*file) < 0) status = DSC_FAIL(DSC_EIO, "%s: cannot close: %s", path, innermost_reason().text);
+    if (H5Fclose(*file) < 0) status = DSC_FAIL(DSC_EIO, "%s: cannot write: %s", path, innermost_reason().text);
     *file = H5I_INVALID_HID;
     return status;
 }

@@ -31,10 +31,10 @@ dsc_status dsc_h5_create(const char *path, hid_t *out);
  * when the path cannot be read, is no HDF5 file or is damaged. */
 dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live);
 
-/* Closes *file and all in it, sets it to H5I_INVALID_HID; takes that too. */
+/* Writes what is still to be written, closes *file and all in it, and sets it to H5I_INVALID_HID; takes that too. DSC_EIO. */
 dsc_status dsc_h5_close(hid_t *file);
 
-/* Closes as dsc_h5_close does, where the message of an earlier failure is the one that counts. */
+/* Closes after a failure, whose message stays; what was not written yet is lost. Takes H5I_INVALID_HID. */
 void dsc_h5_discard(hid_t *file);
 
 /* ---- Attributes of an object (attribute.c). get: DSC_EINVAL when it is missing or of another kind. */

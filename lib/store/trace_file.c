@@ -18,6 +18,7 @@ struct dsc_trace_writer {
     hid_t file;
     hid_t columns[GROWING_TABLES][MOST_COLUMNS];
     int64_t rows[GROWING_TABLES]; /* written so far */
+    bool has_failed;              /* an append did: what is on disk is what will ever be */
 };
 
 /* Ends a writer whose failure is reported already; takes NULL. */
@@ -110,32 +111,39 @@ out:
     return status;
 }
 
+static dsc_status append_table(dsc_trace_writer *writer, int t, const dsc_trace *rows)
+{
+    const dsc_table *table = &DSC_TRACE_TABLES[t];
+    int64_t count = dsc_table_count(table, rows);
+    dsc_status status = DSC_OK;
+
+    if (count == 0) return DSC_OK;
+    DSC_TRY(dsc_h5_table_append(table, writer->columns[t], writer->rows[t], dsc_table_rows(table, rows), count));
+    writer->rows[t] += count;
+    for (int c = 0; c < table->column_count; c++)
+        if (H5Dflush(writer->columns[t][c]) < 0)
+            return dsc_h5_fail(DSC_EIO, writer->file, "cannot write /%s/%s", table->name, table->columns[c].name);
+out:
+    return status;
+}
+
 dsc_status dsc_trace_writer_append(dsc_trace_writer *writer, const dsc_trace *rows)
 {
     dsc_status status = DSC_OK;
 
-    for (int t = 0; t < GROWING_TABLES; t++) {
-        const dsc_table *table = &DSC_TRACE_TABLES[t];
-        int64_t count = dsc_table_count(table, rows);
-
-        if (count == 0) continue;
-        DSC_TRY(dsc_h5_table_append(table, writer->columns[t], writer->rows[t], dsc_table_rows(table, rows), count));
-        writer->rows[t] += count;
-        for (int c = 0; c < table->column_count; c++)
-            if (H5Dflush(writer->columns[t][c]) < 0)
-                return dsc_h5_fail(DSC_EIO, writer->file, "cannot write /%s/%s", table->name, table->columns[c].name);
-    }
+    for (int t = 0; t < GROWING_TABLES; t++) DSC_TRY(append_table(writer, t, rows));
 out:
+    writer->has_failed |= status != DSC_OK;
     return status;
 }
 
 dsc_status dsc_trace_writer_close(dsc_trace_writer **writer)
 {
-    dsc_status status;
+    dsc_status status = DSC_OK;
 
     if (*writer == NULL) return DSC_OK;
-    status = dsc_h5_close(&(*writer)->file);
-    free(*writer);
+    if (!(*writer)->has_failed) status = dsc_h5_close(&(*writer)->file);
+    discard(*writer);
     *writer = NULL;
     return status;
 }

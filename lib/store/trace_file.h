@@ -24,7 +24,8 @@ dsc_status dsc_trace_writer_open(const char *path, const dsc_trace_head *head, c
  * allowed. */
 dsc_status dsc_trace_writer_append(dsc_trace_writer *writer, const dsc_trace *rows);
 
-/* Closes, frees and sets *writer to NULL, whatever it returns; takes NULL. After DSC_OK the file opens without SWMR. */
+/* Closes, frees and sets *writer to NULL, whatever it returns; takes NULL. After DSC_OK the file opens without SWMR, unless an
+ * append failed: then it is as a killed writer would have left it. DSC_EIO. */
 dsc_status dsc_trace_writer_close(dsc_trace_writer **writer);
 
 /* Writes a whole trace. A prediction has no date unless head.created or SOURCE_DATE_EPOCH gives one: the same trace gives

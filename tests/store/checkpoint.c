@@ -296,6 +296,31 @@ static void killed_saves_leave_the_old(void)
     scratch_end(&scratch);
 }
 
+static int save_to_the_brim(const char *folder)
+{
+    dsc_status status = save(folder, 7);
+
+    return status == DSC_EIO && strstr(dsc_message(), "File too large") ? 0 : 1;
+}
+
+static void survives_a_full_disk(void)
+{
+    scratch scratch = scratch_begin();
+    int64_t *steps = NULL, count = 0;
+
+    CHECK_OK(save(scratch.folder, 6));
+    for (long bytes = 100; bytes < 33000; bytes += 3000) {
+        int how = scratch_run_limited(bytes, save_to_the_brim, scratch.folder);
+
+        CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0, "%ld bytes: wait status %x", bytes, (unsigned)how);
+    }
+    CHECK_OK(dsc_checkpoint_steps(scratch.folder, &steps, &count));
+    CHECK(count == 1 && steps[0] == 6 && verifies_as(scratch.folder, 6), "%lld steps", (long long)count);
+    CHECK(access(scratch_path(&scratch, "step-00000007.tmp"), F_OK) != 0, "something was left");
+    free(steps);
+    scratch_end(&scratch);
+}
+
 static void abandons(void)
 {
     scratch scratch = scratch_begin();
@@ -349,6 +374,7 @@ static const tap_case cases[] = {
     {"the newest checkpoint that verifies is found, and the skipped ones are named", takes_the_newest_that_verifies},
     {"a step that is there is replaced, and latest follows", replaces_a_step},
     {"a save killed at any moment leaves every older checkpoint whole, and the next one tidies up", killed_saves_leave_the_old},
+    {"a full disk is an error, and leaves older checkpoints as they were", survives_a_full_disk},
     {"an abandoned save leaves nothing behind", abandons},
     {"tensors of several blocks are verified block by block", hashes_by_block},
 };

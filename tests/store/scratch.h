@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,23 @@ static inline void scratch_kill(pid_t child)
 {
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
+}
+
+/* Runs work(folder) in a child whose files may have `bytes`, as if the disk were full then; returns how the child ended. */
+static inline int scratch_run_limited(long bytes, int (*work)(const char *folder), const char *folder)
+{
+    int how = -1;
+    pid_t child;
+
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){(rlim_t)bytes, (rlim_t)bytes});
+        exit(work(folder)); /* through the handlers that libraries leave */
+    }
+    waitpid(child, &how, 0);
+    return how;
 }
 
 /* Flips one bit of a file. */

@@ -308,6 +308,45 @@ static void survives_kills(void)
     scratch_end(&scratch);
 }
 
+/* Appends until it fails; the exit status says whether it failed as it should. */
+static int write_to_the_brim(const char *folder)
+{
+    dsc_trace_writer *writer = NULL;
+    dsc_status status;
+    dsc_trace trace;
+    char path[512];
+
+    snprintf(path, sizeof path, "%s/full.h5", folder);
+    make_head(&trace, true);
+    status = dsc_trace_writer_open(path, &trace.head, trace.groups, 1, trace.ranks, 1, &writer);
+    for (int32_t step = 1; status == DSC_OK; step++) {
+        clear_rows(&trace);
+        add_step(&trace, step);
+        status = dsc_trace_writer_append(writer, &trace);
+    }
+    dsc_trace_writer_close(&writer);
+    dsc_trace_fini(&trace);
+    return status == DSC_EIO && strstr(dsc_message(), "full.h5") && strstr(dsc_message(), "File too large") ? 0 : 1;
+}
+
+static void survives_a_full_disk(void)
+{
+    scratch scratch = scratch_begin();
+
+    for (long kilobytes = 1; kilobytes <= 400; kilobytes += 57) {
+        int how = scratch_run_limited(kilobytes << 10, write_to_the_brim, scratch.folder);
+        dsc_trace trace;
+
+        CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0, "%ld KiB: wait status %x", kilobytes, (unsigned)how);
+        if (kilobytes < 300) continue;
+        if (!CHECK_OK(dsc_trace_load(scratch_path(&scratch, "full.h5"), &trace))) continue;
+        CHECK(trace.step_count > 0 && holds_whole_steps(&trace), "%ld KiB: %lld steps", kilobytes,
+              (long long)trace.step_count);
+        dsc_trace_fini(&trace);
+    }
+    scratch_end(&scratch);
+}
+
 /* ---- Files that are no traces */
 
 static dsc_status load_into_nothing(void *path, dsc_text *text, double *is_as_written)
@@ -426,6 +465,7 @@ static const tap_case cases[] = {
     {"two predictions of the same rows are the same bytes", predicts_the_same_bytes},
     {"a trace that is being written reads to a whole step, at any moment", reads_while_written},
     {"a trace whose writer was killed at any moment reads to the last flushed step", survives_kills},
+    {"a full disk is an error that names the file, and leaves whole steps", survives_a_full_disk},
     {"a flipped bit never gives other rows", finds_flipped_bits},
     {"what is no trace is refused by file and reason", refuses_other_files},
     {"a crash while reading becomes a message", guards},
