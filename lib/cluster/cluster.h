@@ -1,5 +1,5 @@
-/* A described machine: nodes, their devices and memory spaces, links inside a node, NICs, network tiers. It comes from a
- * preset, a JSON file, an hwloc XML file or synthetic string, or from this machine. Facts only: it knows no ranks. */
+/* A described machine: nodes, their devices and memory spaces, links inside a node, NICs, network tiers. It comes from
+ * a preset, a JSON file, an hwloc XML file or synthetic string, or from this machine. Facts only: it knows no ranks. */
 #ifndef DSC_CLUSTER_CLUSTER_H
 #define DSC_CLUSTER_CLUSTER_H
 
@@ -8,7 +8,8 @@
 
 typedef enum dsc_topology { DSC_SWITCH, DSC_MESH, DSC_RING, DSC_TREE } dsc_topology;
 
-/* What kernels reach on a device, as shares of its peaks: the preset's calibrated table. */
+/* What kernels reach on a device, as shares of its peaks: the preset's calibrated table. All 0: not known, and prices
+ * come from first principles. */
 typedef struct dsc_efficiency {
     double product;       /* of peak_flops, large matrix products */
     double attention;     /* of peak_flops */
@@ -24,7 +25,7 @@ typedef struct dsc_device_type {
     int64_t count;
     int64_t memory_bytes;
     double bandwidth_bytes_per_s;
-    double peak_flops[DSC_DTYPE_COUNT]; /* dense; 0: cannot */
+    double peak_flops[DSC_DTYPE_COUNT]; /* a second, dense; 0: cannot */
     int64_t libraries_bytes;            /* what libraries take by themselves (context, communicators) */
     dsc_efficiency efficiency;
 } dsc_device_type;
@@ -51,8 +52,15 @@ typedef struct dsc_node_type {
 
 typedef struct dsc_node_group { int64_t type, count; } dsc_node_group; /* index into node_types */
 
-/* A tier joins `nodes` nodes (the last one all); oversubscription divides what crosses it. */
-typedef struct dsc_tier { char name[32]; int64_t nodes; double bytes_per_s; int64_t latency_ns; double oversubscription; } dsc_tier;
+/* A tier joins `nodes` nodes (the last one all). The rate is that of one NIC's port into it; what several bring
+ * together is their sum, divided by the oversubscription. */
+typedef struct dsc_tier {
+    char name[32];
+    int64_t nodes;
+    double bytes_per_s;
+    int64_t latency_ns;
+    double oversubscription;
+} dsc_tier;
 
 typedef struct dsc_cluster {
     char name[64];
@@ -63,20 +71,27 @@ typedef struct dsc_cluster {
 } dsc_cluster;
 
 /* Reads a description: `dgx-a100-80g:384`, a JSON file (refusing unknown keys by name), an hwloc XML file, an hwloc
- * synthetic string (contains a colon and no file of that name), or `local`. DSC_EINVAL says what is wrong and where. */
+ * synthetic string (contains a colon and no file of that name), or `local`. A machine that hwloc describes is one node:
+ * of the GPUs it names, as far as we know them, else of one CPU device. DSC_EINVAL says what is wrong and where. */
 dsc_status dsc_cluster_load(const char *description, dsc_cluster **out);
-void dsc_cluster_destroy(dsc_cluster *cluster);
+void dsc_cluster_destroy(dsc_cluster *cluster); /* takes NULL */
 
-/* This machine's cores, memory and caches by hwloc, as one node with CPU devices: `is_local`, device count 1. */
+/* This machine's cores and memory by hwloc, as one node with one CPU device: `is_local`. Peaks are cores x clock x
+ * vector width, bandwidth a first guess: calibration measures them. */
 dsc_status dsc_cluster_local(dsc_cluster **out);
 
-/* The same with `nodes` nodes and `ranks_per_node` devices on each: what dsc-run sees of its job; also what dsc-plan makes
- * of `local` for a strategy of that many ranks (one node). A device's memory is its node's divided by the ranks there. */
+/* The same with `nodes` nodes and `ranks_per_node` devices on each: what dsc-run sees of its job; also what dsc-plan
+ * makes of `local` for a strategy of that many ranks (one node). A device has its share of the node's memory, bandwidth
+ * and peaks. */
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out);
 
 const char *const *dsc_cluster_presets(void); /* NULL-terminated */
-char *dsc_cluster_json(const dsc_cluster *cluster); /* the JSON description; heap */
-void dsc_cluster_print(const dsc_cluster *cluster, dsc_text *out); /* one line and one a node type */
+
+/* The JSON description, which dsc_cluster_load reads back from a file. Heap; NULL when memory is out. */
+char *dsc_cluster_json(const dsc_cluster *cluster);
+
+/* A line, and one for each node type; each ends with a newline. */
+void dsc_cluster_print(const dsc_cluster *cluster, dsc_text *out);
 
 int64_t dsc_cluster_devices(const dsc_cluster *cluster);   /* over all nodes. Pure. */
 int64_t dsc_cluster_nodes(const dsc_cluster *cluster);

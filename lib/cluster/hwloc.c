@@ -1,0 +1,93 @@
+/* The only file that includes hwloc. */
+#include "cluster/parts.h"
+#include <hwloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_OBJECTS = 1 << 20 };
+
+static void count_gpus(hwloc_topology_t topology, dsc_machine *out)
+{
+    hwloc_obj_t device = NULL;
+
+    while ((device = hwloc_get_next_osdev(topology, device)) != NULL) {
+        const char *model = hwloc_obj_get_info_by_name(device, "GPUModel");
+
+        if (device->attr->osdev.type != HWLOC_OBJ_OSDEV_COPROC || model == NULL) continue;
+        if (out->gpus == 0) snprintf(out->gpu_model, sizeof out->gpu_model, "%s", model);
+        out->gpus += dsc_equal(model, out->gpu_model);
+    }
+}
+
+/* Loads what was set on the topology, and destroys it. */
+static dsc_status read_topology(const char *what, hwloc_topology_t topology, dsc_machine *out)
+{
+    dsc_status status = DSC_OK;
+    int cores;
+
+    if (hwloc_topology_load(topology) != 0) {
+        status = DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read it", what);
+        goto out;
+    }
+    cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
+    if (cores <= 0) cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_PU); /* machines that do not tell cores */
+    *out = (dsc_machine){.cores = DSC_MAX(cores, 1),
+                         .memory_bytes = (int64_t)hwloc_get_root_obj(topology)->total_memory};
+    count_gpus(topology, out);
+out:
+    hwloc_topology_destroy(topology);
+    return status;
+}
+
+static dsc_status init(hwloc_topology_t *out)
+{
+    return hwloc_topology_init(out) == 0 ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "hwloc: no memory for a topology");
+}
+
+dsc_status dsc_hwloc_here(dsc_machine *out)
+{
+    hwloc_topology_t topology;
+
+    if (init(&topology) != DSC_OK) return DSC_ENOMEM;
+    return read_topology("this machine", topology, out);
+}
+
+dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
+{
+    hwloc_topology_t topology;
+
+    if (init(&topology) != DSC_OK) return DSC_ENOMEM;
+    if (hwloc_topology_set_xml(topology, path) != 0) {
+        hwloc_topology_destroy(topology);
+        return DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read this XML", path);
+    }
+    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+    return read_topology(path, topology, out);
+}
+
+/* hwloc makes every object of a synthetic machine: a few digits can ask for more than memory holds. */
+static dsc_status check_synthetic(const char *text)
+{
+    int64_t objects = 1;
+
+    for (const char *c = strchr(text, ':'); c != NULL; c = strchr(c + 1, ':'))
+        if (!dsc_mul(objects, DSC_MAX(strtoll(c + 1, NULL, 10), 0), &objects) || objects > MOST_OBJECTS)
+            return DSC_FAIL(DSC_EINVAL, "hwloc string \"%s\": more than %d objects", text, MOST_OBJECTS);
+    if (objects == 0) return DSC_FAIL(DSC_EINVAL, "hwloc string \"%s\": every level needs a count of 1 or more", text);
+    return DSC_OK;
+}
+
+dsc_status dsc_hwloc_synthetic(const char *text, dsc_machine *out)
+{
+    hwloc_topology_t topology;
+
+    if (check_synthetic(text) != DSC_OK) return DSC_EINVAL;
+    if (init(&topology) != DSC_OK) return DSC_ENOMEM;
+    if (hwloc_topology_set_synthetic(topology, text) != 0) {
+        hwloc_topology_destroy(topology);
+        return DSC_FAIL(DSC_EINVAL, "unknown cluster \"%s\": no preset (--list-clusters), no file, and no hwloc string",
+                        text);
+    }
+    return read_topology(text, topology, out);
+}

@@ -1,0 +1,83 @@
+#include "cluster/cluster.h"
+
+static int64_t devices_of_node(const dsc_node_type *node)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < node->device_types; i++) count += node->devices[i].count;
+    return count;
+}
+
+int64_t dsc_cluster_nodes(const dsc_cluster *cluster)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < cluster->node_group_count; i++) count += cluster->nodes[i].count;
+    return count;
+}
+
+int64_t dsc_cluster_devices(const dsc_cluster *cluster)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < cluster->node_group_count; i++)
+        count += cluster->nodes[i].count * devices_of_node(&cluster->node_types[cluster->nodes[i].type]);
+    return count;
+}
+
+/* The device type that holds the node's device of this index. */
+static const dsc_device_type *device_at(const dsc_node_type *node, int64_t local)
+{
+    const dsc_device_type *device = node->devices;
+
+    while (local >= device->count) local -= device++->count;
+    return device;
+}
+
+dsc_status dsc_cluster_place(const dsc_cluster *cluster, int64_t device, dsc_place *out)
+{
+    int64_t node = 0, rest = device;
+
+    for (int64_t i = 0; device >= 0 && i < cluster->node_group_count; i++) {
+        const dsc_node_type *type = &cluster->node_types[cluster->nodes[i].type];
+        int64_t each = devices_of_node(type), count = cluster->nodes[i].count;
+
+        if (rest < each * count) {
+            *out = (dsc_place){.node = node + rest / each, .local = rest % each, .node_type = type};
+            out->device = device_at(type, out->local);
+            return DSC_OK;
+        }
+        rest -= each * count;
+        node += count;
+    }
+    return DSC_FAIL(DSC_EINVAL, "%s: device %lld of %lld", cluster->name, (long long)device,
+                    (long long)dsc_cluster_devices(cluster));
+}
+
+const dsc_tier *dsc_cluster_tier(const dsc_cluster *cluster, int64_t node_a, int64_t node_b)
+{
+    int64_t last = cluster->tier_count - 1;
+
+    if (node_a == node_b || last < 0) return NULL;
+    for (int64_t i = 0; i < last; i++)
+        if (node_a / cluster->network[i].nodes == node_b / cluster->network[i].nodes) return &cluster->network[i];
+    return &cluster->network[last];
+}
+
+static bool joins(const dsc_link *link, const char *a, const char *b)
+{
+    return dsc_equal(link->between[0], a) && dsc_equal(link->between[1], b);
+}
+
+const dsc_link *dsc_node_link(const dsc_node_type *node, const char *end_a, const char *end_b)
+{
+    const dsc_link *best = NULL;
+
+    for (int64_t i = 0; i < node->link_count; i++) {
+        const dsc_link *link = &node->links[i];
+
+        if (!joins(link, end_a, end_b) && !joins(link, end_b, end_a)) continue;
+        if (best == NULL || link->bytes_per_s > best->bytes_per_s) best = link;
+    }
+    return best;
+}
