@@ -1,5 +1,5 @@
-/* dsc-checkpoint: which checkpoints there are, whether they are what was written, and what two differ in. Works from the
- * manifests and the bytes alone: HDF5 is not needed, so a damaged file cannot do harm. */
+/* dsc-checkpoint: which checkpoints there are, whether they are what was written, and what two differ in. Works from
+ * the manifests and the bytes alone: HDF5 is not needed, so a damaged file cannot do harm. */
 #include "base/parse.h"
 #include "store/checkpoint.h"
 #include "store/manifest.h"
@@ -100,7 +100,8 @@ static void list_one(const char *name, const char *fault, const checkpoint *chec
     char saved[32] = "";
     struct tm parts;
 
-    if (gmtime_r(&checkpoint->facts.st_mtime, &parts) != NULL) strftime(saved, sizeof saved, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    if (gmtime_r(&checkpoint->facts.st_mtime, &parts) != NULL)
+        strftime(saved, sizeof saved, "%Y-%m-%dT%H:%M:%SZ", &parts);
     dsc_text_add(rows, "%s\t%" PRId64 "\t%s\t%s\t%s\n", name, count_tensors(&checkpoint->manifest),
                  dsc_bytes_str(checkpoint->manifest.bytes).str, saved, fault == NULL ? "complete" : fault);
     json_array_append_new(array, json_pack("{s:s, s:I, s:I, s:s, s:b, s:s?}", "name", name, "tensors",
@@ -191,7 +192,8 @@ static void add_squares(const float *a, const float *b, int64_t count, double *a
     }
 }
 
-static dsc_status measure(const checkpoint *a, const dsc_range *x, const checkpoint *b, const dsc_range *y, distance *out)
+static dsc_status measure(const checkpoint *a, const dsc_range *x, const checkpoint *b, const dsc_range *y,
+                          distance *out)
 {
     static float left[PIECE], right[PIECE];
     double apart = 0, norm = 0, largest = 0;
@@ -235,7 +237,8 @@ static const distance NO_DISTANCE = {INFINITY, INFINITY};
 /* A row of the answer. */
 static void report(const char *name, const char *what, distance distance, dsc_text *rows, json_t *array)
 {
-    dsc_text_add(rows, "%s\t%s\t%s\t%s\n", name, number_str(distance.relative).str, number_str(distance.largest).str, what);
+    dsc_text_add(rows, "%s\t%s\t%s\t%s\n", name, number_str(distance.relative).str, number_str(distance.largest).str,
+                 what);
     json_array_append_new(array, json_pack("{s:s, s:s, s:o, s:o}", "name", name, "what", what, "relative",
                                            number_json(distance.relative), "largest", number_json(distance.largest)));
 }
@@ -280,9 +283,11 @@ static dsc_status print_diff(const options *options, const checkpoint *a, const 
     dsc_status status = DSC_OK;
 
     if (options->json) {
-        status = print_json(json_pack("{s:b, s:f, s:O}", "equal", unlike == 0, "rtol", options->rtol, "tensors", array));
+        status =
+            print_json(json_pack("{s:b, s:f, s:O}", "equal", unlike == 0, "rtol", options->rtol, "tensors", array));
     } else if (unlike == 0) {
-        printf("%" PRId64 " tensors are %s\n", count_tensors(&a->manifest), options->rtol > 0 ? "close enough" : "equal");
+        printf("%" PRId64 " tensors are %s\n", count_tensors(&a->manifest),
+               options->rtol > 0 ? "close enough" : "equal");
     } else {
         dsc_table_print(dsc_text_str(rows), &table);
         fputs(dsc_text_str(&table), stdout);
@@ -320,8 +325,9 @@ static dsc_status refuse(const options *options, const char *const *operands)
 {
     (void)options;
     (void)operands;
-    return DSC_FAIL(DSC_ENOTSUP, "export and import of Hugging Face's layout are not implemented: tensors stand under Hugging "
-                                 "Face's names in checkpoint.h5 and can be read from there");
+    return DSC_FAIL(DSC_ENOTSUP,
+                    "export and import of Hugging Face's layout are not implemented: tensors stand under Hugging "
+                    "Face's names in checkpoint.h5 and can be read from there");
 }
 
 typedef struct command {
@@ -349,8 +355,8 @@ static dsc_status run(const options *options, const char *const *operands, int c
     if (dsc_parse_choice("command", operands[0], names, &which) != DSC_OK) return DSC_EINVAL;
     command = &commands[which];
     if (command->count >= 0 && count - 1 != command->count)
-        return DSC_FAIL(DSC_EINVAL, "%s takes %d paths, %d given: dsc-checkpoint %s %s", command->name, command->count, count - 1,
-                        command->name, command->operands);
+        return DSC_FAIL(DSC_EINVAL, "%s takes %d paths, %d given: dsc-checkpoint %s %s", command->name, command->count,
+                        count - 1, command->name, command->operands);
     return command->run(options, operands + 1);
 }
 

@@ -1,5 +1,5 @@
-/* dsc-trace: what a trace says, what two differ in, and traces for other viewers. Files may be a stranger's or damaged: they
- * are parsed in a child process, which hands the text over. */
+/* dsc-trace: what a trace says, what two differ in, and traces for other viewers. Files may be a stranger's or damaged:
+ * they are parsed in a child process, which hands the text over. */
 #include "base/parse.h"
 #include "store/guard.h"
 #include "store/trace_file.h"
@@ -92,7 +92,8 @@ static dsc_status convert(void *context, dsc_text *text, double *value)
 
     (void)value;
     if ((status = dsc_trace_load(request->files[0], &trace)) != DSC_OK) return status;
-    status = has_suffix(request->options->out, ".csv") ? dsc_trace_export_csv(&trace, text) : dsc_trace_export_json(&trace, text);
+    status = has_suffix(request->options->out, ".csv") ? dsc_trace_export_csv(&trace, text)
+                                                       : dsc_trace_export_json(&trace, text);
     if (status != DSC_OK) dsc_fail_in(status, "%s", request->files[0]);
     dsc_trace_fini(&trace);
     return status;
@@ -175,8 +176,8 @@ static dsc_status run(const options *options, const char *const *operands, int c
     DSC_TRY(dsc_parse_choice("command", operands[0], names, &which));
     command = &commands[which];
     if (count - 1 != command->count)
-        return DSC_FAIL(DSC_EINVAL, "%s takes %d files, %d given: dsc-trace %s %s", command->name, command->count, count - 1,
-                        command->name, command->operands);
+        return DSC_FAIL(DSC_EINVAL, "%s takes %d files, %d given: dsc-trace %s %s", command->name, command->count,
+                        count - 1, command->name, command->operands);
     status = command->run(&(request){options, operands + 1}, &text);
 out:
     dsc_text_fini(&text);

@@ -43,7 +43,8 @@ static const dsc_column collective_columns[] = {
     DSC_COLUMN(dsc_collective_sample, time_ns, "ns"),
 };
 
-static const dsc_table kernel_table = DSC_TABLE("kernels", kernel_row, kernel_rows, rows, count, capacity, kernel_columns);
+static const dsc_table kernel_table =
+    DSC_TABLE("kernels", kernel_row, kernel_rows, rows, count, capacity, kernel_columns);
 static const dsc_table copy_table =
     DSC_TABLE("copies", dsc_copy_sample, dsc_calibration, copies, copy_count, copy_capacity, copy_columns);
 static const dsc_table collective_table = DSC_TABLE("collectives", dsc_collective_sample, dsc_calibration, collectives,
@@ -54,8 +55,9 @@ static const dsc_table collective_table = DSC_TABLE("collectives", dsc_collectiv
 static kernel_row row_of(const dsc_kernel_sample *sample)
 {
     const dsc_shape *shape = &sample->shape;
-    kernel_row row = {.flags = shape->flags, .ranks = sample->ranks, .m = shape->d[0], .n = shape->d[1], .k = shape->d[2],
-                      .d3 = shape->d[3], .d4 = shape->d[4], .d5 = shape->d[5], .time_ns = sample->time_ns};
+    const int64_t *d = shape->d;
+    kernel_row row = {.flags = shape->flags, .ranks = sample->ranks, .m = d[0], .n = d[1], .k = d[2], .d3 = d[3],
+                      .d4 = d[4], .d5 = d[5], .time_ns = sample->time_ns};
 
     snprintf(row.kernel, sizeof row.kernel, "%s", dsc_kernel_name(shape->kernel));
     snprintf(row.dtype, sizeof row.dtype, "%s", dsc_dtype_name(shape->type));
@@ -156,8 +158,8 @@ static dsc_status check_samples(const char *path, const dsc_calibration *calibra
         const dsc_collective_sample *sample = &calibration->collectives[i];
 
         if (sample->ranks < 1 || sample->nodes < 1 || sample->bytes < 0 || sample->time_ns < 0)
-            return DSC_FAIL(DSC_EINVAL, "%s: /collectives, row %lld: %lld bytes on %d ranks of %d nodes took %lld ns", path,
-                            (long long)i, (long long)sample->bytes, sample->ranks, sample->nodes,
+            return DSC_FAIL(DSC_EINVAL, "%s: /collectives, row %lld: %lld bytes on %d ranks of %d nodes took %lld ns",
+                            path, (long long)i, (long long)sample->bytes, sample->ranks, sample->nodes,
                             (long long)sample->time_ns);
     }
     return DSC_OK;

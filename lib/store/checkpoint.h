@@ -12,8 +12,8 @@
 
 #include "model/model.h"
 
-/* What stands in /state. The strings are borrowed by dsc_checkpoint_begin during the call; dsc_checkpoint_open makes heap
- * copies that dsc_checkpoint_state_fini frees. */
+/* What stands in /state. The strings are borrowed by dsc_checkpoint_begin during the call; dsc_checkpoint_open makes
+ * heap copies that dsc_checkpoint_state_fini frees. */
 typedef struct dsc_checkpoint_state {
     int64_t step;
     int64_t optimizer_step;   /* skipped steps not counted */
@@ -49,9 +49,9 @@ dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tens
 /* Writes one tensor whole: `whole` has dsc_tensor_elems values. Any order, each once; DSC_EIO. */
 dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, int which, int64_t tensor, const float *whole);
 
-/* Syncs, hashes, writes the manifest, renames, and lets `latest` follow: after DSC_OK the checkpoint is there and survives a
- * power cut. After DSC_EIO it is not, and an older one of the same step is as it was (unless the message says that only
- * `latest` is behind). Frees and sets *writer to NULL in both cases. */
+/* Syncs, hashes, writes the manifest, renames, and lets `latest` follow: after DSC_OK the checkpoint is there and
+ * survives a power cut. After DSC_EIO it is not, and an older one of the same step is as it was (unless the message
+ * says that only `latest` is behind). Frees and sets *writer to NULL in both cases. */
 dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer);
 
 /* Removes what was written, frees and sets *writer to NULL; takes NULL. */
@@ -59,17 +59,17 @@ void dsc_checkpoint_abandon(dsc_checkpoint_writer **writer);
 
 /* ---- Finding and verifying */
 
-/* The steps that have a folder, the newest first, verified or not; none where there is no folder. The caller frees *out.
- * DSC_EINVAL when it cannot be read. */
+/* The steps that have a folder, the newest first, verified or not; none where there is no folder. The caller frees
+ * *out. DSC_EINVAL when it cannot be read. */
 dsc_status dsc_checkpoint_steps(const char *folder, int64_t **out, int64_t *count);
 
-/* The newest step in folder that verifies, as path (folder/step-N) in path[size]; "" when there is none or no folder. What
- * was skipped, and why, is added to *skipped, a line each. Reads every byte of what it finds. DSC_EINVAL when a folder is
- * there and cannot be read, or size is too small. */
+/* The newest step in folder that verifies, as path (folder/step-N) in path[size]; "" when there is none or no folder.
+ * What was skipped, and why, is added to *skipped, a line each. Reads every byte of what it finds. DSC_EINVAL when a
+ * folder is there and cannot be read, or size is too small. */
 dsc_status dsc_checkpoint_find(const char *folder, char *path, size_t size, dsc_text *skipped);
 
-/* Compares every byte with the manifest, before and without HDF5. *report receives a line for each fault, which names the
- * tensor, or says that the file's structure or the manifest is hit; a line with the figures when there is none.
+/* Compares every byte with the manifest, before and without HDF5. *report receives a line for each fault, which names
+ * the tensor, or says that the file's structure or the manifest is hit; a line with the figures when there is none.
  * DSC_EINFEASIBLE when it does not verify, DSC_EINVAL when there is no checkpoint at path. */
 dsc_status dsc_checkpoint_verify(const char *path, dsc_text *report);
 

@@ -27,8 +27,9 @@ dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count
 {
     for (int64_t i = 0; i < count; i++)
         if (strstr(tensors[i].name, ".qkv_proj.") != NULL)
-            return DSC_FAIL(DSC_ENOTSUP, "%s: checkpoints of LLaMA's family hold q_proj, k_proj and v_proj apart and as "
-                                         "[out, in]; that conversion is not implemented",
+            return DSC_FAIL(DSC_ENOTSUP,
+                            "%s: checkpoints of LLaMA's family hold q_proj, k_proj and v_proj apart and as "
+                            "[out, in]; that conversion is not implemented",
                             tensors[i].name);
     return DSC_OK;
 }
@@ -212,7 +213,8 @@ static dsc_status check_shape(hid_t dataset, const char *path, const dsc_tensor 
                          shape_str(tensor->dims, wanted).str);
 }
 
-static dsc_status check_tensor(hid_t dataset, const char *path, const dsc_tensor *tensor, int64_t file_bytes, int64_t *offset)
+static dsc_status check_tensor(hid_t dataset, const char *path, const dsc_tensor *tensor, int64_t file_bytes,
+                               int64_t *offset)
 {
     hid_t type = H5Dget_type(dataset);
     bool is_float32 = H5Tequal(type, H5T_IEEE_F32LE) > 0;
@@ -241,7 +243,8 @@ static dsc_status check_members(hid_t file, const char *path, const dsc_tensor *
     H5G_info_t info;
     char name[256];
 
-    if (H5Gget_info_by_name(file, path, &info, H5P_DEFAULT) < 0) return dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path);
+    if (H5Gget_info_by_name(file, path, &info, H5P_DEFAULT) < 0)
+        return dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path);
     for (hsize_t i = 0; (int64_t)info.nlinks > count && i < info.nlinks; i++)
         if (H5Lget_name_by_idx(file, path, H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) > 0 &&
             !is_wanted(tensors, count, name))
@@ -276,7 +279,8 @@ dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors,
     DSC_TRY(get_state(file, &loaded));
     for (int which = 0; which < DSC_STATE_COUNT; which++) {
         for (int64_t i = 0; i < count; i++)
-            DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str, &tensors[i], &offsets[which * count + i]));
+            DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str, &tensors[i],
+                                &offsets[which * count + i]));
         DSC_TRY(check_members(file, DSC_STATE_PATHS[which], tensors, count));
     }
     *state = loaded;

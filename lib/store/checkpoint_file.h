@@ -18,7 +18,8 @@ dsc_tensor_path dsc_tensor_path_of(int which, const dsc_tensor *tensor);
 /* DSC_ENOTSUP for tensors that schema 1 stores otherwise than they lie in memory. */
 dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count);
 
-/* Creates the file with its state and with room for all tensors: offsets[which * count + tensor] is where the values start. */
+/* Creates the file with its state and with room for all tensors: offsets[which * count + tensor] is where the values
+ * start. */
 dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, int64_t count,
                                       const dsc_checkpoint_state *state, int64_t *offsets);
 

@@ -32,7 +32,8 @@ static void free_writer(dsc_checkpoint_writer *writer)
     free(writer);
 }
 
-/* Removes a folder that holds no more than a checkpoint does. What else someone put there stays, and so does the folder. */
+/* Removes a folder that holds no more than a checkpoint does. What else someone put there stays, and so does the
+ * folder. */
 static void remove_checkpoint(const char *folder)
 {
     static const char *const files[] = {DSC_CHECKPOINT_FILE, DSC_MANIFEST_FILE};
@@ -56,7 +57,8 @@ static dsc_status remove_left_overs(const char *folder)
 
     if (entries == NULL) return DSC_FAIL(DSC_EINVAL, "%s: cannot read the folder: %s", folder, strerror(errno));
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;)
-        if (is_left_over(entry->d_name) && dsc_path_join(folder, entry->d_name, &path) == DSC_OK) remove_checkpoint(path.str);
+        if (is_left_over(entry->d_name) && dsc_path_join(folder, entry->d_name, &path) == DSC_OK)
+            remove_checkpoint(path.str);
     closedir(entries);
     return DSC_OK;
 }
@@ -103,8 +105,8 @@ static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *t
             int64_t place = which * writer->count + i;
 
             writer->bytes[place] = (int64_t)sizeof(float) * dsc_tensor_elems(&tensors[i]);
-            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str, writer->offsets[place],
-                                     writer->bytes[place]));
+            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str,
+                                     writer->offsets[place], writer->bytes[place]));
         }
 out:
     return status;

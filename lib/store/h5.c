@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A file that could not be written, as when the disk is full, cannot be closed either: libhdf5 1.10 keeps half of it, and
- * crashes on that half when it cleans up at exit or, where MPI was there before it, in MPI_Finalize. So it is started
- * before main, and told not to clean up: our files are all closed by then. */
+/* A file that could not be written, as when the disk is full, cannot be closed either: libhdf5 1.10 keeps half of it,
+ * and crashes on that half when it cleans up at exit or, where MPI was there before it, in MPI_Finalize. So it is
+ * started before main, and told not to clean up: our files are all closed by then. */
 __attribute__((constructor)) static void start_without_clean_up(void)
 {
     H5dont_atexit();
@@ -29,8 +29,8 @@ static herr_t keep_description(unsigned depth, const H5E_error2_t *error, void *
     return 0;
 }
 
-/* The stack is walked from the API down, so that the last one kept is the cause. Of a system call's long line, which names
- * file and time, the system's own words are enough. */
+/* The stack is walked from the API down, so that the last one kept is the cause. Of a system call's long line, which
+ * names file and time, the system's own words are enough. */
 static reason innermost_reason(void)
 {
     static const char quoted[] = "error message = '";

@@ -1,8 +1,9 @@
-/* HDF5 with our errors: what the files of this module share. Internal. HDF5 is not thread-safe here: one thread at a time.
+/* HDF5 with our errors: what the files of this module share. Internal. HDF5 is not thread-safe here: one thread at a
+ * time.
  *
- * Files are written as libver latest, whose metadata carry checksums, and never with object times, so that equal contents
- * give equal bytes. They are opened with H5F_CLOSE_STRONG: closing the file closes every object in it, which is how
- * functions that fail half-way clean up. */
+ * Files are written as libver latest, whose metadata carry checksums, and never with object times, so that equal
+ * contents give equal bytes. They are opened with H5F_CLOSE_STRONG: closing the file closes every object in it, which
+ * is how functions that fail half-way clean up. */
 #ifndef DSC_STORE_H5_H
 #define DSC_STORE_H5_H
 
@@ -27,11 +28,12 @@ bool dsc_h5_is_text(hid_t type);
 /* Creates or replaces. DSC_EINVAL when the path cannot be written. */
 dsc_status dsc_h5_create(const char *path, hid_t *out);
 
-/* Opens for reading; *is_live (optional) says that a writer has it open, or was killed: SWMR is needed to read it. DSC_EINVAL
- * when the path cannot be read, is no HDF5 file or is damaged. */
+/* Opens for reading; *is_live (optional) says that a writer has it open, or was killed: SWMR is needed to read it.
+ * DSC_EINVAL when the path cannot be read, is no HDF5 file or is damaged. */
 dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live);
 
-/* Writes what is still to be written, closes *file and all in it, and sets it to H5I_INVALID_HID; takes that too. DSC_EIO. */
+/* Writes what is still to be written, closes *file and all in it, and sets it to H5I_INVALID_HID; takes that too.
+ * DSC_EIO. */
 dsc_status dsc_h5_close(hid_t *file);
 
 /* Closes after a failure, whose message stays; what was not written yet is lost. Takes H5I_INVALID_HID. */
@@ -69,10 +71,12 @@ dsc_status dsc_h5_get_names(hid_t file, const char *path, char ***names, int64_t
 dsc_status dsc_h5_table_create(hid_t file, const dsc_table *table, hid_t *columns);
 
 /* Writes rows[0..count) behind the first `at`. */
-dsc_status dsc_h5_table_append(const dsc_table *table, const hid_t *columns, int64_t at, const char *rows, int64_t count);
+dsc_status dsc_h5_table_append(const dsc_table *table, const hid_t *columns, int64_t at, const char *rows,
+                               int64_t count);
 
-/* Reads the whole table into owner's array (empty before), as many rows as the shortest column has; *is_ragged (optional)
- * becomes true when others have more. Text ends with NUL. DSC_EINVAL names the column that is missing or damaged. */
+/* Reads the whole table into owner's array (empty before), as many rows as the shortest column has; *is_ragged
+ * (optional) becomes true when others have more. Text ends with NUL. DSC_EINVAL names the column that is missing or
+ * damaged. */
 dsc_status dsc_h5_table_read(hid_t file, const dsc_table *table, void *owner, bool *is_ragged);
 
 /* Table written at once from owner's array. */

@@ -57,7 +57,8 @@ static dsc_status make_blocks(dsc_range *range)
 {
     range->block_count = dsc_ceil_div(range->bytes, DSC_BLOCK_BYTES);
     range->blocks = calloc((size_t)range->block_count + 1, sizeof *range->blocks);
-    return range->blocks != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " hashes", range->block_count);
+    return range->blocks != NULL ? DSC_OK
+                                 : DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " hashes", range->block_count);
 }
 
 dsc_status dsc_manifest_cover(dsc_manifest *manifest, int64_t file_bytes)
@@ -92,7 +93,8 @@ static dsc_status hash_bytes(int file, int64_t offset, int64_t bytes, char *piec
 
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0)
-            return DSC_FAIL(DSC_EIO, "cannot read byte %" PRId64 ": %s", offset, got == 0 ? "the file ends" : strerror(errno));
+            return DSC_FAIL(DSC_EIO, "cannot read byte %" PRId64 ": %s", offset,
+                            got == 0 ? "the file ends" : strerror(errno));
         dsc_hash_add(hasher, piece, (size_t)got);
         offset += got;
         bytes -= got;
@@ -183,11 +185,12 @@ static dsc_status manifest_text(const dsc_manifest *manifest, dsc_text *out)
 
     for (int64_t i = 0; i < manifest->range_count; i++) json_array_append_new(ranges, range_json(&manifest->ranges[i]));
     root = json_pack("{s:i, s:s, s:I, s:I, s:s, s:o}", "schema_version", 1, "file", "checkpoint.h5", "bytes",
-                     (json_int_t)manifest->bytes, "block_bytes", (json_int_t)DSC_BLOCK_BYTES, "hash", manifest->hash.hex,
-                     "ranges", ranges);
+                     (json_int_t)manifest->bytes, "block_bytes", (json_int_t)DSC_BLOCK_BYTES, "hash",
+                     manifest->hash.hex, "ranges", ranges);
     text = json_dumps(root, JSON_INDENT(1));
     json_decref(root);
-    if (text == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for a manifest of %" PRId64 " ranges", manifest->range_count);
+    if (text == NULL)
+        return DSC_FAIL(DSC_ENOMEM, "no memory for a manifest of %" PRId64 " ranges", manifest->range_count);
     text[strlen(text) - 2] = '\0'; /* "\n}" */
     dsc_text_add(out, "%s", text);
     dsc_text_add(out, "%s%s\"\n}\n", SEAL, dsc_hash_of(text, strlen(text)).hex);
@@ -263,8 +266,8 @@ static dsc_status read_root(json_t *root, dsc_manifest *manifest)
                     &block_bytes, "hash", &hash, "ranges", &ranges) != 0)
         return DSC_FAIL(DSC_EINFEASIBLE, "schema_version, bytes, block_bytes, hash or ranges are missing");
     if (version != 1 || block_bytes != DSC_BLOCK_BYTES || bytes < 0)
-        return DSC_FAIL(DSC_EINFEASIBLE, "schema %lld with blocks of %lld bytes is not what can be read", (long long)version,
-                        (long long)block_bytes);
+        return DSC_FAIL(DSC_EINFEASIBLE, "schema %lld with blocks of %lld bytes is not what can be read",
+                        (long long)version, (long long)block_bytes);
     manifest->bytes = bytes;
     DSC_TRY(copy_hash(hash, &manifest->hash));
     json_array_foreach(ranges, i, range) DSC_TRY(read_range(range, manifest));
@@ -318,7 +321,8 @@ static void report_fault(const dsc_range *range, int64_t block, dsc_text *report
     int64_t first = range->offset + block * DSC_BLOCK_BYTES;
     int64_t last = DSC_MIN(first + DSC_BLOCK_BYTES, range->offset + range->bytes) - 1;
 
-    dsc_text_add(report, "%s is damaged: not what was written within bytes %" PRId64 " to %" PRId64 " of checkpoint.h5\n",
+    dsc_text_add(report,
+                 "%s is damaged: not what was written within bytes %" PRId64 " to %" PRId64 " of checkpoint.h5\n",
                  is_data(range) ? range->name : "the file's structure", first, last);
 }
 

@@ -1,9 +1,9 @@
-/* What a checkpoint's file consists of, and the hashes by which every byte of it is checked before HDF5 sees it. Knows bytes
- * and names, neither HDF5 nor tensors.
+/* What a checkpoint's file consists of, and the hashes by which every byte of it is checked before HDF5 sees it. Knows
+ * bytes and names, neither HDF5 nor tensors.
  *
- * Ranges, one for each tensor and one for each gap between them, cover the file. A range is hashed in blocks of 16 MiB, so
- * that ranks and threads can share the work; its own hash is XXH3-128 over its blocks' canonical hashes, and the file's is
- * over its ranges'. The manifest's last member is a hash over its own text up to there. */
+ * Ranges, one for each tensor and one for each gap between them, cover the file. A range is hashed in blocks of 16 MiB,
+ * so that ranks and threads can share the work; its own hash is XXH3-128 over its blocks' canonical hashes, and the
+ * file's is over its ranges'. The manifest's last member is a hash over its own text up to there. */
 #ifndef DSC_STORE_MANIFEST_H
 #define DSC_STORE_MANIFEST_H
 
@@ -33,12 +33,12 @@ void dsc_manifest_fini(dsc_manifest *manifest); /* {0} is the empty one */
 /* Adds a range of data. */
 dsc_status dsc_manifest_add(dsc_manifest *manifest, const char *name, int64_t offset, int64_t bytes);
 
-/* Sorts the ranges, adds what lies between them and up to the file's end, and makes room for the blocks' hashes. DSC_EINTERNAL
- * when ranges overlap or pass the end. */
+/* Sorts the ranges, adds what lies between them and up to the file's end, and makes room for the blocks' hashes.
+ * DSC_EINTERNAL when ranges overlap or pass the end. */
 dsc_status dsc_manifest_cover(dsc_manifest *manifest, int64_t file_bytes);
 
-/* The hash of one block of a range of the open file. Touches nothing else, so blocks can be hashed by anyone in any order.
- * DSC_EIO. */
+/* The hash of one block of a range of the open file. Touches nothing else, so blocks can be hashed by anyone in any
+ * order. DSC_EIO. */
 dsc_status dsc_manifest_hash_block(int file, const dsc_range *range, int64_t block, dsc_hash *out);
 
 /* Hashes all blocks, ranges and the file. */
@@ -50,7 +50,7 @@ dsc_status dsc_manifest_save(const char *path, const dsc_manifest *manifest);
 /* Reads it; DSC_EINVAL when there is none, DSC_EINFEASIBLE when it is not as it was written. *out only on success. */
 dsc_status dsc_manifest_load(const char *path, dsc_manifest *out);
 
-/* Compares every byte of the open file; a line for each fault is added to *report. DSC_EINFEASIBLE when there is one. */
+/* Compares every byte of the open file; *report receives a line for each fault. DSC_EINFEASIBLE when there is one. */
 dsc_status dsc_manifest_verify(int file, const dsc_manifest *manifest, dsc_text *report);
 
 #endif

@@ -31,8 +31,8 @@ dsc_status dsc_replace_file(const char *folder, const char *name, const char *te
 /* Adds a file's bytes to *out. DSC_EINVAL when it cannot be read. */
 dsc_status dsc_read_whole(const char *path, dsc_text *out);
 
-/* Puts folder `from` in the place of `to`, which may be there: then `from` is what `to` was. In one atomic step where the file
- * system can exchange; else a kill in between leaves `to` absent. DSC_EIO. */
+/* Puts folder `from` in the place of `to`, which may be there: then `from` is what `to` was. In one atomic step where
+ * the file system can exchange; else a kill in between leaves `to` absent. DSC_EIO. */
 dsc_status dsc_exchange_folders(const char *from, const char *to);
 
 #endif

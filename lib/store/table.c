@@ -151,7 +151,8 @@ dsc_status dsc_h5_table_create(hid_t file, const dsc_table *table, hid_t *column
         const dsc_column *column = &table->columns[c];
         hid_t type = make_column_type(column);
 
-        columns[c] = make_dataset(file, path_of(table, column).str, type, 0, H5S_UNLIMITED, CHUNK_BYTES / column->bytes);
+        columns[c] =
+            make_dataset(file, path_of(table, column).str, type, 0, H5S_UNLIMITED, CHUNK_BYTES / column->bytes);
         H5Tclose(type);
         if (columns[c] < 0) return dsc_h5_fail(DSC_EIO, file, "cannot make %s", path_of(table, column).str);
         DSC_TRY(dsc_h5_put_text(columns[c], "units", column->units));
@@ -183,7 +184,8 @@ static dsc_status append_column(const dsc_table *table, const dsc_column *column
     if (H5Dset_extent(dataset, &size) < 0 || (file = H5Dget_space(dataset)) < 0 ||
         H5Sselect_hyperslab(file, H5S_SELECT_SET, &start, NULL, &added, NULL) < 0 ||
         H5Dwrite(dataset, type, memory, file, H5P_DEFAULT, dense) < 0)
-        status = dsc_h5_fail(DSC_EIO, dataset, "cannot write %lld rows of %s", (long long)count, path_of(table, column).str);
+        status =
+            dsc_h5_fail(DSC_EIO, dataset, "cannot write %lld rows of %s", (long long)count, path_of(table, column).str);
     H5Sclose(file);
     H5Sclose(memory);
     H5Tclose(type);
@@ -198,7 +200,8 @@ static size_t widest_column(const dsc_table *table)
     return widest;
 }
 
-dsc_status dsc_h5_table_append(const dsc_table *table, const hid_t *columns, int64_t at, const char *rows, int64_t count)
+dsc_status dsc_h5_table_append(const dsc_table *table, const hid_t *columns, int64_t at, const char *rows,
+                               int64_t count)
 {
     char *dense = NULL;
     dsc_status status = DSC_OK;
@@ -241,7 +244,8 @@ static dsc_status check_column(const dsc_table *table, const dsc_column *column,
 
     *rows = (int64_t)H5Sget_simple_extent_npoints(space);
     if (H5Sget_simple_extent_ndims(space) != 1 || *rows < 0)
-        status = dsc_h5_refuse(dataset, "%s has %d dimensions, 1 expected", path.str, H5Sget_simple_extent_ndims(space));
+        status =
+            dsc_h5_refuse(dataset, "%s has %d dimensions, 1 expected", path.str, H5Sget_simple_extent_ndims(space));
     else if (H5Tget_class(type) != class_of(column) || H5Tis_variable_str(type) > 0)
         status = dsc_h5_refuse(dataset, "%s is of another type than schema 1 says", path.str);
     else if (!is_plausible(dataset, column, *rows))
@@ -296,7 +300,8 @@ dsc_status dsc_h5_table_read(hid_t file, const dsc_table *table, void *owner, bo
     }
     if (is_ragged != NULL && rows < most) *is_ragged = true;
     if (rows == 0) goto out;
-    DSC_TRY(dsc_array_reserve(dsc_member(owner, table->rows), dsc_member(owner, table->capacity), rows, table->row_bytes));
+    DSC_TRY(
+        dsc_array_reserve(dsc_member(owner, table->rows), dsc_member(owner, table->capacity), rows, table->row_bytes));
     memset(dsc_table_rows(table, owner), 0, (size_t)rows * table->row_bytes);
     dense = malloc((size_t)rows * widest_column(table));
     if (dense == NULL) {

@@ -80,7 +80,8 @@ static dsc_status lay_out(dsc_trace_writer *writer, const dsc_trace_head *head, 
     for (int i = 0; i < DSC_NAMES_COUNT; i++) {
         const dsc_name_list *list = &DSC_TRACE_NAMES[i];
 
-        DSC_TRY(dsc_h5_put_names(writer->file, path_of_list(list).str, dsc_list_names(list, head), dsc_list_count(list, head)));
+        DSC_TRY(dsc_h5_put_names(writer->file, path_of_list(list).str, dsc_list_names(list, head),
+                                 dsc_list_count(list, head)));
     }
     DSC_TRY(put_clock_uncertainty(writer->file, head->clock_uncertainty_ns));
 out:
@@ -153,8 +154,8 @@ dsc_status dsc_trace_save(const char *path, const dsc_trace *trace)
     dsc_trace_writer *writer = NULL;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_trace_writer_open(path, &trace->head, trace->groups, trace->group_count, trace->ranks, trace->rank_count,
-                                  &writer));
+    DSC_TRY(dsc_trace_writer_open(path, &trace->head, trace->groups, trace->group_count, trace->ranks,
+                                  trace->rank_count, &writer));
     DSC_TRY(dsc_trace_writer_append(writer, trace));
     DSC_TRY(dsc_trace_writer_close(&writer));
 out:
@@ -175,7 +176,8 @@ static dsc_status get_head(hid_t file, dsc_trace_head *head)
     head->is_measured = dsc_equal(kind, "measured");
     if (!head->is_measured && !dsc_equal(kind, "predicted"))
         return dsc_h5_refuse(file, "kind is \"%s\", predicted or measured expected", kind);
-    if (H5Aexists(file, "created") > 0) DSC_TRY(dsc_h5_get_string(file, "created", head->created, sizeof head->created));
+    if (H5Aexists(file, "created") > 0)
+        DSC_TRY(dsc_h5_get_string(file, "created", head->created, sizeof head->created));
     DSC_TRY(dsc_h5_get_string(file, "dsc_version", head->dsc_version, sizeof head->dsc_version));
     DSC_TRY(dsc_h5_get_string(file, "program_hash", head->program_hash, sizeof head->program_hash));
     DSC_TRY(dsc_h5_get_string(file, "plan_hash", head->plan_hash, sizeof head->plan_hash));
@@ -202,7 +204,8 @@ static dsc_status get_names(hid_t file, dsc_trace_head *head)
 
         /* a measurement may know nothing of links */
         if (i == DSC_NAMES_LINKS && H5Lexists(file, "/links", H5P_DEFAULT) <= 0) continue;
-        DSC_TRY(dsc_h5_get_names(file, path_of_list(list).str, dsc_member(head, list->names), dsc_member(head, list->count)));
+        DSC_TRY(dsc_h5_get_names(file, path_of_list(list).str, dsc_member(head, list->names),
+                                 dsc_member(head, list->count)));
         if (dsc_list_count(list, head) > MOST_NAMES)
             return dsc_h5_refuse(file, "%s has %lld names, at most %d are read", path_of_list(list).str,
                                  (long long)dsc_list_count(list, head), MOST_NAMES);

@@ -18,18 +18,18 @@ dsc_status dsc_trace_writer_open(const char *path, const dsc_trace_head *head, c
                                  int64_t group_count, const dsc_rank_row *ranks, int64_t rank_count,
                                  dsc_trace_writer **out);
 
-/* Appends the rows of ops, memory, links and steps (head, groups and ranks of *rows are not looked at) and flushes them,
- * steps last: a step that stands in /steps is there with all its rows. Whole steps at a time, then; once a step is the
- * intended rhythm. Costs a few milliseconds; no part of it belongs inside a step. DSC_EIO, after which only close is
- * allowed. */
+/* Appends the rows of ops, memory, links and steps (head, groups and ranks of *rows are not looked at) and flushes
+ * them, steps last: a step that stands in /steps is there with all its rows. Whole steps at a time, then; once a step
+ * is the intended rhythm. Costs a few milliseconds; no part of it belongs inside a step. DSC_EIO, after which only
+ * close is allowed. */
 dsc_status dsc_trace_writer_append(dsc_trace_writer *writer, const dsc_trace *rows);
 
-/* Closes, frees and sets *writer to NULL, whatever it returns; takes NULL. After DSC_OK the file opens without SWMR, unless an
- * append failed: then it is as a killed writer would have left it. DSC_EIO. */
+/* Closes, frees and sets *writer to NULL, whatever it returns; takes NULL. After DSC_OK the file opens without SWMR,
+ * unless an append failed: then it is as a killed writer would have left it. DSC_EIO. */
 dsc_status dsc_trace_writer_close(dsc_trace_writer **writer);
 
-/* Writes a whole trace. A prediction has no date unless head.created or SOURCE_DATE_EPOCH gives one: the same trace gives
- * the same bytes. Errors as the writer's. */
+/* Writes a whole trace. A prediction has no date unless head.created or SOURCE_DATE_EPOCH gives one: the same trace
+ * gives the same bytes. Errors as the writer's. */
 dsc_status dsc_trace_save(const char *path, const dsc_trace *trace);
 
 /* Reads a whole trace, also one that is being written or that a killed run left: then up to the last whole step, which

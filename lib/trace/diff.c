@@ -38,15 +38,16 @@ static int32_t representative_of(const dsc_trace *predicted, int32_t rank)
     return rank;
 }
 
-static dsc_status check_same(const dsc_profile *predicted, const dsc_op_row *p, const dsc_profile *measured, const dsc_op_row *m)
+static dsc_status check_same(const dsc_profile *predicted, const dsc_op_row *p, const dsc_profile *measured,
+                             const dsc_op_row *m)
 {
     const dsc_trace_head *p_head = &predicted->trace->head, *m_head = &measured->trace->head;
 
     if (!dsc_equal(p_head->kinds[p->kind], m_head->kinds[m->kind]) ||
         !dsc_equal(p_head->lanes[p->lane], m_head->lanes[m->lane]))
-        return DSC_FAIL(DSC_EINVAL, "rank %d, op %d is %s on lane %s in the prediction, %s on lane %s in the measurement", m->rank,
-                        m->op, p_head->kinds[p->kind], p_head->lanes[p->lane], m_head->kinds[m->kind],
-                        m_head->lanes[m->lane]);
+        return DSC_FAIL(
+            DSC_EINVAL, "rank %d, op %d is %s on lane %s in the prediction, %s on lane %s in the measurement", m->rank,
+            m->op, p_head->kinds[p->kind], p_head->lanes[p->lane], m_head->kinds[m->kind], m_head->lanes[m->lane]);
     return DSC_OK;
 }
 
@@ -117,7 +118,8 @@ static int64_t place_of_twin(const diff *diff, int64_t op)
 {
     int64_t place = 0;
 
-    while (place < diff->worst_count && !is_twin(&diff->measured.ops[diff->worst[place]].row, &diff->measured.ops[op].row))
+    while (place < diff->worst_count &&
+           !is_twin(&diff->measured.ops[diff->worst[place]].row, &diff->measured.ops[op].row))
         place++;
     return place;
 }
@@ -215,8 +217,9 @@ static void print_head(const diff *diff, dsc_text *out)
 {
     const dsc_profile *measured = &diff->measured;
 
-    dsc_text_add(out, "program %.12s on %lld ranks, path %s; measured: median of %lld steps", measured->trace->head.program_hash,
-                 (long long)measured->rank_count, measured->path, (long long)measured->step_count);
+    dsc_text_add(out, "program %.12s on %lld ranks, path %s; measured: median of %lld steps",
+                 measured->trace->head.program_hash, (long long)measured->rank_count, measured->path,
+                 (long long)measured->step_count);
     if (measured->other_count > 0)
         dsc_text_add(out, " (%lld of other paths left out)", (long long)measured->other_count);
     dsc_text_add(out, "\ntimes are means over ranks; ratio is measured / predicted; "
@@ -318,9 +321,9 @@ static json_t *cells_json(const diff *diff)
     for (int64_t i = 0; i < diff->cell_count; i++) {
         const dsc_cell *cell = &diff->cells[i];
 
-        json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:o, s:o}", "lane", trace->head.lanes[cell->lane], "kind",
-                                               dsc_cell_kind(trace, cell), "ops", (json_int_t)cell->ops, "predicted_s",
-                                               dsc_json_seconds(cell->predicted_ns), "measured_s",
+        json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:o, s:o}", "lane", trace->head.lanes[cell->lane],
+                                               "kind", dsc_cell_kind(trace, cell), "ops", (json_int_t)cell->ops,
+                                               "predicted_s", dsc_json_seconds(cell->predicted_ns), "measured_s",
                                                dsc_json_seconds(cell->time_ns)));
     }
     return array;
@@ -348,8 +351,8 @@ dsc_status dsc_trace_diff_json(const dsc_trace *predicted, const dsc_trace *meas
 
     DSC_TRY(make_diff(predicted, measured, &diff));
     DSC_TRY(dsc_json_finish(
-        json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "program_hash", measured->head.program_hash, "path",
-                  diff.measured.path, "ranks", (json_int_t)diff.measured.rank_count, "steps",
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "program_hash", measured->head.program_hash,
+                  "path", diff.measured.path, "ranks", (json_int_t)diff.measured.rank_count, "steps",
                   (json_int_t)diff.measured.step_count, "other_steps", (json_int_t)diff.measured.other_count,
                   "predicted_step_s", dsc_json_seconds((double)diff.predicted.step_ns), "measured_step_s",
                   dsc_json_seconds((double)diff.measured.step_ns), "relative",

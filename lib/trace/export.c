@@ -78,7 +78,8 @@ static void begin_event(dsc_text *out, bool *is_first)
 }
 
 /* "ph":"X" with name (quoted already), process, thread and times; the caller adds members and closes. */
-static void add_event(dsc_text *out, bool *is_first, const char *name, int32_t pid, int32_t tid, int64_t start, int64_t end)
+static void add_event(dsc_text *out, bool *is_first, const char *name, int32_t pid, int32_t tid, int64_t start,
+                      int64_t end)
 {
     begin_event(out, is_first);
     dsc_text_add(out, "{\"ph\":\"X\",\"name\":%s,\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f", name, pid, tid,
@@ -89,7 +90,8 @@ static void add_event(dsc_text *out, bool *is_first, const char *name, int32_t p
 static void add_label(dsc_text *out, bool *is_first, const char *what, int32_t pid, int32_t tid, const char *quoted)
 {
     begin_event(out, is_first);
-    dsc_text_add(out, "{\"ph\":\"M\",\"name\":\"%s\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":%s}}", what, pid, tid, quoted);
+    dsc_text_add(out, "{\"ph\":\"M\",\"name\":\"%s\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":%s}}", what, pid, tid,
+                 quoted);
 }
 
 static int32_t highest_rank(const dsc_trace *trace)
@@ -107,7 +109,8 @@ static dsc_status add_rank_labels(const dsc_trace *trace, char **lanes, dsc_text
     int64_t ranks = (int64_t)highest_rank(trace) + 1, places;
     char *is_used;
 
-    if (!dsc_mul(ranks, DSC_MAX(trace->head.lane_count, 1), &places) || (is_used = calloc((size_t)places + 1, 1)) == NULL)
+    if (!dsc_mul(ranks, DSC_MAX(trace->head.lane_count, 1), &places) ||
+        (is_used = calloc((size_t)places + 1, 1)) == NULL)
         return DSC_FAIL(DSC_ENOMEM, "no memory for the lanes of %lld ranks", (long long)ranks);
     for (int64_t i = 0; i < trace->op_count; i++)
         is_used[trace->ops[i].rank * trace->head.lane_count + trace->ops[i].lane] = 1;
@@ -181,8 +184,8 @@ dsc_status dsc_trace_export_json(const dsc_trace *trace, dsc_text *out)
     dsc_status status = DSC_OK;
 
     for (int i = 0; i < DSC_NAMES_COUNT; i++)
-        DSC_TRY(quote_all(dsc_list_names(&DSC_TRACE_NAMES[i], &trace->head), dsc_list_count(&DSC_TRACE_NAMES[i], &trace->head),
-                          &quoted[i]));
+        DSC_TRY(quote_all(dsc_list_names(&DSC_TRACE_NAMES[i], &trace->head),
+                          dsc_list_count(&DSC_TRACE_NAMES[i], &trace->head), &quoted[i]));
     dsc_text_add(out, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[");
     DSC_TRY(add_rank_labels(trace, quoted[DSC_NAMES_LANES], out, &is_first));
     add_ops(trace, quoted[DSC_NAMES_KINDS], out, &is_first);

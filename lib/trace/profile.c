@@ -103,8 +103,9 @@ static dsc_status take_steps(dsc_profile *profile)
         profile->tokens = step->tokens;
     }
     if (profile->step_count == 0) {
-        status = DSC_FAIL(DSC_EINVAL, "the %s trace has no step%s%s", trace->head.is_measured ? "measured" : "predicted",
-                          profile->path != NULL ? " of path " : "", profile->path != NULL ? profile->path : "");
+        status =
+            DSC_FAIL(DSC_EINVAL, "the %s trace has no step%s%s", trace->head.is_measured ? "measured" : "predicted",
+                     profile->path != NULL ? " of path " : "", profile->path != NULL ? profile->path : "");
         goto out;
     }
     qsort(profile->steps, (size_t)profile->step_count, sizeof *profile->steps, compare_int32);
@@ -186,7 +187,8 @@ static dsc_status reduce_ops(dsc_profile *profile, const dsc_op_row *rows, int64
 
     if (times == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %lld steps", (long long)profile->step_count);
     for (int64_t first = 0, end; status == DSC_OK && first < count; first = end) {
-        for (end = first + 1; end < count && rows[end].rank == rows[first].rank && rows[end].op == rows[first].op;) end++;
+        for (end = first + 1; end < count && rows[end].rank == rows[first].rank && rows[end].op == rows[first].op;)
+            end++;
         status = add_op(profile, rows + first, end - first, times);
         profile->rank_count += first == 0 || rows[first].rank != rows[first - 1].rank;
     }
@@ -196,7 +198,8 @@ static dsc_status reduce_ops(dsc_profile *profile, const dsc_op_row *rows, int64
 
 /* ---- Overlap */
 
-/* Adds what [start, end) adds to a union of intervals that come in the order of their starts and reach up to *reached. */
+/* Adds to *total what [start, end) adds to a union of intervals that come in the order of their starts and reach up to
+ * *reached. */
 static void cover(int64_t start, int64_t end, int64_t *reached, double *total)
 {
     if (end <= *reached) return;
@@ -207,7 +210,8 @@ static void cover(int64_t start, int64_t end, int64_t *reached, double *total)
 /* rows ascend by (step, rank, start). */
 static dsc_overlap measure_overlap(const dsc_profile *profile, const dsc_op_row *rows, int64_t count)
 {
-    int32_t compute = dsc_lane_find(profile->trace, "compute"), unattributed = dsc_kind_find(profile->trace, "unattributed");
+    int32_t compute = dsc_lane_find(profile->trace, "compute");
+    int32_t unattributed = dsc_kind_find(profile->trace, "unattributed");
     int64_t compute_until = 0, other_until = 0, busy_until = 0;
     double parts = (double)profile->step_count * (double)DSC_MAX(profile->rank_count, 1);
     dsc_overlap sum = {0, 0, 0};

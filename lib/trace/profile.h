@@ -4,14 +4,14 @@
 
 #include "trace/trace.h"
 
-/* One op of one rank. `row` is its first step's, for everything but the times. Rows of op -1 (time outside ops) count as
- * one op of their rank, summed over a step. */
+/* One op of one rank. `row` is its first step's, for everything but the times. Rows of op -1 (time outside ops) count
+ * as one op of their rank, summed over a step. */
 typedef struct dsc_profile_op {
     dsc_op_row row;
     int64_t time_ns; /* the median over the steps; a step without a row of op -1 counts as 0 */
 } dsc_profile_op;
 
-/* Means over ranks and steps. Lanes other than compute are called communication here, although copies are among them. */
+/* Means over ranks and steps. */
 typedef struct dsc_overlap {
     double compute_ns, other_ns; /* some op runs on the compute lane; on another lane */
     double busy_ns;              /* some op runs on any lane: both at once last compute_ns + other_ns - busy_ns */
@@ -31,8 +31,8 @@ typedef struct dsc_profile {
     dsc_overlap overlap;
 } dsc_profile;
 
-/* path NULL takes the one that most steps took (the earliest of equals). DSC_EINVAL when there is no step of the path, or
- * when its steps do not hold the same ops. *out only on success. */
+/* path NULL takes the one that most steps took (the earliest of equals). DSC_EINVAL when there is no step of the path,
+ * or when its steps do not hold the same ops. *out only on success. */
 dsc_status dsc_profile_create(const dsc_trace *trace, const char *path, dsc_profile *out);
 void dsc_profile_fini(dsc_profile *profile);
 
@@ -45,7 +45,8 @@ typedef struct dsc_cell {
 
 enum { DSC_IDLE = -1 };
 
-/* Sums the profile's ops into cells, ascending by lane, the longest first, with a last one for the compute lane's idle time.
+/* Sums the profile's ops into cells, ascending by lane, the longest first, with a last one for the compute lane's idle
+ * time.
  *
  * predicted_ns       [op_count] the prediction of each op, -1: none; NULL: there is no prediction
  * predicted_step_ns  of which the predicted idle time is what remains

@@ -46,5 +46,6 @@ dsc_status dsc_json_finish(json_t *value, dsc_text *out)
 
 dsc_status dsc_text_finish(const dsc_text *text)
 {
-    return text->failed ? DSC_FAIL(DSC_ENOMEM, "no memory for more than %lld bytes of text", (long long)text->count) : DSC_OK;
+    return text->failed ? DSC_FAIL(DSC_ENOMEM, "no memory for more than %lld bytes of text", (long long)text->count)
+                        : DSC_OK;
 }

@@ -1,5 +1,5 @@
-/* The columns of trace schema 1, row by row: where each lies in memory, what it is called in files, its type and unit, and
- * which list of names its codes index. Files, checks and exports all walk these tables. */
+/* The columns of trace schema 1, row by row: where each lies in memory, what it is called in files, its type and unit,
+ * and which list of names its codes index. Files, checks and exports all walk these tables. */
 #ifndef DSC_TRACE_SCHEMA_H
 #define DSC_TRACE_SCHEMA_H
 
@@ -29,7 +29,8 @@ typedef struct dsc_table {
 } dsc_table;
 
 #define DSC_COLUMN_TYPE(lvalue) \
-    _Generic((lvalue), int32_t: DSC_COLUMN_INT32, int64_t: DSC_COLUMN_INT64, double: DSC_COLUMN_REAL, char *: DSC_COLUMN_TEXT)
+    _Generic((lvalue), int32_t: DSC_COLUMN_INT32, int64_t: DSC_COLUMN_INT64, double: DSC_COLUMN_REAL, \
+             char *: DSC_COLUMN_TEXT)
 #define DSC_CODE(row, member, units, names) \
     {#member, DSC_COLUMN_TYPE(((row *)0)->member), offsetof(row, member), sizeof ((row *)0)->member, units, names}
 #define DSC_COLUMN(row, member, units) DSC_CODE(row, member, units, DSC_NAMES_NONE)
@@ -37,7 +38,7 @@ typedef struct dsc_table {
     {name, sizeof(row), offsetof(owner, rows), offsetof(owner, count), offsetof(owner, capacity), columns, \
      (int)DSC_COUNT(columns)}
 
-/* In the order in which files are appended to: what stands in the last table has all that belongs to it in the others. */
+/* In the order in which files are appended to: what stands in /steps has all that belongs to it in the tables before. */
 typedef enum dsc_trace_table { DSC_TABLE_OPS, DSC_TABLE_MEMORY, DSC_TABLE_LINKS, DSC_TABLE_STEPS,
                                DSC_TABLE_GROUPS, DSC_TABLE_RANKS, DSC_TABLE_COUNT } dsc_trace_table;
 extern const dsc_table DSC_TRACE_TABLES[DSC_TABLE_COUNT]; /* of dsc_trace */

@@ -97,9 +97,9 @@ static void print_head(const summary *summary, dsc_text *out)
     const dsc_profile *profile = &summary->profile;
     double seconds = (double)profile->step_ns / 1e9;
 
-    dsc_text_add(out, "%s, program %.12s, %lld ranks, %lld steps of path %s", summary->trace->head.is_measured ? "measured" : "predicted",
-                 summary->trace->head.program_hash, (long long)profile->rank_count, (long long)profile->step_count,
-                 profile->path);
+    dsc_text_add(out, "%s, program %.12s, %lld ranks, %lld steps of path %s",
+                 summary->trace->head.is_measured ? "measured" : "predicted", summary->trace->head.program_hash,
+                 (long long)profile->rank_count, (long long)profile->step_count, profile->path);
     if (profile->other_count > 0) dsc_text_add(out, " (%lld of other paths left out)", (long long)profile->other_count);
     dsc_text_add(out, "\nstep %s", dsc_ns_str(profile->step_ns).str);
     if (profile->step_count > 1)
@@ -144,10 +144,11 @@ static void print_overlap(const dsc_profile *profile, dsc_text *out)
 {
     const dsc_overlap *overlap = &profile->overlap;
 
-    dsc_text_add(out, "\ncompute %s a rank; other lanes %s, of which %s (%.0f %%) under compute; no lane busy %s (%.1f %%)\n",
-                 dsc_ns_str((int64_t)overlap->compute_ns).str, dsc_ns_str((int64_t)overlap->other_ns).str,
-                 dsc_ns_str((int64_t)hidden_ns(overlap)).str, percent(hidden_ns(overlap), overlap->other_ns),
-                 dsc_ns_str((int64_t)idle_ns(profile)).str, percent(idle_ns(profile), (double)profile->step_ns));
+    dsc_text_add(
+        out, "\ncompute %s a rank; other lanes %s, of which %s (%.0f %%) under compute; no lane busy %s (%.1f %%)\n",
+        dsc_ns_str((int64_t)overlap->compute_ns).str, dsc_ns_str((int64_t)overlap->other_ns).str,
+        dsc_ns_str((int64_t)hidden_ns(overlap)).str, percent(hidden_ns(overlap), overlap->other_ns),
+        dsc_ns_str((int64_t)idle_ns(profile)).str, percent(idle_ns(profile), (double)profile->step_ns));
 }
 
 static void print_peaks(const summary *summary, dsc_text *out)
@@ -203,10 +204,10 @@ static json_t *cells_json(const summary *summary)
     for (int64_t i = 0; i < summary->cell_count; i++) {
         const dsc_cell *cell = &summary->cells[i];
 
-        json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:o, s:f, s:f}", "lane", summary->trace->head.lanes[cell->lane],
-                                               "kind", dsc_cell_kind(summary->trace, cell), "ops", (json_int_t)cell->ops,
-                                               "time_s", dsc_json_seconds(cell->time_ns), "flops", cell->flops, "bytes",
-                                               cell->bytes));
+        json_array_append_new(
+            array, json_pack("{s:s, s:s, s:I, s:o, s:f, s:f}", "lane", summary->trace->head.lanes[cell->lane], "kind",
+                             dsc_cell_kind(summary->trace, cell), "ops", (json_int_t)cell->ops, "time_s",
+                             dsc_json_seconds(cell->time_ns), "flops", cell->flops, "bytes", cell->bytes));
     }
     return array;
 }
@@ -251,9 +252,9 @@ dsc_status dsc_trace_summary_json(const dsc_trace *trace, dsc_text *out)
                   "other_steps", (json_int_t)profile->other_count, "tokens", (json_int_t)profile->tokens, "step_s",
                   dsc_json_seconds((double)profile->step_ns), "step_min_s", dsc_json_seconds((double)profile->least_ns),
                   "step_max_s", dsc_json_seconds((double)profile->most_ns), "compute_s",
-                  dsc_json_seconds(overlap->compute_ns), "other_lanes_s", dsc_json_seconds(overlap->other_ns), "overlap_s",
-                  dsc_json_seconds(hidden_ns(overlap)), "idle_s", dsc_json_seconds(idle_ns(profile)), "rows",
-                  cells_json(&summary), "slowest", slowest_json(&summary), "memory", peaks_json(&summary)),
+                  dsc_json_seconds(overlap->compute_ns), "other_lanes_s", dsc_json_seconds(overlap->other_ns),
+                  "overlap_s", dsc_json_seconds(hidden_ns(overlap)), "idle_s", dsc_json_seconds(idle_ns(profile)),
+                  "rows", cells_json(&summary), "slowest", slowest_json(&summary), "memory", peaks_json(&summary)),
         out);
 out:
     free_summary(&summary);

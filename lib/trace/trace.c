@@ -20,7 +20,8 @@ void dsc_trace_fini(dsc_trace *trace)
     free(trace->head.cluster);
     free(trace->head.model);
     for (int i = 0; i < DSC_NAMES_COUNT; i++)
-        free_names(dsc_list_names(&DSC_TRACE_NAMES[i], &trace->head), dsc_list_count(&DSC_TRACE_NAMES[i], &trace->head));
+        free_names(dsc_list_names(&DSC_TRACE_NAMES[i], &trace->head),
+                   dsc_list_count(&DSC_TRACE_NAMES[i], &trace->head));
     for (int i = 0; i < DSC_TABLE_COUNT; i++) free(dsc_table_rows(&DSC_TRACE_TABLES[i], trace));
     dsc_trace_init(trace);
 }

@@ -1,5 +1,5 @@
-/* Event rows in memory, as the trace files hold them: predicted and measured alike. Names of kinds, lanes, spaces, groups
- * come from whoever writes; this module knows rows, not programs. */
+/* Event rows in memory, as the trace files hold them: predicted and measured alike. Names of kinds, lanes, spaces,
+ * groups come from whoever writes; this module knows rows, not programs. */
 #ifndef DSC_TRACE_TRACE_H
 #define DSC_TRACE_TRACE_H
 
@@ -55,21 +55,21 @@ dsc_status dsc_names_copy(const char *const *names, char ***list, int64_t *count
 
 /* ---- Reading traces for people (dsc-trace). Codes must index the head's lists, as dsc_trace_load makes sure. */
 
-/* Of the steps of the path that most steps took (the first two of a measurement left out where there are more): the median
- * step, time by lane and kind as a mean over ranks, overlap, idle time, the slowest ops, peaks of memory. */
+/* Of the steps of the path that most steps took (the first two of a measurement left out where there are more): the
+ * median step, time by lane and kind as a mean over ranks, overlap, idle time, the slowest ops, peaks of memory. */
 dsc_status dsc_trace_summary(const dsc_trace *trace, dsc_text *out);
 dsc_status dsc_trace_summary_json(const dsc_trace *trace, dsc_text *out);
 
 /* Joins on (path, rank, op), the measured side being the median over its steps after the first two (all when fewer than
  * three) of the path that most of them took; a rank that a folded prediction does not hold joins its representative.
  * Prints at most 40 lines: times by lane and kind, then the ops that differ most. *relative is
- * |predicted - measured| / measured of the median step. DSC_EINVAL when the programs' hashes or the rows do not join; the
- * text says which. */
+ * |predicted - measured| / measured of the median step. DSC_EINVAL when the programs' hashes or the rows do not join;
+ * the text says which. */
 dsc_status dsc_trace_diff(const dsc_trace *predicted, const dsc_trace *measured, dsc_text *out, double *relative);
 dsc_status dsc_trace_diff_json(const dsc_trace *predicted, const dsc_trace *measured, dsc_text *out, double *relative);
 
-/* Chrome/Perfetto JSON ("traceEvents": complete events, pid = rank, tid = lane; counters for memory; a last pid holds steps
- * and links), and CSV of the ops table, codes as names. */
+/* Chrome/Perfetto JSON ("traceEvents": complete events, pid = rank, tid = lane; counters for memory; a last pid holds
+ * steps and links), and CSV of the ops table, codes as names. */
 dsc_status dsc_trace_export_json(const dsc_trace *trace, dsc_text *out);
 dsc_status dsc_trace_export_csv(const dsc_trace *trace, dsc_text *out);
 

@@ -38,7 +38,8 @@ static void reads_back(void)
     if (CHECK(read.kernel_count == 2, "%lld kernels", (long long)read.kernel_count))
         for (int i = 0; i < 2; i++)
             CHECK(memcmp(&read.kernels[i].shape, &wrote.kernels[i].shape, sizeof(dsc_shape)) == 0 &&
-                  read.kernels[i].ranks == wrote.kernels[i].ranks && read.kernels[i].time_ns == wrote.kernels[i].time_ns,
+                      read.kernels[i].ranks == wrote.kernels[i].ranks &&
+                      read.kernels[i].time_ns == wrote.kernels[i].time_ns,
                   "kernel %d", i);
     CHECK(read.copy_count == 1 && memcmp(read.copies, wrote.copies, sizeof *read.copies) == 0, "copies");
     CHECK(read.collective_count == 1 && memcmp(read.collectives, wrote.collectives, sizeof *read.collectives) == 0,
@@ -68,8 +69,8 @@ static void refuses(const char *path, const char *why)
 {
     dsc_calibration read;
 
-    CHECK(dsc_calibration_load(path, &read) == DSC_EINVAL && strstr(dsc_message(), path) && strstr(dsc_message(), why), "%s",
-          dsc_message());
+    CHECK(dsc_calibration_load(path, &read) == DSC_EINVAL && strstr(dsc_message(), path) && strstr(dsc_message(), why),
+          "%s", dsc_message());
 }
 
 /* Renames the kernel of the first row. */

@@ -18,10 +18,19 @@ static float value_of(int64_t step, int which, int64_t tensor, int64_t i)
 
 static dsc_checkpoint_state state_of(int64_t step)
 {
-    return (dsc_checkpoint_state){.step = step, .optimizer_step = step - 1, .samples_seen = 7 * step, .seed = UINT64_MAX - 5,
-                                  .data_hash = "00112233445566778899aabbccddeeff", .sampler_version = 1,
-                                  .loss_scale = 65536.5, .scaler_iteration = 3, .scaler_last_overflow = -1,
-                                  .scaler_hysteresis = 2, .config = "{\"lr\": 1}", .schedule = "", .model = "{}"};
+    return (dsc_checkpoint_state){.step = step,
+                                  .optimizer_step = step - 1,
+                                  .samples_seen = 7 * step,
+                                  .seed = UINT64_MAX - 5,
+                                  .data_hash = "00112233445566778899aabbccddeeff",
+                                  .sampler_version = 1,
+                                  .loss_scale = 65536.5,
+                                  .scaler_iteration = 3,
+                                  .scaler_last_overflow = -1,
+                                  .scaler_hysteresis = 2,
+                                  .config = "{\"lr\": 1}",
+                                  .schedule = "",
+                                  .model = "{}"};
 }
 
 static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
@@ -116,10 +125,11 @@ static void refuses_other_tensors(void)
           strstr(dsc_message(), "[17, 33]"), "%s", dsc_message());
     strcpy(others[1].name, "transformer.wpf.weight");
     status = open_with(path, others, TENSORS);
-    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.wpf.weight is missing"), "%s", dsc_message());
-    status = open_with(path, tensors, TENSORS - 1);
-    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.ln_f.bias is not a tensor of the model"), "%s",
+    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.wpf.weight is missing"), "%s",
           dsc_message());
+    status = open_with(path, tensors, TENSORS - 1);
+    CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.ln_f.bias is not a tensor of the model"),
+          "%s", dsc_message());
     strcpy(others[1].name, "model.layers.0.self_attn.qkv_proj.weight");
     status = open_with(path, others, TENSORS);
     CHECK(status == DSC_ENOTSUP, "%s", dsc_status_name(status));
@@ -138,7 +148,8 @@ static const char *tensor_at(const char *path, long byte, char *name)
             for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++)
                 for (int back = 0; back < 4; back++) {
                     if (fseek(file, byte - back, SEEK_SET) != 0 || fread(&found, sizeof found, 1, file) != 1) continue;
-                    if (found == value_of(5, which, t, i)) sprintf(name, "%s/%s", DSC_STATE_PATHS[which], tensors[t].name);
+                    if (found == value_of(5, which, t, i))
+                        sprintf(name, "%s/%s", DSC_STATE_PATHS[which], tensors[t].name);
                 }
     fclose(file);
     return name;
@@ -168,7 +179,8 @@ static void finds_flipped_bits(void)
         scratch_flip(file, byte, bit);
         status = dsc_checkpoint_verify(path, &report);
         CHECK(status == DSC_EINFEASIBLE && strstr(dsc_text_str(&report), name) != NULL,
-              "byte %ld, bit %d of %s (%s): %s: %s", byte, bit, file, name, dsc_status_name(status), dsc_text_str(&report));
+              "byte %ld, bit %d of %s (%s): %s: %s", byte, bit, file, name, dsc_status_name(status),
+              dsc_text_str(&report));
         scratch_flip(file, byte, bit);
         dsc_text_fini(&report);
     }
@@ -211,7 +223,8 @@ static void takes_the_newest_that_verifies(void)
     remove(file);
     CHECK_OK(dsc_checkpoint_find(scratch.folder, found, sizeof found, &skipped));
     CHECK(dsc_equal(found, scratch_path(&scratch, "step-00000010")), "found %s", found);
-    CHECK(strstr(dsc_text_str(&skipped), "skipped step-123456789: /") && strstr(dsc_text_str(&skipped), "skipped step-00000011: "),
+    CHECK(strstr(dsc_text_str(&skipped), "skipped step-123456789: /") &&
+              strstr(dsc_text_str(&skipped), "skipped step-00000011: "),
           "%s", dsc_text_str(&skipped));
     dsc_text_fini(&skipped);
     scratch_end(&scratch);
@@ -334,8 +347,8 @@ static void abandons(void)
     CHECK(writer == NULL && access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
     CHECK_OK(dsc_checkpoint_find(scratch.folder, found, sizeof found, &skipped));
     CHECK(found[0] == '\0', "found %s", found);
-    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, &state, &writer) == DSC_EINVAL && writer == NULL, "%s",
-          dsc_message());
+    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, &state, &writer) == DSC_EINVAL && writer == NULL,
+          "%s", dsc_message());
     scratch_end(&scratch);
 }
 
@@ -373,7 +386,8 @@ static const tap_case cases[] = {
     {"a file that is too short does not verify, and no file is bad input", finds_truncation},
     {"the newest checkpoint that verifies is found, and the skipped ones are named", takes_the_newest_that_verifies},
     {"a step that is there is replaced, and latest follows", replaces_a_step},
-    {"a save killed at any moment leaves every older checkpoint whole, and the next one tidies up", killed_saves_leave_the_old},
+    {"a save killed at any moment leaves every older checkpoint whole, and the next one tidies up",
+     killed_saves_leave_the_old},
     {"a full disk is an error, and leaves older checkpoints as they were", survives_a_full_disk},
     {"an abandoned save leaves nothing behind", abandons},
     {"tensors of several blocks are verified block by block", hashes_by_block},

@@ -49,7 +49,8 @@ static inline void scratch_kill(pid_t child)
     waitpid(child, NULL, 0);
 }
 
-/* Runs work(folder) in a child whose files may have `bytes`, as if the disk were full then; returns how the child ended. */
+/* Runs work(folder) in a child whose files may have `bytes`, as if the disk were full then; returns how the child
+ * ended. */
 static inline int scratch_run_limited(long bytes, int (*work)(const char *folder), const char *folder)
 {
     int how = -1;

@@ -19,8 +19,14 @@ static dsc_op_row op_row(int32_t step, int32_t i)
 
 static dsc_step_row step_row(int32_t step)
 {
-    return (dsc_step_row){.step = step, .path = "micro/update", .loss = 5.5 / step, .lr = 1e-3, .grad_norm = NAN,
-                          .tokens = 512, .t_start_ns = (int64_t)step * 1000000, .t_end_ns = (int64_t)step * 1000000 + 900000,
+    return (dsc_step_row){.step = step,
+                          .path = "micro/update",
+                          .loss = 5.5 / step,
+                          .lr = 1e-3,
+                          .grad_norm = NAN,
+                          .tokens = 512,
+                          .t_start_ns = (int64_t)step * 1000000,
+                          .t_end_ns = (int64_t)step * 1000000 + 900000,
                           .wire_bytes = 77};
 }
 
@@ -162,8 +168,8 @@ static herr_t check_object(hid_t file, const char *name, const H5O_info_t *info,
 static void follows_the_schema(void)
 {
     scratch scratch = scratch_begin();
-    static const char *const attributes[] = {"schema_version", "kind", "dsc_version", "program_hash", "plan_hash", "config",
-                                             "cluster", "model"};
+    static const char *const attributes[] = {"schema_version", "kind",   "dsc_version", "program_hash",
+                                             "plan_hash",      "config", "cluster",     "model"};
     dsc_trace trace;
     int columns = 0;
     hid_t file;
@@ -224,7 +230,8 @@ static void predicts_the_same_bytes(void)
 
 /* ---- Readers and kills while a writer runs */
 
-/* Writes a step, and then its number into the pipe, until it is killed or has written `steps`; leaves the file unclosed. */
+/* Writes a step, and then its number into the pipe, until it is killed or has written `steps`; leaves the file
+ * unclosed. */
 static pid_t start_writing(const char *path, int32_t steps, int *reached)
 {
     int ends[2];
@@ -271,8 +278,9 @@ static void reads_while_written(void)
         dsc_trace trace;
 
         if (!CHECK_OK(dsc_trace_load(path, &trace))) continue;
-        CHECK(trace.step_count >= written && holds_whole_steps(&trace), "%d steps were written, %lld read, with %lld ops",
-              written, (long long)trace.step_count, (long long)trace.op_count);
+        CHECK(trace.step_count >= written && holds_whole_steps(&trace),
+              "%d steps were written, %lld read, with %lld ops", written, (long long)trace.step_count,
+              (long long)trace.op_count);
         dsc_trace_fini(&trace);
     }
     close(reached);
@@ -299,8 +307,9 @@ static void survives_kills(void)
         written = wait_for_step(reached, INT32_MAX);
         close(reached);
         if (!CHECK_OK(dsc_trace_load(path, &trace))) continue;
-        CHECK(trace.step_count >= written && holds_whole_steps(&trace), "%d steps were written, %lld read, with %lld ops",
-              written, (long long)trace.step_count, (long long)trace.op_count);
+        CHECK(trace.step_count >= written && holds_whole_steps(&trace),
+              "%d steps were written, %lld read, with %lld ops", written, (long long)trace.step_count,
+              (long long)trace.op_count);
         steps += trace.step_count;
         dsc_trace_fini(&trace);
     }

@@ -71,14 +71,17 @@ static void reduces_over_steps(void)
 
     make_measured(&trace, 2);
     if (!CHECK_OK(dsc_profile_create(&trace, NULL, &profile))) goto out;
-    CHECK(dsc_equal(profile.path, "a/b") && profile.step_count == 5 && profile.other_count == 1 && profile.rank_count == 2,
-          "path %s, %lld steps, %lld others", profile.path, (long long)profile.step_count, (long long)profile.other_count);
+    CHECK(dsc_equal(profile.path, "a/b") && profile.step_count == 5 && profile.other_count == 1 &&
+              profile.rank_count == 2,
+          "path %s, %lld steps, %lld others", profile.path, (long long)profile.step_count,
+          (long long)profile.other_count);
     CHECK(profile.step_ns == 1020 && profile.least_ns == 1000 && profile.most_ns == 1040, "median %lld",
           (long long)profile.step_ns);
     if (CHECK(profile.op_count == 8, "%lld ops", (long long)profile.op_count)) {
         CHECK(profile.ops[0].row.op == -1 && profile.ops[0].time_ns == 204, "unattributed %lld",
               (long long)profile.ops[0].time_ns);
-        CHECK(profile.ops[1].row.op == 0 && profile.ops[1].time_ns == 408, "gemm %lld", (long long)profile.ops[1].time_ns);
+        CHECK(profile.ops[1].row.op == 0 && profile.ops[1].time_ns == 408, "gemm %lld",
+              (long long)profile.ops[1].time_ns);
     }
     CHECK(fabs(profile.overlap.compute_ns - 714) < 1e-9 && fabs(profile.overlap.other_ns - 408) < 1e-9 &&
           fabs(profile.overlap.busy_ns - 816) < 1e-9, "compute %g, other %g, busy %g", profile.overlap.compute_ns,
@@ -86,8 +89,8 @@ static void reduces_over_steps(void)
     dsc_profile_fini(&profile);
     trace.step_count = 2;
     if (CHECK_OK(dsc_profile_create(&trace, NULL, &profile)))
-        CHECK(profile.step_count == 2 && profile.step_ns == 40000, "%lld steps, median %lld", (long long)profile.step_count,
-              (long long)profile.step_ns);
+        CHECK(profile.step_count == 2 && profile.step_ns == 40000, "%lld steps, median %lld",
+              (long long)profile.step_count, (long long)profile.step_ns);
     dsc_profile_fini(&profile);
 out:
     dsc_trace_fini(&trace);
@@ -117,8 +120,9 @@ static void measures_overlap(void)
     }
     if (CHECK_OK(dsc_profile_create(&trace, NULL, &profile)))
         CHECK(profile.overlap.compute_ns == count[0] && profile.overlap.other_ns == count[1] &&
-              profile.overlap.busy_ns == any, "%g, %g, %g; counted %lld, %lld, %lld", profile.overlap.compute_ns,
-              profile.overlap.other_ns, profile.overlap.busy_ns, (long long)count[0], (long long)count[1], (long long)any);
+                  profile.overlap.busy_ns == any,
+              "%g, %g, %g; counted %lld, %lld, %lld", profile.overlap.compute_ns, profile.overlap.other_ns,
+              profile.overlap.busy_ns, (long long)count[0], (long long)count[1], (long long)any);
     dsc_profile_fini(&profile);
     dsc_trace_fini(&trace);
 }
@@ -130,11 +134,12 @@ static void refuses_uneven_steps(void)
 
     make_measured(&trace, 1);
     add_op(&trace, 5, 0, 2, COMPUTE, LOSS, 0, 1);
-    CHECK(dsc_profile_create(&trace, NULL, &profile) == DSC_EINVAL && strstr(dsc_message(), "op 2 has two rows in step 5"),
+    CHECK(dsc_profile_create(&trace, NULL, &profile) == DSC_EINVAL &&
+              strstr(dsc_message(), "op 2 has two rows in step 5"),
           "%s", dsc_message());
     trace.ops[trace.op_count - 1].op = 9;
-    CHECK(dsc_profile_create(&trace, NULL, &profile) == DSC_EINVAL && strstr(dsc_message(), "op 9 is in 1 of 5 steps"), "%s",
-          dsc_message());
+    CHECK(dsc_profile_create(&trace, NULL, &profile) == DSC_EINVAL && strstr(dsc_message(), "op 9 is in 1 of 5 steps"),
+          "%s", dsc_message());
     trace.step_count = 0;
     CHECK(dsc_profile_create(&trace, NULL, &profile) == DSC_EINVAL && strstr(dsc_message(), "has no step"), "%s",
           dsc_message());
@@ -233,7 +238,8 @@ static void make_wide(dsc_trace *trace, bool is_measured)
     dsc_names_copy(kinds, &trace->head.kinds, &trace->head.kind_count);
     dsc_names_copy(lanes, &trace->head.lanes, &trace->head.lane_count);
     dsc_names_copy(spaces, &trace->head.spaces, &trace->head.space_count);
-    for (int32_t i = 0; i < 40; i++) add_op(trace, 1, 0, i, COMPUTE, i, i * 1000, i * 1000 + 900 + (is_measured ? i : 0));
+    for (int32_t i = 0; i < 40; i++)
+        add_op(trace, 1, 0, i, COMPUTE, i, i * 1000, i * 1000 + 900 + (is_measured ? i : 0));
     add_step(trace, 1, "a", 0, 40000);
 }
 
@@ -286,8 +292,9 @@ static void exports(void)
     CHECK_OK(dsc_trace_export_csv(&trace, &csv));
     for (const char *at = dsc_text_str(&csv); *at != '\0'; at++) lines += *at == '\n';
     CHECK(lines == (size_t)trace.op_count + 1, "%zu lines", lines);
-    CHECK(strstr(dsc_text_str(&csv), "step,rank,op,lane,kind,layer,micro_batch,chunk,group,t_start_ns,t_end_ns,bytes,flops\n"
-                                     "1,0,0,compute,gemm,-1,-1,-1,-1,1000000,1020000,0,0\n") == csv.bytes,
+    CHECK(strstr(dsc_text_str(&csv),
+                 "step,rank,op,lane,kind,layer,micro_batch,chunk,group,t_start_ns,t_end_ns,bytes,flops\n"
+                 "1,0,0,compute,gemm,-1,-1,-1,-1,1000000,1020000,0,0\n") == csv.bytes,
           "%.200s", dsc_text_str(&csv));
     CHECK_OK(dsc_trace_summary_json(&trace, &summary));
     root = json_loads(dsc_text_str(&summary), 0, NULL);
