@@ -271,7 +271,7 @@ dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *l
 {
     dsc_status status = DSC_OK;
     dsc_place from, to;
-    int64_t latency;
+    int64_t latency = 0;
 
     DSC_TRY(dsc_cluster_place(fabric->cluster, a, &from));
     DSC_TRY(dsc_cluster_place(fabric->cluster, b, &to));

@@ -37,16 +37,23 @@ static bool is_met_by(const dsc_engine *e, const dsc_meeting *m, int64_t number)
     return false;
 }
 
-/* Expands the group of the meeting, and the groups that it stands for when replicas are folded: they run at once. */
-static dsc_status expand(dsc_engine *e, dsc_meeting *m, int64_t number, int64_t *group)
+/* Whether the rank is the lowest of a group that the meeting stands for. */
+static bool stands_for(const dsc_engine *e, const dsc_meeting *m, int64_t number)
+{
+    bool is_lowest = m->axis == DSC_AXIS_WORLD ? number == 0 : dsc_plan_coord(e->plan, number).of[m->axis] == 0;
+
+    return is_lowest && is_met_by(e, m, number);
+}
+
+/* Expands the meeting's group, of which `lowest` is the first, and where replicas are folded the groups that it stands
+ * for: they run at once. */
+static dsc_status expand(dsc_engine *e, dsc_meeting *m, int64_t lowest, int64_t *group)
 {
     dsc_status status = DSC_OK;
-    bool is_one = !e->folded || m->axis == DSC_AXIS_WORLD;
-    int64_t first = is_one ? number : 0, last = is_one ? number : e->plan->ranks - 1;
 
-    for (int64_t other = first; other <= last; other++) {
+    for (int64_t other = 0; other < e->plan->ranks; other++) {
+        if (other != lowest && !(e->folded && stands_for(e, m, other))) continue;
         dsc_plan_group_ranks(e->plan, other, m->axis, group);
-        if (group[0] != other || !is_met_by(e, m, other)) continue;
         for (int algorithm = 0; algorithm < DSC_ALGORITHM_COUNT; algorithm++)
             DSC_TRY(dsc_expand(e->fabric, algorithm, group, m->size, &m->expansions[algorithm]));
         m->replicas++;

@@ -49,6 +49,7 @@ static dsc_status list_models(void)
 
         DSC_TRY(dsc_model_load(*name, &model));
         dsc_model_print(&model, &text);
+        dsc_text_add(&text, "\n");
     }
     fputs(dsc_text_str(&text), stdout);
 out:

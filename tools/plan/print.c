@@ -103,7 +103,7 @@ void print_summary(const evaluation *e, const plan_options *options, dsc_text *o
 {
     dsc_text_add(out, "model      ");
     dsc_model_print(&e->model, out);
-    dsc_text_add(out, "cluster    ");
+    dsc_text_add(out, "\ncluster    ");
     dsc_cluster_print(e->cluster, out);
     dsc_plan_print(e->plan, out);
     print_memory(e, DSC_SPACE_DEVICE, out);
