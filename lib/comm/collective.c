@@ -188,6 +188,7 @@ static void bruck_finish(dsc_transfer *t)
     int size = t->group->size;
     int64_t block_bytes = t->elems * t->elem_bytes;
 
+    if (block_bytes == 0) return;
     for (int rank = 0; rank < size; rank++) {
         const char *block = t->scratch + wrapped(rank - t->group->rank, size) * block_bytes;
 

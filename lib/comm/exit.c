@@ -1,6 +1,6 @@
 /* The end of a process. Over TCP MPI_Finalize hangs in about half of all runs (MPICH 4.0.2 over UCX), and after a
- * failure there are requests that never complete. Then the process manager is told in its own words that this rank is
- * done, so that it neither waits for it nor takes its leaving for a crash: doc/comm.md. */
+ * failure there are requests that never complete. So under hydra the process manager is told in its own words that this
+ * rank is done, and neither waits for it nor takes its leaving for a crash: doc/comm.md. */
 #include "comm/internal.h"
 #include <poll.h>
 #include <stdio.h>
@@ -65,13 +65,13 @@ void dsc_comm_exit(dsc_comm *comm, int exit_status)
 
     if (comm == NULL) exit(exit_status);
     met = meet(comm);
-    if (met == ALL_WELL && (comm->nodes == 1 || manager < 0)) {
+    if (manager >= 0) {
+        take_leave(manager, met == SOME_MISSING, exit_status);
+    } else if (met == ALL_WELL) {
         dsc_failure_close(comm);
         dsc_comm_free(comm);
         MPI_Finalize();
-        exit(exit_status);
     }
     fflush(NULL);
-    if (manager >= 0) take_leave(manager, met == SOME_MISSING, exit_status);
-    _exit(exit_status);
+    _exit(exit_status); /* not exit: what MPI's libraries left to be done then may wait for others, too */
 }

@@ -50,7 +50,7 @@ struct dsc_transfer {
     int64_t pipes, rounds, shift; /* ring */
     int root, fanout;             /* tree */
     int peer;                     /* point to point */
-    char scratch[DSC_WINDOW * DSC_SEGMENT];
+    _Alignas(16) char scratch[DSC_WINDOW * DSC_SEGMENT];
 };
 
 /* A transfer of the group, cleared but for scratch. DSC_ENOMEM when the group's are all under way and memory is out. */
