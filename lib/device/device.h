@@ -4,8 +4,8 @@
 
 #include "base/array.h"
 
-/* One range of exactly `bytes`, zero-filled, that ends at an inaccessible guard page; base is 64-byte aligned. Under ASan
- * what dsc_arena_poison marks is an error to touch. */
+/* One range of exactly `bytes`, zero-filled, that ends at an inaccessible guard page; base is 64-byte aligned. Under
+ * ASan what dsc_arena_poison marks is an error to touch. */
 typedef struct dsc_arena {
     char *base;
     int64_t bytes;
