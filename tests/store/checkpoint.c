@@ -137,7 +137,7 @@ static void refuses_other_tensors(void)
 }
 
 /* The name of the data set that holds a byte of the file, by its values: they differ between any two tensors. */
-static const char *tensor_at(const char *path, long byte, char *name)
+static const char *tensor_at(const char *path, long byte, char name[160])
 {
     FILE *file = fopen(path, "rb");
     float found;
@@ -149,7 +149,7 @@ static const char *tensor_at(const char *path, long byte, char *name)
                 for (int back = 0; back < 4; back++) {
                     if (fseek(file, byte - back, SEEK_SET) != 0 || fread(&found, sizeof found, 1, file) != 1) continue;
                     if (found == value_of(5, which, t, i))
-                        sprintf(name, "%s/%s", DSC_STATE_PATHS[which], tensors[t].name);
+                        snprintf(name, 160, "%s/%.95s", DSC_STATE_PATHS[which], tensors[t].name);
                 }
     fclose(file);
     return name;

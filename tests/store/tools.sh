@@ -1,0 +1,64 @@
+#!/bin/bash
+# dsc-trace and dsc-checkpoint as a user calls them: exit statuses, messages, what stands on stdout.
+. "${srcdir:-.}/tests/tap.sh"
+
+build=$PWD
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 3
+
+# ends STATUS WORDS COMMAND...: the command ends with the status, and stderr holds the words, with the tool's name before
+ends() {
+    local status=$1 words=$2 message got
+    shift 2
+    message=$("$build/$1" "${@:2}" 2>&1 >stdout)
+    got=$?
+    [ "$got" -eq "$status" ] && [[ $message == *"$words"* ]] && [[ -z $message || $message == "$1: "* ]] && return
+    printf '%s\n' "status $got: $message"
+    return 1
+}
+
+prints() { # PATTERN: the last command's stdout matches
+    grep -q -- "$1" stdout || { cat stdout; return 1; }
+}
+
+# A prediction that claims to have been measured, with its steps' times multiplied by $3.
+disguise() {
+    /usr/bin/python3 - "$@" <<'END'
+import shutil, sys
+import h5py, numpy
+shutil.copy(sys.argv[1], sys.argv[2])
+with h5py.File(sys.argv[2], "r+") as file:
+    file.attrs["kind"] = numpy.bytes_("measured")
+    file["steps/t_end_ns"][:] = file["steps/t_end_ns"][()] * int(sys.argv[3])
+END
+}
+
+notrace=$scratch/text.h5
+echo text >"$notrace"
+plan 14
+"$build/dsc-plan" --model layers=2,hidden=64,heads=4,vocab=256,seq=32 --cluster local --trace p.h5 >/dev/null
+report $? "dsc-plan writes a trace"
+ok "a summary is printed" ends 0 "" dsc-trace summary p.h5
+ok "it names the compute lane's idle time" prints '^compute *(idle)'
+if [ -x /usr/bin/python3 ]; then
+    ok "a summary in JSON parses" bash -c "$build/dsc-trace summary --json p.h5 | /usr/bin/python3 -m json.tool"
+    ok "an export for Perfetto parses" bash -c "$build/dsc-trace export p.h5 -o - | /usr/bin/python3 -m json.tool"
+else
+    skip "a summary in JSON parses" "no python3"
+    skip "an export for Perfetto parses" "no python3"
+fi
+ok "an export needs a suffix that says the form" ends 2 'neither in .json nor in .csv' dsc-trace export p.h5 -o p.txt
+ok "what is no trace is bad input" ends 2 'not an HDF5 file' dsc-trace summary "$notrace"
+ok "a damaged file is bad input" bash -c "head -c 3000 p.h5 >cut.h5; ! $build/dsc-trace summary cut.h5"
+ok "a prediction is no measurement" ends 2 'a predicted trace where a measured one is taken' dsc-trace diff p.h5 p.h5
+if disguise p.h5 m.h5 1 && disguise p.h5 slow.h5 2; then
+    ok "equal steps are within the tolerance" ends 0 "" dsc-trace diff p.h5 m.h5
+    ok "steps that take twice as long are not, with status 1" ends 1 'more than the tolerance' dsc-trace diff p.h5 slow.h5
+else
+    skip "equal steps are within the tolerance" "no h5py"
+    skip "steps that take twice as long are not, with status 1" "no h5py"
+fi
+ok "no checkpoint is bad input" ends 2 'No such file' dsc-checkpoint verify nowhere
+ok "a misspelt command is corrected" ends 2 'did you mean "verify"' dsc-checkpoint verfy x
+ok "export is refused with a reason" ends 2 'not implemented' dsc-checkpoint export x -o y
