@@ -71,10 +71,12 @@ static dsc_status check_synthetic(const char *text)
 {
     int64_t objects = 1;
 
-    for (const char *c = strchr(text, ':'); c != NULL; c = strchr(c + 1, ':'))
-        if (!dsc_mul(objects, DSC_MAX(strtoll(c + 1, NULL, 10), 0), &objects) || objects > MOST_OBJECTS)
+    for (const char *c = strchr(text, ':'); c != NULL; c = strchr(c + 1, ':')) {
+        int64_t count = strtoll(c + 1, NULL, 10);
+
+        if (count > 0 && (!dsc_mul(objects, count, &objects) || objects > MOST_OBJECTS))
             return DSC_FAIL(DSC_EINVAL, "hwloc string \"%s\": more than %d objects", text, MOST_OBJECTS);
-    if (objects == 0) return DSC_FAIL(DSC_EINVAL, "hwloc string \"%s\": every level needs a count of 1 or more", text);
+    }
     return DSC_OK;
 }
 
@@ -86,7 +88,8 @@ dsc_status dsc_hwloc_synthetic(const char *text, dsc_machine *out)
     if (init(&topology) != DSC_OK) return DSC_ENOMEM;
     if (hwloc_topology_set_synthetic(topology, text) != 0) {
         hwloc_topology_destroy(topology);
-        return DSC_FAIL(DSC_EINVAL, "unknown cluster \"%s\": no preset (--list-clusters), no file, and no hwloc string",
+        return DSC_FAIL(DSC_EINVAL,
+                        "unknown cluster \"%s\": no preset (--list-clusters), no file, no string for hwloc (core:8 pu:1)",
                         text);
     }
     return read_topology(text, topology, out);

@@ -1,0 +1,271 @@
+/* DeepSpeed's JSON: what is taken, reported and refused. */
+#include "base/log.h"
+#include "config/config.h"
+#include "tests/tap.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static dsc_text reports; /* what the library logged */
+
+static void keep_report(dsc_level level, const char *line, void *context)
+{
+    (void)level, (void)context;
+    dsc_text_add(&reports, "%s\n", line);
+}
+
+static dsc_config config;
+
+static dsc_status read_text(const char *text)
+{
+    json_t *object = json_loads(text, JSON_DECODE_ANY, NULL);
+    dsc_status status;
+
+    config = DSC_CONFIG_DEFAULT;
+    dsc_text_fini(&reports);
+    if (!CHECK(object != NULL, "no JSON: %s", text)) return DSC_EINTERNAL;
+    dsc_log_to(keep_report, NULL, DSC_NOTE);
+    status = dsc_config_read("F.json", object, &config);
+    dsc_log_to(NULL, NULL, DSC_NOTE);
+    json_decref(object);
+    return status;
+}
+
+static void whole_example_is_taken(void)
+{
+    static const char text[] =
+        "{\"train_batch_size\": 32, \"train_micro_batch_size_per_gpu\": 4, \"gradient_accumulation_steps\": 2,"
+        " \"optimizer\": {\"type\": \"aDaM\", \"params\": {\"lr\": 3e-4, \"betas\": [0.8, 0.95], \"eps\": 1e-6,"
+        "   \"weight_decay\": 0.1, \"bias_correction\": false, \"adam_w_mode\": false, \"torch_adam\": true}},"
+        " \"scheduler\": {\"type\": \"WarmupDecayLR\", \"params\": {\"total_num_steps\": 100, \"warmup_min_lr\": 1e-6,"
+        "   \"warmup_max_lr\": 1e-3, \"warmup_num_steps\": 10, \"warmup_type\": \"linear\"}},"
+        " \"fp16\": {\"enabled\": true, \"initial_scale_power\": 12, \"loss_scale_window\": 500, \"hysteresis\": 3},"
+        " \"zero_optimization\": {\"stage\": 2, \"reduce_bucket_size\": 5e6,"
+        "   \"offload_optimizer\": {\"device\": \"cpu\", \"pin_memory\": true}},"
+        " \"gradient_clipping\": 1.0, \"data_types\": {\"grad_accum_dtype\": \"fp32\"},"
+        " \"dsc\": {\"tp\": 2, \"recompute\": \"full\", \"sequence_parallel\": true, \"device_memory\": \"16GiB\"}}";
+    const dsc_strategy *s = &config.strategy;
+
+    if (!CHECK_OK(read_text(text))) return;
+    CHECK(s->global_batch == 32 && s->micro_batch == 4 && config.gradient_accumulation_steps == 2, "batch %lld",
+          (long long)s->global_batch);
+    CHECK(s->optimizer == DSC_ADAM && config.lr == 3e-4 && config.beta1 == 0.8 && config.beta2 == 0.95, "lr %g",
+          config.lr);
+    CHECK(config.eps == 1e-6 && config.weight_decay == 0.1 && !config.bias_correction && s->l2_decay, "eps %g",
+          config.eps);
+    CHECK(config.scheduler.type == DSC_LR_WARMUP_DECAY && config.scheduler.total_num_steps == 100, "type %d",
+          config.scheduler.type);
+    CHECK(config.scheduler.warmup_type == DSC_WARMUP_LINEAR && config.scheduler.warmup_num_steps == 10, "type %d",
+          config.scheduler.warmup_type);
+    CHECK(s->precision == DSC_FP16 && config.initial_scale_power == 12 && config.hysteresis == 3, "power %lld",
+          (long long)config.initial_scale_power);
+    CHECK(config.loss_scale_window == 500 && config.clip == 1, "window %lld", (long long)config.loss_scale_window);
+    CHECK(s->zero == 2 && s->bucket_elems == 5000000 && s->offload == DSC_OFFLOAD_OPTIMIZER, "stage %d", s->zero);
+    CHECK(s->grad_accum_dtype == DSC_FP32, "accumulation in %d", s->grad_accum_dtype);
+    CHECK(s->tp == 2 && s->recompute == DSC_RECOMPUTE_FULL && s->sequence_parallel, "tp %lld", (long long)s->tp);
+    CHECK(s->device_memory_bytes == INT64_C(16) << 30, "%lld bytes", (long long)s->device_memory_bytes);
+    CHECK(reports.count == 0, "reported: %s", dsc_text_str(&reports));
+}
+
+static void auto_and_null_leave_the_default(void)
+{
+    static const char text[] =
+        "{\"train_batch_size\": \"auto\", \"gradient_clipping\": null, \"fp16\": {\"enabled\": \"auto\"},"
+        " \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": \"auto\", \"betas\": \"auto\"}}}";
+    char *read, *untouched = dsc_config_json(&DSC_CONFIG_DEFAULT);
+
+    CHECK_OK(read_text(text));
+    read = dsc_config_json(&config);
+    CHECK(dsc_equal(read, untouched), "%s became %s", untouched, read);
+    free(read);
+    free(untouched);
+}
+
+static void fp16_without_keys_starts_high(void)
+{
+    if (!CHECK_OK(read_text("{\"fp16\": {\"enabled\": true}}"))) return;
+    CHECK(config.initial_scale_power == 32 && config.hysteresis == 1, "2^%lld, hysteresis %lld",
+          (long long)config.initial_scale_power, (long long)config.hysteresis);
+    if (!CHECK_OK(read_text("{\"fp16\": {\"enabled\": true, \"min_loss_scale\": 1}}"))) return;
+    CHECK(config.initial_scale_power == 16 && config.hysteresis == 2, "2^%lld, hysteresis %lld",
+          (long long)config.initial_scale_power, (long long)config.hysteresis);
+}
+
+static void params_offload_covers_the_optimizer(void)
+{
+    if (!CHECK_OK(read_text("{\"zero_optimization\": {\"stage\": 3, \"offload_param\": {\"device\": \"cpu\"},"
+                            " \"offload_optimizer\": {\"device\": \"cpu\"}}}")))
+        return;
+    CHECK(config.strategy.offload == DSC_OFFLOAD_PARAMS, "offload %d", config.strategy.offload);
+}
+
+/* One report, which names the key, where a key asks for what we do not do; none where it asks for what we do anyway. */
+static void what_has_no_effect_is_reported(void)
+{
+    static const struct { const char *text, *key; } lines[] = {
+        {"{\"prescale_gradients\": true}", "prescale_gradients"},
+        {"{\"gradient_predivide_factor\": 2}", "gradient_predivide_factor"},
+        {"{\"communication_data_type\": \"fp16\"}", "communication_data_type"},
+        {"{\"sparse_gradients\": true}", "sparse_gradients"},
+        {"{\"wall_clock_breakdown\": true}", "wall_clock_breakdown"},
+        {"{\"disable_allgather\": true}", "disable_allgather"},
+        {"{\"tensorboard\": {\"enabled\": true, \"output_path\": \"x\"}}", "tensorboard"},
+        {"{\"flops_profiler\": {\"enabled\": true}}", "flops_profiler"},
+        {"{\"aio\": {\"block_size\": 5}}", "aio"},
+        {"{\"zero_optimization\": {\"overlap_comm\": false}}", "zero_optimization.overlap_comm"},
+        {"{\"zero_optimization\": {\"stage3_prefetch_bucket_size\": 1000}}", "stage3_prefetch_bucket_size"},
+        {"{\"zero_optimization\": {\"cpu_offload\": true}}", "cpu_offload"},
+        {"{\"zero_optimization\": true}", "stage 1"},
+        {"{\"activation_checkpointing\": {\"partition_activations\": true}}", "partition_activations"},
+        {"{\"pipeline\": {\"activation_checkpoint_interval\": 1}}", "activation_checkpoint_interval"},
+        {"{\"fp16\": {\"enabled\": true, \"hysteresis\": 2, \"auto_cast\": true}}", "fp16.auto_cast"},
+    };
+    static const char *const silent[] = {
+        "{\"prescale_gradients\": false, \"gradient_predivide_factor\": 1.0, \"tensorboard\": {\"enabled\": false}}",
+        "{\"zero_optimization\": {\"allgather_bucket_size\": 5e8, \"contiguous_gradients\": true,"
+        " \"overlap_comm\": true}}",
+        "{\"amp\": {\"enabled\": false}, \"wall_clock_breakdown\": false, \"dataloader_drop_last\": true}",
+    };
+
+    for (int64_t i = 0; i < DSC_COUNT(lines); i++) {
+        if (!CHECK_OK(read_text(lines[i].text))) continue;
+        CHECK(strstr(dsc_text_str(&reports), lines[i].key) != NULL, "%s: reported: %s", lines[i].text,
+              dsc_text_str(&reports));
+    }
+    for (int64_t i = 0; i < DSC_COUNT(silent); i++) {
+        CHECK_OK(read_text(silent[i]));
+        CHECK(reports.count == 0, "%s: reported: %s", silent[i], dsc_text_str(&reports));
+    }
+}
+
+static void bad_files_are_refused(void)
+{
+    static const struct { const char *text, *words[3]; } lines[] = {
+        {"[]", {"F.json", "an array"}},
+        {"7", {"F.json", "a whole number"}},
+        {"{\"train_batch_sise\": 16}", {"train_batch_sise", "did you mean \"train_batch_size\""}},
+        {"{\"train_batch_size\": \"sixteen\"}", {"F.json", "train_batch_size", "a string"}},
+        {"{\"train_batch_size\": 0}", {"train_batch_size", "0 is outside 1"}},
+        {"{\"train_batch_size\": -8}", {"train_batch_size", "-8"}},
+        {"{\"train_batch_size\": 2.5}", {"train_batch_size", "2.5"}},
+        {"{\"train_batch_size\": 4611686018427387904}", {"train_batch_size", "4611686018427387904"}},
+        {"{\"train_batch_size\": true}", {"train_batch_size", "a boolean"}},
+        {"{\"optimizer\": {\"type\": \"Adamw2\"}}", {"optimizer.type", "Adamw2"}},
+        {"{\"optimizer\": {\"type\": \"Lion\"}}", {"optimizer.type", "Lion", "not implemented"}},
+        {"{\"optimizer\": {\"type\": 7}}", {"optimizer.type", "a whole number"}},
+        {"{\"optimizer\": []}", {"optimizer", "an array"}},
+        {"{\"optimizer\": {\"params\": {\"betas\": [0.9, 1.5]}}}", {"betas[1]", "1.5"}},
+        {"{\"optimizer\": {\"params\": {\"betas\": [0.9]}}}", {"betas", "of 1"}},
+        {"{\"optimizer\": {\"params\": {\"betas\": 0.9}}}", {"betas", "a number"}},
+        {"{\"optimizer\": {\"params\": {\"max_grad_norm\": 1}}}", {"max_grad_norm", "gradient_clipping"}},
+        {"{\"optimizer\": {\"params\": {\"amsgrad\": true}}}", {"amsgrad"}},
+        {"{\"optimizer\": {\"params\": {\"learning_rate\": 1}}}", {"unknown key \"optimizer.params.learning_rate\""}},
+        {"{\"scheduler\": {\"type\": \"WarmupLr\"}}", {"scheduler.type", "WarmupLr", "did you mean \"WarmupLR\""}},
+        {"{\"scheduler\": {\"params\": {}}}", {"scheduler", "type"}},
+        {"{\"scheduler\": {\"type\": \"WarmupLR\", \"params\": {\"cycle_max_lr\": 1}}}", {"cycle_max_lr"}},
+        {"{\"scheduler\": {\"type\": \"WarmupLR\", \"params\": {\"warmup_type\": \"cubic\"}}}",
+         {"warmup_type", "cubic"}},
+        {"{\"fp16\": {\"enabled\": true}, \"bf16\": {\"enabled\": true}}", {"fp16", "bf16"}},
+        {"{\"fp16\": {\"enabled\": 1}}", {"fp16.enabled", "true or false"}},
+        {"{\"fp16\": true}", {"fp16", "an object"}},
+        {"{\"fp16\": {\"fp16_master_weights_and_grads\": true}}", {"fp16_master_weights_and_grads"}},
+        {"{\"amp\": {\"enabled\": true}}", {"amp"}},
+        {"{\"zero_optimization\": {\"stage\": 4}}", {"zero_optimization.stage", "4"}},
+        {"{\"zero_optimization\": {\"reduce_buckt_size\": 5}}",
+         {"reduce_buckt_size", "did you mean \"reduce_bucket_size\""}},
+        {"{\"zero_optimization\": {\"offload_optimizer\": {\"device\": \"nvme\"}}}", {"offload_optimizer", "nvme"}},
+        {"{\"zero_optimization\": {\"offload_optimizer\": {\"device\": \"cpu\", \"ratio\": 0.5}}}", {"ratio"}},
+        {"{\"zero_optimization\": {\"zero_quantized_weights\": true}}", {"zero_quantized_weights"}},
+        {"{\"zero_optimization\": {\"zero_hpz_partition_size\": 8}}", {"zero_hpz_partition_size"}},
+        {"{\"zero_optimization\": {\"mics_shard_size\": 8}}", {"mics_shard_size"}},
+        {"{\"zero_optimization\": {\"legacy_stage1\": true}}", {"legacy_stage1"}},
+        {"{\"activation_checkpointing\": {\"cpu_checkpointing\": true}}", {"cpu_checkpointing"}},
+        {"{\"data_types\": {\"grad_accum_dtype\": \"fp12\"}}", {"grad_accum_dtype", "fp12"}},
+        {"{\"dsc\": {\"tpp\": 2}}", {"dsc.tpp", "did you mean \"tp\""}},
+        {"{\"dsc\": {\"tp\": \"2\"}}", {"dsc.tp", "a string"}},
+        {"{\"dsc\": {\"recompute\": \"half\"}}", {"dsc.recompute", "half"}},
+        {"{\"dsc\": {\"device_memory\": \"80GX\"}}", {"dsc.device_memory", "80GX"}},
+    };
+
+    for (int64_t i = 0; i < DSC_COUNT(lines); i++) {
+        CHECK(read_text(lines[i].text) == DSC_EINVAL, "%s is taken", lines[i].text);
+        CHECK(strchr(dsc_message(), '\n') == NULL, "%s: several lines: %s", lines[i].text, dsc_message());
+        CHECK(strncmp(dsc_message(), "F.json: ", 8) == 0, "%s: no file in: %s", lines[i].text, dsc_message());
+        for (int w = 0; w < 3 && lines[i].words[w] != NULL; w++)
+            CHECK(strstr(dsc_message(), lines[i].words[w]) != NULL, "%s: no \"%s\" in: %s", lines[i].text,
+                  lines[i].words[w], dsc_message());
+    }
+}
+
+static void complaints_come_at_once(void)
+{
+    int lines = 1;
+
+    CHECK(read_text("{\"a\": 1, \"train_batch_size\": 0, \"amp\": {\"enabled\": true}, \"optimizer\": 3, \"b\": 1}") ==
+              DSC_EINVAL, "taken");
+    for (const char *c = dsc_message(); *c != '\0'; c++) lines += *c == '\n';
+    CHECK(lines == 4, "%d lines: %s", lines, dsc_message());
+    CHECK(strstr(dsc_message(), "\"amp\"") && strstr(dsc_message(), "\"optimizer\""), "%s", dsc_message());
+}
+
+static void files_are_named(void)
+{
+    static const char path[] = "config-json.tmp";
+    FILE *file = fopen(path, "w");
+
+    CHECK(dsc_config_load("absent.json", &config) == DSC_EINVAL, "an absent file is taken");
+    CHECK(strstr(dsc_message(), "absent.json") != NULL, "%s", dsc_message());
+    if (!CHECK(file != NULL, "cannot write %s", path)) return;
+    fputs("{\"train_batch_size\": 16,", file);
+    fclose(file);
+    CHECK(dsc_config_load(path, &config) == DSC_EINVAL, "a broken file is taken");
+    CHECK(strstr(dsc_message(), "config-json.tmp:1:") != NULL, "no line in: %s", dsc_message());
+    remove(path);
+}
+
+static void print_reads_back(void)
+{
+    static const char written[] =
+        "{\"train_batch_size\": 32, \"optimizer\": {\"type\": \"OneBitAdam\", \"params\": {\"lr\": 1e-4}},"
+        " \"bf16\": {\"enabled\": true}, \"zero_optimization\": {\"stage\": 3},"
+        " \"scheduler\": {\"type\": \"OneCycle\", \"params\": {\"cycle_min_lr\": 1e-5,"
+        "   \"cycle_max_lr\": 0.1, \"cycle_momentum\": false}},"
+        " \"dsc\": {\"tp\": 4, \"rank_order\": \"dp,tp\", \"attention\": \"bigbird\", \"seed\": 7}}";
+    char *text, *again;
+    json_t *object;
+
+    if (!CHECK_OK(read_text(written))) return;
+    text = dsc_config_json(&config);
+    if (!CHECK(text != NULL, "no text")) return;
+    object = json_loads(text, 0, NULL);
+    config = DSC_CONFIG_DEFAULT;
+    CHECK_OK(dsc_config_read("printed", object, &config));
+    again = dsc_config_json(&config);
+    CHECK(again != NULL && strcmp(text, again) == 0, "%s became %s", text, again);
+    CHECK(config.strategy.tp == 4 && config.strategy.zero == 3 && config.seed == 7 && config.lr == 1e-4, "lr %g",
+          config.lr);
+    CHECK(config.strategy.dp == 0, "dp, which was not given, became %lld", (long long)config.strategy.dp);
+    json_decref(object);
+    free(text);
+    free(again);
+}
+
+static const tap_case cases[] = {
+    {"DeepSpeed's keys are taken", whole_example_is_taken},
+    {"\"auto\" and null leave the default", auto_and_null_leave_the_default},
+    {"fp16 without keys of the scale starts at 2^32, hysteresis 1", fp16_without_keys_starts_high},
+    {"offloaded parameters take the optimizer along", params_offload_covers_the_optimizer},
+    {"what has no effect is reported by name", what_has_no_effect_is_reported},
+    {"bad files are refused in one line that names file and key", bad_files_are_refused},
+    {"complaints come at once, at most four", complaints_come_at_once},
+    {"files that cannot be read are named, with the line", files_are_named},
+    {"a printed configuration reads back as the same", print_reads_back},
+};
+
+int main(void)
+{
+    int status = tap_run(cases, DSC_COUNT(cases), NULL);
+
+    dsc_text_fini(&reports);
+    return status;
+}
