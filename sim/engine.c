@@ -10,7 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when all ranks' rows are wanted */
+enum { UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when rows of replicas are wanted */
 
 /* ---- Activities */
 
@@ -338,8 +338,9 @@ static dsc_status choose_ranks(dsc_engine *e, const dsc_program *const *programs
 {
     dsc_status status = DSC_OK;
     int64_t ranks = e->plan->ranks;
+    bool wants_replicas = options->ranks == DSC_RANKS_ALL || options->list_count > 0;
 
-    e->folded = (options->ranks == DSC_RANKS_FOLDED || ranks > UNFOLDED_RANKS) && can_fold(e);
+    e->folded = (!wants_replicas || ranks > UNFOLDED_RANKS) && can_fold(e);
     e->which_of = malloc((size_t)ranks * sizeof *e->which_of);
     e->ranks = calloc((size_t)ranks, sizeof *e->ranks);
     e->scripts = calloc((size_t)ranks, sizeof *e->scripts);
@@ -364,8 +365,8 @@ static dsc_status make_recorder(dsc_engine *e, const dsc_cluster *cluster, const
 
     if (simulated == NULL) return DSC_FAIL(DSC_ENOMEM, "simulation of %" PRId64 " ranks", e->rank_count);
     for (int64_t i = 0; i < e->rank_count; i++) simulated[i] = e->ranks[i].number;
-    status = dsc_recorder_create(e->plan, cluster, e->fabric, options, simulated, e->rank_count, e->folded,
-                                 programs, trace, &e->recorder);
+    status = dsc_recorder_create(e->plan, cluster, e->fabric, options, simulated, e->rank_count, e->folded, programs,
+                                 trace, &e->recorder);
     free(simulated);
     return status;
 }

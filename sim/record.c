@@ -26,13 +26,11 @@ static bool is_traced(const dsc_sim_options *options, int64_t rank, bool is_simu
     return false;
 }
 
-/* Sorts the traced ranks by who stands for them, and says in /ranks whose rows a reader finds for each rank. */
-static dsc_status choose_ranks(dsc_recorder *recorder, const dsc_sim_options *options, const int64_t *simulated,
-                               int64_t count, bool folded)
+/* Sorts the traced ranks by the simulated one that stands for them. */
+static void choose_ranks(dsc_recorder *recorder, const dsc_sim_options *options, const int64_t *simulated, int64_t count,
+                         bool folded)
 {
     const dsc_plan *plan = recorder->plan;
-    dsc_trace *trace = recorder->trace;
-    dsc_status status = DSC_OK;
     int64_t traced = 0;
 
     for (int64_t which = 0; which < count; which++) {
@@ -45,17 +43,32 @@ static dsc_status choose_ranks(dsc_recorder *recorder, const dsc_sim_options *op
         }
     }
     recorder->first[count] = traced;
-    for (int64_t rank = 0; rank < plan->ranks; rank++) {
-        int64_t representative = dsc_plan_representative(plan, rank);
-        dsc_rank_row row = {(int32_t)rank, -1};
+}
 
-        if (is_traced(options, rank, !folded || rank == representative))
-            row.representative = (int32_t)rank;
-        else if (is_traced(options, representative, true))
-            row.representative = (int32_t)representative;
+/* /ranks: a rank's own rows where it is traced, else those of the lowest traced rank with the same program, or none. */
+static dsc_status list_ranks(const dsc_recorder *recorder, int64_t count)
+{
+    const dsc_plan *plan = recorder->plan;
+    dsc_trace *trace = recorder->trace;
+    dsc_status status = DSC_OK;
+    int64_t *shown = malloc((size_t)plan->ranks * sizeof *shown);
+
+    if (shown == NULL) return DSC_FAIL(DSC_ENOMEM, "trace: list of %" PRId64 " ranks", plan->ranks);
+    for (int64_t rank = 0; rank < plan->ranks; rank++) shown[rank] = -1;
+    for (int64_t i = 0; i < recorder->first[count]; i++) shown[recorder->traced[i]] = recorder->traced[i];
+    for (int64_t rank = 0; rank < plan->ranks; rank++) {
+        int64_t *of_its_kind = &shown[dsc_plan_representative(plan, rank)];
+
+        if (*of_its_kind < 0) *of_its_kind = shown[rank];
+    }
+    for (int64_t rank = 0; rank < plan->ranks; rank++) {
+        int64_t whose = shown[rank] >= 0 ? shown[rank] : shown[dsc_plan_representative(plan, rank)];
+        dsc_rank_row row = {(int32_t)rank, (int32_t)whose};
+
         DSC_TRY(DSC_PUSH(trace->ranks, trace->rank_count, trace->rank_capacity, row));
     }
 out:
+    free(shown);
     return status;
 }
 
@@ -75,7 +88,8 @@ dsc_status dsc_recorder_create(const dsc_plan *plan, const dsc_cluster *cluster,
             status = DSC_FAIL(DSC_ENOMEM, "trace: list of %" PRId64 " ranks", plan->ranks);
             goto out;
         }
-        DSC_TRY(choose_ranks(recorder, options, simulated, count, folded));
+        choose_ranks(recorder, options, simulated, count, folded);
+        DSC_TRY(list_ranks(recorder, count));
         DSC_TRY(dsc_program_groups(plan, trace));
         DSC_TRY(dsc_program_head(plan, cluster, programs, &trace->head));
     }

@@ -48,7 +48,7 @@ out:
     return status;
 }
 
-/* out->list is *list: memory of the caller. Without --trace no rank's rows are wanted. */
+/* out->list is *list, which the caller frees. Without --trace no rank's rows are wanted: the list is empty. */
 static dsc_status parse_ranks(const plan_options *options, int64_t ranks, int64_t **list, dsc_sim_options *out)
 {
     char words[sizeof options->trace_ranks], *rest = words, *word;
