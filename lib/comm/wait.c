@@ -13,8 +13,7 @@ int64_t dsc_clock_ns(void)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* Naps grow with the wait, by about a sixteenth of it: what they cost in delay stays in proportion, and who waits long
- * leaves the cores alone. */
+/* Naps grow slowly with the wait: what they add to it stays in proportion, and who waits long leaves cores alone. */
 void dsc_comm_nap(const dsc_comm *comm, int round)
 {
     int64_t longest_ns = comm->node_size > comm->cores ? 500000 : 100000;
