@@ -6,7 +6,7 @@
 #include "kernel/kernel.h"
 #include "base/array.h"
 
-/* A kernel's time by shape, with `ranks` ranks of the machine busy with the same at once (each with its share of cores). */
+/* A kernel's time by shape, while `ranks` ranks of the machine do the same at once, each with its share of cores. */
 typedef struct dsc_kernel_sample {
     dsc_shape shape;
     int32_t ranks;
@@ -16,7 +16,11 @@ typedef struct dsc_kernel_sample {
 typedef struct dsc_copy_sample { char from[16], to[16]; int64_t bytes, time_ns; } dsc_copy_sample;
 
 /* kind: "all_reduce", "all_gather", "reduce_scatter", "broadcast", "send"; bytes as in wire_bytes' n. */
-typedef struct dsc_collective_sample { char kind[24]; int32_t ranks, nodes; int64_t bytes, time_ns; } dsc_collective_sample;
+typedef struct dsc_collective_sample {
+    char kind[24];
+    int32_t ranks, nodes;
+    int64_t bytes, time_ns;
+} dsc_collective_sample;
 
 typedef struct dsc_calibration {
     char *machine;            /* JSON text: the cluster that was measured */

@@ -19,7 +19,7 @@ json_t *dsc_json_seconds(double ns);
  * jansson's. */
 json_t *dsc_json_op(const dsc_trace *trace, const dsc_op_row *row);
 
-/* Adds the value as text and takes the reference. DSC_EINVAL for NULL, which jansson makes of names that are no UTF-8. */
+/* Adds the value as text and takes the reference. DSC_EINVAL for NULL: jansson's answer to names that are no UTF-8. */
 dsc_status dsc_json_finish(json_t *value, dsc_text *out);
 
 /* DSC_ENOMEM when some line of the text did not fit. */

@@ -38,7 +38,7 @@ typedef struct dsc_table {
     {name, sizeof(row), offsetof(owner, rows), offsetof(owner, count), offsetof(owner, capacity), columns, \
      (int)DSC_COUNT(columns)}
 
-/* In the order in which files are appended to: what stands in /steps has all that belongs to it in the tables before. */
+/* In the order in which files are appended to: a step in /steps has all its rows in the tables before. */
 typedef enum dsc_trace_table { DSC_TABLE_OPS, DSC_TABLE_MEMORY, DSC_TABLE_LINKS, DSC_TABLE_STEPS,
                                DSC_TABLE_GROUPS, DSC_TABLE_RANKS, DSC_TABLE_COUNT } dsc_trace_table;
 extern const dsc_table DSC_TRACE_TABLES[DSC_TABLE_COUNT]; /* of dsc_trace */

@@ -7,7 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 3
 
-# ends STATUS WORDS COMMAND...: the command ends with the status, and stderr holds the words, with the tool's name before
+# ends STATUS WORDS TOOL...: it ends with the status, and stderr holds the words, with the tool's name before them
 ends() {
     local status=$1 words=$2 message got
     shift 2
@@ -54,7 +54,7 @@ ok "a damaged file is bad input" bash -c "head -c 3000 p.h5 >cut.h5; ! $build/ds
 ok "a prediction is no measurement" ends 2 'a predicted trace where a measured one is taken' dsc-trace diff p.h5 p.h5
 if disguise p.h5 m.h5 1 && disguise p.h5 slow.h5 2; then
     ok "equal steps are within the tolerance" ends 0 "" dsc-trace diff p.h5 m.h5
-    ok "steps that take twice as long are not, with status 1" ends 1 'more than the tolerance' dsc-trace diff p.h5 slow.h5
+    ok "steps that take twice as long are not, with status 1" ends 1 'more than the tol' dsc-trace diff p.h5 slow.h5
 else
     skip "equal steps are within the tolerance" "no h5py"
     skip "steps that take twice as long are not, with status 1" "no h5py"
