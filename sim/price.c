@@ -1,0 +1,199 @@
+#include "sim/price.h"
+#include "base/json.h"
+#include "sim/measured.h"
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct price { dsc_shape shape; int64_t ns; const char *source; } price; /* source NULL: an empty slot */
+
+/* A plan has few distinct shapes and millions of calls: each shape is priced once. */
+struct dsc_prices {
+    const dsc_calibration *calibration;
+    dsc_measured *measured;        /* NULL without a calibration */
+    const dsc_device_type *device; /* the cluster's first */
+    int64_t ranks_per_node;
+    price *slots; int64_t slot_count, used; /* open addressing; slot_count is a power of two, at most half are used */
+    price last;                    /* stands in when memory for the table is out */
+};
+
+/* ---- Whether a calibration is of the cluster's machine */
+
+static dsc_status check_machine(const dsc_calibration *calibration, const dsc_node_type *node)
+{
+    json_t *machine = calibration->machine == NULL ? NULL : json_loads(calibration->machine, 0, NULL);
+    void *types = json_object_iter(json_object_get(machine, "node_types"));
+    json_t *type = types == NULL ? NULL : json_object_iter_value(types);
+    const char *name = json_string_value(json_object_get(json_array_get(json_object_get(type, "devices"), 0), "name"));
+    const int64_t cores = json_integer_value(json_object_get(type, "cores"));
+    const dsc_device_type *device = &node->devices[0];
+    dsc_status status = DSC_OK;
+
+    if (name == NULL)
+        status = DSC_FAIL(DSC_EINVAL, "the calibration does not say which machine it measured");
+    else if (strcmp(name, device->name) != 0)
+        status = DSC_FAIL(DSC_EINVAL, "the calibration is of %s, the cluster has %s", name, device->name);
+    else if (!device->is_gpu && cores != node->cores)
+        status = DSC_FAIL(DSC_EINVAL, "the calibration is of a machine of %lld cores, the cluster's nodes have %lld",
+                          (long long)cores, (long long)node->cores);
+    json_decref(machine);
+    return status;
+}
+
+dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_calibration *calibration,
+                             dsc_prices **out)
+{
+    dsc_prices *prices = calloc(1, sizeof *prices);
+    dsc_place place;
+    dsc_status status = DSC_OK;
+    int64_t devices = 0;
+
+    if (prices == NULL) {
+        status = DSC_FAIL(DSC_ENOMEM, "prices: %zu bytes", sizeof *prices);
+        goto out;
+    }
+    DSC_TRY(dsc_cluster_place(cluster, 0, &place));
+    for (int64_t i = 0; i < place.node_type->device_types; i++) devices += place.node_type->devices[i].count;
+    prices->device = place.device;
+    prices->ranks_per_node = DSC_MIN(devices, plan->ranks);
+    if (calibration != NULL) {
+        DSC_TRY(check_machine(calibration, place.node_type));
+        DSC_TRY(dsc_measured_create(calibration, &prices->measured));
+        prices->calibration = calibration;
+    }
+    *out = prices;
+    prices = NULL;
+out:
+    dsc_prices_destroy(prices);
+    return status;
+}
+
+void dsc_prices_destroy(dsc_prices *prices)
+{
+    if (prices == NULL) return;
+    dsc_measured_destroy(prices->measured);
+    free(prices->slots);
+    free(prices);
+}
+
+const dsc_calibration *dsc_prices_calibration(const dsc_prices *prices) { return prices->calibration; }
+
+/* ---- Prices of a described device: a preset's table, or shares that any device reaches */
+
+static const dsc_efficiency any_gpu = {.product = 0.6, .attention = 0.4, .memory = 0.75, .launch_ns = 4000};
+static const dsc_efficiency any_cpu = {.product = 0.7, .attention = 0.4, .memory = 0.6, .launch_ns = 1000};
+
+static bool has_table(const dsc_device_type *device) { return device->efficiency.product > 0; }
+
+static const dsc_efficiency *efficiency_of(const dsc_device_type *device)
+{
+    if (has_table(device)) return &device->efficiency;
+    return device->is_gpu ? &any_gpu : &any_cpu;
+}
+
+/* The share of the multiprocessors' tiles that hold elements of out[m,n]: products are computed in whole tiles, and
+ * tiles in whole waves of one a multiprocessor. */
+static double quantization(const dsc_efficiency *efficiency, int64_t m, int64_t n)
+{
+    const int64_t tile_m = efficiency->tile_m, tile_n = efficiency->tile_n, processors = efficiency->multiprocessors;
+
+    if (tile_m == 0 || tile_n == 0) return 1;
+    const int64_t tiles = dsc_ceil_div(m, tile_m) * dsc_ceil_div(n, tile_n);
+    const int64_t computed = processors == 0 ? tiles : dsc_round_up(tiles, processors);
+    return (double)m * (double)n / ((double)computed * (double)tile_m * (double)tile_n);
+}
+
+/* The share of the peak that the kernel's arithmetic reaches; 0 when it is its bytes that take the time. */
+static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *shape)
+{
+    switch ((dsc_kernel)shape->kernel) {
+    case DSC_K_GEMM: return efficiency->product * quantization(efficiency, shape->d[0], shape->d[1]);
+    case DSC_K_ATTENTION_FWD:
+    case DSC_K_ATTENTION_BWD:
+    case DSC_K_SCORES_FWD:
+    case DSC_K_SCORES_BWD: return efficiency->attention;
+    default: return 0;
+    }
+}
+
+static double described_ns(const dsc_device_type *device, const dsc_shape *shape)
+{
+    const dsc_efficiency *efficiency = efficiency_of(device);
+    const double share = share_of_peak(efficiency, shape);
+    const double typed_peak = device->peak_flops[shape->type];
+    const double peak = typed_peak > 0 ? typed_peak : device->peak_flops[DSC_FP32];
+    const double rate = device->bandwidth_bytes_per_s * efficiency->memory;
+    const double memory_s = rate > 0 ? (double)dsc_kernel_bytes(shape) / rate : 0;
+    const double compute_s = share > 0 && peak > 0 ? (double)dsc_kernel_flops(shape) / (peak * share) : 0;
+
+    return (double)efficiency->launch_ns + 1e9 * DSC_MAX(memory_s, compute_s);
+}
+
+/* ---- Looking up */
+
+static price make_price(const dsc_prices *prices, const dsc_shape *shape)
+{
+    const dsc_device_type *device = prices->device;
+    bool is_sample = false;
+    double ns = 0;
+
+    if (prices->measured != NULL)
+        ns = dsc_measured_ns(prices->measured, shape, prices->ranks_per_node, !device->is_gpu, &is_sample);
+    if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), is_sample ? "measured" : "interpolated"};
+    ns = described_ns(device, shape);
+    return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), has_table(device) ? "preset" : "first principles"};
+}
+
+/* The slot that holds the shape, or the empty one where it belongs. FNV-1a over words. */
+static price *find_slot(price *slots, int64_t slot_count, const dsc_shape *shape)
+{
+    uint64_t words[sizeof *shape / 8], hash = 0xcbf29ce484222325;
+
+    memcpy(words, shape, sizeof words);
+    for (int64_t i = 0; i < DSC_COUNT(words); i++) hash = (hash ^ words[i]) * 0x100000001b3, hash ^= hash >> 29;
+    for (uint64_t at = hash;; at++) {
+        price *slot = &slots[at & (uint64_t)(slot_count - 1)];
+
+        if (slot->source == NULL || memcmp(&slot->shape, shape, sizeof *shape) == 0) return slot;
+    }
+}
+
+static bool grow(dsc_prices *prices)
+{
+    const int64_t count = DSC_MAX(256, 2 * prices->slot_count);
+    price *slots = calloc((size_t)count, sizeof *slots);
+
+    if (slots == NULL) return false;
+    for (int64_t i = 0; i < prices->slot_count; i++)
+        if (prices->slots[i].source != NULL) *find_slot(slots, count, &prices->slots[i].shape) = prices->slots[i];
+    free(prices->slots);
+    prices->slots = slots;
+    prices->slot_count = count;
+    return true;
+}
+
+static const price *find_price(dsc_prices *prices, const dsc_shape *shape)
+{
+    if (2 * prices->used >= prices->slot_count && !grow(prices)) {
+        prices->last = make_price(prices, shape);
+        return &prices->last;
+    }
+    price *slot = find_slot(prices->slots, prices->slot_count, shape);
+    if (slot->source == NULL) {
+        *slot = make_price(prices, shape);
+        prices->used++;
+    }
+    return slot;
+}
+
+int64_t dsc_price_call(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->ns; }
+const char *dsc_price_source(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->source; }
+
+int64_t dsc_price_op_overhead(const dsc_prices *prices)
+{
+    enum { CPU_OVERHEAD_NS = 2000 }; /* two clock readings and a wake-up, where nothing was measured */
+
+    const dsc_calibration *calibration = prices->calibration;
+
+    if (calibration != NULL && calibration->op_overhead_ns > 0) return calibration->op_overhead_ns;
+    return prices->device->is_gpu ? 0 : CPU_OVERHEAD_NS;
+}

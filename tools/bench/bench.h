@@ -1,0 +1,51 @@
+/* The parts of dsc-bench: which shapes, how they are timed, and how what came out is shown. */
+#ifndef TOOLS_BENCH_BENCH_H
+#define TOOLS_BENCH_BENCH_H
+
+#include "base/text.h"
+#include "comm/comm.h"
+#include "trace/calibration.h"
+
+/* What is measured, and for how long. */
+typedef struct bench_request {
+    bool kernels[DSC_KERNEL_COUNT], copies, collectives;
+    int64_t cores;      /* of a node; its ranks share them */
+    bool quick;         /* fewer repetitions, one round */
+    bool shows_progress; /* a line of stderr that is written over, or, with every_line, lines */
+    bool every_line;
+} bench_request;
+
+/* Shows how far a part of the measurement has come, on the rank that speaks. */
+void bench_progress(const bench_request *request, const char *what, int64_t done, int64_t of);
+
+/* The shapes that span what training calls, of the kernels asked for, quick ones first. Caller frees *out. */
+dsc_status bench_grid(const bench_request *request, dsc_shape **out, int64_t *count);
+
+/* Times every shape with all ranks of a node at it, and adds samples with so many ranks. Collective over the job. */
+dsc_status bench_kernels(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
+
+/* Adds copies between spaces, by one rank while the others wait. Collective. */
+dsc_status bench_copies(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
+
+/* Adds collectives among 2, 4, ... and all ranks, and messages between two. Collective. */
+dsc_status bench_collectives(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
+
+/* The lower quartile of times[0 .. count), which get sorted: nearer than the median to what the machine does when
+ * nobody else wants its cores for a moment. */
+int64_t bench_quartile(int64_t *times, int64_t count);
+
+/* Resident bytes of this process. */
+int64_t bench_resident_bytes(void);
+
+/* What an op costs beside its kernels: readings of the clock and waking the lane that waits. */
+int64_t bench_op_overhead_ns(void);
+
+/* Runs this program once more on `ranks` ranks by the machine's launcher, as a worker that measures and writes a file,
+ * and adds what it measured. DSC_ENOTSUP when there is no launcher; call it before MPI is up. */
+dsc_status bench_launch(int ranks, const bench_request *request, dsc_calibration *out);
+
+/* For people, and for machines. */
+dsc_status bench_print(const dsc_calibration *calibration, dsc_text *out);
+dsc_status bench_print_json(const dsc_calibration *calibration, dsc_text *out);
+
+#endif

@@ -1,0 +1,229 @@
+#include "tools/bench/bench.h"
+#include "base/log.h"
+#include "device/device.h"
+#include "kernel/step.h"
+#include "kernels/kernels.h"
+#include <stdlib.h>
+
+/* In a step a kernel meets operands in two states: the one that the kernel before it has just written, in the caches as
+ * far as it fits, and others that lie where the last micro-batch or step left them, in memory. So operands move through
+ * pools larger than the caches from call to call, and the fresh one is written right before the call. */
+
+enum { POOL_BYTES = 80 << 20, LINE = 64, MAX_REPEATS = 32, MIN_REPEATS = 3, ROUNDS = 2 };
+
+static const int64_t slot_ns = 4000000, quick_slot_ns = 1000000; /* for a shape in a round */
+static const int64_t limit_ns = 24000000000;                     /* for all shapes: what is larger is left out */
+
+typedef struct pool { dsc_arena arena; int64_t at; } pool;
+
+typedef struct bench {
+    dsc_comm *comm;
+    const dsc_kernel_set *set;
+    pool read, written;    /* operands that are only read keep sane values */
+    dsc_arena workspace, tokens;
+    int64_t slot_ns, end_ns;
+    double *times;         /* [shapes] ns, the best so far; 0: none */
+} bench;
+
+/* The operand that the kernel before wrote; -1: none is fresh. */
+static int fresh_operand(int kernel)
+{
+    switch ((dsc_kernel)kernel) {
+    case DSC_K_EMBED_FWD:
+    case DSC_K_SQUARE_SUM:
+    case DSC_K_ADAM:
+    case DSC_K_LOAD: return -1;
+    case DSC_K_EMBED_BWD:
+    case DSC_K_CROSS_ENTROPY: return 1; /* dx, logits */
+    default: return 0;
+    }
+}
+
+/* ---- Operands */
+
+static void *take(pool *p, int64_t bytes)
+{
+    char *address;
+
+    if (p->at + bytes > p->arena.bytes) p->at = 0;
+    address = p->arena.base + p->at;
+    p->at += dsc_round_up(bytes, LINE);
+    return address;
+}
+
+/* Numbers between 1/128 and 1/64 whether read as fp32 or bf16 (in fp16: about 1), all different. */
+static void fill(const dsc_arena *arena)
+{
+    uint16_t *values = (uint16_t *)arena->base;
+
+#pragma omp parallel for
+    for (int64_t i = 0; i < arena->bytes / 2; i++) values[i] = (uint16_t)(0x3c00 + (i * 7919 >> 3) % 128);
+}
+
+/* Token tables hold valid tokens of the shape's vocabulary. */
+static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
+{
+    const int64_t vocab = shape->kernel == DSC_K_CROSS_ENTROPY ? shape->d[2] : shape->d[3];
+    int32_t *tokens = (int32_t *)arena->base;
+
+    for (int64_t i = 0; i < shape->d[0] * (shape->d[1] + 1); i++) tokens[i] = (int32_t)(i * 7919 % vocab);
+}
+
+static bool has_tokens(int kernel)
+{
+    return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD || kernel == DSC_K_CROSS_ENTROPY;
+}
+
+static void place_operands(bench *b, const dsc_shape *shape, void *operands[DSC_KERNEL_OPERANDS])
+{
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) {
+        const bool is_there = i < dsc_kernel_operands((dsc_kernel)shape->kernel) && dsc_operand_present(shape, i);
+
+        operands[i] = NULL;
+        if (!is_there) continue;
+        if (i == 0 && has_tokens(shape->kernel)) operands[i] = b->tokens.base;
+        else operands[i] = take(dsc_operand_is_written(shape, i) ? &b->written : &b->read, dsc_operand_bytes(shape, i));
+    }
+}
+
+/* Writes a word of each line, by the threads that kernels use. */
+static void freshen(const dsc_shape *shape, void *const *operands)
+{
+    const int fresh = fresh_operand(shape->kernel);
+    const int64_t bytes = fresh < 0 ? 0 : dsc_operand_bytes(shape, fresh);
+    volatile char *lines = fresh < 0 ? NULL : operands[fresh];
+
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < bytes; i += LINE) lines[i] = lines[i];
+}
+
+/* ---- Timing */
+
+static dsc_status time_once(bench *b, const dsc_shape *shape, int64_t *out)
+{
+    static const dsc_step step = {.number = 1, .optimizer_step = 1, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999,
+                                  .eps = 1e-8, .bias_correction1 = 0.1, .bias_correction2 = 30, .loss_scale = 1,
+                                  .loss_gradient = 1e-3f, .gradient_scale = 1};
+    void *operands[DSC_KERNEL_OPERANDS];
+    dsc_status status = DSC_OK;
+
+    place_operands(b, shape, operands);
+    freshen(shape, operands);
+    const int64_t start = dsc_clock_ns();
+    DSC_TRY(b->set->run[shape->kernel](shape, operands, b->workspace.base, &step));
+    *out = DSC_MAX(dsc_clock_ns() - start, 1);
+out:
+    return status;
+}
+
+/* The lower quartile of as many calls as the slot has time for. */
+static dsc_status time_shape(bench *b, const dsc_shape *shape, int64_t *out)
+{
+    int64_t times[MAX_REPEATS], first;
+    dsc_status status = DSC_OK;
+
+    if (has_tokens(shape->kernel)) fill_tokens(shape, &b->tokens);
+    if (b->set->prepare != NULL) DSC_TRY(b->set->prepare(shape));
+    DSC_TRY(time_once(b, shape, &first));
+    const int64_t repeats = DSC_MAX(MIN_REPEATS, DSC_MIN(b->slot_ns / first, MAX_REPEATS));
+    for (int64_t i = 0; i < repeats; i++) DSC_TRY(time_once(b, shape, &times[i]));
+    *out = bench_quartile(times, repeats);
+out:
+    return status;
+}
+
+/* Every shape once, its calls on all ranks at the same time. times keeps the least of all rounds, which others who use
+ * the machine disturbed least. */
+static dsc_status measure_round(bench *b, const bench_request *request, int round, const dsc_shape *shapes,
+                                int64_t count)
+{
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < count; i++) {
+        int64_t is_late = dsc_clock_ns() > b->end_ns, time;
+
+        DSC_TRY(dsc_comm_max(b->comm, &is_late, 1)); /* also the barrier */
+        if (is_late) break;
+        DSC_TRY(time_shape(b, &shapes[i], &time));
+        b->times[i] = b->times[i] == 0 ? (double)time : DSC_MIN(b->times[i], (double)time);
+        bench_progress(request, "kernels", round * count + i + 1, (request->quick ? 1 : ROUNDS) * count);
+    }
+out:
+    return status;
+}
+
+/* ---- All of it */
+
+static int64_t largest_workspace(const dsc_shape *shapes, int64_t count)
+{
+    int64_t largest = 0;
+
+    for (int64_t i = 0; i < count; i++) largest = DSC_MAX(largest, dsc_kernel_workspace_bytes(&shapes[i]));
+    return largest;
+}
+
+static dsc_status open_bench(bench *b, const bench_request *request, const dsc_shape *shapes, int64_t count)
+{
+    dsc_status status = DSC_OK;
+
+    b->set = dsc_kernels_cpu();
+    b->slot_ns = request->quick ? quick_slot_ns : slot_ns;
+    b->end_ns = dsc_clock_ns() + limit_ns;
+    b->times = calloc((size_t)count + 1, sizeof *b->times);
+    if (b->times == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld times", (long long)count);
+    DSC_TRY(dsc_arena_create(POOL_BYTES, &b->read.arena));
+    DSC_TRY(dsc_arena_create(POOL_BYTES, &b->written.arena));
+    DSC_TRY(dsc_arena_create(1 << 20, &b->tokens));
+    DSC_TRY(dsc_arena_create(largest_workspace(shapes, count), &b->workspace));
+    fill(&b->read.arena);
+    fill(&b->written.arena);
+out:
+    return status;
+}
+
+static void close_bench(bench *b)
+{
+    dsc_arena_destroy(&b->read.arena);
+    dsc_arena_destroy(&b->written.arena);
+    dsc_arena_destroy(&b->tokens);
+    dsc_arena_destroy(&b->workspace);
+    free(b->times);
+}
+
+/* The mean over ranks: one that is slower now is not the one that is slower next time. */
+static dsc_status keep(const bench *b, const dsc_shape *shapes, int64_t count, dsc_calibration *out)
+{
+    const dsc_status status = dsc_comm_sum(b->comm, b->times, (int)count);
+    int64_t left_out = 0;
+
+    if (status != DSC_OK) return status;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t time_ns = (int64_t)(b->times[i] / dsc_comm_size(b->comm) + 0.5);
+        const dsc_kernel_sample sample = {shapes[i], dsc_comm_node_size(b->comm), time_ns};
+
+        if (b->times[i] == 0) left_out++;
+        else if (DSC_PUSH(out->kernels, out->kernel_count, out->kernel_capacity, sample) != DSC_OK) return DSC_ENOMEM;
+    }
+    if (left_out > 0 && dsc_comm_rank(b->comm) == 0)
+        dsc_log(DSC_WARNING, "%lld of %lld shapes left out: the machine is too slow for them in %.0f s",
+                (long long)left_out, (long long)count, (double)limit_ns / 1e9);
+    return DSC_OK;
+}
+
+dsc_status bench_kernels(dsc_comm *comm, const bench_request *request, dsc_calibration *out)
+{
+    bench b = {.comm = comm};
+    dsc_shape *shapes = NULL;
+    int64_t count = 0;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(bench_grid(request, &shapes, &count));
+    DSC_TRY(open_bench(&b, request, shapes, count));
+    for (int round = 0; round < (request->quick ? 1 : ROUNDS); round++)
+        DSC_TRY(measure_round(&b, request, round, shapes, count));
+    DSC_TRY(keep(&b, shapes, count, out));
+out:
+    close_bench(&b);
+    free(shapes);
+    return status;
+}

@@ -1,0 +1,110 @@
+#include "tools/bench/bench.h"
+#include "store/calibration_file.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAX_WORDS = 64, NOT_FOUND = 127 };
+
+typedef struct command {
+    char launcher[1024], self[4096], count[16];
+    char *words[MAX_WORDS];
+    int word_count;
+} command;
+
+/* DSC_MPIEXEC may be several words, "srun --mpi=pmi2"; later words are dropped where there is no room for them. */
+static void add(command *c, const char *word)
+{
+    if (c->word_count < MAX_WORDS - 1) c->words[c->word_count++] = (char *)word;
+}
+
+static dsc_status make_command(command *c, int ranks, const char *path, const bench_request *request)
+{
+    const char *launcher = getenv("DSC_MPIEXEC");
+    const ssize_t length = readlink("/proc/self/exe", c->self, sizeof c->self - 1);
+
+    if (length < 0) return DSC_FAIL(DSC_EIO, "this program's path is unknown: %s", strerror(errno));
+    snprintf(c->launcher, sizeof c->launcher, "%s", launcher != NULL ? launcher : "mpiexec");
+    snprintf(c->count, sizeof c->count, "%d", ranks);
+    for (char *rest = c->launcher, *word; (word = strsep(&rest, " ")) != NULL;)
+        if (*word != '\0') add(c, word);
+    add(c, "-n");
+    add(c, c->count);
+    add(c, c->self);
+    add(c, "--worker");
+    add(c, path);
+    if (request->quick) add(c, "--quick");
+    if (request->shows_progress) add(c, "--progress");
+    for (int i = 0; i < DSC_KERNEL_COUNT; i++)
+        if (request->kernels[i]) add(c, dsc_kernel_name(i));
+    if (request->collectives) add(c, "collectives");
+    return DSC_OK;
+}
+
+/* The child ends with this process; standard output is not its to write to. */
+static dsc_status run(char *const *words)
+{
+    int code = 0;
+    const pid_t child = fork();
+
+    if (child < 0) return DSC_FAIL(DSC_EIO, "no process for %s: %s", words[0], strerror(errno));
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+        execvp(words[0], words);
+        _exit(NOT_FOUND);
+    }
+    while (waitpid(child, &code, 0) < 0)
+        if (errno != EINTR) return DSC_FAIL(DSC_EIO, "waiting for %s: %s", words[0], strerror(errno));
+    if (WIFEXITED(code) && WEXITSTATUS(code) == NOT_FOUND)
+        return DSC_FAIL(DSC_ENOTSUP, "%s is not there: DSC_MPIEXEC may name another launcher", words[0]);
+    if (WIFSIGNALED(code)) return DSC_FAIL(DSC_EIO, "%s was ended by signal %d", words[0], WTERMSIG(code));
+    if (WEXITSTATUS(code) != 0) return DSC_FAIL(DSC_EIO, "%s ended with status %d", words[0], WEXITSTATUS(code));
+    return DSC_OK;
+}
+
+/* What the ranks measured, behind what is there. */
+static dsc_status append(const dsc_calibration *from, dsc_calibration *to)
+{
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < from->kernel_count; i++)
+        DSC_TRY(DSC_PUSH(to->kernels, to->kernel_count, to->kernel_capacity, from->kernels[i]));
+    for (int64_t i = 0; i < from->collective_count; i++)
+        DSC_TRY(DSC_PUSH(to->collectives, to->collective_count, to->collective_capacity, from->collectives[i]));
+    to->libraries_bytes = DSC_MAX(to->libraries_bytes, from->libraries_bytes);
+out:
+    return status;
+}
+
+dsc_status bench_launch(int ranks, const bench_request *request, dsc_calibration *out)
+{
+    const char *folder = getenv("TMPDIR");
+    char path[4096];
+    command c = {.word_count = 0};
+    dsc_calibration measured;
+    dsc_status status = DSC_OK;
+    int file;
+
+    dsc_calibration_init(&measured);
+    snprintf(path, sizeof path, "%s/dsc-bench.XXXXXX", folder != NULL && folder[0] != '\0' ? folder : "/tmp");
+    if ((file = mkstemp(path)) < 0) return DSC_FAIL(DSC_EIO, "%s: %s", path, strerror(errno));
+    close(file);
+    DSC_TRY(make_command(&c, ranks, path, request));
+    status = run(c.words);
+    if (status != DSC_OK) {
+        status = dsc_fail_in(status, "measuring on %d ranks", ranks);
+        goto out;
+    }
+    DSC_TRY(dsc_calibration_load(path, &measured));
+    DSC_TRY(append(&measured, out));
+out:
+    unlink(path);
+    dsc_calibration_fini(&measured);
+    return status;
+}

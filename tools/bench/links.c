@@ -1,0 +1,213 @@
+#include "tools/bench/bench.h"
+#include "device/device.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MIN_REPEATS = 5, MAX_REPEATS = 200 };
+
+static const int64_t slot_ns = 60000000, quick_slot_ns = 10000000; /* for one size */
+static const int64_t sizes[] = {8, 64, 512, 4 << 10, 32 << 10, 256 << 10, 2 << 20, 16 << 20, 64 << 20};
+
+typedef struct transfer {
+    dsc_comm *comm;
+    dsc_group *group;
+    char *in, *out;
+    int64_t bytes;    /* n of the rules for wire_bytes */
+} transfer;
+
+/* ---- One row a kind. Each transfers once, from start to end. */
+
+static dsc_status wait_for(const transfer *t, dsc_status status, dsc_request *request)
+{
+    return status == DSC_OK ? dsc_request_wait(t->comm, request) : status;
+}
+
+static dsc_status all_reduce(const transfer *t)
+{
+    dsc_request r;
+
+    return wait_for(t, dsc_all_reduce_start(t->group, t->in, t->bytes / 4, DSC_FP32, DSC_SUM, &r), &r);
+}
+
+static dsc_status reduce_scatter(const transfer *t)
+{
+    dsc_request r;
+    const int64_t each = t->bytes / 4 / dsc_group_size(t->group);
+
+    return wait_for(t, dsc_reduce_scatter_start(t->group, t->in, t->out, each, DSC_FP32, &r), &r);
+}
+
+static dsc_status all_gather(const transfer *t)
+{
+    dsc_request r;
+
+    return wait_for(t, dsc_all_gather_start(t->group, t->in, t->out, t->bytes / dsc_group_size(t->group), &r), &r);
+}
+
+static dsc_status broadcast(const transfer *t)
+{
+    dsc_request r;
+
+    return wait_for(t, dsc_broadcast_start(t->group, t->in, t->bytes, 0, &r), &r);
+}
+
+/* There and back, from the first member to the last. */
+static dsc_status ping_pong(const transfer *t)
+{
+    const int last = dsc_group_size(t->group) - 1, rank = dsc_group_rank(t->group);
+    dsc_request r;
+    dsc_status status = DSC_OK;
+
+    if (rank != 0 && rank != last) return DSC_OK;
+    if (rank == last) DSC_TRY(wait_for(t, dsc_recv_start(t->group, t->out, t->bytes, 0, 0, &r), &r));
+    DSC_TRY(wait_for(t, dsc_send_start(t->group, t->in, t->bytes, rank == 0 ? last : 0, 0, &r), &r));
+    if (rank == 0) DSC_TRY(wait_for(t, dsc_recv_start(t->group, t->out, t->bytes, last, 0, &r), &r));
+out:
+    return status;
+}
+
+static const struct { const char *name; dsc_status (*run)(const transfer *); int trips; } kinds[] = {
+    {"all_reduce", all_reduce, 1},
+    {"reduce_scatter", reduce_scatter, 1},
+    {"all_gather", all_gather, 1},
+    {"broadcast", broadcast, 1},
+    {"send", ping_pong, 2},
+};
+
+/* ---- Timing */
+
+static dsc_status time_once(const transfer *t, dsc_status (*run)(const transfer *), int64_t *out)
+{
+    const int64_t start = dsc_clock_ns();
+    const dsc_status status = run(t);
+
+    *out = DSC_MAX(dsc_clock_ns() - start, 1);
+    return status;
+}
+
+/* The median over repetitions of the first member's time; whoever is no member waits. */
+static dsc_status time_kind(const transfer *t, int kind, int64_t slot, int64_t *out)
+{
+    int64_t times[MAX_REPEATS], first = 0, median = 0;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_comm_barrier(t->comm));
+    if (t->group != NULL) DSC_TRY(time_once(t, kinds[kind].run, &first));
+    DSC_TRY(dsc_comm_max(t->comm, &first, 1));
+    const int64_t repeats = DSC_MAX(MIN_REPEATS, DSC_MIN(slot / first, MAX_REPEATS));
+    for (int64_t i = 0; t->group != NULL && i < repeats; i++) DSC_TRY(time_once(t, kinds[kind].run, &times[i]));
+    if (t->group != NULL && dsc_group_rank(t->group) == 0) median = bench_quartile(times, repeats) / kinds[kind].trips;
+    DSC_TRY(dsc_comm_max(t->comm, &median, 1));
+    *out = DSC_MAX(median, 1);
+out:
+    return status;
+}
+
+/* Nodes on which ranks 0 .. count - 1 run. */
+static int count_nodes(const dsc_comm *comm, int count)
+{
+    int most = 0;
+
+    for (int rank = 0; rank < count; rank++) most = DSC_MAX(most, dsc_comm_node_of(comm, rank));
+    return most + 1;
+}
+
+static dsc_status measure_group(transfer *t, const bench_request *request, int ranks, dsc_calibration *out)
+{
+    const int64_t slot = request->quick ? quick_slot_ns : slot_ns;
+    dsc_status status = DSC_OK;
+
+    for (int kind = 0; kind < DSC_COUNT(kinds); kind++)
+        for (int i = 0; i < DSC_COUNT(sizes); i++) {
+            dsc_collective_sample sample = {.ranks = ranks, .nodes = count_nodes(t->comm, ranks), .bytes = sizes[i]};
+
+            t->bytes = sizes[i];
+            if (sizes[i] / 4 % ranks != 0) t->bytes = sample.bytes = dsc_round_up(sizes[i], 4 * ranks);
+            snprintf(sample.kind, sizeof sample.kind, "%s", kinds[kind].name);
+            DSC_TRY(time_kind(t, kind, slot, &sample.time_ns));
+            DSC_TRY(DSC_PUSH(out->collectives, out->collective_count, out->collective_capacity, sample));
+            bench_progress(request, kinds[kind].name, i + 1, DSC_COUNT(sizes));
+        }
+out:
+    return status;
+}
+
+/* Ranks 0 .. count - 1; *out is NULL on the others. */
+static dsc_status create_group(dsc_comm *comm, int count, dsc_group **out)
+{
+    int *ranks = malloc((size_t)count * sizeof *ranks);
+    dsc_status status = DSC_OK;
+
+    *out = NULL;
+    if (ranks == NULL) return DSC_FAIL(DSC_ENOMEM, "%d ranks", count);
+    for (int i = 0; i < count; i++) ranks[i] = i;
+    if (dsc_comm_rank(comm) < count) status = dsc_group_create(comm, ranks, count, out);
+    free(ranks);
+    return status;
+}
+
+dsc_status bench_collectives(dsc_comm *comm, const bench_request *request, dsc_calibration *out)
+{
+    const int64_t room = sizes[DSC_COUNT(sizes) - 1] + 4 * dsc_comm_size(comm);
+    const int all = dsc_comm_size(comm);
+    transfer t = {.comm = comm, .in = calloc(1, (size_t)room), .out = calloc(1, (size_t)room)};
+    dsc_status status = DSC_OK;
+
+    if (t.in == NULL || t.out == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "collectives: %lld bytes", (long long)room));
+    for (int ranks = DSC_MIN(2, all); ranks > 1; ranks = ranks == all ? 0 : DSC_MIN(2 * ranks, all)) {
+        DSC_TRY(create_group(comm, ranks, &t.group));
+        DSC_TRY(measure_group(&t, request, ranks, out));
+        dsc_group_destroy(t.group);
+        t.group = NULL;
+    }
+out:
+    free(t.in);
+    free(t.out);
+    return status;
+}
+
+/* ---- Copies: on a CPU the spaces are one memory, and a copy is a thread that copies */
+
+static dsc_status measure_copies(const dsc_arena *arena, const bench_request *request, dsc_calibration *out)
+{
+    enum { ROUNDS = 7 };
+    static const char *const spaces[] = {"device", "host"};
+    const int64_t half = arena->bytes / 2;
+    int64_t at = 0;
+
+    for (int64_t bytes = 64 << 10; bytes <= 16 << 20; bytes *= 4)
+        for (int direction = 0; direction < 2; direction++) {
+            dsc_copy_sample sample = {.bytes = bytes};
+            int64_t times[ROUNDS];
+
+            for (int i = 0; i < ROUNDS; i++, at = (at + bytes) % (half - bytes)) {
+                const int64_t start = dsc_clock_ns();
+
+                memcpy(arena->base + half + at, arena->base + at, (size_t)bytes);
+                times[i] = dsc_clock_ns() - start;
+            }
+            sample.time_ns = DSC_MAX(bench_quartile(times, ROUNDS), 1);
+            snprintf(sample.from, sizeof sample.from, "%s", spaces[direction]);
+            snprintf(sample.to, sizeof sample.to, "%s", spaces[!direction]);
+            if (DSC_PUSH(out->copies, out->copy_count, out->copy_capacity, sample) != DSC_OK) return DSC_ENOMEM;
+        }
+    bench_progress(request, "copies", 1, 1);
+    return DSC_OK;
+}
+
+dsc_status bench_copies(dsc_comm *comm, const bench_request *request, dsc_calibration *out)
+{
+    dsc_arena arena = {0};
+    dsc_status status = DSC_OK;
+
+    if (dsc_comm_rank(comm) == 0) {
+        DSC_TRY(dsc_arena_create(128 << 20, &arena));
+        memset(arena.base, 1, (size_t)arena.bytes);
+        DSC_TRY(measure_copies(&arena, request, out));
+    }
+    DSC_TRY(dsc_comm_barrier(comm));
+out:
+    dsc_arena_destroy(&arena);
+    return status;
+}

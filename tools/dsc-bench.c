@@ -1,0 +1,278 @@
+/* dsc-bench: measures kernels, copies and collectives on this machine. What it writes prices shapes that nobody
+ * announced: it never times a training step.
+ *
+ * Started by itself it is one rank with all cores, and starts itself once more on as many ranks as there are cores, for
+ * kernels that share the machine and for collectives. Started by a launcher it measures in that job alone. */
+#include "base/json.h"
+#include "base/log.h"
+#include "cluster/cluster.h"
+#include "kernels/kernels.h"
+#include "store/calibration_file.h"
+#include "tools/bench/bench.h"
+#include "tools/common.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const tool self = {
+    "dsc-bench",
+    "dsc-bench [KERNEL|copies|collectives]... [OPTION]...",
+    "Measures kernels, copies, links and collectives of this machine: prices for dsc-plan --calibration."};
+
+typedef struct options {
+    bool json, list, quick, progress;
+    char out[4096], worker[4096];
+} options;
+
+static const dsc_field fields[] = {
+    {.name = "o", .type = DSC_FIELD_STRING, .offset = offsetof(options, out), .size = sizeof ((options *)0)->out,
+     .argument = "FILE.h5", .help = "calibration to write"},
+    {.name = "json", .type = DSC_FIELD_FLAG, .offset = offsetof(options, json),
+     .help = "one JSON object on standard output"},
+    {.name = "list", .type = DSC_FIELD_FLAG, .offset = offsetof(options, list), .help = "says what can be measured"},
+    {.name = "quick", .type = DSC_FIELD_FLAG, .offset = offsetof(options, quick),
+     .help = "few repetitions: a first look, not good enough to predict with"},
+    {.name = "progress", .type = DSC_FIELD_FLAG, .offset = offsetof(options, progress),
+     .help = "a line on standard error for every step of the work"},
+    {.name = "worker", .type = DSC_FIELD_STRING, .offset = offsetof(options, worker),
+     .size = sizeof ((options *)0)->worker, .argument = "FILE.h5",
+     .help = "for its own use: measures in this job, prints nothing"},
+    {0}};
+
+enum { MAX_NAMES = 64 };
+static const char copies_name[] = "copies", collectives_name[] = "collectives";
+
+/* ---- What is asked for */
+
+static bool is_measured_here(int kernel) { return kernel != DSC_K_LOAD; } /* the executor's own */
+
+static dsc_status choose(const char *name, bench_request *request)
+{
+    const char *names[DSC_KERNEL_COUNT + 2] = {copies_name, collectives_name};
+    const int kernel = dsc_kernel_find(name);
+    int64_t count = 2;
+
+    if (dsc_equal(name, copies_name)) return request->copies = true, DSC_OK;
+    if (dsc_equal(name, collectives_name)) return request->collectives = true, DSC_OK;
+    if (kernel >= 0 && is_measured_here(kernel)) return request->kernels[kernel] = true, DSC_OK;
+    for (int i = 0; i < DSC_KERNEL_COUNT; i++)
+        if (is_measured_here(i)) names[count++] = dsc_kernel_name(i);
+    const char *nearest = dsc_nearest(name, names, count);
+    return DSC_FAIL(DSC_EINVAL, "no kernel is called \"%s\"%s%s%s; --list names them", name,
+                    nearest != NULL ? "; did you mean \"" : "", nearest != NULL ? nearest : "",
+                    nearest != NULL ? "\"?" : "");
+}
+
+static dsc_status choose_all(const char *const *names, int count, bench_request *request)
+{
+    dsc_status status = DSC_OK;
+
+    for (int i = 0; i < count; i++) DSC_TRY(choose(names[i], request));
+    if (count > 0) goto out;
+    for (int i = 0; i < DSC_KERNEL_COUNT; i++) request->kernels[i] = is_measured_here(i);
+    request->copies = request->collectives = true;
+out:
+    return status;
+}
+
+static bool has_kernels(const bench_request *request)
+{
+    return memchr(request->kernels, true, sizeof request->kernels) != NULL;
+}
+
+/* Before minutes are spent on what cannot be written. */
+static dsc_status check_path(const char *path)
+{
+    char folder[4096];
+    char *slash;
+
+    if (path[0] == '\0') return DSC_OK;
+    if (dsc_equal(path, "-")) return DSC_FAIL(DSC_EINVAL, "-o -: a calibration is an HDF5 file and needs a path");
+    snprintf(folder, sizeof folder, "%s", path);
+    if ((slash = strrchr(folder, '/')) == NULL) strcpy(folder, ".");
+    else slash[slash == folder] = '\0';
+    if (access(path, F_OK) == 0 ? access(path, W_OK) != 0 : access(folder, W_OK | X_OK) != 0)
+        return DSC_FAIL(DSC_EINVAL, "-o %s: %s", path, strerror(errno));
+    return DSC_OK;
+}
+
+static dsc_status parse(int argc, char **argv, options *o, bench_request *request, int *asked)
+{
+    const dsc_field_table tables[] = {{.title = "Options", .fields = fields, .base = o}, {0}};
+    const char *names[MAX_NAMES];
+    int count = MAX_NAMES;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_options_parse(argc, argv, tables, names, &count, asked));
+    if (*asked != 0) goto out;
+    DSC_TRY(choose_all(names, count, request));
+    DSC_TRY(check_path(o->out));
+    request->quick = o->quick;
+    request->every_line = o->progress;
+    request->shows_progress = o->progress || isatty(STDERR_FILENO);
+out:
+    return status;
+}
+
+/* ---- Answers without measuring */
+
+static void answer(int asked)
+{
+    options o;
+    const dsc_field_table tables[] = {{.title = "Options", .fields = fields, .base = &o}, {0}};
+    dsc_text text = {0};
+
+    if (asked == 'v') dsc_text_add(&text, "%s (dsc) %s\n", self.name, PACKAGE_VERSION);
+    else dsc_options_help(self.usage, self.summary, tables, &text);
+    fputs(dsc_text_str(&text), stdout);
+    dsc_text_fini(&text);
+}
+
+static dsc_status list(const options *o)
+{
+    json_t *array = json_array();
+    dsc_status status = DSC_OK;
+
+    for (int kernel = 0; kernel < DSC_KERNEL_COUNT; kernel++) {
+        bench_request request = {.quick = true};
+        dsc_shape *shapes = NULL;
+        int64_t count = 0;
+
+        request.kernels[kernel] = is_measured_here(kernel);
+        DSC_TRY(bench_grid(&request, &shapes, &count));
+        free(shapes);
+        if (!is_measured_here(kernel)) continue;
+        if (o->json) json_array_append_new(array, json_string(dsc_kernel_name(kernel)));
+        else printf("%-16s %lld shapes\n", dsc_kernel_name(kernel), (long long)count);
+    }
+    json_array_append_new(array, json_string(copies_name));
+    json_array_append_new(array, json_string(collectives_name));
+    if (o->json) json_dumpf(array, stdout, JSON_INDENT(1)), putchar('\n');
+    else printf("%s\n%s\n", copies_name, collectives_name);
+out:
+    json_decref(array);
+    return status;
+}
+
+/* ---- Measuring */
+
+/* HDF5, and a product's primitive, as they are in a run. */
+static dsc_status warm_libraries(void)
+{
+    const dsc_shape shape = {.kernel = DSC_K_GEMM, .d = {64, 64, 64}};
+    const dsc_kernel_set *set = dsc_kernels_cpu();
+    char path[] = "/tmp/dsc-bench.XXXXXX";
+    char machine[] = "{}";
+    const dsc_calibration empty = {.machine = machine};
+    const int file = mkstemp(path);
+    dsc_status status = DSC_OK;
+
+    if (file < 0) return DSC_FAIL(DSC_EIO, "%s: %s", path, strerror(errno));
+    close(file);
+    if (set->prepare != NULL) DSC_TRY(set->prepare(&shape));
+    DSC_TRY(dsc_calibration_save(path, &empty));
+out:
+    unlink(path);
+    return status;
+}
+
+/* With the ranks of this job. Kernels come last: their pools would count as libraries. */
+static dsc_status measure(dsc_comm *comm, const bench_request *request, dsc_calibration *out)
+{
+    int64_t resident;
+    dsc_status status = DSC_OK;
+
+    dsc_kernels_threads((int)DSC_MAX(1, request->cores / dsc_comm_node_size(comm)));
+    DSC_TRY(warm_libraries());
+    resident = bench_resident_bytes();
+    DSC_TRY(dsc_comm_max(comm, &resident, 1));
+    out->libraries_bytes = DSC_MAX(out->libraries_bytes, resident);
+    if (request->collectives) DSC_TRY(bench_collectives(comm, request, out));
+    if (request->copies) DSC_TRY(bench_copies(comm, request, out));
+    if (has_kernels(request)) {
+        out->op_overhead_ns = bench_op_overhead_ns();
+        DSC_TRY(bench_kernels(comm, request, out));
+    }
+out:
+    return status;
+}
+
+static dsc_status describe_machine(dsc_calibration *out, int64_t *cores)
+{
+    dsc_cluster *cluster = NULL;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_cluster_local(&cluster));
+    *cores = cluster->node_types[0].cores;
+    out->machine = dsc_cluster_json(cluster);
+    if (out->machine == NULL) status = DSC_FAIL(DSC_ENOMEM, "no memory for the machine's description");
+    snprintf(out->dsc_version, sizeof out->dsc_version, "%s", PACKAGE_VERSION);
+out:
+    dsc_cluster_destroy(cluster);
+    return status;
+}
+
+static bool is_launched(void)
+{
+    return getenv("PMI_SIZE") != NULL || getenv("PMI_RANK") != NULL || getenv("PMIX_RANK") != NULL;
+}
+
+/* Where other ranks are needed and there is no launcher, one rank is measured all the same. */
+static dsc_status measure_sharing(const bench_request *request, dsc_calibration *out)
+{
+    dsc_status status = DSC_OK;
+
+    if (request->cores < 2 || (!has_kernels(request) && !request->collectives)) return DSC_OK;
+    status = bench_launch((int)request->cores, request, out);
+    if (status != DSC_ENOTSUP) return status;
+    dsc_log(DSC_WARNING, "%s: only one rank is measured", dsc_message());
+    return DSC_OK;
+}
+
+static dsc_status write_results(const options *o, const dsc_calibration *calibration)
+{
+    dsc_text text = {0};
+    dsc_status status = DSC_OK;
+
+    if (o->worker[0] != '\0') DSC_TRY(dsc_calibration_save(o->worker, calibration));
+    if (o->out[0] != '\0') DSC_TRY(dsc_calibration_save(o->out, calibration));
+    if (o->worker[0] != '\0') goto out;
+    DSC_TRY(o->json ? bench_print_json(calibration, &text) : bench_print(calibration, &text));
+    fputs(dsc_text_str(&text), stdout);
+out:
+    dsc_text_fini(&text);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    options o = {0};
+    bench_request request = {0};
+    dsc_calibration calibration;
+    dsc_comm *comm = NULL;
+    dsc_status status, described;
+    int asked = 0, exit_status;
+
+    dsc_calibration_init(&calibration);
+    tool_log(&self);
+    status = parse(argc, argv, &o, &request, &asked);
+    if (status == DSC_OK && (asked != 0 || o.list)) {
+        if (asked != 0) answer(asked);
+        else status = list(&o);
+        return tool_end(&self, status);
+    }
+    if (status == DSC_OK) status = describe_machine(&calibration, &request.cores);
+    if (status == DSC_OK && !is_launched()) status = measure_sharing(&request, &calibration);
+    if (status != DSC_OK && !is_launched()) return tool_end(&self, status);
+    described = status;
+    if (dsc_comm_create(&argc, &argv, &comm) != DSC_OK) return tool_end(&self, DSC_ECOMM);
+    status = dsc_comm_agree(comm, described, false);
+    request.shows_progress = request.shows_progress && dsc_comm_rank(comm) == 0;
+    if (status == DSC_OK) status = measure(comm, &request, &calibration);
+    if (status == DSC_OK && dsc_comm_rank(comm) == 0) status = write_results(&o, &calibration);
+    exit_status = dsc_comm_rank(comm) == 0 ? tool_end(&self, status) : dsc_exit_status(status);
+    dsc_calibration_fini(&calibration);
+    dsc_comm_exit(comm, exit_status);
+}
