@@ -135,6 +135,8 @@ static dsc_status act(const tool_inputs *inputs, const plan_options *options)
     if (inputs->model[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--model is missing: a preset (--list-models), a config.json, or layers=N,hidden=N,"
                         "heads=N,vocab=N,seq=N");
+    if (options->trace_ranks[0] != '\0' && options->trace[0] == '\0')
+        return DSC_FAIL(DSC_EINVAL, "--trace-ranks needs --trace FILE.h5");
     return plan(inputs, options);
 }
 
