@@ -122,6 +122,27 @@ static void cpu_pays_for_communication(void)
           (long long)spared.step_ns, (long long)alone.step_ns);
 }
 
+static void transfers_share_links(void)
+{
+    set s;
+    dsc_op *other;
+
+    if (set_up(&s, scene_gpus(1, 2))) {
+        scene_all_reduce(s.program, BYTES);
+        other = &s.program->templates->ops[scene_all_reduce(s.program, BYTES)];
+        other->kind = DSC_OP_AGREE;
+        other->lane = DSC_LANE_WORLD;
+        other->axis = DSC_AXIS_WORLD;
+        if (run(&s, DSC_RANKS_FOLDED)) {
+            int64_t wanted = 2 * SCENE_LATENCY_NS + (2 * BYTES + 99) / 100;
+
+            CHECK(s.timing.step_ns == wanted, "%lld ns, %lld wanted", (long long)s.timing.step_ns, (long long)wanted);
+            CHECK(s.timing.dp_comm_ns == wanted, "%lld ns are charged", (long long)s.timing.dp_comm_ns);
+        }
+    }
+    clean_up(&s);
+}
+
 static void cycle_ends_with_a_message(void)
 {
     set s;
@@ -336,6 +357,7 @@ static const tap_case cases[] = {
     {"the closed form is exact where nothing contends", closed_form_is_exact},
     {"a GPU hides communication behind its kernels, which then is charged nothing", gpu_hides_communication},
     {"CPU ranks pay for a collective with their cores' time", cpu_pays_for_communication},
+    {"transfers at once share their links", transfers_share_links},
     {"a cyclic program ends with a message instead of a hang", cycle_ends_with_a_message},
     {"times under `time` add up to the step", times_add_up},
     {"a lane runs one op at a time", lanes_run_one_op_at_a_time},
