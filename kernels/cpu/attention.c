@@ -77,8 +77,8 @@ typedef struct softmax {
     float largest[TILE], sum[TILE], factor[TILE];
 } softmax;
 
-/* scores[keys][TILE] become exp(score - largest), with `largest` and `sum` brought up to date; `factor` is what was summed
- * before must be multiplied by. */
+/* scores[keys][TILE] become exp(score - largest), with `largest` and `sum` brought up to date; `factor` is what was
+ * summed before must be multiplied by. */
 static void update(softmax *state, int64_t keys, float *scores)
 {
     float largest[TILE];
@@ -86,7 +86,8 @@ static void update(softmax *state, int64_t keys, float *scores)
     memcpy(largest, state->largest, sizeof largest);
     for (int64_t i = 0; i < keys; i++)
 #pragma omp simd
-        for (int j = 0; j < TILE; j++) largest[j] = scores[i * TILE + j] > largest[j] ? scores[i * TILE + j] : largest[j];
+        for (int j = 0; j < TILE; j++)
+            largest[j] = scores[i * TILE + j] > largest[j] ? scores[i * TILE + j] : largest[j];
 #pragma omp simd
     for (int j = 0; j < TILE; j++) {
         state->factor[j] = dsc_exp(state->largest[j] - largest[j]);
@@ -174,7 +175,8 @@ dsc_status DSC_OVERLAY(attention_fwd)(const dsc_shape *s, void *const *operands,
 
 /* ---- Backward */
 
-/* A tile of keys with their gradients, and room for a tile of queries. `key_t` is scaled and, as `value_t`, transposed. */
+/* A tile of keys with their gradients, and room for a tile of queries. `key_t` is scaled and, as `value_t`,
+ * transposed. */
 typedef struct tile {
     int64_t first, count;
     float *key, *key_t, *value_t, *dkey, *dvalue;
@@ -182,7 +184,8 @@ typedef struct tile {
 } tile;
 
 /* p[query][key] = exp(score - lse), 0 where masked. */
-static void probabilities(const head *at, int64_t first_query, int64_t rows, int64_t first_key, const float *lse, float *p)
+static void probabilities(const head *at, int64_t first_query, int64_t rows, int64_t first_key, const float *lse,
+                          float *p)
 {
     for (int64_t i = 0; i < rows; i++, p += TILE) {
         const int64_t allowed = at->causal ? first_query + i + 1 - first_key : TILE;

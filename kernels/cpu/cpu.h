@@ -1,5 +1,6 @@
-/* Overlays for one processor family. Their sources are compiled once for each instruction set with DSC_ISA defined to its
- * name, which DSC_OVERLAY puts into every exported symbol; select.c and onednn.c are compiled once, for any machine. */
+/* Overlays for one processor family. Their sources are compiled once for each instruction set with DSC_ISA defined to
+ * its name, which DSC_OVERLAY puts into every exported symbol; select.c and onednn.c are compiled once, for any
+ * machine. */
 #ifndef DSC_KERNELS_CPU_H
 #define DSC_KERNELS_CPU_H
 

@@ -1,8 +1,8 @@
 #include "kernels/cpu/overlay.h"
 #include "kernels/cpu/vector.h"
 
-/* tanh(z) = 2 sigmoid(2z) - 1, so gelu(u) = u sigmoid(2z) with z = sqrt(2/pi) (u + 0.044715 u^3): one exponential, and no
- * cancellation where tanh is near -1. */
+/* tanh(z) = 2 sigmoid(2z) - 1, so gelu(u) = u sigmoid(2z) with z = sqrt(2/pi) (u + 0.044715 u^3): one exponential,
+ * and no cancellation where tanh is near -1. */
 static const float linear = 2 * 0.797884561f, cubic = 2 * 0.797884561f * 0.044715f;
 
 DSC_INLINE float sigmoid_of(float u) { return 1 / (1 + dsc_exp(-u * (linear + cubic * u * u))); }

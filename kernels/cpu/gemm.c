@@ -1,9 +1,9 @@
 #include "kernels/cpu/overlay.h"
 #include "kernels/cpu/tile.h"
 
-/* Our own product, for any types and any machine: tiles of out are computed one a thread at a time from blocks of a and b
- * that are widened to fp32 on the thread's stack. Goto and van de Geijn 2008, with the packing of BLIS left out: a block
- * of a stays as it was stored, since the register block reads it one element at a time. */
+/* Our own product, for any types and any machine: tiles of out are computed one a thread at a time from blocks of a
+ * and b that are widened to fp32 on the thread's stack. Goto and van de Geijn 2008, with the packing of BLIS left
+ * out: a block of a stays as it was stored, since the register block reads it one element at a time. */
 enum { TILE_M = 192, TILE_N = 64, TILE_K = 256 };
 
 typedef struct tile {

@@ -136,11 +136,13 @@ static const dnnl_memory_desc_t *scratch_of(const_dnnl_primitive_desc_t descript
     return dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0);
 }
 
-/* The fastest formulation that keeps to the workspace: a library's scratch grows with its threads, so fewer of them.
- * *out is NULL when there is none. Leaves OpenMP's number of threads as the one that was found. */
+/* The fastest formulation that keeps to the workspace: oneDNN's scratch grows with its threads, so half of them if
+ * need be; with less, our own product is faster. *out is NULL when there is none. Leaves OpenMP's number of threads
+ * as the one that was found. */
 static dsc_status choose(const dsc_shape *s, const matrices *m, dnnl_primitive_desc_t *out)
 {
     const size_t bound = (size_t)dsc_kernel_workspace_bytes(s);
+    const int most = omp_get_max_threads();
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_matmul_desc_t operation;
     dsc_status status = DSC_OK;
@@ -149,7 +151,7 @@ static dsc_status choose(const dsc_shape *s, const matrices *m, dnnl_primitive_d
     CALL(dnnl_primitive_attr_create(&attributes));
     DSC_TRY(set_attributes(s, m, attributes));
     CALL(dnnl_matmul_desc_init(&operation, &m->a, &m->b, s->flags & DSC_HAS_BIAS ? &m->bias : NULL, &m->out));
-    for (int threads = omp_get_max_threads(); threads > 0; threads /= 2) {
+    for (int threads = most; threads > 0 && threads >= most / 2; threads /= 2) {
         dnnl_primitive_desc_t found = NULL;
 
         omp_set_num_threads(threads);

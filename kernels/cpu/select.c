@@ -49,7 +49,12 @@ static bool has_avx2(void) { return __builtin_cpu_supports("x86-64-v3"); }
 static bool has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
 #endif
 
-static struct { const char *name; bool (*runs)(void); void (*overlay)(dsc_kernel_set *); dsc_kernel_set set; } sets[] = {
+static struct {
+    const char *name;
+    bool (*runs)(void);
+    void (*overlay)(dsc_kernel_set *);
+    dsc_kernel_set set;
+} sets[] = {
     {"ref", runs_everywhere, no_overlay, {0}},
 #ifdef HAVE_X86_64
     {"cpu-avx2", has_avx2, dsc_avx2_overlay, {0}},
@@ -90,7 +95,8 @@ dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
     }
     for (int i = 0; i < DSC_COUNT(sets); i++) {
         if (strcmp(name, sets[i].name) != 0) continue;
-        if (!sets[i].runs()) return DSC_FAIL(DSC_ENOTSUP, "kernels %s need instructions that this processor lacks", name);
+        if (!sets[i].runs())
+            return DSC_FAIL(DSC_ENOTSUP, "kernels %s need instructions that this processor lacks", name);
         *out = make(i);
         return DSC_OK;
     }

@@ -6,12 +6,13 @@
 
 typedef float dsc_vec __attribute__((vector_size(DSC_WIDTH * sizeof(float)), may_alias));
 
-/* The register block: 6 rows of 4 vectors of 16 (AVX-512) or 2 of 8 (AVX2) leave registers for an operand of each kind. */
+/* The register block: 6 rows of 4 vectors of 16 (AVX-512) or 2 of 8 (AVX2) leave registers for an operand of each
+ * kind. */
 enum { DSC_TILE_ROWS = 6, DSC_TILE_VECS = DSC_WIDTH == 16 ? 4 : 2, DSC_TILE_COLS = DSC_TILE_VECS * DSC_WIDTH };
 
 /* c[rows, vecs * WIDTH] += a[rows, k] * b[k, vecs * WIDTH], with `rows` and `vecs` known to the compiler. */
-DSC_INLINE void dsc_tile_block(int rows, int vecs, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b,
-                               int64_t b_row, float *c, int64_t c_row)
+DSC_INLINE void dsc_tile_block(int rows, int vecs, int64_t k, const float *a, int64_t a_row, int64_t a_step,
+                               const float *b, int64_t b_row, float *c, int64_t c_row)
 {
     dsc_vec sum[DSC_TILE_ROWS][DSC_TILE_VECS];
 
@@ -32,8 +33,8 @@ DSC_INLINE void dsc_tile_block(int rows, int vecs, int64_t k, const float *a, in
 }
 
 /* One panel of columns, in blocks of rows. */
-DSC_INLINE void dsc_tile_panel(int vecs, int64_t m, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b,
-                               int64_t b_row, float *c, int64_t c_row)
+DSC_INLINE void dsc_tile_panel(int vecs, int64_t m, int64_t k, const float *a, int64_t a_row, int64_t a_step,
+                               const float *b, int64_t b_row, float *c, int64_t c_row)
 {
     int64_t i = 0;
 
@@ -48,10 +49,11 @@ DSC_INLINE void dsc_tile_panel(int vecs, int64_t m, int64_t k, const float *a, i
     }
 }
 
-/* c[m,n] += a[m,k] * b[k,n]. Element (i, l) of a is a[i * a_row + l * a_step]; rows of b and c are contiguous, aligned to
- * a vector and padded to whole ones: n is rounded up, and what stands in the padding of c afterwards is of no use. */
-static void dsc_tile_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b,
-                             int64_t b_row, float *c, int64_t c_row)
+/* c[m,n] += a[m,k] * b[k,n]. Element (i, l) of a is a[i * a_row + l * a_step]; rows of b and c are contiguous,
+ * aligned to a vector and padded to whole ones: n is rounded up, and what stands in the padding of c afterwards is of
+ * no use. */
+static void dsc_tile_product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_step,
+                             const float *b, int64_t b_row, float *c, int64_t c_row)
 {
     int64_t j = 0;
 

@@ -49,7 +49,8 @@ DSC_INLINE void dsc_narrow(const float *from, int64_t count, int type, void *to,
         for (int64_t j = 0; j < count; j++) half[j] = dsc_float_bf16(from[j]);
     } else {
         for (; i + 8 <= count; i += 8)
-            _mm_storeu_si128((__m128i *)(half + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+            _mm_storeu_si128((__m128i *)(half + i),
+                             _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
         for (; i < count; i++) half[i] = dsc_float_fp16(from[i]);
     }
 }

@@ -124,7 +124,8 @@ static double probability(const head *at, int64_t query, int64_t key)
 /* The gradient of a probability: dcontext . v. */
 static double dp(const head *at, const void *dcontext, int64_t query, int64_t key)
 {
-    return dot(dcontext, at->context + query * at->context_width, at->qkv, at->v + key * at->width, at->d_max, at->type);
+    return dot(dcontext, at->context + query * at->context_width, at->qkv, at->v + key * at->width, at->d_max,
+               at->type);
 }
 
 /* dq[query] = sum over keys of ds k with ds = p (dp - delta) scale, the gradient of the unscaled score. */

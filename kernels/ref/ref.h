@@ -1,4 +1,5 @@
-/* The reference kernels: each computes its contract of lib/kernel/kernel.h one element at a time, with sums in double. */
+/* The reference kernels: each computes its contract of lib/kernel/kernel.h one element at a time, with sums in
+ * double. */
 #ifndef DSC_KERNELS_REF_H
 #define DSC_KERNELS_REF_H
 

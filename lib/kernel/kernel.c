@@ -114,7 +114,7 @@ int64_t dsc_operand_bytes(const dsc_shape *shape, int operand)
 
 bool dsc_operand_present(const dsc_shape *shape, int operand) { return dsc_operand_bytes(shape, operand) > 0; }
 
-/* dwte is the one operand that is updated unless told to be written first; all others are written unless told to add. */
+/* dwte is the one operand that is updated unless DSC_FIRST says to write it; others are written unless told to add. */
 static bool is_embedding_gradient(const dsc_shape *shape, int operand)
 {
     return shape->kernel == DSC_K_EMBED_BWD && operand == 2;
@@ -192,11 +192,12 @@ int64_t dsc_kernel_bytes(const dsc_shape *shape)
     return bytes;
 }
 
-/* Libraries pack blocks of the operands for each thread: the operands in fp32 and some pages are enough for a few
- * threads on small shapes, 4 MiB on all. Whoever wants more uses fewer threads or another way. */
+/* Libraries pack blocks of the operands for each thread, up to about 1.3 MiB: the operands in fp32 and some pages are
+ * enough for a few threads on small shapes, 16 MiB for a dozen on any. Whoever wants more uses fewer threads or
+ * another way. */
 static int64_t gemm_workspace(const int64_t *d)
 {
-    enum { PAGES = 64 << 10, MOST = 4 << 20 };
+    enum { PAGES = 64 << 10, MOST = 16 << 20 };
     const int64_t m = DSC_MIN(d[0], MOST), n = DSC_MIN(d[1], MOST), k = DSC_MIN(d[2], MOST);
 
     return DSC_MIN(MOST, PAGES + 4 * dsc_round_up(m * k + k * n + m * n, 16));
@@ -291,7 +292,8 @@ static dsc_status check_dims(const dsc_shape *shape)
 
     for (int i = 0; i < DSC_KERNEL_DIMS; i++) {
         if (i >= count && shape->d[i] != 0)
-            return DSC_FAIL(DSC_EINVAL, "%s: dimension %d is %lld, but there are %d", name, i, (long long)shape->d[i], count);
+            return DSC_FAIL(DSC_EINVAL, "%s: dimension %d is %lld, but there are %d", name, i, (long long)shape->d[i],
+                            count);
         if (i >= count) continue;
         const char *word = find_word(words, i);
         if (shape->d[i] <= 0)

@@ -1,6 +1,6 @@
-/* The contracts of kernels: what each computes on which shapes, what it reads and writes, its flops, bytes and the bound
- * of its workspace. No implementation: the planner and the simulator know kernels by this table alone, the executor finds
- * implementations in kernels/ by the same numbers.
+/* The contracts of kernels: what each computes on which shapes, what it reads and writes, its flops, bytes and the
+ * bound of its workspace. No implementation: the planner and the simulator know kernels by this table alone, the
+ * executor finds implementations in kernels/ by the same numbers.
  *
  * All matrices are row major and dense. B batch, T sequence, C channels (hidden), H heads, D = C / H, V vocabulary.
  * `type` is the storage type of activations and weights (fp32, bf16, fp16); arithmetic and sums are fp32 or wider, and
@@ -21,26 +21,29 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *
  *  gemm            d = m, n, k. out[m,n] = op(a) * op(b) (+ bias[n]) (+ residual[m,n]) (+ out, DSC_ACCUMULATE).
  *                  op(a) is [m,k], stored [k,m] with DSC_TRANS_A; op(b) is [k,n], stored [n,k] with DSC_TRANS_B.
+ *                  residual is not out: what out holds is added with DSC_ACCUMULATE.
  *  norm_fwd        d = rows, cols. LayerNorm (DSC_RMS: RMSNorm, no beta, no mean); epsilon 1e-5.
  *                  stats[rows,2] fp32: mean, 1/deviation.
  *  norm_bwd_x      dx = residual + gradient through the norm; residual may be absent, and may be dx itself.
  *  norm_bwd_w      dgamma, dbeta [cols] of type out; DSC_ACCUMULATE.
  *  attention_fwd   d = B, T, H, Hkv, D. qkv [B*T, (H + 2 Hkv) D] as q | k | v; context [B*T, H D];
  *                  lse [B, H, T] fp32, log of the sum of exponentials. scale 1/sqrt(D); DSC_CAUSAL.
- *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse.
+ *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse, rounded context is read.
  *  scores_fwd, scores_bwd   the same with the probabilities stored, [B, H, T, T] of type (attention dense-unfused).
  *  gelu_fwd, gelu_bwd       d = n. tanh GELU; du = dy * gelu'(u). y may be u; du may be dy or u.
  *  column_sum      d = rows, cols. out[cols] = sum over rows (bias gradients); DSC_ACCUMULATE.
- *  embed_fwd       d = B, T, C, V. x[B*T,C] = wte[token] + wpe[position]. tokens [B, T + 1] int32: inputs are the first T.
+ *  embed_fwd       d = B, T, C, V. x[B*T,C] = wte[token] + wpe[position]. tokens [B, T + 1] int32: inputs are the
+ *                  first T.
  *  embed_bwd       dwte[V,C] += dx by token, always; dwpe[T,C] written or, with DSC_ACCUMULATE, added to.
  *                  DSC_FIRST: dwte is written too (untied models, whose head did not write it before).
- *  cross_entropy   d = B, T, V, row stride. logits [B*T, stride]: loss (fp64, one value; written, or DSC_ACCUMULATE) is the
- *                  sum over tokens of -log p(target); logits become their gradient (p - onehot) * step->loss_gradient,
- *                  columns past V become 0. Targets are the last T of each row of tokens.
+ *  cross_entropy   d = B, T, V, row stride. logits [B*T, stride]: loss (fp64, one value; written, or DSC_ACCUMULATE)
+ *                  is the sum over tokens of -log p(target); logits become their gradient (p - onehot) *
+ *                  step->loss_gradient, columns past V become 0. Targets are the last T of each row of tokens.
  *  square_sum      d = n. out[2] fp64: sum of squares of the finite values, number of non-finite ones.
  *                  The sum is taken over fixed chunks in a fixed order: no thread count changes its bits.
  *                  Other kernels pass non-finite values on, so that it meets every overflow.
- *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step. DSC_DECOUPLED: AdamW.
+ *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step.
+ *                  DSC_DECOUPLED: AdamW.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
  *  cast            d = n. out[n] (type out) = in[n] (type).
  *  load            d = B, T. tokens [B, T + 1] int32 from the token source; performed by the executor. */
@@ -85,13 +88,13 @@ enum {
 
 enum { DSC_KERNEL_OPERANDS = 6, DSC_KERNEL_DIMS = 6 };
 
-/* One call without its addresses: what a price or a primitive depends on. All fields are set, unused ones 0, so that two
- * shapes are equal when their bytes are. */
+/* One call without its addresses: what a price or a primitive depends on. All fields are set, unused ones 0, so that
+ * two shapes are equal when their bytes are. */
 typedef struct dsc_shape {
     int16_t kernel; /* dsc_kernel */
     int8_t type;    /* dsc_dtype of activations and weights */
-    int8_t out;     /* dsc_dtype of the accumulating output (gemm, column_sum, norm_bwd_w, embed_bwd), of gradients (adam,
-                       square_sum reads `out` too), of the result (cast); else equal to type */
+    int8_t out;     /* dsc_dtype of the accumulating output (gemm, column_sum, norm_bwd_w, embed_bwd), of gradients
+                       (adam, square_sum reads `out` too), of the result (cast); else equal to type */
     int32_t flags;
     int64_t d[DSC_KERNEL_DIMS];
 } dsc_shape;
@@ -113,28 +116,30 @@ int64_t dsc_operand_bytes(const dsc_shape *shape, int operand);
 int64_t dsc_kernel_flops(const dsc_shape *shape);
 /* Bytes that an ideal implementation moves to and from memory: each operand read once, written once. Pure. */
 int64_t dsc_kernel_bytes(const dsc_shape *shape);
-/* Scratch that every implementation must be content with, 64-byte aligned. Pure. */
+/* Scratch that every implementation must be content with, 64-byte aligned; workspace.h says how it is divided. Pure. */
 int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape);
 
 /* "gemm fp32 1024x768x768 tB" for people and for the names of measurements. */
 void dsc_shape_print(const dsc_shape *shape, char *out, int size);
 
-/* DSC_EINVAL unless the dimensions are positive and fit; names the dimension. Pure. */
+/* DSC_EINVAL unless the dimensions are positive and fit (their product below 2^58, D at most 1024) and the types are
+ * floats; names the dimension. Every other function here takes shapes that passed. Pure. */
 dsc_status dsc_shape_check(const dsc_shape *shape);
 
 /* ---- Implementations (kernels/ fills such tables; the executor chooses one at start-up) */
 
 struct dsc_step;
 
-/* operands[i] has dsc_operand_bytes of device memory, 64-byte aligned unless it is a slice of a flat buffer (then aligned
- * to its element), or NULL when absent. workspace has dsc_kernel_workspace_bytes. No allocation, no I/O. */
-typedef dsc_status dsc_kernel_fn(const dsc_shape *shape, void *const *operands, void *workspace, const struct dsc_step *step);
+/* operands[i] has dsc_operand_bytes of device memory, 64-byte aligned unless it is a slice of a flat buffer (then
+ * aligned to its element), or NULL when absent. workspace has dsc_kernel_workspace_bytes. No allocation, no I/O. */
+typedef dsc_status dsc_kernel_fn(const dsc_shape *shape, void *const *operands, void *workspace,
+                                 const struct dsc_step *step);
 
 typedef struct dsc_kernel_set {
-    const char *name; /* "ref", "cpu-avx2", "cpu-avx512" */
+    const char *name; /* "ref", "cpu-avx2", "cpu-avx512", "cpu-avx512+onednn" */
     dsc_kernel_fn *run[DSC_KERNEL_COUNT]; /* NULL: not here */
-    /* Makes ready for a shape (primitives compiled, algorithms chosen) outside any step; may allocate; may be called again
-     * for the same shape. NULL: nothing to make ready. */
+    /* Makes ready for a shape (primitives compiled, algorithms chosen) outside any step; may allocate; may be called
+     * again for the same shape. NULL: nothing to make ready. */
     dsc_status (*prepare)(const dsc_shape *shape);
 } dsc_kernel_set;
 

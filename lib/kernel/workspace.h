@@ -1,5 +1,5 @@
-/* How implementations divide the workspace that a contract grants. Pure; the numbers depend on the shape alone, never on
- * threads or libraries, so that a planner knows them and sums keep their bits. */
+/* How implementations divide the workspace that a contract grants. Pure; the numbers depend on the shape alone, never
+ * on threads or libraries, so that a planner knows them and sums keep their bits. */
 #ifndef DSC_KERNEL_WORKSPACE_H
 #define DSC_KERNEL_WORKSPACE_H
 

@@ -1,7 +1,8 @@
 /* golden-adam FILE.json...: the optimizer against recorded runs of CPU Adam, with every set of kernels.
  *
- * A file is an array of runs: lr, betas, eps, weight_decay, adamw_mode, bias_correction, the parameters p0, the gradients
- * of each step, and after steps t the parameters in fp32 (param_f32, no fused multiply-add) and everything in fp64. */
+ * A file is an array of runs: lr, betas, eps, weight_decay, adamw_mode, bias_correction, the parameters p0, the
+ * gradients of each step, and after steps t the parameters in fp32 (param_f32, no fused multiply-add) and everything
+ * in fp64. */
 #include "base/json.h"
 #include "kernel/step.h"
 #include "kernels/kernels.h"
@@ -26,7 +27,8 @@ static bool read_numbers(const json_t *array, int64_t count, double *out)
                (long long)count))
         return false;
     for (int64_t i = 0; i < count; i++) {
-        if (!CHECK(json_is_number(json_array_get(array, (size_t)i)), "element %lld is no number", (long long)i)) return false;
+        if (!CHECK(json_is_number(json_array_get(array, (size_t)i)), "element %lld is no number", (long long)i))
+            return false;
         out[i] = json_number_value(json_array_get(array, (size_t)i));
     }
     return true;
@@ -63,15 +65,15 @@ static void compare(const run *r, const json_t *record, const char *key, const f
     if (!read_numbers(json_object_get(record, key), r->count, expected)) goto out;
     for (int64_t i = 0; i < r->count; i++) largest = fmax(largest, fabs(expected[i]));
     for (int64_t i = 0; i < r->count; i++)
-        CHECK(fabs(got[i] - expected[i]) <= tolerance * largest, "%s, %s, step %lld: %s[%lld] is %.9g, not %.9g", r->name,
-              r->set->name, (long long)r->step.number, key, (long long)i, (double)got[i], expected[i]);
+        CHECK(fabs(got[i] - expected[i]) <= tolerance * largest, "%s, %s, step %lld: %s[%lld] is %.9g, not %.9g",
+              r->name, r->set->name, (long long)r->step.number, key, (long long)i, (double)got[i], expected[i]);
 out:
     free(expected);
 }
 
-/* The kernel keeps moments and parameters in fp32, about one rounding (6e-8) a step. The recorded fp32 run took 1 - beta in
- * fp32 too, which at beta2 = 0.999 is off by 1.3e-5: this moves its parameters by some 1e-7, in the fourth run most. Ours
- * takes it in fp64, as PyTorch does, for otherwise second moments would be off by as much. */
+/* The kernel keeps moments and parameters in fp32, about one rounding (6e-8) a step. The recorded fp32 run took 1 -
+ * beta in fp32 too, which at beta2 = 0.999 is off by 1.3e-5: this moves its parameters by some 1e-7, in the fourth
+ * run most. Ours takes it in fp64, as PyTorch does, for otherwise second moments would be off by as much. */
 static void compare_all(const run *r, const json_t *record)
 {
     compare(r, record, "param_f32", r->param, 5e-7);
@@ -126,7 +128,8 @@ static void repeat(const json_t *recorded, const dsc_kernel_set *set)
     r.gradient = memory + r.count;
     r.exp_avg = memory + 2 * r.count;
     r.exp_avg_sq = memory + 3 * r.count;
-    if (read_settings(&r, recorded) && read_floats(json_object_get(recorded, "p0"), r.count, r.param)) train(&r, recorded);
+    if (read_settings(&r, recorded) && read_floats(json_object_get(recorded, "p0"), r.count, r.param))
+        train(&r, recorded);
 out:
     free(memory);
 }

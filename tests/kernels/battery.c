@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How far an implementation may be from the reference, whose sums are in double: relative in norm for each operand, inputs
- * of unit variance. To it comes a quarter of a storage unit (2^-9, 2^-12) times `units`, since results that differ by less
- * than that may still round to neighbours. Sums that can vanish are measured against 1 an element at least (`sums`). */
+/* How far an implementation may be from the reference, whose sums are in double: relative in norm for each operand,
+ * inputs of unit variance. To it comes a quarter of a storage unit (2^-9, 2^-12) times `units`, since results that
+ * differ by less than that may still round to neighbours. Sums that can vanish are measured against 1 an element at
+ * least (`sums`). */
 static const struct { double tolerance, units; bool sums; const char *reason; } bounds[DSC_KERNEL_COUNT] = {
     [DSC_K_GEMM] = {1e-6, 1, true, "fp32 sums of up to 600 products in blocks"},
     [DSC_K_NORM_FWD] = {5e-7, 1, false, "fp32 sums over a row, in lanes"},
@@ -51,14 +52,16 @@ static void set_dims(dsc_shape *s, int64_t d0, int64_t d1, int64_t d2, int64_t d
 static dsc_shape random_shape(dsc_kernel kernel)
 {
     dsc_shape s = {.kernel = (int16_t)kernel, .type = (int8_t)pick_type()};
-    const int64_t rows = pick(1, 24, 65, tap_random_between(2, 200)), cols = pick(48, 64, 101, tap_random_between(1, 1100));
+    const int64_t rows = pick(1, 24, 65, tap_random_between(2, 200)),
+                  cols = pick(48, 64, 101, tap_random_between(1, 1100));
     const int64_t d = pick(12, 16, 64, tap_random_between(1, 100)), kv = pick(1, 2, 3, 4);
 
     s.out = s.type;
     switch (kernel) {
     case DSC_K_GEMM:
         s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
-        s.flags = maybe(DSC_TRANS_A) | maybe(DSC_TRANS_B) | maybe(DSC_ACCUMULATE) | maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL);
+        s.flags = maybe(DSC_TRANS_A) | maybe(DSC_TRANS_B) | maybe(DSC_ACCUMULATE) | maybe(DSC_HAS_BIAS) |
+                  maybe(DSC_HAS_RESIDUAL);
         set_dims(&s, pick(1, 24, 64, tap_random_between(2, 400)), pick(48, 64, 101, tap_random_between(1, 200)),
                  pick(24, 48, 64, tap_random_between(1, 600)), 0, 0);
         break;
@@ -183,6 +186,7 @@ static void agrees(dsc_kernel kernel)
                 call got;
 
                 call_copy(&input, &got);
+                if (sets[i]->prepare != NULL && round % 2 == 0) CHECK_OK(sets[i]->prepare(&got.shape));
                 if (call_run(&got, sets[i])) compare(&got, &expected, sets[i]->name);
                 call_fini(&got);
             }
@@ -209,7 +213,7 @@ static void square_sum(void) { agrees(DSC_K_SQUARE_SUM); }
 static void adam(void) { agrees(DSC_K_ADAM); }
 static void cast(void) { agrees(DSC_K_CAST); }
 
-/* Runs every kernel twice on the same input, with `threads` threads and then with `again`. */
+/* Runs kernels twice on the same input, with `threads` threads and then with `again`. */
 static void repeats(int first_kernel, int last_kernel, int threads, int again)
 {
     const dsc_kernel_set *sets[3];
@@ -328,7 +332,8 @@ static void counts_overflow(void)
         for (int64_t j = 0; j < call_count(&c, 0); j++)
             if (isfinite(call_get(&c, 0, j))) squares += pow(call_get(&c, 0, j), 2);
         call_run(&c, sets[i]);
-        CHECK(fabs(call_get(&c, 1, 0) - squares) <= 1e-12 * squares, "%s: %g, not %g", sets[i]->name, call_get(&c, 1, 0), squares);
+        CHECK(fabs(call_get(&c, 1, 0) - squares) <= 1e-12 * squares, "%s: %g, not %g", sets[i]->name,
+              call_get(&c, 1, 0), squares);
         CHECK(call_get(&c, 1, 1) == 2 || call_count(&c, 0) == 1, "%s counts %g", sets[i]->name, call_get(&c, 1, 1));
         call_fini(&c);
     }

@@ -8,8 +8,18 @@
 enum { GUARD = 128, MARK = 0xa5, WORKSPACE = DSC_KERNEL_OPERANDS };
 
 const dsc_step call_step = {
-    .number = 3, .optimizer_step = 3, .lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01,
-    .bias_correction1 = 0.271, .bias_correction2 = 18.27, .loss_scale = 1, .loss_gradient = 0.125f, .gradient_scale = 0.5f,
+    .number = 3,
+    .optimizer_step = 3,
+    .lr = 1e-3,
+    .beta1 = 0.9,
+    .beta2 = 0.999,
+    .eps = 1e-8,
+    .weight_decay = 0.01,
+    .bias_correction1 = 0.271,
+    .bias_correction2 = 18.27,
+    .loss_scale = 1,
+    .loss_gradient = 0.125f,
+    .gradient_scale = 0.5f,
 };
 
 /* ---- Memory */
@@ -135,7 +145,8 @@ static void find_stats(call *c)
     for (int64_t i = 0; i < rows; i++) {
         double mean = 0, variance = 0;
 
-        for (int64_t j = 0; !(c->shape.flags & DSC_RMS) && j < cols; j++) mean += call_get(c, 1, i * cols + j) / (double)cols;
+        for (int64_t j = 0; !(c->shape.flags & DSC_RMS) && j < cols; j++)
+            mean += call_get(c, 1, i * cols + j) / (double)cols;
         for (int64_t j = 0; j < cols; j++) variance += pow(call_get(c, 1, i * cols + j) - mean, 2) / (double)cols;
         call_set(c, 2, 2 * i, mean);
         call_set(c, 2, 2 * i + 1, 1 / sqrt(variance + 1e-5));
@@ -167,7 +178,8 @@ void call_init(call *c, dsc_shape shape)
     for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape.kernel); i++) {
         if (!dsc_operand_present(&shape, i)) continue;
         c->type[i] = find_type(c, i);
-        c->operand[i] = take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, 7) * dsc_dtype_bytes(c->type[i]));
+        c->operand[i] =
+            take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, 7) * dsc_dtype_bytes(c->type[i]));
         if (dsc_operand_is_read(&shape, i)) fill(c, i);
     }
     c->workspace = take(c, WORKSPACE, dsc_kernel_workspace_bytes(&shape), 0);

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static dsc_shape make_shape(dsc_kernel kernel, int32_t flags, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4)
+static dsc_shape make_shape(dsc_kernel kernel, int32_t flags, int64_t d0, int64_t d1, int64_t d2, int64_t d3,
+                            int64_t d4)
 {
-    return (dsc_shape){.kernel = (int16_t)kernel, .type = DSC_FP32, .out = DSC_FP32, .flags = flags, .d = {d0, d1, d2, d3, d4}};
+    return (dsc_shape){
+        .kernel = (int16_t)kernel, .type = DSC_FP32, .out = DSC_FP32, .flags = flags, .d = {d0, d1, d2, d3, d4}};
 }
 
 /* ---- Formulas */
@@ -84,7 +86,8 @@ static double naive_context(const call *c, int64_t b, int64_t h, int64_t query, 
             score += call_get(c, 0, (b * t + query) * width + h * d[4] + l) *
                      call_get(c, 0, (b * t + key) * width + (d[2] + kv) * d[4] + l);
         total += exp(score / sqrt((double)d[4]));
-        sum += exp(score / sqrt((double)d[4])) * call_get(c, 0, (b * t + key) * width + (d[2] + d[3] + kv) * d[4] + column);
+        sum += exp(score / sqrt((double)d[4])) *
+               call_get(c, 0, (b * t + key) * width + (d[2] + d[3] + kv) * d[4] + column);
     }
     return sum / total;
 }
@@ -101,8 +104,8 @@ static void check_attention(dsc_kernel kernel, int32_t flags)
         const int64_t column = i % d[4], h = i / d[4] % d[2], row = i / d[4] / d[2];
         const double expected = naive_context(&c, row / d[1], h, row % d[1], column);
 
-        CHECK(fabs(call_get(&c, 1, i) - expected) < 1e-6 * (1 + fabs(expected)), "context[%lld] is %g, not %g", (long long)i,
-              call_get(&c, 1, i), expected);
+        CHECK(fabs(call_get(&c, 1, i) - expected) < 1e-6 * (1 + fabs(expected)), "context[%lld] is %g, not %g",
+              (long long)i, call_get(&c, 1, i), expected);
     }
     call_fini(&c);
 }
@@ -121,7 +124,8 @@ static double weigh(const call *forward, int output, const call *weights, int op
 {
     double sum = 0;
 
-    for (int64_t i = 0; i < call_count(forward, output); i++) sum += call_get(forward, output, i) * call_get(weights, operand, i);
+    for (int64_t i = 0; i < call_count(forward, output); i++)
+        sum += call_get(forward, output, i) * call_get(weights, operand, i);
     return sum;
 }
 
@@ -265,7 +269,8 @@ static void loss_of_uniform(void)
     call_run(&c, dsc_kernels_ref());
     CHECK(fabs(call_get(&c, 2, 0) - 12 * log(10)) < 1e-6, "%g, not 12 log 10", call_get(&c, 2, 0));
     for (int64_t row = 0; row < 12; row++)
-        for (int64_t v = 10; v < 16; v++) CHECK(call_get(&c, 1, row * 16 + v) == 0, "padding of row %lld", (long long)row);
+        for (int64_t v = 10; v < 16; v++)
+            CHECK(call_get(&c, 1, row * 16 + v) == 0, "padding of row %lld", (long long)row);
     call_fini(&c);
 }
 
@@ -295,8 +300,10 @@ static void halves_survive(void)
         const uint16_t half = (uint16_t)bits;
         const float bf16 = dsc_bf16_float(half), fp16 = dsc_fp16_float(half);
 
-        CHECK(isnan(bf16) ? isnan(dsc_bf16_float(dsc_float_bf16(bf16))) : dsc_float_bf16(bf16) == half, "bf16 %#x", bits);
-        CHECK(isnan(fp16) ? isnan(dsc_fp16_float(dsc_float_fp16(fp16))) : dsc_float_fp16(fp16) == half, "fp16 %#x", bits);
+        CHECK(isnan(bf16) ? isnan(dsc_bf16_float(dsc_float_bf16(bf16))) : dsc_float_bf16(bf16) == half, "bf16 %#x",
+              bits);
+        CHECK(isnan(fp16) ? isnan(dsc_fp16_float(dsc_float_fp16(fp16))) : dsc_float_fp16(fp16) == half, "fp16 %#x",
+              bits);
     }
     CHECK(dsc_fp16_float(0x3c00) == 1 && dsc_fp16_float(0x7bff) == 65504 && dsc_fp16_float(0x0001) == 0x1p-24f, "fp16");
     CHECK(dsc_bf16_float(0x3f80) == 1 && dsc_bf16_float(0xc040) == -3, "bf16");
