@@ -35,16 +35,7 @@ static void use(dsc_builder *b, int segment, int32_t template_, int64_t micro_ba
     program->op_count += program->templates[template_].op_count;
 }
 
-/* One template of each kind of pass, made when it is first wanted. */
-static int32_t forward(dsc_builder *b, bool is_first, int32_t made[2])
-{
-    if (made[is_first] < 0) {
-        dsc_build_forward(b, is_first);
-        made[is_first] = b->template_index;
-    }
-    return made[is_first];
-}
-
+/* One template of each kind of backward, made when it is first wanted. */
 static int32_t backward(dsc_builder *b, bool is_first, bool is_last, int32_t made[2][2])
 {
     if (made[is_first][is_last] < 0) {
@@ -55,27 +46,49 @@ static int32_t backward(dsc_builder *b, bool is_first, bool is_last, int32_t mad
 }
 
 /* A replica alone on its axis reduces nothing, so its last backward is like the others. */
-static void make_segments(dsc_builder *b)
+static void use_passes(dsc_builder *b, int32_t forward)
 {
-    int32_t forwards[2] = {-1, -1}, backwards[2][2] = {{-1, -1}, {-1, -1}};
+    int32_t backwards[2][2] = {{-1, -1}, {-1, -1}};
     int64_t last = b->plan->micro_batches - 1;
     bool has_replicas = b->plan->config.strategy.dp > 1;
-    int32_t norm, agree, update;
 
     for (int64_t i = 0; i <= last; i++) {
-        use(b, DSC_SEGMENT_GRADIENTS, forward(b, i == 0, forwards), i);
+        use(b, DSC_SEGMENT_GRADIENTS, forward, i);
         use(b, DSC_SEGMENT_GRADIENTS, backward(b, i == 0, has_replicas && i == last, backwards), i);
     }
+}
+
+static void use_losses(dsc_builder *b, int32_t forward)
+{
+    int32_t first, others;
+
+    dsc_build_loss(b, true);
+    first = others = b->template_index;
+    if (b->plan->micro_batches > 1) {
+        dsc_build_loss(b, false);
+        others = b->template_index;
+    }
+    for (int64_t i = 0; i < b->plan->micro_batches; i++) {
+        use(b, DSC_SEGMENT_EVALUATE, forward, i);
+        use(b, DSC_SEGMENT_EVALUATE, i == 0 ? first : others, i);
+    }
+}
+
+static void make_segments(dsc_builder *b)
+{
+    int32_t forward, agree;
+
+    dsc_build_forward(b);
+    forward = b->template_index;
+    use_passes(b, forward);
     dsc_build_norm(b);
-    norm = b->template_index;
+    use(b, DSC_SEGMENT_GRADIENTS, b->template_index, -1);
     dsc_build_agree(b);
     agree = b->template_index;
-    dsc_build_update(b);
-    update = b->template_index;
-    use(b, DSC_SEGMENT_GRADIENTS, norm, -1);
     use(b, DSC_SEGMENT_GRADIENTS, agree, -1);
-    use(b, DSC_SEGMENT_UPDATE, update, -1);
-    for (int64_t i = 0; i <= last; i++) use(b, DSC_SEGMENT_EVALUATE, forwards[i == 0], i);
+    dsc_build_update(b);
+    use(b, DSC_SEGMENT_UPDATE, b->template_index, -1);
+    use_losses(b, forward);
     use(b, DSC_SEGMENT_EVALUATE, agree, -1);
 }
 

@@ -25,7 +25,8 @@ typedef struct dsc_builder {
     int32_t template_index;
     dsc_layer_buffers *slots;         /* [layers + 1] slot buffers of the chunk; -1 where recomputed. x of the last is the
                                          head's input */
-    int32_t tokens, normf, statsf, logits;
+    int32_t tokens;                   /* in the slot */
+    int32_t normf, statsf, logits;    /* of the pass under construction */
     dsc_bucket *buckets; int64_t bucket_count;
     int64_t next_bucket;              /* reduced by the backward under construction */
     dsc_status status;                /* the first failure; later calls do nothing */
@@ -53,9 +54,13 @@ const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role r
 
 /* Buffers that the passes of a chunk share: b->slots and friends. */
 void dsc_build_slots(dsc_builder *b);
-/* is_first: the loss is written, not added to. */
-void dsc_build_forward(dsc_builder *b, bool is_first);
-/* is_first: gradients are written, not added to; is_last: they are complete, and reduced where there are replicas. */
+/* Up to the last layer's output. */
+void dsc_build_forward(dsc_builder *b);
+/* The head alone, forward, for evaluation. is_first: the loss is written, not added to. */
+void dsc_build_loss(dsc_builder *b, bool is_first);
+/* The head forward and all of the backward: so logits need no place in the slot, and the layers' transients take theirs.
+ * is_first: loss and gradients are written, not added to; is_last: gradients are complete, and reduced where there are
+ * replicas. */
 void dsc_build_backward(dsc_builder *b, bool is_first, bool is_last);
 void dsc_build_norm(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);

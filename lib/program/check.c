@@ -15,7 +15,7 @@ typedef struct atom_fact {
     int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
     int32_t writer_use;
     int32_t readers[DSC_LANE_COUNT];
-    /* of a gradient */
+    /* of a gradient, and of the loss */
     bool is_partial;                          /* a replica's, that is not summed over the others */
     int32_t micro_batch, adds, adds_each;     /* the last that added to it, how often, and how often each before it did */
 } atom_fact;
@@ -106,10 +106,16 @@ static bool is_written(const rank_check *c, const atom_fact *fact, dsc_span span
 
 static bool is_gradient(const rank_check *c, dsc_span span) { return span.buffer == c->program->gradients; }
 
-/* Whether what stands in a gradient is the sum of whole micro-batches: each added as often as the others. */
+/* What micro-batches add to, one after another. */
+static bool is_sum(const rank_check *c, dsc_span span)
+{
+    return is_gradient(c, span) || (span.buffer == c->program->scalars && span.offset == 0);
+}
+
+/* Whether what stands in a sum is the sum of whole micro-batches: each added as often as the others. */
 static bool is_balanced(const atom_fact *fact) { return fact->adds_each == 0 || fact->adds == fact->adds_each; }
 
-static dsc_status check_gradient(const rank_check *c, const atom_fact *fact)
+static dsc_status check_sum(const rank_check *c, const atom_fact *fact)
 {
     bool is_add = c->use->micro_batch >= 0 && c->op->kind != DSC_OP_ALL_REDUCE;
 
@@ -117,7 +123,7 @@ static dsc_status check_gradient(const rank_check *c, const atom_fact *fact)
     if (is_add && c->use->micro_batch == fact->micro_batch) return DSC_OK;
     if (!is_balanced(fact) || (is_add && c->use->micro_batch != fact->micro_batch + 1) ||
         (!is_add && fact->micro_batch != c->plan->micro_batches - 1))
-        return refuse(c, "meets gradients to which some micro-batch has not added its part");
+        return refuse(c, "meets a sum to which some micro-batch has not added its part");
     return DSC_OK;
 }
 
@@ -148,7 +154,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         if (c->status == DSC_OK && is_read && is_gradient(c, span) && fact->is_partial &&
             (c->op->kind == DSC_OP_GRAD_NORM || c->op->kind == DSC_OP_UPDATE))
             c->status = refuse(c, "uses gradients that are not summed over the replicas");
-        if (c->status == DSC_OK && is_gradient(c, span)) c->status = check_gradient(c, fact);
+        if (c->status == DSC_OK && is_sum(c, span)) c->status = check_sum(c, fact);
     }
 }
 
@@ -165,10 +171,9 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer = c->counts[c->op->lane];
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
-            if (is_gradient(c, span)) {
-                count_add(c, fact);
+            if (is_sum(c, span)) count_add(c, fact);
+            if (is_gradient(c, span))
                 fact->is_partial = c->plan->config.strategy.dp > 1 && c->op->kind != DSC_OP_ALL_REDUCE;
-            }
         }
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
@@ -218,15 +223,20 @@ out:
     return status;
 }
 
-/* Everything in lanes is over at a segment's end; slots and transients hold nothing that the next may read. */
+/* Everything in lanes is over at a segment's end; slots, transients and the loss hold nothing that the next may read. */
 static void start_segment(rank_check *c)
 {
+    int64_t loss, count;
+
+    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, dsc_dtype_bytes(DSC_FP64)}, -1, &loss, &count);
     memset(c->counts, 0, sizeof c->counts);
     for (int64_t a = 0; a < c->atoms.count; a++) {
         memset(c->facts[a].readers, 0, sizeof c->facts[a].readers);
         c->facts[a].writer = 0;
         if (c->facts[a].buffer >= 0 && c->program->buffers[c->facts[a].buffer].life != DSC_LIFE_STATIC) c->facts[a].buffer = -1;
     }
+    c->facts[loss].buffer = -1;
+    c->facts[loss].adds = c->facts[loss].adds_each = 0;
 }
 
 static dsc_status check_segment(rank_check *c, int segment)
@@ -342,24 +352,19 @@ out:
 
 /* ---- Between ranks: members of a group meet in the same collectives, in one order, and no wait goes round in a circle */
 
-typedef struct lane_state { int32_t next[DSC_LANE_COUNT]; } lane_state;
+typedef struct lane_state { int32_t next[DSC_LANE_COUNT]; bool has_arrived[DSC_LANE_COUNT]; } lane_state;
 
 typedef struct machine {
     const dsc_plan *plan;
     const dsc_program *const *programs;
     int64_t ranks;
     int segment;
-    dsc_unfolded *unfolded;   /* [rank]; replicas that share a program share the rows */
+    int64_t *owners;          /* [rank] the first rank that has this rank's program */
+    dsc_unfolded *unfolded;   /* [rank]; filled for owners */
     lane_state *states;       /* [rank] */
+    int64_t *arrivals;        /* [group] members that stand at a collective of it */
+    int64_t *members;         /* [ranks] room */
 } machine;
-
-/* The first rank that has this rank's program. */
-static int64_t owner_of(const machine *m, int64_t rank)
-{
-    int64_t representative = dsc_plan_representative(m->plan, rank);
-
-    return m->programs[representative] == m->programs[rank] ? representative : rank;
-}
 
 static const dsc_op *op_of(const machine *m, int64_t rank, dsc_instance instance, int64_t *number)
 {
@@ -372,7 +377,7 @@ static const dsc_op *op_of(const machine *m, int64_t rank, dsc_instance instance
 /* The op at the head of a lane whose needs are met; NULL when there is none. */
 static const dsc_op *ready(const machine *m, int64_t rank, int lane, int64_t *number)
 {
-    const dsc_unfolded *unfolded = &m->unfolded[owner_of(m, rank)];
+    const dsc_unfolded *unfolded = &m->unfolded[m->owners[rank]];
     const lane_state *state = &m->states[rank];
     const dsc_instance *instance;
 
@@ -386,42 +391,49 @@ static const dsc_op *ready(const machine *m, int64_t rank, int lane, int64_t *nu
     return op_of(m, rank, *instance, number);
 }
 
-/* Whether all members stand at the same collective: 1 yes, 0 not yet; *status when they never can. */
-static int all_arrived(const machine *m, int64_t rank, const dsc_op *op, int64_t number, int64_t *members, dsc_status *status)
+/* All members stand at a collective: it has to be the same. Then all go on. */
+static dsc_status meet(const machine *m, int64_t rank, const dsc_op *op, int64_t number)
 {
-    int64_t count = dsc_plan_group_ranks(m->plan, rank, op->axis, members), other_number;
+    int64_t count = dsc_plan_group_ranks(m->plan, rank, op->axis, m->members), other_number = -1;
 
     for (int64_t i = 0; i < count; i++) {
-        const dsc_op *other = ready(m, members[i], op->lane, &other_number);
+        const dsc_op *other = ready(m, m->members[i], op->lane, &other_number);
 
-        if (other == NULL) return 0;
-        if (other->kind == op->kind && other->bytes == op->bytes && other->type == op->type && other->axis == op->axis) continue;
-        *status = DSC_FAIL(DSC_EINVAL, "check: rank %" PRId64 ", op %" PRId64 " (%s of %" PRId64 " bytes) meets rank %" PRId64
-                           ", op %" PRId64 " (%s of %" PRId64 " bytes) in their %s group", rank, number,
-                           DSC_OP_NAMES[op->kind], op->bytes, members[i], other_number, DSC_OP_NAMES[other->kind],
-                           other->bytes, DSC_AXIS_NAMES[op->axis]);
-        return 0;
+        if (other != NULL && other->kind == op->kind && other->bytes == op->bytes && other->type == op->type &&
+            other->axis == op->axis)
+            continue;
+        return DSC_FAIL(DSC_EINVAL, "check: rank %" PRId64 ", op %" PRId64 " (%s of %" PRId64 " bytes) meets rank %" PRId64
+                        ", op %" PRId64 " (%s of %" PRId64 " bytes) in their %s group", rank, number,
+                        DSC_OP_NAMES[op->kind], op->bytes, m->members[i], other_number,
+                        other != NULL ? DSC_OP_NAMES[other->kind] : "of another lane", other != NULL ? other->bytes : 0,
+                        DSC_AXIS_NAMES[op->axis]);
     }
-    return 1;
+    for (int64_t i = 0; i < count; i++) {
+        m->states[m->members[i]].next[op->lane]++;
+        m->states[m->members[i]].has_arrived[op->lane] = false;
+    }
+    return DSC_OK;
 }
 
 /* Moves a lane on as far as it goes; whether it moved. */
-static bool step_lane(const machine *m, int64_t rank, int lane, int64_t *members, dsc_status *status)
+static bool step_lane(const machine *m, int64_t rank, int lane, dsc_status *status)
 {
+    lane_state *state = &m->states[rank];
     bool has_moved = false;
     const dsc_op *op;
-    int64_t number;
+    int64_t number, group;
 
-    while (*status == DSC_OK && (op = ready(m, rank, lane, &number)) != NULL) {
-        if (op->axis < 0) {
-            m->states[rank].next[lane]++;
-        } else {
-            int64_t count = dsc_plan_degree(m->plan, op->axis);
-
-            if (!all_arrived(m, rank, op, number, members, status)) break;
-            for (int64_t i = 0; i < count; i++) m->states[members[i]].next[lane]++;
-        }
+    while (*status == DSC_OK && !state->has_arrived[lane] && (op = ready(m, rank, lane, &number)) != NULL) {
         has_moved = true;
+        if (op->axis < 0) {
+            state->next[lane]++;
+            continue;
+        }
+        group = dsc_plan_group(m->plan, rank, op->axis);
+        state->has_arrived[lane] = true;
+        if (++m->arrivals[group] < dsc_plan_degree(m->plan, op->axis)) break;
+        m->arrivals[group] = 0;
+        *status = meet(m, rank, op, number);
     }
     return has_moved;
 }
@@ -429,7 +441,7 @@ static bool step_lane(const machine *m, int64_t rank, int lane, int64_t *members
 static dsc_status check_all_over(const machine *m)
 {
     for (int64_t rank = 0; rank < m->ranks; rank++) {
-        const dsc_unfolded *unfolded = &m->unfolded[owner_of(m, rank)];
+        const dsc_unfolded *unfolded = &m->unfolded[m->owners[rank]];
 
         for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
             int32_t next = m->states[rank].next[lane];
@@ -445,18 +457,19 @@ static dsc_status check_all_over(const machine *m)
     return DSC_OK;
 }
 
-static dsc_status run_segment(machine *m, int64_t *members)
+static dsc_status run_segment(machine *m)
 {
     dsc_status status = DSC_OK;
     bool has_moved = true;
 
     memset(m->states, 0, (size_t)m->ranks * sizeof *m->states);
+    memset(m->arrivals, 0, (size_t)dsc_plan_group_count(m->plan) * sizeof *m->arrivals);
     for (int64_t rank = 0; rank < m->ranks; rank++)
-        if (owner_of(m, rank) == rank) DSC_TRY(dsc_segment_unfold(m->programs[rank], m->segment, &m->unfolded[rank]));
+        if (m->owners[rank] == rank) DSC_TRY(dsc_segment_unfold(m->programs[rank], m->segment, &m->unfolded[rank]));
     while (has_moved) {
         has_moved = false;
-        for (int64_t rank = 0; rank < m->ranks && status == DSC_OK; rank++)
-            for (int lane = 0; lane < DSC_LANE_COUNT; lane++) has_moved |= step_lane(m, rank, lane, members, &status);
+        for (int64_t rank = 0; rank < m->ranks; rank++)
+            for (int lane = 0; lane < DSC_LANE_COUNT; lane++) has_moved |= step_lane(m, rank, lane, &status);
         DSC_TRY(status);
     }
     DSC_TRY(check_all_over(m));
@@ -468,18 +481,27 @@ out:
 static dsc_status check_machine(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks)
 {
     machine m = {.plan = plan, .programs = programs, .ranks = ranks};
-    int64_t *members = malloc((size_t)ranks * sizeof *members);
     dsc_status status = DSC_OK;
 
+    m.owners = malloc((size_t)ranks * sizeof *m.owners);
+    m.members = malloc((size_t)ranks * sizeof *m.members);
     m.unfolded = calloc((size_t)ranks, sizeof *m.unfolded);
     m.states = calloc((size_t)ranks, sizeof *m.states);
-    if (members == NULL || m.unfolded == NULL || m.states == NULL)
+    m.arrivals = calloc((size_t)dsc_plan_group_count(plan) + 1, sizeof *m.arrivals);
+    if (m.owners == NULL || m.members == NULL || m.unfolded == NULL || m.states == NULL || m.arrivals == NULL)
         DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " ranks", ranks));
-    for (m.segment = 0; m.segment < DSC_SEGMENT_COUNT; m.segment++) DSC_TRY(run_segment(&m, members));
+    for (int64_t rank = 0; rank < ranks; rank++) {
+        int64_t representative = dsc_plan_representative(plan, rank);
+
+        m.owners[rank] = programs[representative] == programs[rank] ? representative : rank;
+    }
+    for (m.segment = 0; m.segment < DSC_SEGMENT_COUNT; m.segment++) DSC_TRY(run_segment(&m));
 out:
-    free(members);
+    free(m.owners);
+    free(m.members);
     free(m.unfolded);
     free(m.states);
+    free(m.arrivals);
     return status;
 }
 

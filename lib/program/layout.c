@@ -30,13 +30,7 @@ static dsc_status push_lifetimes(const dsc_program *program, dsc_template *templ
     return DSC_OK;
 }
 
-/* A slot buffer lives on after the forward pass that fills it, and ends in the backward. A pass is a backward when it
- * touches a slot buffer but does not load tokens. */
-static bool is_backward(const dsc_template *template_)
-{
-    return template_->op_count > 0 && template_->ops[0].kind == DSC_OP_HEAD_BWD_X;
-}
-
+/* A slot buffer lives on after the forward pass that fills it, and ends in the backward. */
 static dsc_status find_lifetimes(dsc_program *program, dsc_template *template_)
 {
     const size_t count = (size_t)program->buffer_count;
@@ -48,7 +42,7 @@ static dsc_status find_lifetimes(dsc_program *program, dsc_template *template_)
     if (born == NULL || dies == NULL || ends_here == NULL) goto out;
     for (size_t i = 0; i < count; i++) {
         born[i] = dies[i] = -1;
-        ends_here[i] = program->buffers[i].life == DSC_LIFE_TRANSIENT || is_backward(template_);
+        ends_here[i] = program->buffers[i].life == DSC_LIFE_TRANSIENT || !template_->is_forward;
     }
     for (int64_t i = 0; i < template_->op_count; i++) {
         context.op = (int32_t)i;

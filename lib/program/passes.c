@@ -197,11 +197,6 @@ void dsc_build_slots(dsc_builder *b)
         make_rest(b, DSC_LIFE_SLOT, layer, slot);
         if (recompute == DSC_RECOMPUTE_NONE) make_core(b, DSC_LIFE_SLOT, layer, slot);
     }
-    if (!chunk->has_head) return;
-    b->normf = dsc_build_buffer(b, "normf", DSC_LIFE_SLOT, DSC_CLASS_ACTIVATIONS, -1, act_bytes(b, b->hidden));
-    b->statsf = dsc_build_buffer(b, "statsf", DSC_LIFE_SLOT, DSC_CLASS_ACTIVATIONS, -1,
-                                 2 * b->rows * dsc_dtype_bytes(DSC_FP32));
-    b->logits = dsc_build_buffer(b, "logits", DSC_LIFE_SLOT, DSC_CLASS_ACTIVATIONS, -1, act_bytes(b, padded_vocab(b)));
 }
 
 /* The layer's buffers in the pass under construction: its slot's, with transients for what the slot does not keep. */
@@ -254,11 +249,16 @@ static void mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, const dsc_l
     dsc_build_end(b);
 }
 
-static void head_fwd(dsc_builder *b, int32_t x, bool is_first)
+/* The head's buffers live within one pass only: logits are the largest activation of a small model. */
+static void head_fwd(dsc_builder *b, int32_t x, int accumulate)
 {
     dsc_shape logits = shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, padded_vocab(b), b->hidden);
-    dsc_shape loss = shape_of(b, DSC_K_CROSS_ENTROPY, is_first ? 0 : DSC_ACCUMULATE, b->batch, b->seq, b->plan->model.vocab);
+    dsc_shape loss = shape_of(b, DSC_K_CROSS_ENTROPY, accumulate, b->batch, b->seq, b->plan->model.vocab);
 
+    b->normf = transient(b, "normf", -1, b->hidden);
+    b->statsf = dsc_build_buffer(b, "statsf", DSC_LIFE_TRANSIENT, DSC_CLASS_ACTIVATIONS, -1,
+                                 2 * b->rows * dsc_dtype_bytes(DSC_FP32));
+    b->logits = transient(b, "logits", -1, padded_vocab(b));
     loss.d[3] = padded_vocab(b);
     dsc_build_op(b, DSC_OP_HEAD_FWD, -1);
     norm(b, -1, DSC_ROLE_NORMF_W, x, b->normf, b->statsf);
@@ -268,11 +268,12 @@ static void head_fwd(dsc_builder *b, int32_t x, bool is_first)
     dsc_build_end(b);
 }
 
-void dsc_build_forward(dsc_builder *b, bool is_first)
+void dsc_build_forward(dsc_builder *b)
 {
     const dsc_chunk *chunk = &b->stage->chunks[b->chunk];
 
-    dsc_build_template(b, is_first ? "forward" : "forward+add");
+    dsc_build_template(b, "forward");
+    b->template_->is_forward = true;
     embed_fwd(b);
     for (int64_t i = 0; i < chunk->layers; i++) {
         dsc_layer_buffers l = buffers_of(b, i);
@@ -280,7 +281,12 @@ void dsc_build_forward(dsc_builder *b, bool is_first)
         attention_fwd(b, DSC_OP_ATTENTION_FWD, chunk->first_layer + i, &l);
         mlp_fwd(b, DSC_OP_MLP_FWD, chunk->first_layer + i, &l, b->slots[i + 1].x);
     }
-    head_fwd(b, b->slots[chunk->layers].x, is_first);
+}
+
+void dsc_build_loss(dsc_builder *b, bool is_first)
+{
+    dsc_build_template(b, is_first ? "loss" : "loss+add");
+    head_fwd(b, b->slots[b->stage->chunks[b->chunk].layers].x, is_first ? 0 : DSC_ACCUMULATE);
 }
 
 /* ---- Backward: dy is the gradient of a sublayer's output, what is returned that of its input */
@@ -389,6 +395,7 @@ void dsc_build_backward(dsc_builder *b, bool is_first, bool is_last)
     snprintf(name, sizeof name, "backward%s%s", is_first ? "" : "+add", is_reduced ? "+reduce" : "");
     dsc_build_template(b, name);
     b->next_bucket = b->bucket_count - 1;
+    head_fwd(b, b->slots[chunk->layers].x, accumulate);
     dy = head_bwd(b, b->slots[chunk->layers].x, accumulate);
     if (is_reduced) dsc_build_reduce(b, place_of(b, -1, DSC_ROLE_NORMF_W));
     for (int64_t i = chunk->layers - 1; i >= 0; i--) {

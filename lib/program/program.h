@@ -131,6 +131,7 @@ typedef struct dsc_lifetime { int32_t buffer, born, dies; } dsc_lifetime;
 typedef struct dsc_template {
     char name[32];             /* "forward", "backward+reduce" */
     int32_t chunk;
+    bool is_forward;           /* what it writes into the slot lives on after it */
     dsc_op *ops; int64_t op_count, op_capacity;
     dsc_call *calls; int64_t call_count, call_capacity;
     dsc_dep *deps; int64_t dep_count, dep_capacity;
