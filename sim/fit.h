@@ -19,7 +19,8 @@ typedef struct dsc_fit dsc_fit;
 enum { DSC_FIT_ALL = -1 };
 
 /* Fits samples[0..count), count > 0, without number `left_out` (DSC_FIT_ALL: with all of them); nothing is kept of
- * them. `like` is the fit of a class of the same kernel whose price becomes the base, borrowed until destroy; or NULL. */
+ * them. `like` is the fit of a class of the same kernel whose price becomes the base, borrowed until destroy,
+ * or NULL. */
 dsc_status dsc_fit_create(const dsc_kernel_sample *const *samples, int64_t count, int64_t left_out, const dsc_fit *like,
                           dsc_fit **out);
 void dsc_fit_destroy(dsc_fit *fit); /* takes NULL */

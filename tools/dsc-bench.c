@@ -1,8 +1,8 @@
 /* dsc-bench: measures kernels, copies and collectives on this machine. What it writes prices shapes that nobody
  * announced: it never times a training step.
  *
- * Started by itself it is one rank with all cores, and starts itself once more on as many ranks as there are cores, for
- * kernels that share the machine and for collectives. Started by a launcher it measures in that job alone. */
+ * Started by itself it starts workers: as many ranks as there are cores, for kernels that share the machine and for
+ * collectives, then one rank with all cores. Started by a launcher it measures in that job alone. */
 #include "base/json.h"
 #include "base/log.h"
 #include "cluster/cluster.h"
@@ -219,16 +219,19 @@ static bool is_launched(void)
     return getenv("PMI_SIZE") != NULL || getenv("PMI_RANK") != NULL || getenv("PMIX_RANK") != NULL;
 }
 
-/* Where other ranks are needed and there is no launcher, one rank is measured all the same. */
-static dsc_status measure_sharing(const bench_request *request, dsc_calibration *out)
+/* What ranks that share the machine's cores do, then one rank with all of them. Where there is no launcher, one rank is
+ * measured all the same. */
+static dsc_status measure_by_workers(const bench_request *request, dsc_calibration *out)
 {
+    bench_request shared = *request;
     dsc_status status = DSC_OK;
 
-    if (request->cores < 2 || (!has_kernels(request) && !request->collectives)) return DSC_OK;
-    status = bench_launch((int)request->cores, request, out);
-    if (status != DSC_ENOTSUP) return status;
-    dsc_log(DSC_WARNING, "%s: only one rank is measured", dsc_message());
-    return DSC_OK;
+    shared.copies = false;
+    if (request->cores > 1 && (has_kernels(request) || request->collectives))
+        status = bench_launch((int)request->cores, &shared, out);
+    if (status == DSC_ENOTSUP) dsc_log(DSC_WARNING, "%s: only one rank is measured", dsc_message());
+    else if (status != DSC_OK) return status;
+    return has_kernels(request) || request->copies ? bench_launch(1, request, out) : DSC_OK;
 }
 
 static dsc_status write_results(const options *o, const dsc_calibration *calibration)
@@ -246,33 +249,46 @@ out:
     return status;
 }
 
+/* In this job, whose rank 0 writes. Does not return. */
+static void run_job(int argc, char **argv, const options *o, bench_request *request, dsc_calibration *calibration)
+{
+    dsc_comm *comm = NULL;
+    dsc_status status = dsc_comm_create(&argc, &argv, &comm);
+    int exit_status;
+
+    if (status != DSC_OK) exit(tool_end(&self, status));
+    request->shows_progress = request->shows_progress && dsc_comm_rank(comm) == 0;
+    status = measure(comm, request, calibration);
+    if (status == DSC_OK && dsc_comm_rank(comm) == 0) status = write_results(o, calibration);
+    exit_status = dsc_comm_rank(comm) == 0 ? tool_end(&self, status) : dsc_exit_status(status);
+    dsc_calibration_fini(calibration);
+    dsc_comm_exit(comm, exit_status);
+}
+
 int main(int argc, char **argv)
 {
     options o = {0};
     bench_request request = {0};
     dsc_calibration calibration;
-    dsc_comm *comm = NULL;
-    dsc_status status, described;
-    int asked = 0, exit_status;
+    dsc_status status;
+    int asked = 0;
 
     dsc_calibration_init(&calibration);
     tool_log(&self);
-    status = parse(argc, argv, &o, &request, &asked);
-    if (status == DSC_OK && (asked != 0 || o.list)) {
-        if (asked != 0) answer(asked);
-        else status = list(&o);
-        return tool_end(&self, status);
+    DSC_TRY(parse(argc, argv, &o, &request, &asked));
+    if (asked != 0) {
+        answer(asked);
+        goto out;
     }
-    if (status == DSC_OK) status = describe_machine(&calibration, &request.cores);
-    if (status == DSC_OK && !is_launched()) status = measure_sharing(&request, &calibration);
-    if (status != DSC_OK && !is_launched()) return tool_end(&self, status);
-    described = status;
-    if (dsc_comm_create(&argc, &argv, &comm) != DSC_OK) return tool_end(&self, DSC_ECOMM);
-    status = dsc_comm_agree(comm, described, false);
-    request.shows_progress = request.shows_progress && dsc_comm_rank(comm) == 0;
-    if (status == DSC_OK) status = measure(comm, &request, &calibration);
-    if (status == DSC_OK && dsc_comm_rank(comm) == 0) status = write_results(&o, &calibration);
-    exit_status = dsc_comm_rank(comm) == 0 ? tool_end(&self, status) : dsc_exit_status(status);
+    if (o.list) {
+        status = list(&o);
+        goto out;
+    }
+    DSC_TRY(describe_machine(&calibration, &request.cores));
+    if (o.worker[0] != '\0' || is_launched()) run_job(argc, argv, &o, &request, &calibration);
+    DSC_TRY(measure_by_workers(&request, &calibration));
+    DSC_TRY(write_results(&o, &calibration));
+out:
     dsc_calibration_fini(&calibration);
-    dsc_comm_exit(comm, exit_status);
+    return tool_end(&self, status);
 }

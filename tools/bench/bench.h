@@ -40,8 +40,8 @@ int64_t bench_resident_bytes(void);
 /* What an op costs beside its kernels: readings of the clock and waking the lane that waits. */
 int64_t bench_op_overhead_ns(void);
 
-/* Runs this program once more on `ranks` ranks by the machine's launcher, as a worker that measures and writes a file,
- * and adds what it measured. DSC_ENOTSUP when there is no launcher; call it before MPI is up. */
+/* Runs this program once more, on several ranks by the machine's launcher, as a worker that measures and writes a file,
+ * and adds what it measured. DSC_ENOTSUP when there is no launcher; never call it where MPI is up. */
 dsc_status bench_launch(int ranks, const bench_request *request, dsc_calibration *out);
 
 /* For people, and for machines. */

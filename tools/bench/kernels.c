@@ -25,10 +25,11 @@ typedef struct bench {
     double *times;         /* [shapes] ns, the best so far; 0: none */
 } bench;
 
-/* The operand that the kernel before wrote; -1: none is fresh. */
-static int fresh_operand(int kernel)
+/* The operand that a kernel shortly before wrote; -1: none is fresh. */
+static int fresh_operand(const dsc_shape *shape)
 {
-    switch ((dsc_kernel)kernel) {
+    switch ((dsc_kernel)shape->kernel) {
+    case DSC_K_GEMM: return shape->flags & DSC_TRANS_A ? 1 : 0; /* dy beside an old x; x or dy beside a weight */
     case DSC_K_EMBED_FWD:
     case DSC_K_SQUARE_SUM:
     case DSC_K_ADAM:
@@ -89,7 +90,7 @@ static void place_operands(bench *b, const dsc_shape *shape, void *operands[DSC_
 /* Writes a word of each line, by the threads that kernels use. */
 static void freshen(const dsc_shape *shape, void *const *operands)
 {
-    const int fresh = fresh_operand(shape->kernel);
+    const int fresh = fresh_operand(shape);
     const int64_t bytes = fresh < 0 ? 0 : dsc_operand_bytes(shape, fresh);
     volatile char *lines = fresh < 0 ? NULL : operands[fresh];
 

@@ -12,7 +12,7 @@
 enum { MAX_WORDS = 64, NOT_FOUND = 127 };
 
 typedef struct command {
-    char launcher[1024], self[4096], count[16];
+    char launcher[1024], self[4096], count[16]; /* what words point into */
     char *words[MAX_WORDS];
     int word_count;
 } command;
@@ -31,10 +31,10 @@ static dsc_status make_command(command *c, int ranks, const char *path, const be
     if (length < 0) return DSC_FAIL(DSC_EIO, "this program's path is unknown: %s", strerror(errno));
     snprintf(c->launcher, sizeof c->launcher, "%s", launcher != NULL ? launcher : "mpiexec");
     snprintf(c->count, sizeof c->count, "%d", ranks);
-    for (char *rest = c->launcher, *word; (word = strsep(&rest, " ")) != NULL;)
+    for (char *rest = c->launcher, *word; ranks > 1 && (word = strsep(&rest, " ")) != NULL;)
         if (*word != '\0') add(c, word);
-    add(c, "-n");
-    add(c, c->count);
+    if (ranks > 1) add(c, "-n");
+    if (ranks > 1) add(c, c->count);
     add(c, c->self);
     add(c, "--worker");
     add(c, path);
@@ -43,10 +43,13 @@ static dsc_status make_command(command *c, int ranks, const char *path, const be
     for (int i = 0; i < DSC_KERNEL_COUNT; i++)
         if (request->kernels[i]) add(c, dsc_kernel_name(i));
     if (request->collectives) add(c, "collectives");
+    if (request->copies) add(c, "copies");
     return DSC_OK;
 }
 
-/* The child ends with this process; standard output is not its to write to. */
+/* The child ends with this process; standard output is not its to write to. Threads that wait for others of their team
+ * give up the core after some ten microseconds: where others use the machine too, who spins on keeps back the very
+ * thread that it waits for. */
 static dsc_status run(char *const *words)
 {
     int code = 0;
@@ -56,6 +59,7 @@ static dsc_status run(char *const *words)
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         dup2(STDERR_FILENO, STDOUT_FILENO);
+        setenv("GOMP_SPINCOUNT", "20000", 0);
         execvp(words[0], words);
         _exit(NOT_FOUND);
     }
@@ -77,7 +81,10 @@ static dsc_status append(const dsc_calibration *from, dsc_calibration *to)
         DSC_TRY(DSC_PUSH(to->kernels, to->kernel_count, to->kernel_capacity, from->kernels[i]));
     for (int64_t i = 0; i < from->collective_count; i++)
         DSC_TRY(DSC_PUSH(to->collectives, to->collective_count, to->collective_capacity, from->collectives[i]));
+    for (int64_t i = 0; i < from->copy_count; i++)
+        DSC_TRY(DSC_PUSH(to->copies, to->copy_count, to->copy_capacity, from->copies[i]));
     to->libraries_bytes = DSC_MAX(to->libraries_bytes, from->libraries_bytes);
+    to->op_overhead_ns = DSC_MAX(to->op_overhead_ns, from->op_overhead_ns);
 out:
     return status;
 }
@@ -98,7 +105,7 @@ dsc_status bench_launch(int ranks, const bench_request *request, dsc_calibration
     DSC_TRY(make_command(&c, ranks, path, request));
     status = run(c.words);
     if (status != DSC_OK) {
-        status = dsc_fail_in(status, "measuring on %d ranks", ranks);
+        status = dsc_fail_in(status, "measuring on %d rank%s", ranks, ranks > 1 ? "s" : "");
         goto out;
     }
     DSC_TRY(dsc_calibration_load(path, &measured));

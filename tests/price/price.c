@@ -1,0 +1,282 @@
+/* Prices: of machines that were measured, described, or neither. */
+#include "base/text.h"
+#include "sim/measured.h"
+#include "sim/price.h"
+#include "tests/tap.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- A machine whose times are known */
+
+static dsc_shape product(int flags, int64_t m, int64_t n, int64_t k)
+{
+    return (dsc_shape){.kernel = DSC_K_GEMM, .flags = flags, .d = {m, n, k}};
+}
+
+/* A latency, 100 flops a ns, 10 bytes a ns; cores are shared. */
+static double true_ns(const dsc_shape *shape, int ranks)
+{
+    return ranks * (800 + (double)dsc_kernel_flops(shape) / 100 + (double)dsc_kernel_bytes(shape) / 10);
+}
+
+static void add_sample(dsc_calibration *calibration, const dsc_shape *shape, int ranks, double ns)
+{
+    const dsc_kernel_sample sample = {*shape, ranks, (int64_t)(ns + 0.5)};
+
+    CHECK_OK(DSC_PUSH(calibration->kernels, calibration->kernel_count, calibration->kernel_capacity, sample));
+}
+
+/* Products of all sizes on a lattice, with relative noise. */
+static void measure_products(dsc_calibration *calibration, int flags, int ranks, double noise)
+{
+    static const int64_t sizes[] = {64, 256, 1024, 4096};
+
+    for (int i = 0; i < 64; i++) {
+        const dsc_shape shape = product(flags, sizes[i / 16], sizes[i / 4 % 4], sizes[i % 4]);
+        const double factor = 1 + noise * (double)tap_random_between(-1000, 1000) / 1000;
+
+        add_sample(calibration, &shape, ranks, true_ns(&shape, ranks) * factor);
+    }
+}
+
+static bool are_near(double a, double b, double tolerance) { return fabs(a / b - 1) <= tolerance; }
+
+/* ---- Measured */
+
+static double ns_of(const dsc_calibration *calibration, const dsc_shape *shape, int64_t ranks, bool *is_sample)
+{
+    dsc_measured *measured = NULL;
+    double ns = 0;
+
+    if (CHECK_OK(dsc_measured_create(calibration, &measured)))
+        ns = dsc_measured_ns(measured, shape, ranks, true, is_sample);
+    dsc_measured_destroy(measured);
+    return ns;
+}
+
+static void exact_samples_are_returned(void)
+{
+    dsc_calibration calibration;
+    dsc_measured *measured = NULL;
+
+    dsc_calibration_init(&calibration);
+    measure_products(&calibration, 0, 1, 0.5);
+    if (!CHECK_OK(dsc_measured_create(&calibration, &measured))) goto out;
+    for (int64_t i = 0; i < calibration.kernel_count; i++) {
+        const dsc_kernel_sample *sample = &calibration.kernels[i];
+        bool is_sample = false;
+        const double ns = dsc_measured_ns(measured, &sample->shape, 1, true, &is_sample);
+
+        CHECK(is_sample && ns == (double)sample->time_ns, "%g ns, measured %lld", ns, (long long)sample->time_ns);
+    }
+out:
+    dsc_measured_destroy(measured);
+    dsc_calibration_fini(&calibration);
+}
+
+static void leave_one_out_is_exact(void)
+{
+    dsc_calibration calibration;
+    dsc_measured *measured = NULL;
+    dsc_price_error error;
+
+    dsc_calibration_init(&calibration);
+    measure_products(&calibration, 0, 1, 0);
+    if (CHECK_OK(dsc_measured_create(&calibration, &measured)) &&
+        CHECK_OK(dsc_measured_error(measured, DSC_K_GEMM, &error))) {
+        CHECK(error.samples == 64, "%lld samples", (long long)error.samples);
+        CHECK(error.ninety < 1e-3, "nine in ten are off by up to %g", error.ninety); /* times are whole ns */
+    }
+    dsc_measured_destroy(measured);
+    dsc_calibration_fini(&calibration);
+}
+
+static void other_shapes_are_foretold(void)
+{
+    dsc_calibration calibration;
+
+    dsc_calibration_init(&calibration);
+    measure_products(&calibration, 0, 1, 0);
+    for (int i = 0; i < 20; i++) {
+        const dsc_shape shape = product(0, tap_random_between(50, 10000), tap_random_between(50, 50000),
+                                        tap_random_between(50, 10000));
+        bool is_sample = true;
+        const double ns = ns_of(&calibration, &shape, 1, &is_sample);
+
+        CHECK(!is_sample && are_near(ns, true_ns(&shape, 1), 0.01), "%g ns, in truth %g", ns, true_ns(&shape, 1));
+    }
+    dsc_calibration_fini(&calibration);
+}
+
+static void more_work_never_costs_less(void)
+{
+    dsc_calibration calibration;
+    dsc_measured *measured = NULL;
+
+    dsc_calibration_init(&calibration);
+    measure_products(&calibration, 0, 1, 0.05);
+    if (!CHECK_OK(dsc_measured_create(&calibration, &measured))) goto out;
+    for (int axis = 0; axis < 3; axis++) {
+        dsc_shape shape = product(0, 512, 512, 512);
+        double before = 0;
+
+        for (shape.d[axis] = 64; shape.d[axis] < 8192; shape.d[axis] += shape.d[axis] / 4) {
+            bool is_sample;
+            const double ns = dsc_measured_ns(measured, &shape, 1, true, &is_sample);
+
+            CHECK(ns > 0.95 * before, "%g ns after %g at %lld of dimension %d", ns, before,
+                  (long long)shape.d[axis], axis);
+            before = ns;
+        }
+    }
+out:
+    dsc_measured_destroy(measured);
+    dsc_calibration_fini(&calibration);
+}
+
+static void variants_follow_what_they_are_like(void)
+{
+    const dsc_shape samples[] = {product(DSC_HAS_BIAS, 256, 256, 256), product(DSC_HAS_BIAS, 1024, 64, 1024)};
+    const dsc_shape asked = product(DSC_HAS_BIAS, 700, 300, 500);
+    dsc_calibration calibration;
+    bool is_sample;
+    double ns;
+
+    dsc_calibration_init(&calibration);
+    measure_products(&calibration, 0, 1, 0);
+    ns = ns_of(&calibration, &asked, 1, &is_sample);
+    CHECK(are_near(ns, true_ns(&asked, 1), 0.02), "not measured: %g ns, in truth %g", ns, true_ns(&asked, 1));
+    for (int i = 0; i < 2; i++) add_sample(&calibration, &samples[i], 1, 1.5 * true_ns(&samples[i], 1));
+    ns = ns_of(&calibration, &asked, 1, &is_sample);
+    CHECK(are_near(ns, 1.5 * true_ns(&asked, 1), 0.02), "%g ns, in truth %g", ns, 1.5 * true_ns(&asked, 1));
+    dsc_calibration_fini(&calibration);
+}
+
+static void ranks_share_the_cores(void)
+{
+    static const struct { int64_t ranks; double factor; } cases[] = {{1, 1}, {2, 2}, {4, 4}, {8, 8}, {32, 32}};
+    const dsc_shape shape = product(0, 300, 500, 700);
+    dsc_calibration calibration;
+
+    dsc_calibration_init(&calibration);
+    measure_products(&calibration, 0, 1, 0);
+    measure_products(&calibration, 0, 8, 0);
+    for (int i = 0; i < DSC_COUNT(cases); i++) {
+        bool is_sample;
+        const double ns = ns_of(&calibration, &shape, cases[i].ranks, &is_sample);
+
+        CHECK(are_near(ns, cases[i].factor * true_ns(&shape, 1), 0.01), "%lld ranks: %g ns, one takes %g",
+              (long long)cases[i].ranks, ns, true_ns(&shape, 1));
+    }
+    dsc_calibration_fini(&calibration);
+}
+
+/* ---- Prices of a plan */
+
+static dsc_prices *make_prices(const char *cluster_name, int64_t ranks, const dsc_calibration *calibration,
+                               dsc_cluster **cluster)
+{
+    dsc_plan plan = {.ranks = ranks};
+    dsc_prices *prices = NULL;
+
+    if (CHECK_OK(dsc_cluster_load(cluster_name, cluster)))
+        CHECK_OK(dsc_prices_create(&plan, *cluster, calibration, &prices));
+    return prices;
+}
+
+static void what_was_not_measured_is_described(void)
+{
+    const dsc_shape shape = product(0, 1024, 1024, 1024);
+    dsc_cluster *cluster = NULL;
+    dsc_prices *prices = make_prices("local", 1, NULL, &cluster);
+
+    if (prices != NULL) CHECK(dsc_equal(dsc_price_source(prices, &shape), "first principles"), "%s",
+                              dsc_price_source(prices, &shape));
+    dsc_prices_destroy(prices);
+    dsc_cluster_destroy(cluster);
+    cluster = NULL;
+    prices = make_prices("dgx-a100-80g", 1, NULL, &cluster);
+    if (prices != NULL) CHECK(dsc_equal(dsc_price_source(prices, &shape), "preset"), "%s",
+                              dsc_price_source(prices, &shape));
+    dsc_prices_destroy(prices);
+    dsc_cluster_destroy(cluster);
+}
+
+static void a_wave_that_is_begun_is_paid(void)
+{
+    dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e15,
+                              .peak_flops = {[DSC_FP32] = 1e14},
+                              .efficiency = {.product = 1, .attention = 1, .memory = 1, .tile_m = 128, .tile_n = 128,
+                                             .multiprocessors = 16}};
+    dsc_node_type node = {.devices = &device, .device_types = 1};
+    dsc_node_group group = {0, 1};
+    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
+    const dsc_plan plan = {.ranks = 1};
+    const dsc_shape full = product(0, 512, 512, 4096), one_more = product(0, 513, 512, 4096);
+    dsc_prices *prices = NULL;
+
+    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, &prices))) {
+        const double ratio = (double)dsc_price_call(prices, &one_more) / (double)dsc_price_call(prices, &full);
+
+        CHECK(are_near(ratio, 2, 0.01), "a row more takes %g times as long", ratio);
+    }
+    dsc_prices_destroy(prices);
+}
+
+static void other_machines_are_refused(void)
+{
+    const dsc_plan plan = {.ranks = 1};
+    dsc_calibration calibration;
+    dsc_cluster *gpus = NULL, *local = NULL;
+    dsc_prices *prices = NULL;
+
+    dsc_calibration_init(&calibration);
+    if (!CHECK_OK(dsc_cluster_load("dgx-a100-80g", &gpus)) || !CHECK_OK(dsc_cluster_load("local", &local))) goto out;
+    CHECK(dsc_prices_create(&plan, local, &calibration, &prices) == DSC_EINVAL, "one that names no machine is taken");
+    calibration.machine = dsc_cluster_json(gpus);
+    CHECK(dsc_prices_create(&plan, local, &calibration, &prices) == DSC_EINVAL, "one of GPUs is taken for local");
+    CHECK(prices == NULL, "prices were made");
+    CHECK_OK(dsc_prices_create(&plan, gpus, &calibration, &prices));
+out:
+    dsc_prices_destroy(prices);
+    dsc_cluster_destroy(local);
+    dsc_cluster_destroy(gpus);
+    dsc_calibration_fini(&calibration);
+}
+
+static void a_price_is_remembered(void)
+{
+    dsc_cluster *cluster = NULL;
+    dsc_prices *prices = make_prices("dgx-a100-80g", 1, NULL, &cluster);
+    int64_t first[1000];
+
+    for (int pass = 0; prices != NULL && pass < 2; pass++)
+        for (int i = 0; i < 1000; i++) {
+            const dsc_shape shape = product(0, 128 + i, 128, 128);
+            const int64_t ns = dsc_price_call(prices, &shape);
+
+            if (pass == 0) first[i] = ns;
+            else CHECK(ns == first[i], "shape %d: %lld ns, then %lld", i, (long long)first[i], (long long)ns);
+        }
+    dsc_prices_destroy(prices);
+    dsc_cluster_destroy(cluster);
+}
+
+int main(void)
+{
+    static const tap_case cases[] = {
+        {"exact samples are returned", exact_samples_are_returned},
+        {"leave-one-out on a synthetic machine is exact", leave_one_out_is_exact},
+        {"shapes inside and outside the grid are foretold", other_shapes_are_foretold},
+        {"more work along a dimension never costs less", more_work_never_costs_less},
+        {"variants follow the class that they are like", variants_follow_what_they_are_like},
+        {"ranks between and beyond the measured numbers share the cores", ranks_share_the_cores},
+        {"what was not measured is priced by preset, else by first principles", what_was_not_measured_is_described},
+        {"a wave of tiles that is begun is paid", a_wave_that_is_begun_is_paid},
+        {"a calibration of another kind of machine is refused", other_machines_are_refused},
+        {"the same shape has the same price, however many were asked", a_price_is_remembered},
+    };
+
+    return tap_run(cases, DSC_COUNT(cases), NULL);
+}
