@@ -14,6 +14,7 @@ typedef struct class {
 } class;
 
 struct dsc_measured {
+    const dsc_calibration *calibration;
     const dsc_kernel_sample **samples; int64_t sample_count; /* sorted by key */
     class *classes; int64_t class_count, class_capacity;
 };
@@ -113,6 +114,7 @@ dsc_status dsc_measured_create(const dsc_calibration *calibration, dsc_measured 
         status = DSC_FAIL(DSC_ENOMEM, "prices: %lld samples", (long long)count);
         goto out;
     }
+    measured->calibration = calibration;
     for (int64_t i = 0; i < count; i++) measured->samples[measured->sample_count++] = &calibration->kernels[i];
     qsort(measured->samples, (size_t)count, sizeof *measured->samples, compare_samples);
     DSC_TRY(collect_classes(measured));
@@ -191,9 +193,27 @@ static dsc_status measure_miss(const dsc_measured *measured, const class *c, int
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_fit_create(measured->samples + c->first, c->count, number, parent ? parent->fit : NULL, &fit));
-    *out = fabs(dsc_fit_ns(fit, &sample->shape) / (double)sample->time_ns - 1);
+    *out = dsc_fit_ns(fit, &sample->shape) / (double)sample->time_ns - 1;
 out:
     dsc_fit_destroy(fit);
+    return status;
+}
+
+dsc_status dsc_measured_misses(const dsc_measured *measured, double *out)
+{
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < measured->class_count; i++) {
+        const class *c = &measured->classes[i];
+
+        for (int64_t j = 0; j < c->count; j++) {
+            double *miss = &out[measured->samples[c->first + j] - measured->calibration->kernels];
+
+            *miss = 0;
+            if (c->count > 1) DSC_TRY(measure_miss(measured, c, j, miss));
+        }
+    }
+out:
     return status;
 }
 
@@ -204,23 +224,28 @@ static int compare_reals(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-dsc_status dsc_measured_error(const dsc_measured *measured, dsc_kernel kernel, dsc_price_error *out)
+/* sizes is room for as many as there are samples. */
+static dsc_price_error error_of(const dsc_calibration *calibration, int kernel, const double *misses, double *sizes)
 {
-    double *misses = calloc((size_t)measured->sample_count + 1, sizeof *misses);
-    dsc_price_error error = {0};
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < calibration->kernel_count; i++)
+        if (calibration->kernels[i].shape.kernel == kernel) sizes[count++] = fabs(misses[i]);
+    if (count == 0) return (dsc_price_error){0};
+    qsort(sizes, (size_t)count, sizeof *sizes, compare_reals);
+    return (dsc_price_error){count, sizes[count / 2], sizes[count * 9 / 10]};
+}
+
+dsc_status dsc_measured_errors(const dsc_measured *measured, dsc_price_error out[DSC_KERNEL_COUNT])
+{
+    const int64_t count = measured->sample_count;
+    double *misses = calloc(2 * (size_t)count + 1, sizeof *misses);
     dsc_status status = DSC_OK;
 
-    if (misses == NULL) return DSC_FAIL(DSC_ENOMEM, "prices: %lld samples", (long long)measured->sample_count);
-    for (int64_t i = 0; i < measured->class_count; i++) {
-        const class *c = &measured->classes[i];
-
-        for (int64_t j = 0; c->key.kernel == (int)kernel && c->count > 1 && j < c->count; j++)
-            DSC_TRY(measure_miss(measured, c, j, &misses[error.samples++]));
-    }
-    qsort(misses, (size_t)error.samples, sizeof *misses, compare_reals);
-    error.median = misses[error.samples / 2];
-    error.ninety = misses[error.samples * 9 / 10];
-    *out = error;
+    if (misses == NULL) return DSC_FAIL(DSC_ENOMEM, "prices: %lld samples", (long long)count);
+    DSC_TRY(dsc_measured_misses(measured, misses));
+    for (int kernel = 0; kernel < DSC_KERNEL_COUNT; kernel++)
+        out[kernel] = error_of(measured->calibration, kernel, misses, misses + count);
 out:
     free(misses);
     return status;

@@ -18,9 +18,13 @@ void dsc_measured_destroy(dsc_measured *measured); /* takes NULL */
 double dsc_measured_ns(const dsc_measured *measured, const dsc_shape *shape, int64_t ranks, bool share_cores,
                        bool *is_sample);
 
-/* How far off the samples of a kernel are when each is priced without itself: |price / time - 1|, median and the value
- * that nine in ten stay below. samples is 0 when there are none. */
+/* price / time - 1 of each sample, in the calibration's order, when it is priced without itself; 0 for the only one of
+ * its class. */
+dsc_status dsc_measured_misses(const dsc_measured *measured, double *out);
+
+/* How large the misses of a kernel's samples are: their median, and what nine in ten stay below. samples is 0 when
+ * there are none. */
 typedef struct dsc_price_error { int64_t samples; double median, ninety; } dsc_price_error;
-dsc_status dsc_measured_error(const dsc_measured *measured, dsc_kernel kernel, dsc_price_error *out);
+dsc_status dsc_measured_errors(const dsc_measured *measured, dsc_price_error out[DSC_KERNEL_COUNT]);
 
 #endif

@@ -60,9 +60,8 @@ static dsc_status choose(const char *name, bench_request *request)
     for (int i = 0; i < DSC_KERNEL_COUNT; i++)
         if (is_measured_here(i)) names[count++] = dsc_kernel_name(i);
     const char *nearest = dsc_nearest(name, names, count);
-    return DSC_FAIL(DSC_EINVAL, "no kernel is called \"%s\"%s%s%s; --list names them", name,
-                    nearest != NULL ? "; did you mean \"" : "", nearest != NULL ? nearest : "",
-                    nearest != NULL ? "\"?" : "");
+    if (nearest != NULL) return DSC_FAIL(DSC_EINVAL, "no kernel is called \"%s\"; did you mean \"%s\"?", name, nearest);
+    return DSC_FAIL(DSC_EINVAL, "no kernel is called \"%s\"; --list names them", name);
 }
 
 static dsc_status choose_all(const char *const *names, int count, bench_request *request)

@@ -37,11 +37,11 @@ typedef struct lattice {
     {kernel, DSC_CAUSAL, "sb", {{{2}}, {{64, 256, 1024}}, {{4, 16}}, {{0}}, {{32, 64, 128}}}}, \
     {kernel, DSC_CAUSAL, "sb", {{{2}}, {{128, 512}}, {{8}}, {{0}}, {{32, 64, 128}}}}, \
     FEW_ATTENTION(kernel, 0, "sb"), FEW_ATTENTION(kernel, DSC_CAUSAL, "h")
-#define FEW_ATTENTION(kernel, flags, types) {kernel, flags, types, {{{2}}, {{64, 512}}, {{8}}, {{0}}, {{32, 128}}}}
+#define FEW_ATTENTION(kernel, flags, types) {kernel, flags, types, {{{2}}, {{64, 192, 512}}, {{8}}, {{0}}, {{32, 128}}}}
 #define SCORES(kernel) \
-    {kernel, DSC_CAUSAL, "sb", {{{2}}, {{64, 192}}, {{2, 8}}, {{0}}, {{32, 128}}}}, \
-    {kernel, 0, "sb", {{{2}}, {{64, 128}}, {{4}}, {{0}}, {{64}}}}, \
-    {kernel, DSC_CAUSAL, "h", {{{2}}, {{64, 128}}, {{4}}, {{0}}, {{64}}}}
+    {kernel, DSC_CAUSAL, "sb", {{{1}}, {{48, 192}}, {{2, 6}}, {{0}}, {{32, 64}}}}, \
+    {kernel, 0, "sb", {{{1}}, {{96}}, {{4}}, {{0}}, {{64}}}}, \
+    {kernel, DSC_CAUSAL, "h", {{{1}}, {{96}}, {{4}}, {{0}}, {{64}}}}
 
 static const lattice lattices[] = {
     PRODUCT(0, "sb"),                      /* forward; gradient of the head's input */
@@ -121,7 +121,7 @@ static int64_t operand_bytes(const dsc_shape *shape)
  * ones. And less than the pools of operands hold. */
 static bool is_affordable(const dsc_shape *shape)
 {
-    return dsc_kernel_flops(shape) <= INT64_C(1) << 29 && operand_bytes(shape) <= 72 * MIB;
+    return dsc_kernel_flops(shape) <= INT64_C(3) << 28 && operand_bytes(shape) <= 72 * MIB;
 }
 
 /* All combinations of the axes from `axis` on. */

@@ -3,13 +3,16 @@
 #include "device/device.h"
 #include "kernel/step.h"
 #include "kernels/kernels.h"
+#include "sim/measured.h"
 #include <stdlib.h>
+#include <string.h>
 
 /* In a step a kernel meets operands in two states: the one that the kernel before it has just written, in the caches as
  * far as it fits, and others that lie where the last micro-batch or step left them, in memory. So operands move through
  * pools larger than the caches from call to call, and the fresh one is written right before the call. */
 
-enum { POOL_BYTES = 80 << 20, LINE = 64, MAX_REPEATS = 32, MIN_REPEATS = 3, ROUNDS = 2 };
+enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32, MIN_REPEATS = 3, FULL_ROUNDS = 2,
+       ROUNDS_IN_DOUBT = 4 };
 
 static const int64_t slot_ns = 4000000, quick_slot_ns = 1000000; /* for a shape in a round */
 static const int64_t limit_ns = 24000000000;                     /* for all shapes: what is larger is left out */
@@ -22,7 +25,8 @@ typedef struct bench {
     pool read, written;    /* operands that are only read keep sane values */
     dsc_arena workspace, tokens;
     int64_t slot_ns, end_ns;
-    double *times;         /* [shapes] ns, the best so far; 0: none */
+    dsc_shape *shapes; int64_t count;
+    double *times;         /* [count] ns, the best so far; 0: none */
 } bench;
 
 /* The operand that a kernel shortly before wrote; -1: none is fresh. */
@@ -133,49 +137,111 @@ out:
     return status;
 }
 
-/* Every shape once, its calls on all ranks at the same time. times keeps the least of all rounds, which others who use
- * the machine disturbed least. */
-static dsc_status measure_round(bench *b, const bench_request *request, int round, const dsc_shape *shapes,
-                                int64_t count)
+/* Every shape that is not `settled` once more, its calls on all ranks at the same time. times keeps the least of all
+ * rounds, which others who use the machine disturbed least. */
+static dsc_status measure_round(bench *b, const bench_request *request, const bool *settled)
 {
     dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < b->count; i++) {
         int64_t is_late = dsc_clock_ns() > b->end_ns, time;
 
+        if (settled[i]) continue;
         DSC_TRY(dsc_comm_max(b->comm, &is_late, 1)); /* also the barrier */
         if (is_late) break;
-        DSC_TRY(time_shape(b, &shapes[i], &time));
+        DSC_TRY(time_shape(b, &b->shapes[i], &time));
         b->times[i] = b->times[i] == 0 ? (double)time : DSC_MIN(b->times[i], (double)time);
-        bench_progress(request, "kernels", round * count + i + 1, (request->quick ? 1 : ROUNDS) * count);
+        bench_progress(request, "kernels", i + 1, b->count);
     }
 out:
     return status;
 }
 
+/* Adds what was measured so far: the mean over ranks, since one that is slower now is not the one that is slower next
+ * time. Shapes that no time was left for are not there. */
+static dsc_status collect(const bench *b, dsc_calibration *out)
+{
+    double *times = malloc(((size_t)b->count + 1) * sizeof *times);
+    dsc_status status = DSC_OK;
+
+    if (times == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld times", (long long)b->count);
+    memcpy(times, b->times, (size_t)b->count * sizeof *times);
+    DSC_TRY(dsc_comm_sum(b->comm, times, (int)b->count));
+    for (int64_t i = 0; i < b->count; i++) {
+        const int64_t time_ns = (int64_t)(times[i] / dsc_comm_size(b->comm) + 0.5);
+        const dsc_kernel_sample sample = {b->shapes[i], dsc_comm_node_size(b->comm), time_ns};
+
+        if (time_ns > 0) DSC_TRY(DSC_PUSH(out->kernels, out->kernel_count, out->kernel_capacity, sample));
+    }
+out:
+    free(times);
+    return status;
+}
+
+/* A time that is much longer than its neighbours let one expect was disturbed, or is a matter of that shape: measuring
+ * it again tells. All others are settled; the same on all ranks. */
+static dsc_status settle(const bench *b, bool *settled)
+{
+    static const double DOUBT = -0.06; /* the price by neighbours over the time, less 1 */
+    dsc_calibration so_far;
+    dsc_measured *measured = NULL;
+    double *misses = calloc((size_t)b->count + 1, sizeof *misses);
+    dsc_status status = DSC_OK;
+    int64_t sample = 0;
+
+    dsc_calibration_init(&so_far);
+    if (misses == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%lld shapes", (long long)b->count));
+    DSC_TRY(collect(b, &so_far));
+    DSC_TRY(dsc_measured_create(&so_far, &measured));
+    DSC_TRY(dsc_measured_misses(measured, misses));
+    for (int64_t i = 0; i < b->count; i++) settled[i] = b->times[i] > 0 && misses[sample++] > DOUBT;
+out:
+    dsc_measured_destroy(measured);
+    dsc_calibration_fini(&so_far);
+    free(misses);
+    return status;
+}
+
+static dsc_status measure_rounds(bench *b, const bench_request *request)
+{
+    bool *settled = calloc((size_t)b->count + 1, sizeof *settled);
+    dsc_status status = DSC_OK;
+
+    if (settled == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld shapes", (long long)b->count);
+    for (int round = 0; round < (request->quick ? 1 : FULL_ROUNDS + ROUNDS_IN_DOUBT); round++) {
+        if (round >= FULL_ROUNDS) DSC_TRY(settle(b, settled));
+        DSC_TRY(measure_round(b, request, settled));
+    }
+out:
+    free(settled);
+    return status;
+}
+
 /* ---- All of it */
 
-static int64_t largest_workspace(const dsc_shape *shapes, int64_t count)
+static int64_t largest_workspace(const bench *b)
 {
     int64_t largest = 0;
 
-    for (int64_t i = 0; i < count; i++) largest = DSC_MAX(largest, dsc_kernel_workspace_bytes(&shapes[i]));
+    for (int64_t i = 0; i < b->count; i++)
+        largest = DSC_MAX(largest, dsc_kernel_workspace_bytes(&b->shapes[i]));
     return largest;
 }
 
-static dsc_status open_bench(bench *b, const bench_request *request, const dsc_shape *shapes, int64_t count)
+static dsc_status open_bench(bench *b, const bench_request *request)
 {
     dsc_status status = DSC_OK;
 
+    DSC_TRY(bench_grid(request, &b->shapes, &b->count));
     b->set = dsc_kernels_cpu();
     b->slot_ns = request->quick ? quick_slot_ns : slot_ns;
     b->end_ns = dsc_clock_ns() + limit_ns;
-    b->times = calloc((size_t)count + 1, sizeof *b->times);
-    if (b->times == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld times", (long long)count);
+    b->times = calloc((size_t)b->count + 1, sizeof *b->times);
+    if (b->times == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%lld times", (long long)b->count));
     DSC_TRY(dsc_arena_create(POOL_BYTES, &b->read.arena));
     DSC_TRY(dsc_arena_create(POOL_BYTES, &b->written.arena));
-    DSC_TRY(dsc_arena_create(1 << 20, &b->tokens));
-    DSC_TRY(dsc_arena_create(largest_workspace(shapes, count), &b->workspace));
+    DSC_TRY(dsc_arena_create(TOKEN_BYTES, &b->tokens));
+    DSC_TRY(dsc_arena_create(largest_workspace(b), &b->workspace));
     fill(&b->read.arena);
     fill(&b->written.arena);
 out:
@@ -189,42 +255,29 @@ static void close_bench(bench *b)
     dsc_arena_destroy(&b->tokens);
     dsc_arena_destroy(&b->workspace);
     free(b->times);
+    free(b->shapes);
 }
 
-/* The mean over ranks: one that is slower now is not the one that is slower next time. */
-static dsc_status keep(const bench *b, const dsc_shape *shapes, int64_t count, dsc_calibration *out)
+static void report_left_out(const bench *b)
 {
-    const dsc_status status = dsc_comm_sum(b->comm, b->times, (int)count);
     int64_t left_out = 0;
 
-    if (status != DSC_OK) return status;
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t time_ns = (int64_t)(b->times[i] / dsc_comm_size(b->comm) + 0.5);
-        const dsc_kernel_sample sample = {shapes[i], dsc_comm_node_size(b->comm), time_ns};
-
-        if (b->times[i] == 0) left_out++;
-        else if (DSC_PUSH(out->kernels, out->kernel_count, out->kernel_capacity, sample) != DSC_OK) return DSC_ENOMEM;
-    }
+    for (int64_t i = 0; i < b->count; i++) left_out += b->times[i] == 0;
     if (left_out > 0 && dsc_comm_rank(b->comm) == 0)
         dsc_log(DSC_WARNING, "%lld of %lld shapes left out: the machine is too slow for them in %.0f s",
-                (long long)left_out, (long long)count, (double)limit_ns / 1e9);
-    return DSC_OK;
+                (long long)left_out, (long long)b->count, (double)limit_ns / 1e9);
 }
 
 dsc_status bench_kernels(dsc_comm *comm, const bench_request *request, dsc_calibration *out)
 {
     bench b = {.comm = comm};
-    dsc_shape *shapes = NULL;
-    int64_t count = 0;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(bench_grid(request, &shapes, &count));
-    DSC_TRY(open_bench(&b, request, shapes, count));
-    for (int round = 0; round < (request->quick ? 1 : ROUNDS); round++)
-        DSC_TRY(measure_round(&b, request, round, shapes, count));
-    DSC_TRY(keep(&b, shapes, count, out));
+    DSC_TRY(open_bench(&b, request));
+    DSC_TRY(measure_rounds(&b, request));
+    DSC_TRY(collect(&b, out));
+    report_left_out(&b);
 out:
     close_bench(&b);
-    free(shapes);
     return status;
 }

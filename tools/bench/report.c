@@ -21,15 +21,13 @@ typedef void error_visit(const char *kernel, const dsc_price_error *error, void 
 static dsc_status visit_errors(const dsc_calibration *calibration, error_visit *visit, void *context)
 {
     dsc_measured *measured = NULL;
+    dsc_price_error errors[DSC_KERNEL_COUNT];
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_measured_create(calibration, &measured));
-    for (int kernel = 0; kernel < DSC_KERNEL_COUNT; kernel++) {
-        dsc_price_error error;
-
-        DSC_TRY(dsc_measured_error(measured, kernel, &error));
-        if (error.samples > 0) visit(dsc_kernel_name(kernel), &error, context);
-    }
+    DSC_TRY(dsc_measured_errors(measured, errors));
+    for (int kernel = 0; kernel < DSC_KERNEL_COUNT; kernel++)
+        if (errors[kernel].samples > 0) visit(dsc_kernel_name(kernel), &errors[kernel], context);
 out:
     dsc_measured_destroy(measured);
     return status;
