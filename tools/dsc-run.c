@@ -175,20 +175,19 @@ out:
     return status;
 }
 
-static dsc_status make_run(job *j)
+static dsc_status describe_run(const job *j, dsc_run_options *out)
 {
-    dsc_run_options options = {.plan = j->plan, .program = j->programs[j->rank], .comm = j->comm,
-                               .train = {j->source, j->sampler}, .evaluation = {j->eval_source, j->eval_sampler},
-                               .stop = &stop_requested};
     dsc_status status = DSC_OK;
     int64_t cores;
 
-    DSC_TRY(find_omitted(j, &options.omitted));
-    DSC_TRY(find_failing(j, &options.failing));
-    DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &options.kernels));
+    *out = (dsc_run_options){.plan = j->plan, .program = j->programs[j->rank], .comm = j->comm,
+                             .train = {j->source, j->sampler}, .evaluation = {j->eval_source, j->eval_sampler},
+                             .stop = &stop_requested};
+    DSC_TRY(find_omitted(j, &out->omitted));
+    DSC_TRY(find_failing(j, &out->failing));
+    DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
     cores = j->cluster->is_local ? j->cluster->node_types[0].cores : 1;
     dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_node_size(j->comm), 1));
-    DSC_TRY(dsc_run_create(&options, &j->run));
 out:
     return status;
 }
@@ -234,6 +233,7 @@ static void print_dry_run(const job *j)
 static dsc_status run_job(job *j, const tool_inputs *inputs)
 {
     dsc_status status = DSC_OK, closed;
+    dsc_run_options options;
 
     DSC_TRY(dsc_comm_agree(j->comm, check_options(j, inputs), false));
     DSC_TRY(dsc_comm_agree(j->comm, make_plan(j, inputs), false));
@@ -242,7 +242,8 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
         goto out;
     }
     DSC_TRY(dsc_comm_agree(j->comm, open_data(j), false));
-    DSC_TRY(dsc_comm_agree(j->comm, make_run(j), false));
+    DSC_TRY(dsc_comm_agree(j->comm, describe_run(j, &options), false));
+    DSC_TRY(dsc_run_create(&options, &j->run));
     DSC_TRY(resume(j));
     DSC_TRY(journal_open(j, &j->journal));
     catch_signals();
@@ -250,6 +251,8 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
     closed = journal_close(&j->journal);
     if (status == DSC_OK) status = closed;
 out:
+    /* What only this rank knows of, when it ran out of memory between two collectives, must not leave others waiting. */
+    if (j->run != NULL && status != DSC_OK && status != DSC_ESTOPPED) dsc_comm_raise(j->comm, status);
     return status;
 }
 

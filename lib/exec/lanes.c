@@ -317,14 +317,15 @@ dsc_status exec_run_segment(dsc_run *run, int segment)
 dsc_status exec_lanes_create(dsc_run *run)
 {
     dsc_status status = DSC_OK;
+    int error;
 
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) DSC_TRY(dsc_segment_unfold(run->o.program, s, &run->unfolded[s]));
     run->mover_segment = NO_SEGMENT;
     pthread_mutex_init(&run->mutex, NULL);
     pthread_cond_init(&run->changed, NULL);
-    if (pthread_create(&run->mover, NULL, mover_main, run) != 0)
-        return DSC_FAIL(DSC_ENOMEM, "executor: no thread for communication: %s", strerror(errno));
-    run->has_mover = true;
+    if ((error = pthread_create(&run->mover, NULL, mover_main, run)) != 0)
+        status = DSC_FAIL(DSC_ENOMEM, "executor: no thread for communication: %s", strerror(error));
+    run->has_mover = error == 0;
 out:
     return status;
 }

@@ -62,7 +62,8 @@ out:
     return status;
 }
 
-dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out)
+/* All that a rank does by itself. */
+static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
 {
     dsc_status status = DSC_OK;
     dsc_run *run = calloc(1, sizeof *run);
@@ -80,9 +81,23 @@ dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out)
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     dsc_extent_forget(run->extent);
     DSC_TRY(prepare_kernels(run));
-    DSC_TRY(make_groups(run));
     DSC_TRY(exec_lanes_create(run));
     DSC_TRY(reserve_rows(run));
+    *out = run;
+    run = NULL;
+out:
+    dsc_run_destroy(run);
+    return status;
+}
+
+/* Groups are made in MPI's own calls, which wait for every member: the ranks agree before that all will come. */
+dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out)
+{
+    dsc_status status = DSC_OK;
+    dsc_run *run = NULL;
+
+    DSC_TRY(dsc_comm_agree(options->comm, create_alone(options, &run), true));
+    DSC_TRY(dsc_comm_agree(options->comm, make_groups(run), true));
     *out = run;
     run = NULL;
 out:
@@ -94,10 +109,11 @@ void dsc_run_destroy(dsc_run *run)
 {
     if (run == NULL) return;
     exec_lanes_destroy(run);
-    if (!atomic_load(&run->has_failed))
+    if (!atomic_load(&run->has_failed)) {
         for (int axis = 0; axis < DSC_AXIS_COUNT; axis++) dsc_group_destroy(run->groups[axis]);
+        for (int space = 0; space < DSC_SPACE_COUNT; space++) dsc_arena_destroy(&run->arenas[space]);
+    }
     dsc_extent_destroy(run->extent);
-    for (int space = 0; space < DSC_SPACE_COUNT; space++) dsc_arena_destroy(&run->arenas[space]);
     free(run);
 }
 
@@ -128,14 +144,13 @@ static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *o
 {
     const dsc_config *config = &run->o.plan->config;
     const double *scalars = scalars_of(run);
-    double clip_factor;
+    double clip_factor, norm = sqrt(scalars[DSC_SCALAR_SQUARES] / (double)config->strategy.dp) / run->step.loss_scale;
 
     report->loss = scalars[DSC_SCALAR_LOSS] / (double)report->tokens;
-    report->grad_norm = sqrt(scalars[DSC_SCALAR_SQUARES] / (double)config->strategy.dp) / run->step.loss_scale;
+    report->grad_norm = scalars[DSC_SCALAR_NONFINITE] > 0 ? -1 : norm;
     report->is_stopping = run->o.plan->ranks > 1 ? scalars[DSC_SCALAR_STOP] > 0 : run->o.stop != NULL && *run->o.stop != 0;
     outcome->overflow = run->o.plan->type == DSC_FP16 && scalars[DSC_SCALAR_NONFINITE] > 0;
-    if (scalars[DSC_SCALAR_NONFINITE] > 0) report->grad_norm = -1;
-    clip_factor = config->clip > 0 ? config->clip / (report->grad_norm + 1e-6) : 1;
+    clip_factor = config->clip > 0 ? config->clip / (norm + 1e-6) : 1;
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
 }
 

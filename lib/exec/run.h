@@ -25,9 +25,11 @@ typedef struct dsc_run_options {
 
 typedef struct dsc_run dsc_run;
 
-/* Maps the arenas, makes groups, kernels and threads ready. Collective. Pointers in options are borrowed until destroy. */
+/* Maps the arenas, makes groups, kernels and threads ready. Collective over the job: where one rank fails, all return its
+ * status and message. Pointers in options are borrowed until destroy. */
 dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out);
-void dsc_run_destroy(dsc_run *run); /* takes NULL */
+/* Takes NULL. After a failed step arenas and groups stay until the process ends: messages may be under way in them. */
+void dsc_run_destroy(dsc_run *run);
 
 /* Initial weights; a function of the seed and of each tensor's name alone. */
 dsc_status dsc_run_init_weights(dsc_run *run);
