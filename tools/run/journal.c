@@ -73,11 +73,12 @@ out:
 static dsc_status cut_log(const char *path, int64_t last)
 {
     dsc_status status = DSC_OK;
-    dsc_text kept = {0}, beside = {0};
+    dsc_text beside = {0};
     FILE *in = fopen(path, "r"), *out = NULL;
     char *line = NULL;
     size_t room = 0;
     ssize_t length;
+    bool is_written;
 
     if (in == NULL && errno == ENOENT) return DSC_OK;
     dsc_text_add(&beside, "%s.tmp", path);
@@ -90,13 +91,13 @@ static dsc_status cut_log(const char *path, int64_t last)
         if (json_is_integer(step) && json_integer_value(step) <= last) fwrite(line, 1, (size_t)length, out);
         json_decref(row);
     }
-    if (fclose(out) != 0 || rename(dsc_text_str(&beside), path) != 0) status = DSC_FAIL(DSC_EIO, "--log %s: %s", path, strerror(errno));
-    out = NULL;
+    is_written = !ferror(in) && fflush(out) == 0 && !ferror(out);
+    if (!is_written || rename(dsc_text_str(&beside), path) != 0)
+        status = DSC_FAIL(DSC_EIO, "--log %s: %s", path, strerror(errno));
 out:
     if (out != NULL) fclose(out);
     if (in != NULL) fclose(in);
     free(line);
-    dsc_text_fini(&kept);
     dsc_text_fini(&beside);
     return status;
 }
