@@ -144,7 +144,12 @@ dsc_status dsc_exchange_folders(const char *from, const char *to)
     if (errno != EINVAL && errno != ENOSYS) return fail(to, "put in place");
     snprintf(old.str, sizeof old.str, "%s.old", from); /* without flags: by way of a third name */
     if (rename(to, old.str) != 0 && errno != ENOENT) return fail(to, "move away");
-    if (rename(from, to) != 0) return fail(to, "put in place");
+    if (rename(from, to) != 0) {
+        dsc_status status = fail(to, "put in place");
+
+        rename(old.str, to); /* what stood there stands there again */
+        return status;
+    }
     if (rename(old.str, from) != 0 && errno != ENOENT) return fail(old.str, "move");
     return DSC_OK;
 }
