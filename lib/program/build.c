@@ -194,19 +194,31 @@ int64_t dsc_program_offset(const dsc_program *program, dsc_span span, int slot)
     return base + buffer->offset + span.offset;
 }
 
+/* The last use of the segment that begins at or before the op; -1 when there is none. */
+static int64_t find_use(const dsc_segment *segment, int64_t number)
+{
+    int64_t low = 0, high = segment->use_count;
+
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+
+        if (segment->uses[middle].base <= number) low = middle + 1;
+        else high = middle;
+    }
+    return low - 1;
+}
+
 bool dsc_program_find(const dsc_program *program, int64_t number, dsc_place_of_op *out)
 {
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
         const dsc_segment *segment = &program->segments[s];
+        int64_t use = find_use(segment, number);
+        const dsc_template *template_ = use < 0 ? NULL : &program->templates[segment->uses[use].template_];
+        int64_t index = use < 0 ? 0 : number - segment->uses[use].base;
 
-        for (int64_t u = 0; u < segment->use_count; u++) {
-            const dsc_template *template_ = &program->templates[segment->uses[u].template_];
-            int64_t index = number - segment->uses[u].base;
-
-            if (index < 0 || index >= template_->op_count) continue;
-            *out = (dsc_place_of_op){s, u, (int32_t)index, &template_->ops[index]};
-            return true;
-        }
+        if (use < 0 || index >= template_->op_count) continue;
+        *out = (dsc_place_of_op){s, use, (int32_t)index, &template_->ops[index]};
+        return true;
     }
     return false;
 }

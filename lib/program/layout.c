@@ -97,11 +97,11 @@ static void insert_by_offset(const dsc_program *program, dsc_lifetime *placed, i
 
 static dsc_status pack(dsc_program *program, const dsc_template *template_)
 {
-    dsc_lifetime *wanted = malloc((size_t)(2 * template_->lifetime_count + 1) * sizeof *wanted);
-    dsc_lifetime *placed = wanted + template_->lifetime_count;
+    dsc_lifetime *wanted = malloc((size_t)(2 * template_->lifetime_count + 1) * sizeof *wanted), *placed;
     int64_t count = 0;
 
     if (wanted == NULL) return DSC_FAIL(DSC_ENOMEM, "program: lifetimes of %s", template_->name);
+    placed = wanted + template_->lifetime_count;
     for (int64_t i = 0; i < template_->lifetime_count; i++)
         if (program->buffers[template_->lifetimes[i].buffer].life == DSC_LIFE_TRANSIENT)
             wanted[count++] = template_->lifetimes[i];
