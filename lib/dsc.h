@@ -7,7 +7,10 @@
  *                                          does)
  *
  * Nothing is modelled that is not also run, and nothing that takes time or memory is run that the program does not say:
- * the executor and the simulator interpret the same program and know nothing of each other. */
+ * the executor and the simulator interpret the same program and know nothing of each other.
+ *
+ * Headers follow the layers, lowest first. comm/comm.h and exec/run.h are there only where the build has MPI, and are
+ * included by name. */
 #ifndef DSC_H
 #define DSC_H
 
@@ -19,5 +22,24 @@
 #include "base/rng.h"
 #include "base/status.h"
 #include "base/text.h"
+
+#include "cluster/cluster.h"
+#include "device/device.h"
+#include "kernel/kernel.h"
+#include "kernel/step.h"
+#include "trace/calibration.h"
+#include "trace/trace.h"
+
+#include "config/config.h"
+#include "data/data.h"
+#include "model/model.h"
+
+#include "plan/plan.h"
+#include "program/program.h"
+#include "store/calibration_file.h"
+#include "store/checkpoint.h"
+#include "store/trace_file.h"
+
+#include "sim/sim.h"
 
 #endif
