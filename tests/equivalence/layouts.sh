@@ -1,0 +1,99 @@
+#!/bin/bash
+# Every layout of layouts.txt trains the same mathematics as one rank: the losses of 20 steps are equal to 1e-5 at fp32 (1e-2
+# in reduced precision, for each against its own run on one rank), norms of gradients to 1e-4 (5e-2), skipped steps and
+# loss scales exactly. The same plan gives the same bits, run after run.
+. "${srcdir:-.}/tests/exec/job.sh"
+
+# expand LINE: a line for each of the words in its first braces, and so on
+expand() {
+    local word
+    [[ $1 =~ ^([^{]*)\{([^}]*)\}(.*)$ ]] || { printf '%s\n' "$1"; return; }
+    local before=${BASH_REMATCH[1]} after=${BASH_REMATCH[3]}
+    for word in ${BASH_REMATCH[2]//,/ }; do expand "$before$word$after"; done
+}
+
+layouts() { # one a line, as far as they are wanted
+    local line
+    while read -r line; do
+        case $line in
+        '' | '#'*) ;;
+        +*) ! exhaustive || expand "${line#+ }" ;;
+        *) expand "$line" ;;
+        esac
+    done <"$srcdir/tests/equivalence/layouts.txt"
+}
+
+# learn LOG RANKS OPTIONS: 20 steps; the log is complete
+learn() {
+    local log=$1 ranks=$2
+    shift 2
+    train "$ranks" --steps 20 --log "$log" "$@" >/dev/null && [ "$(wc -l <"$log")" -eq 20 ]
+}
+
+# reference OPTIONS: the log of the run on one rank that gets these
+reference() { local words=$*; echo "one.${words// /}"; }
+
+refer() { # OPTIONS: that run, which has to learn: equal curves that do not fall prove nothing
+    learn "$(reference "$@")" 1 --dp 1 --micro-batch 1 "$@" || return
+    column loss "$(reference "$@")" | awk 'NR == 1 { first = $1 } END { if ($1 < first - 0.5) exit 0; print first, $1; exit 1 }'
+}
+
+# near KEY LIMIT A B: all values agree to the limit, as a share
+near() {
+    paste <(column "$1" "$3") <(column "$1" "$4") | awk -v key="$1" -v limit="$2" '
+        function size(x) { return x < 0 ? -x : x }
+        $1 != $2 && !(size($1 - $2) <= limit * size($2)) { bad = 1; print key " of step " NR ": " $1 ", one rank has " $2 }
+        END { exit bad || NR != 20 }'
+}
+
+same() { # KEY A B
+    diff <(column "$1" "$2") <(column "$1" "$3")
+}
+
+# agree LOSS-LIMIT NORM-LIMIT RANKS OPTIONS -- OPTIONS OF BOTH
+agree() {
+    local loss=$1 norm=$2 ranks=$3 one key options=()
+    shift 3
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    one=$(reference "$@")
+    learn log "$ranks" "${options[@]}" "$@" || return
+    for key in lr tokens skipped loss_scale path; do same "$key" log "$one" || return; done
+    near loss "$loss" log "$one" && near grad_norm "$norm" log "$one"
+}
+
+# Words of a layout are split where spaces are.
+compare() { # RANKS | OPTIONS | OPTIONS OF BOTH
+    local ranks options base limits="1e-5 1e-4"
+    IFS='|' read -r ranks options base <<<"$1"
+    [[ $base != *"-precision "* ]] || limits="1e-2 5e-2"
+    # shellcheck disable=SC2086
+    set -- $base
+    [ -e "$(reference "$@")" ] || ok "one rank learns${*:+: $*}" refer "$@"
+    # shellcheck disable=SC2086
+    ok "trained as on one rank: n=$((ranks))${options% }${*:+ $*}" agree $limits $((ranks)) $options -- "$@"
+}
+
+repeats() { # RANKS OPTIONS: two runs write equal logs and equal checkpoints
+    local run
+    for run in a b; do learn "log.$run" "$@" --save "save.$run" || return; done
+    diff <(timeless log.a) <(timeless log.b) &&
+        cmp save.a/step-00000020/checkpoint.h5 save.b/step-00000020/checkpoint.h5
+    local status=$?
+    rm -r save.a save.b
+    return $status
+}
+
+mapfile -t list < <(layouts)
+bases=$(printf '%s\n' "${list[@]}" | cut -d'|' -f3 | tr -s ' ' | sed 's/^ //; s/ $//' | sort -u | wc -l)
+plan $((${#list[@]} + bases + 5))
+for layout in "${list[@]}"; do compare "$layout"; done
+
+# Whether steps of a run were skipped, but not most of them
+skips() { column skipped "$1" | awk '/true/ { n++ } END { print n " steps skipped"; exit !(n > 1 && n < 10) }'; }
+ok "fp16 skips steps whose gradients overflow" \
+    skips "$(reference --precision fp16 --initial-scale-power 26 --loss-scale-window 4)"
+for ranks in 1 2 4 8; do
+    ok "the same plan gives the same bits: n=$ranks" \
+        repeats $ranks --dp $ranks --micro-batch 2 --precision "$([ $ranks -eq 4 ] && echo fp32 || echo bf16)"
+done

@@ -1,0 +1,53 @@
+# What tests of whole runs share: a scratch folder with text to learn, the tools on ranks, values of their logs.
+. "${srcdir:-.}/tests/tap.sh"
+
+# absolute, since what runs below runs in the scratch folder
+build=$PWD
+srcdir=$(cd "$srcdir" && pwd)
+[ -x "$build/dsc-run" ] || { echo "1..0 # SKIP built without MPI"; exit 0; }
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/dsc-test-XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 3
+export OMP_NUM_THREADS=1
+
+# Odd sizes, so that vectors have tails: characters of ASCII are its vocabulary.
+tiny=layers=2,hidden=40,heads=5,vocab=131,seq=24
+
+# text LETTERS: pseudo-text, the same on every machine: words of syllables, common ones far more often
+text() {
+    awk -v letters="$1" '
+        function draw(n) { state = (state * 16807) % 2147483647; return int(state / 2147483647 * n) }
+        function pick(from) { return substr(from, draw(length(from)) + 1, 1) }
+        BEGIN {
+            state = 1
+            for (w = 0; w < 300; w++)
+                for (s = draw(4); s >= 0; s--) words[w] = words[w] pick("bcdfglmnprst") pick("aeiou")
+            for (; length(line) < letters; n++) {
+                x = draw(1000) / 1000
+                line = line words[int(300 * x * x * x)] (n % 9 == 8 ? ".\n" : " ")
+            }
+            printf "%s", substr(line, 1, letters)
+        }'
+}
+text 20000 >text.txt
+
+# launch RANKS TOOL WORDS...: on that many ranks; 0 is without mpiexec
+launch() {
+    local ranks=$1 tool=$2
+    shift 2
+    if [ "$ranks" -eq 0 ]; then "$build/$tool" "$@" </dev/null
+    else "${MPIEXEC:-mpiexec}" -n "$ranks" "$build/$tool" "$@" </dev/null; fi
+}
+
+# train RANKS WORDS...: dsc-run of the tiny model, which words may override
+train() {
+    local ranks=$1
+    shift
+    launch "$ranks" dsc-run --model "$tiny" --data text.txt --device cpu --global-batch 16 "$@"
+}
+
+# column KEY LOG: the values of a key, one line a step; what a log says but for the time that it took
+column() { sed -n "s/.*\"$1\":\(\[[^]]*\]\|[^,}]*\).*/\1/p" "$2"; }
+timeless() { sed 's/"step_s":[^,]*,//' "$1"; }
+
+exhaustive() { [ "${DSC_EXHAUSTIVE:-0}" != 0 ]; }
