@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is longer is refused when it is to happen (engine.c); sums of a few such times do not wrap. */
+#define MOST_NS 0x1p60
+
 /* ---- Expansion */
 
 /* Every member passes on to the next, the last to the first. */
@@ -121,7 +124,7 @@ int64_t dsc_expansion_ns(const dsc_expansion *expansion, int64_t bytes)
     for (int i = 0; i < expansion->phase_count; i++) {
         const dsc_phase *phase = &expansion->phases[i];
 
-        ns += phase->latency_ns + (int64_t)ceil(phase->share * (double)bytes / phase->rate);
+        ns += phase->latency_ns + (int64_t)fmin(ceil(phase->share * (double)bytes / phase->rate), MOST_NS);
     }
     return ns;
 }
@@ -186,6 +189,6 @@ bool dsc_collective_measured(const dsc_calibration *calibration, const char *kin
 
         ns = exp((1 - along) * log((double)near.below->time_ns) + along * log((double)near.above->time_ns));
     }
-    *out = (int64_t)llround(ns);
+    *out = (int64_t)fmin(round(ns), MOST_NS);
     return true;
 }

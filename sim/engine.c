@@ -14,6 +14,15 @@ enum { UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when r
 
 /* ---- Activities */
 
+/* 36 years: more than any step takes, and sums of two such times do not wrap. */
+#define MOST_NS (INT64_C(1) << 60)
+
+static dsc_status schedule(dsc_engine *e, dsc_activity *a, double ns)
+{
+    if ((double)e->now_ns + ns <= (double)MOST_NS) return dsc_agenda_put(&e->agenda, &a->event, e->now_ns + (int64_t)ns);
+    return DSC_FAIL(DSC_EINVAL, "simulation: the step takes more than 2^60 ns: some rate of the cluster is too low");
+}
+
 /* Flows whose rate a start or an end has changed: until now they worked at the rate they had. */
 static dsc_status follow_rates(dsc_engine *e)
 {
@@ -27,7 +36,7 @@ static dsc_status follow_rates(dsc_engine *e)
         a->left = fmax(a->left - a->rate * (double)(e->now_ns - a->since_ns), 0);
         a->since_ns = e->now_ns;
         a->rate = dsc_links_rate(e->links, a->flow);
-        DSC_TRY(dsc_agenda_put(&e->agenda, &a->event, e->now_ns + (int64_t)ceil(a->left / a->rate)));
+        DSC_TRY(schedule(e, a, ceil(a->left / a->rate)));
     }
 out:
     return status;
@@ -60,7 +69,7 @@ static dsc_status end_flow(dsc_engine *e, dsc_activity *a)
 dsc_status dsc_activity_delay(dsc_engine *e, dsc_activity *a, int64_t ns)
 {
     a->flow = -1;
-    return dsc_agenda_put(&e->agenda, &a->event, e->now_ns + ns);
+    return schedule(e, a, (double)ns);
 }
 
 /* ---- Ops */
@@ -285,8 +294,11 @@ static dsc_status price_script(dsc_engine *e, dsc_script *s)
             const dsc_op *op = &template_->ops[i];
 
             s->durations[t][i] = e->overhead_ns;
-            for (int32_t c = 0; c < op->calls; c++)
-                s->durations[t][i] += dsc_price_call(e->prices, &template_->calls[op->first_call + c].shape);
+            for (int32_t c = 0; c < op->calls; c++) {
+                int64_t ns = dsc_price_call(e->prices, &template_->calls[op->first_call + c].shape);
+
+                s->durations[t][i] = DSC_MIN(s->durations[t][i] + DSC_MIN(ns, MOST_NS), MOST_NS);
+            }
         }
     }
     if (s->durations == NULL || (program->template_count > 0 && s->durations[program->template_count - 1] == NULL))

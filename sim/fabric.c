@@ -38,10 +38,9 @@ static int64_t devices_of(const dsc_node_type *type)
     return count;
 }
 
-static void lay_slots_out(dsc_fabric *fabric)
+static void lay_slots_out(dsc_fabric *fabric, int64_t nodes)
 {
     const dsc_cluster *cluster = fabric->cluster;
-    int64_t nodes = dsc_cluster_nodes(cluster);
 
     for (int64_t t = 0; t < cluster->node_type_count; t++) {
         fabric->devices = DSC_MAX(fabric->devices, devices_of(&cluster->node_types[t]));
@@ -60,12 +59,15 @@ dsc_status dsc_fabric_create(const dsc_cluster *cluster, int64_t ranks, dsc_link
     dsc_status status = DSC_OK;
     dsc_fabric *fabric = calloc(1, sizeof *fabric);
     dsc_place place;
+    int64_t nodes;
 
     if (fabric == NULL) return DSC_FAIL(DSC_ENOMEM, "fabric: %zu bytes", sizeof *fabric);
     *fabric = (dsc_fabric){.cluster = cluster, .links = links, .ranks = ranks};
+    DSC_TRY(dsc_cluster_place(cluster, ranks - 1, &place));
+    nodes = place.node + 1; /* ranks fill nodes in order: those behind the last rank's carry nothing */
     fabric->unit_slots = calloc((size_t)cluster->tier_count + 1, sizeof *fabric->unit_slots);
-    fabric->on_node = calloc((size_t)dsc_cluster_nodes(cluster), sizeof *fabric->on_node);
-    if (fabric->unit_slots != NULL) lay_slots_out(fabric);
+    fabric->on_node = calloc((size_t)nodes, sizeof *fabric->on_node);
+    if (fabric->unit_slots != NULL) lay_slots_out(fabric, nodes);
     fabric->resource_at = malloc((size_t)fabric->slot_count * sizeof *fabric->resource_at);
     if (fabric->unit_slots == NULL || fabric->on_node == NULL || fabric->resource_at == NULL) {
         status = DSC_FAIL(DSC_ENOMEM, "fabric: %" PRId64 " slots", fabric->slot_count);
@@ -322,9 +324,4 @@ dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, 
 const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource)
 {
     return fabric->names[resource][0] == '\0' ? NULL : fabric->names[resource];
-}
-
-int64_t dsc_fabric_resources(const dsc_fabric *fabric)
-{
-    return fabric->name_count;
 }

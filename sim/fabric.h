@@ -38,6 +38,5 @@ dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, 
 
 /* "node0/device3/nvlink/out"; borrowed until destroy. NULL for what is no link: cores. */
 const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource);
-int64_t dsc_fabric_resources(const dsc_fabric *fabric);
 
 #endif
