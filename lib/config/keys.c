@@ -433,7 +433,7 @@ const dsc_key dsc_top_keys[] = {
     WARN_ENABLED("comet", IGNORED),
     WARN_ENABLED("flops_profiler", "has no effect; use --trace"),
     WARN_ENABLED("comms_logger", "has no effect; use --trace"),
-    WARN_ENABLED("autotuning", "has no effect; use dsc-plan --search"),
+    WARN_ENABLED("autotuning", IGNORED),
     WARN("aio", "{}", IGNORED),
     END,
 };
