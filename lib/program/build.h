@@ -11,8 +11,8 @@ typedef struct dsc_layer_buffers {
     int32_t mid, norm2, stats2, fc, act;         /* MLP: input, norm, before and after the activation */
 } dsc_layer_buffers;
 
-/* A bucket of gradients: shards [first, first + count) of the stage, a contiguous piece of the flat buffers. */
-typedef struct dsc_bucket { int64_t first, count, first_elem, elems; } dsc_bucket;
+/* A bucket of gradients: shards of the stage from `first` on, a contiguous piece of the flat buffers. */
+typedef struct dsc_bucket { int64_t first, first_elem, elems; } dsc_bucket;
 
 typedef struct dsc_builder {
     dsc_program *program;

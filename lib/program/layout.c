@@ -5,7 +5,7 @@
 
 /* ---- Lifetimes of the buffers that a template touches */
 
-typedef struct life_context { const dsc_program *program; int32_t *born, *dies; int32_t op; } life_context;
+typedef struct life_context { int32_t *born, *dies; int32_t op; } life_context;
 
 static void note_life(void *context, dsc_span span, bool is_read, bool is_written)
 {
@@ -36,7 +36,7 @@ static dsc_status find_lifetimes(dsc_program *program, dsc_template *template_)
     const size_t count = (size_t)program->buffer_count;
     int32_t *born = malloc(count * sizeof *born), *dies = malloc(count * sizeof *dies);
     bool *ends_here = calloc(count, sizeof *ends_here);
-    life_context context = {program, born, dies, 0};
+    life_context context = {born, dies, 0};
     dsc_status status = DSC_ENOMEM;
 
     if (born == NULL || dies == NULL || ends_here == NULL) goto out;

@@ -15,7 +15,7 @@ dsc_status dsc_build_buckets(dsc_builder *b)
         bool next_is_large = i > 0 && stage->shards[i - 1].elems >= b->plan->config.strategy.bucket_elems;
 
         if (i > 0 && elems < b->plan->config.strategy.bucket_elems && !next_is_large) continue;
-        dsc_bucket bucket = {.first = i, .count = end - i, .first_elem = first->first, .elems = elems};
+        dsc_bucket bucket = {.first = i, .first_elem = first->first, .elems = elems};
         if (DSC_PUSH(b->buckets, b->bucket_count, capacity, bucket) != DSC_OK) return DSC_ENOMEM;
         end = i;
     }
