@@ -75,12 +75,3 @@ dsc_status dsc_plan_cut(dsc_plan *plan)
 out:
     return status;
 }
-
-void dsc_shard_start(const dsc_plan *plan, const dsc_shard *shard, int64_t tp, int64_t start[2])
-{
-    const dsc_tensor *tensor = &plan->tensors[shard->tensor];
-
-    start[0] = start[1] = 0;
-    if (tensor->cut == DSC_CUT_ROWS) start[0] = tp * shard->shape[0];
-    else if (tensor->cut != DSC_CUT_NONE) start[tensor->dims - 1] = tp * shard->shape[tensor->dims - 1];
-}

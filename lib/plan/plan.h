@@ -74,9 +74,6 @@ int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis);
 /* The lowest rank whose program is this rank's but for renaming: same stage. */
 int64_t dsc_plan_representative(const dsc_plan *plan, int64_t rank);
 
-/* First row and column of a shard in its tensor, for a tensor-parallel coordinate. */
-void dsc_shard_start(const dsc_plan *plan, const dsc_shard *shard, int64_t tp, int64_t start[2]);
-
 /* Bytes of a rank of the stage that no activation changes. Pure. */
 typedef struct dsc_static_bytes { int64_t parameters, gradients, optimizer; } dsc_static_bytes;
 dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage);

@@ -97,11 +97,26 @@ static void refuses_with_a_reason(void)
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--attention", NULL});
 }
 
+static void refuses_sizes_past_any_machine(void)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.micro_batch = INT64_C(1) << 40;
+    refused(&s, 1, DSC_EINVAL, (const char *const[]){"micro-batch 1099511627776", NULL});
+    s.micro_batch = INT64_C(1) << 34;
+    s.global_batch = INT64_C(1) << 50;
+    refused(&s, 1, DSC_EINVAL, (const char *const[]){"global batch 1125899906842624", NULL});
+    s.micro_batch = 1;
+    s.global_batch = INT64_C(1) << 40;
+    refused(&s, 1, DSC_EINVAL, (const char *const[]){"1099511627776 micro-batches", "65536", NULL});
+}
+
 static const tap_case cases[] = {
     {"shards make up the model, apart and aligned", shards_make_up_the_model},
     {"rank and coordinate are inverse, groups have their members", rank_and_coordinate_are_inverse},
     {"what disagrees is refused with both numbers", names_both_numbers},
     {"what this version cannot do is refused by name", refuses_with_a_reason},
+    {"sizes past any machine are refused before they are multiplied", refuses_sizes_past_any_machine},
 };
 
 int main(void)
