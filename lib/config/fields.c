@@ -102,7 +102,7 @@ static const dsc_field fields[] = {
     REAL("gradient-clipping", clip, 0, ANY_REAL, "largest global gradient norm; 0 is off (0)"),
     INT("freeze-step", freeze_step, 0, MOST, "last step of 1-bit Adam's warm-up (100000)"),
     INT("seed", seed, 0, 0x1p63, "of initial weights and sample order (1234)"),
-    INT("steps-per-print", steps_per_print, 0, MOST, "steps between reports; 0 is every one (0)"),
+    INT("steps-per-print", steps_per_print, 0, MOST, "steps between lines on standard output; 0 is every step (0)"),
 
     HEADED("Learning rate", "scheduler", scheduler.type, schedulers, "DeepSpeed's class of that name (constant)"),
     REAL("warmup-min-lr", scheduler.warmup_min_lr, 0, ANY_REAL, "WarmupLR, WarmupDecayLR: first rate (0)"),

@@ -293,6 +293,14 @@ static void print_line(const job *j, const dsc_step_report *total, const dsc_ste
     fflush(stdout);
 }
 
+/* Of --steps-per-print, and the last. */
+static bool is_printed(const job *j, int64_t step)
+{
+    int64_t each = j->plan->config.steps_per_print;
+
+    return each == 0 || step % each == 0 || step == j->options.steps;
+}
+
 /* JSON has no word for what is no number. */
 static void add_real(dsc_text *line, const char *key, double value)
 {
@@ -352,7 +360,7 @@ static dsc_status write_step(job *j, const char *packets)
 
     if (reports == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "journal: %" PRId64 " reports", j->plan->ranks));
     DSC_TRY(unpack(j->journal, packets, (int)j->plan->ranks, reports, &total));
-    print_line(j, &total, reports);
+    if (is_printed(j, total.step)) print_line(j, &total, reports);
     DSC_TRY(log_line(j, &total, reports));
     DSC_TRY(trace_step(j->journal, &total));
 out:
