@@ -244,6 +244,7 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
     DSC_TRY(dsc_comm_agree(j->comm, open_data(j), false));
     DSC_TRY(dsc_comm_agree(j->comm, describe_run(j, &options), false));
     DSC_TRY(dsc_run_create(&options, &j->run));
+    DSC_TRY(prepare_saving(j));
     DSC_TRY(resume(j));
     DSC_TRY(journal_open(j, &j->journal));
     catch_signals();

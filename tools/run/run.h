@@ -42,6 +42,8 @@ dsc_trace *journal_rows(job *j, int64_t step);
 
 /* ---- save.c: checkpoints */
 
+/* Collective. Makes the folder --save, so that one that cannot be written is bad input, found before the first step. */
+dsc_status prepare_saving(job *j);
 /* Collective. Saves as step `step` in --save. */
 dsc_status save_step(job *j, int64_t step);
 /* Collective. By --resume: finds, verifies and loads a checkpoint, or initialises the weights; sets j->first_step. */

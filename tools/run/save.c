@@ -1,11 +1,32 @@
 #include "tools/run/run.h"
 #include "base/log.h"
 #include "store/checkpoint.h"
+#include "store/paths.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- Saving: this version's ranks all hold every tensor whole, so rank 0 writes */
+
+static dsc_status make_folder(const job *j)
+{
+    const char *folder = j->options.save;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_make_folders(folder));
+    if (access(folder, W_OK | X_OK) != 0) status = DSC_FAIL(DSC_EINVAL, "--save %s: %s", folder, strerror(errno));
+out:
+    return status;
+}
+
+dsc_status prepare_saving(job *j)
+{
+    bool is_writer = j->rank == 0 && j->options.save[0] != '\0';
+
+    return dsc_comm_agree(j->comm, is_writer ? make_folder(j) : DSC_OK, false);
+}
 
 static dsc_status describe(job *j, int64_t step, dsc_checkpoint_state *out)
 {
@@ -45,7 +66,10 @@ out:
 
 dsc_status save_step(job *j, int64_t step)
 {
-    return dsc_comm_agree(j->comm, j->rank == 0 ? write_all(j, step) : DSC_OK, false);
+    dsc_status status = j->rank == 0 ? write_all(j, step) : DSC_OK;
+
+    /* The folder could be written when the run began. */
+    return dsc_comm_agree(j->comm, status == DSC_EINVAL ? DSC_EIO : status, false);
 }
 
 /* ---- Resuming */
