@@ -2,7 +2,7 @@
 # Every layout of layouts.txt trains the same mathematics as one rank: the losses of 20 steps are equal to 1e-5 at fp32 (1e-2
 # in reduced precision, for each against its own run on one rank), norms of gradients to 1e-4 (5e-2), skipped steps and
 # loss scales exactly. The same plan gives the same bits, run after run.
-. "${srcdir:-.}/tests/exec/job.sh"
+. "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 # expand LINE: a line for each of the words in its first braces, and so on
 expand() {

@@ -31,12 +31,23 @@ text() {
 }
 text 20000 >text.txt
 
-# launch RANKS TOOL WORDS...: on that many ranks; 0 is without mpiexec
+# launch RANKS TOOL WORDS...: on that many ranks; 0 is without mpiexec. All that it starts bears a mark, and ends after
+# `limit` seconds.
 launch() {
-    local ranks=$1 tool=$2
+    local ranks=$1 tool=$2 starter=()
     shift 2
-    if [ "$ranks" -eq 0 ]; then "$build/$tool" "$@" </dev/null
-    else "${MPIEXEC:-mpiexec}" -n "$ranks" "$build/$tool" "$@" </dev/null; fi
+    [ "$ranks" -eq 0 ] || starter=("${MPIEXEC:-mpiexec}" -n "$ranks")
+    env DSC_TEST_RUN="$scratch" timeout "${limit:-300}" "${starter[@]}" "$build/$tool" "$@" </dev/null
+}
+
+# The processes that bear it; they are given a second to end
+left_behind() {
+    local tries found
+    for tries in {1..20}; do
+        found=$(grep -lzsx "DSC_TEST_RUN=$scratch" /proc/[0-9]*/environ) || return
+        sleep 0.05
+    done
+    echo "left behind: $found"
 }
 
 # train RANKS WORDS...: dsc-run of the tiny model, which words may override
