@@ -139,6 +139,10 @@ static dsc_status check_readable(const char *path)
     return DSC_OK;
 }
 
+/* Beside a writer, libhdf5 reads again what does not match its checksum, after pauses of 1, 2, 4, ... ns: these are about a
+ * second in all. By default they are 100, and a damaged file is waited for until the end of days. */
+enum { SWMR_ATTEMPTS = 30 };
+
 dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live)
 {
     hid_t access = H5I_INVALID_HID, file;
@@ -148,7 +152,10 @@ dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live)
     DSC_TRY(check_readable(path));
     file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (is_live != NULL) *is_live = file < 0;
-    if (file < 0) file = H5Fopen(path, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access);
+    if (file < 0) {
+        H5Pset_metadata_read_attempts(access, SWMR_ATTEMPTS);
+        file = H5Fopen(path, H5F_ACC_RDONLY | H5F_ACC_SWMR_READ, access);
+    }
     if (file < 0)
         status = DSC_FAIL(DSC_EINVAL, "%s: damaged, or not closed by its writer: %s", path, innermost_reason().text);
     else
