@@ -40,14 +40,23 @@ launch() {
     env DSC_TEST_RUN="$scratch" timeout "${limit:-300}" "${starter[@]}" "$build/$tool" "$@" </dev/null
 }
 
-# The processes that bear it; they are given a second to end
+# started [NAME]: ids of the processes that bear it, of those whose programs' names begin so
+started() {
+    local environ name
+    for environ in $(grep -lzsx "DSC_TEST_RUN=$scratch" /proc/[0-9]*/environ); do
+        read -r -d '' name 2>/dev/null <"${environ%environ}cmdline"
+        [[ ${name##*/} == "$1"* ]] && basename "${environ%/environ}"
+    done
+}
+
+# What is still there, a second after a run has ended
 left_behind() {
-    local tries found
+    local tries
     for tries in {1..20}; do
-        found=$(grep -lzsx "DSC_TEST_RUN=$scratch" /proc/[0-9]*/environ) || return
+        [ -n "$(started)" ] || return 0
         sleep 0.05
     done
-    echo "left behind: $found"
+    echo "left behind: $(started)"
 }
 
 # train RANKS WORDS...: dsc-run of the tiny model, which words may override
@@ -55,6 +64,14 @@ train() {
     local ranks=$1
     shift
     launch "$ranks" dsc-run --model "$tiny" --data text.txt --device cpu --global-batch 16 "$@"
+}
+
+# reaches STEP LOG: waits until the run that was started last has logged so many
+reaches() {
+    until [ "$(cat "$2" 2>/dev/null | wc -l)" -ge "$1" ]; do
+        kill -0 $! 2>/dev/null || return
+        sleep 0.02
+    done
 }
 
 # column KEY LOG: the values of a key, one line a step; what a log says but for the time that it took

@@ -1,0 +1,74 @@
+#!/bin/bash
+# Training survives kills. A run is killed (a rank, the launcher or everything at once) at random moments and started
+# again by the same command, until it has come to its end: each trace reads to the last step that was logged, each
+# resume starts from a whole checkpoint, nothing is left behind, and the losses are those of a run that nobody killed.
+. "${srcdir:-.}/tests/exec/job.sh" || exit 3
+
+kills=8
+! exhaustive || kills=100
+RANDOM=${DSC_SEED:=$(($(date +%s) % 32768))}
+echo "# DSC_SEED=$DSC_SEED"
+
+# go STEPS SAVE LOG TRACE: the command that is repeated; 2 ranks
+go() {
+    train 2 --dp 2 --micro-batch 4 --steps "$1" --save "$2" --save-every 5 --resume auto --log "$3" --trace "$4"
+}
+
+# strike: kills what chance tells, and says so; there may be nothing any more
+strike() {
+    local victims
+    case $((RANDOM % 4)) in
+    0) mapfile -t victims < <(started dsc-run; started hydra; started mpiexec); echo "everything" ;;
+    1) mapfile -t victims < <(started mpiexec); echo "the launcher" ;;
+    *) mapfile -t victims < <(started dsc-run | shuf -n 1); echo "a rank" ;;
+    esac
+    [ ${#victims[@]} -eq 0 ] || kill -KILL "${victims[@]}" 2>/dev/null
+}
+
+last_step() { column step log 2>/dev/null | tail -n 1; }
+
+# lacks_steps TRACE LAST: what speaks against a trace whose run logged steps up to the last
+lacks_steps() {
+    local traced
+    "$build/dsc-trace" summary "$1" >messages 2>&1 && "$build/dsc-trace" export "$1" -o trace.csv >messages 2>&1 || {
+        cat messages
+        return
+    }
+    traced=$(tail -n 1 trace.csv | cut -d, -f1)
+    [ "$traced" -ge $(($2 - 1)) ] || echo "$1 ends with step $traced, the log with $2"
+}
+
+# wreck FIRST: what speaks against what a kill has left behind, of a run that logged steps from the first on, if any
+wreck() {
+    local folder last
+    left_behind
+    for folder in save/step-*[0-9]; do
+        [ ! -e "$folder" ] || "$build/dsc-checkpoint" verify "$folder" >messages 2>&1 || cat messages
+    done
+    last=$(last_step)
+    [ "${last:-0}" -lt "$1" ] || lacks_steps "$(ls -t trace*.h5 | head -n 1)" "$last"
+}
+
+# strays NEWEST: what speaks against the start having gone on from the newest checkpoint that there was
+strays() {
+    grep -q "${1:+resuming from save/$1}" notes || { echo "not from ${1:-the start}:"; cat notes; }
+}
+
+newest() { ls save 2>/dev/null | grep -x 'step-[0-9]*' | tail -n 1; }
+
+plan $((kills + 2))
+for ((number = 1; number <= kills; number++)); do
+    checkpoint=$(newest)
+    go 100000 save log trace.h5 >lines 2>notes &
+    sleep "0.$((RANDOM % 90 + 10))"
+    what=$(strike)
+    wait
+    empty "kill $number, of $what, leaves checkpoints and a trace that can be used" \
+        "$(wreck $((10#0${checkpoint#step-} + 1)); [ ! -s lines ] || strays "$checkpoint")"
+done
+
+last=$(($(last_step) + 3))
+go "$last" save log trace.h5 >lines 2>notes
+report $? "the same command comes to its end"
+go "$last" straight straight.log straight.h5 >lines 2>notes
+empty "losses are those of a run that nobody killed, $last steps" "$(diff <(timeless log) <(timeless straight.log))"
