@@ -8,17 +8,22 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const tool self = {
     "dsc-run", "mpiexec -n N dsc-run --model MODEL --data DATA --steps K [OPTION]...",
     "Train a transformer by the program that dsc-plan foresees, over MPI ranks."};
 
-#define TEXT(word, member, what, text)                                                                                  \
-    {.name = word, .type = DSC_FIELD_STRING, .offset = offsetof(run_options, member),                                   \
-     .size = sizeof ((run_options *)0)->member, .argument = what, .help = text}
-#define COUNT(word, member, least, text)                                                                                \
-    {.name = word, .type = DSC_FIELD_INT, .offset = offsetof(run_options, member), .low = least, .high = 1e15,          \
-     .argument = "K", .help = text}
+#define TEXT(word, member, what, text)                                                                                 \
+    {                                                                                                                  \
+        .name = word, .type = DSC_FIELD_STRING, .offset = offsetof(run_options, member),                               \
+        .size = sizeof((run_options *)0)->member, .argument = what, .help = text                                       \
+    }
+#define COUNT(word, member, least, text)                                                                               \
+    {                                                                                                                  \
+        .name = word, .type = DSC_FIELD_INT, .offset = offsetof(run_options, member), .low = least, .high = 1e15,      \
+        .argument = "K", .help = text                                                                                  \
+    }
 
 static const dsc_field fields[] = {
     TEXT("data", data, "DATA", "text files or folders (bytes as tokens), an llm.c .bin, a Megatron prefix"),
@@ -44,7 +49,7 @@ static const dsc_field_table own_tables[] = {{.title = "The run", .fields = fiel
 
 /* ---- Signals: the step is finished, a checkpoint saved */
 
-static volatile int stop_requested;
+static atomic_int stop_requested; /* atomics without locks are allowed in handlers */
 
 static void request_stop(int number)
 {
@@ -70,15 +75,20 @@ static dsc_status check_options(const job *j, const tool_inputs *inputs)
     if (o->data[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--data is missing");
     if (o->steps < 0) return DSC_FAIL(DSC_EINVAL, "--steps is missing");
     if (o->device[0] != '\0' && strcmp(o->device, "cpu") != 0 && strcmp(o->device, "auto") != 0)
-        return DSC_FAIL(DSC_EINVAL, strcmp(o->device, "cuda") == 0 ? "--device cuda: this build has no CUDA; use cpu"
-                                                                     : "--device %s is none of cpu, cuda, auto", o->device);
+        return DSC_FAIL(DSC_EINVAL,
+                        strcmp(o->device, "cuda") == 0 ? "--device cuda: this build has no CUDA; use cpu"
+                                                       : "--device %s is none of cpu, cuda, auto",
+                        o->device);
     if (o->save_every > 0 && o->save[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--save-every needs --save DIR");
-    if (strcmp(o->resume, "auto") == 0 && o->save[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--resume auto needs --save DIR");
-    if (o->eval_every > 0 && o->eval_data[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--eval-every needs --eval-data DATA");
+    if (strcmp(o->resume, "auto") == 0 && o->save[0] == '\0')
+        return DSC_FAIL(DSC_EINVAL, "--resume auto needs --save DIR");
+    if (o->eval_every > 0 && o->eval_data[0] == '\0')
+        return DSC_FAIL(DSC_EINVAL, "--eval-every needs --eval-data DATA");
     return DSC_OK;
 }
 
-/* `local`, the default, is the nodes of this job; anything else has to have as many devices as the strategy has ranks. */
+/* `local`, the default, is the nodes of this job; anything else has to have as many devices as the strategy has
+ * ranks. */
 static dsc_status make_cluster(job *j, const tool_inputs *inputs)
 {
     dsc_cluster *local = NULL;
@@ -267,6 +277,15 @@ static void end_job(job *j)
     dsc_cluster_destroy(j->cluster);
 }
 
+/* A thread of OpenMP that waits spins for milliseconds by default and takes a core from whoever else has work, the
+ * thread that moves messages included. libgomp reads how long when it is loaded, so this program starts itself anew. */
+static void spin_briefly(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL) return;
+    setenv("GOMP_SPINCOUNT", "20000", 0);
+    execv("/proc/self/exe", argv); /* where that cannot be, it goes on as it is */
+}
+
 int main(int argc, char **argv)
 {
     job j = {.options = {.steps = -1}};
@@ -275,6 +294,7 @@ int main(int argc, char **argv)
     dsc_status status;
     int exit_status;
 
+    spin_briefly(argv);
     own[0].base = &j.options;
     status = dsc_comm_create(&argc, &argv, &j.comm);
     if (status != DSC_OK) return tool_end(&self, status);

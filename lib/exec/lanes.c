@@ -1,6 +1,6 @@
-/* Two threads step the lanes of a segment: the caller's runs compute, the mover's all others, so that messages move while
- * kernels run (MPI progresses only inside MPI calls). Each lane is in order; across lanes an op waits until the counters say
- * that what it needs is over. */
+/* Two threads step the lanes of a segment: the caller's runs compute, the mover's all others, so that messages move
+ * while kernels run (MPI progresses only inside MPI calls). Each lane is in order; across lanes an op waits until the
+ * counters say that what it needs is over. */
 #include "exec/internal.h"
 #include <errno.h>
 #include <stdio.h>
@@ -214,7 +214,8 @@ static dsc_status move_lanes(dsc_run *run, bool *is_over, bool *has_moved, bool 
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
         bool moved;
 
-        if (lane == DSC_LANE_COMPUTE || atomic_load(&run->lanes[lane].done) == run->unfolded[run->segment].lane_counts[lane])
+        if (lane == DSC_LANE_COMPUTE ||
+            atomic_load(&run->lanes[lane].done) == run->unfolded[run->segment].lane_counts[lane])
             continue;
         *is_over = false;
         DSC_TRY(move_lane(run, lane, &moved));

@@ -4,13 +4,17 @@
 void *exec_address(dsc_run *run, dsc_span span, int slot)
 {
     if (span.buffer < 0) return NULL;
-    return run->arenas[run->o.program->buffers[span.buffer].space].base + dsc_program_offset(run->o.program, span, slot);
+    return run->arenas[run->o.program->buffers[span.buffer].space].base +
+           dsc_program_offset(run->o.program, span, slot);
 }
 
-bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index) { return use->base + index == run->o.omitted; }
+bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)
+{
+    return use->base + index == run->o.omitted;
+}
 
-/* Notes that a kernel or a message gets `bytes` at this address: the measured high water, and, once for each segment, where
- * the buffer ends. */
+/* Notes that a kernel or a message gets `bytes` at this address: the measured high water, and, once for each segment,
+ * where the buffer ends. */
 static void hand(dsc_run *run, dsc_span span, int slot, const char *address, int64_t bytes)
 {
     int space = run->o.program->buffers[span.buffer].space;
@@ -23,7 +27,8 @@ static void hand(dsc_run *run, dsc_span span, int slot, const char *address, int
     pthread_mutex_unlock(&run->mutex);
 }
 
-/* Windows of the micro-batch's sequences: of the global batch, micro-batch i takes the replicas' i-th share in order. */
+/* Windows of the micro-batch's sequences: of the global batch, micro-batch i takes the replicas' i-th share in
+ * order. */
 static dsc_status load_tokens(dsc_run *run, const dsc_shape *shape, int64_t micro_batch, int32_t *tokens)
 {
     const dsc_feed *feed = run->segment == DSC_SEGMENT_EVALUATE ? &run->o.evaluation : &run->o.train;

@@ -6,10 +6,18 @@ dsc_status exec_record(dsc_run *run, exec_lane *lane, dsc_instance instance, con
                        int64_t bytes, int64_t flops)
 {
     const dsc_use *use = &run->o.program->segments[run->segment].uses[instance.use];
-    dsc_op_row row = {.step = (int32_t)run->step.number, .rank = (int32_t)run->rank,
-                      .op = (int32_t)(use->base + instance.index), .lane = op->lane, .kind = op->kind, .layer = op->layer,
-                      .micro_batch = use->micro_batch, .chunk = use->chunk, .group = -1, .t_start_ns = t_start_ns,
-                      .bytes = bytes, .flops = flops};
+    dsc_op_row row = {.step = (int32_t)run->step.number,
+                      .rank = (int32_t)run->rank,
+                      .op = (int32_t)(use->base + instance.index),
+                      .lane = op->lane,
+                      .kind = op->kind,
+                      .layer = op->layer,
+                      .micro_batch = use->micro_batch,
+                      .chunk = use->chunk,
+                      .group = -1,
+                      .t_start_ns = t_start_ns,
+                      .bytes = bytes,
+                      .flops = flops};
 
     if (!run->is_traced) return DSC_OK;
     if (op->axis >= 0) row.group = (int32_t)dsc_plan_group(run->o.plan, run->rank, op->axis);
@@ -71,7 +79,8 @@ static int by_time(const void *a, const void *b)
 
 static dsc_status add_memory(dsc_run *run, dsc_trace *rows, int space, int64_t t_ns)
 {
-    dsc_memory_row row = {(int32_t)run->step.number, (int32_t)run->rank, space, t_ns, dsc_extent_bytes(run->extent, space)};
+    dsc_memory_row row = {(int32_t)run->step.number, (int32_t)run->rank, space, t_ns,
+                          dsc_extent_bytes(run->extent, space)};
 
     return DSC_PUSH(rows->memory, rows->memory_count, rows->memory_capacity, row);
 }

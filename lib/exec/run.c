@@ -133,13 +133,17 @@ static void begin_step(dsc_run *run, int64_t number)
         step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
         step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)step->optimizer_step));
     }
-    step->loss_gradient = (float)(step->loss_scale / (double)(config->strategy.global_batch * config->strategy.seq_len));
+    step->loss_gradient =
+        (float)(step->loss_scale / (double)(config->strategy.global_batch * config->strategy.seq_len));
 }
 
-static const double *scalars_of(dsc_run *run) { return exec_address(run, (dsc_span){run->o.program->scalars, 0, 0}, -1); }
+static const double *scalars_of(dsc_run *run)
+{
+    return exec_address(run, (dsc_span){run->o.program->scalars, 0, 0}, -1);
+}
 
-/* What the ranks agreed on, as the host reads it between segments. Gradients of replicas are equal when they are measured,
- * so the sum over ranks counts each square dp times. */
+/* What the ranks agreed on, as the host reads it between segments. Gradients of replicas are equal when they are
+ * measured, so the sum over ranks counts each square dp times. */
 static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;
@@ -148,7 +152,8 @@ static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *o
 
     report->loss = scalars[DSC_SCALAR_LOSS] / (double)report->tokens;
     report->grad_norm = scalars[DSC_SCALAR_NONFINITE] > 0 ? -1 : norm;
-    report->is_stopping = run->o.plan->ranks > 1 ? scalars[DSC_SCALAR_STOP] > 0 : run->o.stop != NULL && *run->o.stop != 0;
+    report->is_stopping =
+        run->o.plan->ranks > 1 ? scalars[DSC_SCALAR_STOP] > 0 : run->o.stop != NULL && *run->o.stop != 0;
     outcome->overflow = run->o.plan->type == DSC_FP16 && scalars[DSC_SCALAR_NONFINITE] > 0;
     clip_factor = config->clip > 0 ? config->clip / (norm + 1e-6) : 1;
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);

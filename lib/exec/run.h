@@ -1,5 +1,6 @@
-/* The interpreter that runs: it steps a rank's program over real buffers, kernels and messages. It knows no schedule and no
- * layout: what the program omits does not happen, and what it reports was measured here, not read in the plan. */
+/* The interpreter that runs: it steps a rank's program over real buffers, kernels and messages. It knows no schedule
+ * and no layout: what the program omits does not happen, and what it reports was measured here, not read in the
+ * plan. */
 #ifndef DSC_EXEC_RUN_H
 #define DSC_EXEC_RUN_H
 
@@ -8,6 +9,7 @@
 #include "kernel/step.h"
 #include "program/program.h"
 #include "trace/trace.h"
+#include <stdatomic.h>
 
 /* Where a phase's tokens come from; source NULL: there is none. Borrowed. */
 typedef struct dsc_feed { const dsc_source *source; dsc_sampler sampler; } dsc_feed;
@@ -20,13 +22,13 @@ typedef struct dsc_run_options {
     dsc_feed train, evaluation;
     int64_t omitted;                /* number of an op that is left out; -1: none */
     int64_t failing;                /* for tests: number of an op that fails as if memory were out; -1: none */
-    const volatile int *stop;       /* set by a signal handler: finish the step, then stop; may be NULL */
+    const atomic_int *stop;       /* set by a signal handler: finish the step, then stop; may be NULL */
 } dsc_run_options;
 
 typedef struct dsc_run dsc_run;
 
-/* Maps the arenas, makes groups, kernels and threads ready. Collective over the job: where one rank fails, all return its
- * status and message. Pointers in options are borrowed until destroy. */
+/* Maps the arenas, makes groups, kernels and threads ready. Collective over the job: where one rank fails, all return
+ * its status and message. Pointers in options are borrowed until destroy. */
 dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out);
 /* Takes NULL. After a failed step arenas and groups stay until the process ends: messages may be under way in them. */
 void dsc_run_destroy(dsc_run *run);
@@ -48,8 +50,9 @@ typedef struct dsc_step_report {
     int64_t peak_bytes[DSC_SPACE_COUNT]; /* of this rank, since the start */
 } dsc_step_report;
 
-/* Runs step `number` (from 1). rows (may be NULL) receives this rank's rows of ops and memory, on its own clock. After a
- * failure here or elsewhere every rank returns the same status with the same message, and the run can only be destroyed. */
+/* Runs step `number` (from 1). rows (may be NULL) receives this rank's rows of ops and memory, on its own clock. After
+ * a failure here or elsewhere every rank returns the same status with the same message, and the run can only be
+ * destroyed. */
 dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, dsc_step_report *report, dsc_trace *rows);
 
 /* ---- State (exec/state.c) */
@@ -64,8 +67,8 @@ typedef struct dsc_run_state {
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out);
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state);
 
-/* fp32 values of a whole tensor held here: which 0 weights, 1 exp_avg, 2 exp_avg_sq. Borrowed, writable; NULL when this rank
- * does not hold it whole. After writing weights, dsc_run_round brings them into the training precision. */
+/* fp32 values of a whole tensor held here: which 0 weights, 1 exp_avg, 2 exp_avg_sq. Borrowed, writable; NULL when this
+ * rank does not hold it whole. After writing weights, dsc_run_round brings them into the training precision. */
 float *dsc_run_tensor(dsc_run *run, int which, int64_t tensor);
 dsc_status dsc_run_round(dsc_run *run);
 

@@ -4,9 +4,11 @@
 
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out)
 {
-    *out = (dsc_run_state){.optimizer_step = run->optimizer_step, .samples_seen = run->samples_seen,
+    *out = (dsc_run_state){.optimizer_step = run->optimizer_step,
+                           .samples_seen = run->samples_seen,
                            .scaler_iteration = run->scaler.iteration,
-                           .scaler_last_overflow = run->scaler.last_overflow, .scaler_hysteresis = run->scaler.hysteresis,
+                           .scaler_last_overflow = run->scaler.last_overflow,
+                           .scaler_hysteresis = run->scaler.hysteresis,
                            .loss_scale = run->scaler.scale};
 }
 
@@ -32,8 +34,15 @@ float *dsc_run_tensor(dsc_run *run, int which, int64_t tensor)
     const dsc_stage *stage = &run->o.plan->stages[program->stage];
     const int32_t buffers[] = {program->master, program->exp_avg, program->exp_avg_sq};
 
-    for (int64_t i = 0; i < stage->shard_count; i++)
-        if (stage->shards[i].tensor == tensor) return values_of(run, buffers[which], &stage->shards[i]);
+    const int64_t *shape = run->o.plan->tensors[tensor].shape;
+
+    for (int64_t i = 0; i < stage->shard_count; i++) {
+        const dsc_shard *shard = &stage->shards[i];
+        bool is_whole =
+            shard->shape[0] == shape[0] && (run->o.plan->tensors[tensor].dims < 2 || shard->shape[1] == shape[1]);
+
+        if (shard->tensor == tensor) return is_whole ? values_of(run, buffers[which], shard) : NULL;
+    }
     return NULL;
 }
 
@@ -58,7 +67,8 @@ dsc_status dsc_run_init_weights(dsc_run *run)
         const dsc_shard *shard = &stage->shards[i];
         const dsc_tensor *tensor = &run->o.plan->tensors[shard->tensor];
 
-        dsc_tensor_init(tensor, run->o.plan->config.seed, 0, dsc_tensor_elems(tensor), values_of(run, program->master, shard));
+        dsc_tensor_init(tensor, run->o.plan->config.seed, 0, dsc_tensor_elems(tensor),
+                        values_of(run, program->master, shard));
     }
     return dsc_run_round(run);
 }

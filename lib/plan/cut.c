@@ -33,7 +33,8 @@ static dsc_shard shard_of(const dsc_plan *plan, int64_t index, int64_t first)
     const dsc_tensor *tensor = &plan->tensors[index];
     bool is_vocab = tensor->role == DSC_ROLE_WTE || tensor->role == DSC_ROLE_HEAD_W;
     int64_t tp = plan->config.strategy.tp, last = tensor->dims - 1;
-    dsc_shard shard = {.tensor = (int32_t)index, .shape = {tensor->shape[0], last > 0 ? tensor->shape[1] : 1}, .first = first};
+    dsc_shard shard = {
+        .tensor = (int32_t)index, .shape = {tensor->shape[0], last > 0 ? tensor->shape[1] : 1}, .first = first};
 
     if (tensor->cut == DSC_CUT_ROWS) shard.shape[0] = dsc_ceil_div(shard.shape[0], tp);
     else if (tensor->cut != DSC_CUT_NONE) shard.shape[last] /= tp;

@@ -1,5 +1,5 @@
-/* What cannot be, each with the sentence that the user reads. A pair of techniques that no equivalence test covers has its
- * row here: there is no third state. */
+/* What cannot be, each with the sentence that the user reads. A pair of techniques that no equivalence test covers has
+ * its row here: there is no third state. */
 #include "plan/parts.h"
 #include <inttypes.h>
 
@@ -10,7 +10,10 @@ typedef struct refusal {
 } refusal;
 
 static bool has_tp(const dsc_plan *plan) { return plan->config.strategy.tp > 1; }
-static bool has_pp(const dsc_plan *plan) { return plan->config.strategy.pp > 1 || plan->config.strategy.virtual_stages > 1; }
+static bool has_pp(const dsc_plan *plan)
+{
+    return plan->config.strategy.pp > 1 || plan->config.strategy.virtual_stages > 1;
+}
 static bool has_cp(const dsc_plan *plan) { return plan->config.strategy.cp > 1; }
 static bool has_sp(const dsc_plan *plan) { return plan->config.strategy.sequence_parallel; }
 static bool has_zero(const dsc_plan *plan) { return plan->config.strategy.zero > 0; }
@@ -36,8 +39,9 @@ static const refusal REFUSALS[] = {
     {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
     {is_compressed, "--optimizer: this version's programs update with adam or adamw only"},
     {is_sparse, "--attention: this version's programs compute dense and dense-unfused attention only"},
-    {is_no_gpt2, "--model: this version's programs are GPT-2's (LayerNorm, learned positions, biases, causal, tied head, "
-                 "kv_heads = heads, no gate)"},
+    {is_no_gpt2,
+     "--model: this version's programs are GPT-2's (LayerNorm, learned positions, biases, causal, tied head, "
+     "kv_heads = heads, no gate)"},
 };
 
 dsc_status dsc_plan_check_legal(const dsc_plan *plan)

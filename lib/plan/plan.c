@@ -16,11 +16,11 @@ static void hash_plan(dsc_plan *plan)
                  m->causal, m->tied, m->norm, m->pos);
     dsc_text_add(&text, "grid %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " order %d %d %d %d\n", s->tp, s->cp, s->dp,
                  s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
-    dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch, plan->micro_batches,
-                 s->global_batch, s->seq_len);
-    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 "\n", s->schedule, s->zero,
-                 s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type, plan->gradient_type, s->attention,
-                 s->virtual_stages, s->bucket_elems);
+    dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,
+                 plan->micro_batches, s->global_batch, s->seq_len);
+    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 "\n", s->schedule, s->zero, s->offload,
+                 s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type, plan->gradient_type,
+                 s->attention, s->virtual_stages, s->bucket_elems);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
     dsc_text_fini(&text);
 }
@@ -103,8 +103,10 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
     dsc_text_add(out, "placement  %" PRId64 " ranks = tp %" PRId64 " x cp %" PRId64 " x dp %" PRId64 " x pp %" PRId64
                  ", fastest first", plan->ranks, s->tp, s->cp, s->dp, s->pp);
     for (int i = 0; i < 4; i++) dsc_text_add(out, "%s%s", i == 0 ? " " : ",", DSC_AXIS_NAMES[plan->order[i]]);
-    dsc_text_add(out, "\nbatch      %" PRId64 " sequences of %" PRId64 " tokens = %" PRId64 " replicas x %" PRId64
-                 " micro-batches x %" PRId64 "\n", s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
+    dsc_text_add(out,
+                 "\nbatch      %" PRId64 " sequences of %" PRId64 " tokens = %" PRId64 " replicas x %" PRId64
+                 " micro-batches x %" PRId64 "\n",
+                 s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
     dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
                  dsc_dtype_name(plan->gradient_type), s->bucket_elems);
     for (int64_t i = 0; i < s->pp; i++) {

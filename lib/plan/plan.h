@@ -1,6 +1,6 @@
-/* Who holds what: a pure function of (model, cluster, config). Ranks get coordinates, layers get stages, tensors get shards,
- * states get bytes; what cannot be is refused with a sentence. No clock, no MPI, no prices, no activations (those come from
- * the program's liveness).
+/* Who holds what: a pure function of (model, cluster, config). Ranks get coordinates, layers get stages, tensors get
+ * shards, states get bytes; what cannot be is refused with a sentence. No clock, no MPI, no prices, no activations
+ * (those come from the program's liveness).
  *
  * Degrees: t tensor, c context, d data, p pipeline; a rank is a device of the cluster. */
 #ifndef DSC_PLAN_PLAN_H
@@ -51,20 +51,22 @@ typedef struct dsc_plan {
     char hash[33];          /* of placement and sizes, not of data, seed, rate or steps */
 } dsc_plan;
 
-/* Resolves dp, batch and defaults, checks legality, places. `cluster` gives the number of devices and their capacities; it
- * is not kept. DSC_EINVAL names both numbers that disagree; DSC_ENOTSUP gives the reason. */
-dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config, dsc_plan **out);
+/* Resolves dp, batch and defaults, checks legality, places. `cluster` gives the number of devices and their capacities;
+ * it is not kept. DSC_EINVAL names both numbers that disagree; DSC_ENOTSUP gives the reason. */
+dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
+                           dsc_plan **out);
 void dsc_plan_destroy(dsc_plan *plan);
 
-/* The cluster that `local` stands for under this strategy: one node shared by tp*pp*cp*dp ranks (dp 1 when not given). */
+/* The cluster that `local` stands for under this strategy: one node shared by tp*pp*cp*dp ranks (dp 1 when not
+ * given). */
 dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out);
 
 typedef struct dsc_coord { int64_t of[4]; } dsc_coord; /* by dsc_axis: tp, cp, dp, pp */
 dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);
 int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
 
-/* Groups: the ranks that differ along one axis only. Ids are dense over axes and groups of size > 1, in order of axis, then
- * of lowest rank; -1 where the rank is alone on that axis. World is one group of all ranks. */
+/* Groups: the ranks that differ along one axis only. Ids are dense over axes and groups of size > 1, in order of axis,
+ * then of lowest rank; -1 where the rank is alone on that axis. World is one group of all ranks. */
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis);
 int64_t dsc_plan_group_count(const dsc_plan *plan);
 /* Members ascending into out (room for the axis' degree); returns how many. */

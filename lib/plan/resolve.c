@@ -47,12 +47,13 @@ static dsc_status resolve_degrees(dsc_plan *plan, const dsc_cluster *cluster)
         strategy->dp = devices / others;
     }
     if (!dsc_mul(others, strategy->dp, &plan->ranks) || plan->ranks > devices)
-        return DSC_FAIL(DSC_EINVAL, "tp %" PRId64 " x pp %" PRId64 " x cp %" PRId64 " x dp %" PRId64
-                        " needs more ranks than the %" PRId64 " that there are", strategy->tp, strategy->pp, strategy->cp,
-                        strategy->dp, devices);
+        return DSC_FAIL(DSC_EINVAL,
+                        "tp %" PRId64 " x pp %" PRId64 " x cp %" PRId64 " x dp %" PRId64
+                        " needs more ranks than the %" PRId64 " that there are",
+                        strategy->tp, strategy->pp, strategy->cp, strategy->dp, devices);
     if (plan->ranks > MOST_RANKS)
-        return DSC_FAIL(DSC_EINVAL, "%" PRId64 " ranks, at most %d can be planned; give --dp to leave devices idle", plan->ranks,
-                        MOST_RANKS);
+        return DSC_FAIL(DSC_EINVAL, "%" PRId64 " ranks, at most %d can be planned; give --dp to leave devices idle",
+                        plan->ranks, MOST_RANKS);
     return DSC_OK;
 }
 
@@ -94,8 +95,8 @@ static void resolve_types(dsc_plan *plan)
     if (strategy->grad_accum_dtype >= 0 && plan->type != DSC_FP32) plan->gradient_type = strategy->grad_accum_dtype;
 }
 
-/* Sizes past which no machine goes: below them no product or sum of a program's bytes, flops or op numbers leaves its type,
- * so that nothing behind a plan needs a check of its own. */
+/* Sizes past which no machine goes: below them no product or sum of a program's bytes, flops or op numbers leaves its
+ * type, so that nothing behind a plan needs a check of its own. */
 static dsc_status check_sizes(const dsc_plan *plan)
 {
     const dsc_model *m = &plan->model;
@@ -103,21 +104,29 @@ static dsc_status check_sizes(const dsc_plan *plan)
     const double most_parameters = 0x1p56, most_bytes = 0x1p60, most_flops = 0x1p62, most_tokens = 0x1p53;
     double rows = (double)s->micro_batch * (double)s->seq_len, tokens = (double)s->global_batch * (double)s->seq_len;
     /* of a token, every buffer that a pass makes for a layer, and more, in 8 bytes an element */
-    double columns = 32 * (double)m->hidden + 8 * (double)m->ffn + 4 * (double)m->vocab + 2 * (double)m->heads * (double)s->seq_len;
-    double bytes = 8 * rows * columns * (double)(m->layers + 1), flops = rows * dsc_model_flops_per_token(m, s->seq_len);
+    double columns =
+        32 * (double)m->hidden + 8 * (double)m->ffn + 4 * (double)m->vocab + 2 * (double)m->heads * (double)s->seq_len;
+    double bytes = 8 * rows * columns * (double)(m->layers + 1),
+           flops = rows * dsc_model_flops_per_token(m, s->seq_len);
 
     if ((double)dsc_model_parameters(m) > most_parameters)
         return DSC_FAIL(DSC_EINVAL, "%s: %.3g parameters, at most %.3g can be planned", m->name,
                         (double)dsc_model_parameters(m), most_parameters);
     if (tokens > most_tokens)
-        return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " of %" PRId64 " tokens: %.3g tokens in a step, at most %.3g can be "
-                        "planned", s->global_batch, s->seq_len, tokens, most_tokens);
+        return DSC_FAIL(DSC_EINVAL,
+                        "global batch %" PRId64 " of %" PRId64 " tokens: %.3g tokens in a step, at most %.3g can be "
+                        "planned",
+                        s->global_batch, s->seq_len, tokens, most_tokens);
     if (bytes > most_bytes || flops > most_flops)
-        return DSC_FAIL(DSC_EINVAL, "micro-batch %" PRId64 " of %" PRId64 " tokens: about %.3g bytes and %.3g flops, at most %.3g "
-                        "and %.3g can be planned", s->micro_batch, s->seq_len, bytes, flops, most_bytes, most_flops);
+        return DSC_FAIL(DSC_EINVAL,
+                        "micro-batch %" PRId64 " of %" PRId64 " tokens: about %.3g bytes and %.3g flops, at most %.3g "
+                        "and %.3g can be planned",
+                        s->micro_batch, s->seq_len, bytes, flops, most_bytes, most_flops);
     if (plan->micro_batches > MOST_MICRO_BATCHES)
-        return DSC_FAIL(DSC_EINVAL, "%" PRId64 " micro-batches of a replica in a step, at most %d can be planned: a larger "
-                        "--micro-batch makes fewer", plan->micro_batches, MOST_MICRO_BATCHES);
+        return DSC_FAIL(DSC_EINVAL,
+                        "%" PRId64 " micro-batches of a replica in a step, at most %d can be planned: a larger "
+                        "--micro-batch makes fewer",
+                        plan->micro_batches, MOST_MICRO_BATCHES);
     return DSC_OK;
 }
 

@@ -2,7 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct bounds_context { const dsc_program *program; dsc_atoms *atoms; int64_t capacities[DSC_SPACE_COUNT][3]; dsc_status status; } bounds_context;
+typedef struct bounds_context {
+    const dsc_program *program;
+    dsc_atoms *atoms;
+    int64_t capacities[DSC_SPACE_COUNT][3];
+    dsc_status status;
+} bounds_context;
 
 static void add_bounds(void *context, dsc_span span, bool is_read, bool is_written)
 {
@@ -14,7 +19,8 @@ static void add_bounds(void *context, dsc_span span, bool is_read, bool is_writt
     (void)is_read;
     (void)is_written;
     for (int i = 0; i < 2 && c->status == DSC_OK; i++)
-        c->status = DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life], ends[i]);
+        c->status =
+            DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life], ends[i]);
 }
 
 static int by_value(const void *a, const void *b)
@@ -67,10 +73,9 @@ void dsc_atoms_fini(dsc_atoms *atoms)
     memset(atoms, 0, sizeof *atoms);
 }
 
-/* Index of the bound that equals value (it is there). */
-static int64_t find(const int64_t *bounds, int64_t count, int64_t value)
+int64_t dsc_atoms_at(const int64_t *bounds, int64_t count, int64_t value)
 {
-    int64_t low = 0, high = count - 1;
+    int64_t low = 0, high = count;
 
     while (low < high) {
         int64_t middle = (low + high) / 2;
@@ -81,13 +86,14 @@ static int64_t find(const int64_t *bounds, int64_t count, int64_t value)
     return low;
 }
 
-void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first, int64_t *count)
+void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first,
+                  int64_t *count)
 {
     const dsc_buffer *buffer = &program->buffers[span.buffer];
     int space = buffer->space, life = buffer->life;
     const int64_t *bounds = atoms->bounds[space][life];
     int64_t known = atoms->counts[space][life], start = buffer->offset + span.offset;
-    int64_t low = find(bounds, known, start), high = find(bounds, known, start + span.bytes);
+    int64_t low = dsc_atoms_at(bounds, known, start), high = dsc_atoms_at(bounds, known, start + span.bytes);
 
     *first = atoms->first[space][life] + (life == DSC_LIFE_SLOT ? slot * known : 0) + low;
     *count = high - low;

@@ -19,7 +19,8 @@ static void make_static(dsc_builder *b)
                                            rows[i].elems * dsc_dtype_bytes(rows[i].type));
     p->master = p->parameters;
     if (b->type != DSC_FP32)
-        p->master = dsc_build_buffer(b, "master", DSC_LIFE_STATIC, DSC_CLASS_OPTIMIZER, -1, elems * dsc_dtype_bytes(DSC_FP32));
+        p->master =
+            dsc_build_buffer(b, "master", DSC_LIFE_STATIC, DSC_CLASS_OPTIMIZER, -1, elems * dsc_dtype_bytes(DSC_FP32));
 }
 
 static void use(dsc_builder *b, int segment, int32_t template_, int64_t micro_batch)
@@ -92,15 +93,41 @@ static void make_segments(dsc_builder *b)
     use(b, DSC_SEGMENT_EVALUATE, agree, -1);
 }
 
+/* The stage's shards by layer of the chunk and role. */
+static void list_shards(dsc_builder *b)
+{
+    const dsc_chunk *chunk = &b->stage->chunks[b->chunk];
+
+    for (int64_t i = 0; i < b->stage->shard_count; i++) {
+        const dsc_tensor *tensor = &b->plan->tensors[b->stage->shards[i].tensor];
+        int64_t place = tensor->layer < 0 ? 0 : tensor->layer - chunk->first_layer + 1;
+
+        if (place >= 0 && place <= chunk->layers)
+            b->shards[place * DSC_ROLE_COUNT + tensor->role] = &b->stage->shards[i];
+    }
+}
+
 static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, dsc_program *program)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
+    size_t places;
 
-    *b = (dsc_builder){.program = program, .plan = plan, .stage = &plan->stages[stage], .batch = strategy->micro_batch,
-                       .seq = strategy->seq_len, .rows = strategy->micro_batch * strategy->seq_len,
-                       .hidden = plan->model.hidden, .type = plan->type, .gradient_type = plan->gradient_type};
-    b->slots = calloc((size_t)b->stage->chunks[0].layers + 1, sizeof *b->slots);
-    if (b->slots == NULL) b->status = DSC_FAIL(DSC_ENOMEM, "program: slots of %lld layers", (long long)plan->model.layers);
+    *b = (dsc_builder){.program = program,
+                       .plan = plan,
+                       .stage = &plan->stages[stage],
+                       .batch = strategy->micro_batch,
+                       .seq = strategy->seq_len,
+                       .rows = strategy->micro_batch * strategy->seq_len,
+                       .hidden = plan->model.hidden,
+                       .type = plan->type,
+                       .gradient_type = plan->gradient_type};
+    places = (size_t)b->stage->chunks[b->chunk].layers + 1;
+    b->slots = calloc(places, sizeof *b->slots);
+    b->shards = calloc(places * DSC_ROLE_COUNT, sizeof *b->shards);
+    if (b->slots == NULL || b->shards == NULL)
+        b->status = DSC_FAIL(DSC_ENOMEM, "program: buffers of %lld layers", (long long)plan->model.layers);
+    else
+        list_shards(b);
 }
 
 dsc_status dsc_program_create(const dsc_plan *plan, int64_t stage, dsc_program **out)
@@ -129,6 +156,7 @@ dsc_status dsc_program_create(const dsc_plan *plan, int64_t stage, dsc_program *
     program = NULL;
 out:
     free(b.slots);
+    free(b.shards);
     free(b.buckets);
     dsc_program_destroy(program);
     return status;
@@ -165,7 +193,8 @@ dsc_status dsc_programs_create(const dsc_plan *plan, const dsc_program *const **
         int64_t representative = dsc_plan_representative(plan, rank);
         dsc_program *made = NULL;
 
-        if (representative == rank) DSC_TRY(dsc_program_create(plan, dsc_plan_coord(plan, rank).of[DSC_AXIS_PP], &made));
+        if (representative == rank)
+            DSC_TRY(dsc_program_create(plan, dsc_plan_coord(plan, rank).of[DSC_AXIS_PP], &made));
         programs[rank] = representative == rank ? made : programs[representative];
     }
     *out = programs;

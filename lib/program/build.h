@@ -1,5 +1,5 @@
-/* Building a program: the builders of passes emit ops and kernel calls in the order in which one thread would do them; then
- * layout gives buffers offsets and depend finds what has to wait for what. Internal to lib/program. */
+/* Building a program: the builders of passes emit ops and kernel calls in the order in which one thread would do them;
+ * then layout gives buffers offsets and depend finds what has to wait for what. Internal to lib/program. */
 #ifndef DSC_PROGRAM_BUILD_H
 #define DSC_PROGRAM_BUILD_H
 
@@ -25,6 +25,7 @@ typedef struct dsc_builder {
     int32_t template_index;
     dsc_layer_buffers *slots;         /* [layers + 1] slot buffers of the chunk; -1 where recomputed. x of the last is the
                                          head's input */
+    const dsc_shard **shards;         /* [1 + layers][role]: first those outside the layers; NULL where there is none */
     int32_t tokens;                   /* in the slot */
     int32_t normf, statsf, logits;    /* of the pass under construction */
     dsc_bucket *buckets; int64_t bucket_count;
@@ -34,7 +35,8 @@ typedef struct dsc_builder {
 
 /* ---- Emitting (emit.c) */
 
-int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer, int64_t bytes);
+int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
+                         int64_t bytes);
 void dsc_build_template(dsc_builder *b, const char *name);
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
 void dsc_build_call(dsc_builder *b, const dsc_shape *shape, const dsc_span operands[DSC_KERNEL_OPERANDS]);
@@ -58,9 +60,9 @@ void dsc_build_slots(dsc_builder *b);
 void dsc_build_forward(dsc_builder *b);
 /* The head alone, forward, for evaluation. is_first: the loss is written, not added to. */
 void dsc_build_loss(dsc_builder *b, bool is_first);
-/* The head forward and all of the backward: so logits need no place in the slot, and the layers' transients take theirs.
- * is_first: loss and gradients are written, not added to; is_last: gradients are complete, and reduced where there are
- * replicas. */
+/* The head forward and all of the backward: so logits need no place in the slot, and the layers' transients take
+ * theirs. is_first: loss and gradients are written, not added to; is_last: gradients are complete, and reduced where
+ * there are replicas. */
 void dsc_build_backward(dsc_builder *b, bool is_first, bool is_last);
 void dsc_build_norm(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);
@@ -75,8 +77,11 @@ dsc_status dsc_program_layout(dsc_program *program);  /* layout.c */
 dsc_status dsc_program_depend(dsc_program *program);  /* depend.c */
 void dsc_program_hash(dsc_program *program);          /* hash.c */
 
-/* ---- Addresses as atoms (atoms.c): the pieces into which all spans cut each region, so that hazards are found by address
- * and not by name. */
+/* The check of one rank (check_rank.c); what is between ranks is in check.c. */
+dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank);
+
+/* ---- Addresses as atoms (atoms.c): the pieces into which all spans cut each region, so that hazards are found by
+ * address and not by name. */
 typedef struct dsc_atoms {
     int64_t *bounds[DSC_SPACE_COUNT][3];   /* by space and life: sorted starts, relative to the region */
     int64_t counts[DSC_SPACE_COUNT][3];
@@ -85,7 +90,10 @@ typedef struct dsc_atoms {
 } dsc_atoms;
 dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out);
 void dsc_atoms_fini(dsc_atoms *atoms);
+/* Index of the first bound that is not below value; count when there is none. */
+int64_t dsc_atoms_at(const int64_t *bounds, int64_t count, int64_t value);
 /* Atoms [*first, *first + *count) of a span for that slot. */
-void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first, int64_t *count);
+void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first,
+                  int64_t *count);
 
 #endif

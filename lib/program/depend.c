@@ -1,9 +1,10 @@
-/* What has to wait for what: the builders' order is one thread's; this pass finds, by address, every pair of ops in different
- * lanes of which one writes what the other reads or writes, and makes the later wait for the earlier. Lanes are in order, so
- * of each other lane only the last such op matters, and only if the lane did not wait for it or a later one before.
+/* What has to wait for what: the builders' order is one thread's; this pass finds, by address, every pair of ops in
+ * different lanes of which one writes what the other reads or writes, and makes the later wait for the earlier. Lanes
+ * are in order, so of each other lane only the last such op matters, and only if the lane did not wait for it or a
+ * later one before.
  *
- * Dependencies within a use are the template's, found at its first use (they do not depend on what came before: what a use
- * waits for inside itself is later than anything outside). Those on earlier uses are the segment's waits. */
+ * Dependencies within a use are the template's, found at its first use (they do not depend on what came before: what a
+ * use waits for inside itself is later than anything outside). Those on earlier uses are the segment's waits. */
 #include "program/build.h"
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +86,8 @@ static dsc_status record(depend_state *s, int segment, int64_t use, int32_t inde
         } else if (is_new) {
             dsc_dep dep = {on.index};
 
-            if (DSC_PUSH(template_->deps, template_->dep_count, template_->dep_capacity, dep) != DSC_OK) return DSC_ENOMEM;
+            if (DSC_PUSH(template_->deps, template_->dep_count, template_->dep_capacity, dep) != DSC_OK)
+                return DSC_ENOMEM;
             op->deps++;
         }
     }

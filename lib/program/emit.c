@@ -4,11 +4,17 @@
 
 const dsc_span DSC_NO_SPAN = {.buffer = -1};
 
-int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer, int64_t bytes)
+int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
+                         int64_t bytes)
 {
     dsc_program *program = b->program;
-    dsc_buffer buffer = {.space = DSC_SPACE_DEVICE, .life = (int8_t)life, .class_ = (int8_t)class_, .layer = (int32_t)layer,
-                         .owner = life == DSC_LIFE_TRANSIENT ? b->template_index : life == DSC_LIFE_SLOT ? b->chunk : -1,
+    dsc_buffer buffer = {.space = DSC_SPACE_DEVICE,
+                         .life = (int8_t)life,
+                         .class_ = (int8_t)class_,
+                         .layer = (int32_t)layer,
+                         .owner = life == DSC_LIFE_TRANSIENT ? b->template_index
+                                  : life == DSC_LIFE_SLOT    ? b->chunk
+                                                             : -1,
                          .bytes = bytes};
 
     if (b->status != DSC_OK) return -1;
@@ -105,12 +111,9 @@ dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t e
 
 const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role role)
 {
-    for (int64_t i = 0; i < b->stage->shard_count; i++) {
-        const dsc_tensor *tensor = &b->plan->tensors[b->stage->shards[i].tensor];
+    int64_t first = b->stage->chunks[b->chunk].first_layer, place = layer < 0 ? 0 : layer - first + 1;
 
-        if (tensor->role == role && tensor->layer == layer) return &b->stage->shards[i];
-    }
-    return NULL;
+    return b->shards[place * DSC_ROLE_COUNT + role];
 }
 
 dsc_span dsc_span_of(const dsc_builder *b, int32_t buffer, dsc_dtype type, int64_t layer, dsc_role role)
@@ -129,7 +132,8 @@ void dsc_call_visit(const dsc_call *call, dsc_span_visit *visit, void *context)
 {
     for (int i = 0; i < DSC_KERNEL_OPERANDS; i++)
         if (call->operands[i].buffer >= 0)
-            visit(context, call->operands[i], dsc_operand_is_read(&call->shape, i), dsc_operand_is_written(&call->shape, i));
+            visit(context, call->operands[i], dsc_operand_is_read(&call->shape, i),
+                  dsc_operand_is_written(&call->shape, i));
     if (call->workspace.buffer >= 0) visit(context, call->workspace, false, true);
 }
 

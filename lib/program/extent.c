@@ -52,7 +52,8 @@ static dsc_status list_entries(dsc_extent *x)
         const dsc_buffer *buffer = &program->buffers[i];
 
         x->first_entry[i] = count;
-        count += buffer->life == DSC_LIFE_SLOT ? program->regions[buffer->space].slots : buffer->life == DSC_LIFE_TRANSIENT;
+        count +=
+            buffer->life == DSC_LIFE_SLOT ? program->regions[buffer->space].slots : buffer->life == DSC_LIFE_TRANSIENT;
     }
     x->entry_count = count;
     x->entries = calloc((size_t)count + 1, sizeof *x->entries);
@@ -185,7 +186,8 @@ static bool set_alive(dsc_extent *x, int32_t buffer, int slot, bool is_alive)
     x->entries[e].is_alive = is_alive;
     if (is_alive) return x->rank_of[e] > top && set_top(x, space, x->rank_of[e]);
     if (x->rank_of[e] != top) return false;
-    while (top >= 0 && (!x->entries[x->order[top]].is_alive || x->program->buffers[x->entries[x->order[top]].buffer].space != space))
+    while (top >= 0 && (!x->entries[x->order[top]].is_alive ||
+                        x->program->buffers[x->entries[x->order[top]].buffer].space != space))
         top--;
     return set_top(x, space, top);
 }
@@ -217,6 +219,12 @@ static int apply(dsc_extent *x, int segment, int64_t use, int32_t index, bool is
     return changed;
 }
 
-int dsc_extent_op_start(dsc_extent *x, int segment, int64_t use, int32_t index) { return apply(x, segment, use, index, true); }
-int dsc_extent_op_end(dsc_extent *x, int segment, int64_t use, int32_t index) { return apply(x, segment, use, index, false); }
+int dsc_extent_op_start(dsc_extent *x, int segment, int64_t use, int32_t index)
+{
+    return apply(x, segment, use, index, true);
+}
+int dsc_extent_op_end(dsc_extent *x, int segment, int64_t use, int32_t index)
+{
+    return apply(x, segment, use, index, false);
+}
 int64_t dsc_extent_bytes(const dsc_extent *x, int space) { return x->bytes[space]; }

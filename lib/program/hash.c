@@ -1,4 +1,5 @@
-/* The program's hash: everything that decides what runs where, field by field (structs have gaps that hold anything). */
+/* The program's hash: everything that decides what runs where, field by field (structs have gaps that hold
+ * anything). */
 #include "program/build.h"
 #include "base/hash.h"
 #include <string.h>

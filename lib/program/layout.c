@@ -1,5 +1,5 @@
-/* Offsets: static and slot buffers one behind another; transients by liveness over their template's ops, the largest first,
- * each at the lowest offset that is free for as long as it lives (first fit; the classical interval packing). */
+/* Offsets: static and slot buffers one behind another; transients by liveness over their template's ops, the largest
+ * first, each at the lowest offset that is free for as long as it lives (first fit; the classical interval packing). */
 #include "program/build.h"
 #include <stdlib.h>
 
@@ -68,11 +68,15 @@ static int by_size(const void *a, const void *b, void *program)
     return x->buffer - y->buffer;
 }
 
-static bool meet_in_time(const dsc_lifetime *a, const dsc_lifetime *b) { return a->born <= b->dies && b->born <= a->dies; }
+static bool meet_in_time(const dsc_lifetime *a, const dsc_lifetime *b)
+{
+    return a->born <= b->dies && b->born <= a->dies;
+}
 
-/* The lowest aligned offset at which `bytes` meet none of the placed buffers that live at the same time: `placed` is sorted
- * by offset. */
-static int64_t first_fit(const dsc_program *program, const dsc_lifetime *wanted, const dsc_lifetime *placed, int64_t count)
+/* The lowest aligned offset at which `bytes` meet none of the placed buffers that live at the same time: `placed` is
+ * sorted by offset. */
+static int64_t first_fit(const dsc_program *program, const dsc_lifetime *wanted, const dsc_lifetime *placed,
+                         int64_t count)
 {
     int64_t bytes = program->buffers[wanted->buffer].bytes, offset = 0;
 
@@ -155,7 +159,8 @@ static void place_regions(dsc_program *program)
         region->slot_base = dsc_round_up(region->static_bytes, DSC_ALIGN);
         region->transient_base = region->slot_base + region->slots * region->slot_bytes;
         region->arena_bytes = region->static_bytes;
-        if (region->slots > 0) region->arena_bytes = region->slot_base + (region->slots - 1) * region->slot_bytes + last_slot;
+        if (region->slots > 0)
+            region->arena_bytes = region->slot_base + (region->slots - 1) * region->slot_bytes + last_slot;
         if (region->transient_bytes > 0) region->arena_bytes = region->transient_base + region->transient_bytes;
     }
 }

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Walks the program in the builders' order to the first instant at which the space's arena is used to its end, and counts
- * what is alive then. */
+/* Walks the program in the builders' order to the first instant at which the space's arena is used to its end, and
+ * counts what is alive then. */
 typedef struct walk { const dsc_program *program; int space; bool *is_alive; dsc_ledger *ledger; } walk;
 
 static void count_alive(const walk *w)
@@ -83,10 +83,11 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
             int64_t needed = programs[rank]->regions[space].arena_bytes + plan->libraries_bytes[space];
 
             if (dsc_plan_representative(plan, rank) != rank || needed <= plan->capacity_bytes[space]) continue;
-            return DSC_FAIL(DSC_EINFEASIBLE, "stage %" PRId64 " needs %s (%" PRId64 " bytes) of %s memory, a rank has %s (%"
-                            PRId64 "): %s", programs[rank]->stage, dsc_bytes_str(needed).str, needed,
-                            DSC_SPACE_NAMES[space], dsc_bytes_str(plan->capacity_bytes[space]).str,
-                            plan->capacity_bytes[space], advice(plan));
+            return DSC_FAIL(DSC_EINFEASIBLE,
+                            "stage %" PRId64 " needs %s (%" PRId64 " bytes) of %s memory, a rank has %s (%" PRId64
+                            "): %s",
+                            programs[rank]->stage, dsc_bytes_str(needed).str, needed, DSC_SPACE_NAMES[space],
+                            dsc_bytes_str(plan->capacity_bytes[space]).str, plan->capacity_bytes[space], advice(plan));
         }
     return DSC_OK;
 }

@@ -21,17 +21,19 @@ static int64_t number_of(const dsc_program *program, int64_t sequence, int axis)
     return -1;
 }
 
-dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op, int64_t *out)
+dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op,
+                            int64_t *out)
 {
     dsc_place_of_op place;
     int64_t sequence;
 
     for (int64_t i = 0; i < plan->ranks; i++) out[i] = -1;
     if (rank < 0 || rank >= plan->ranks)
-        return DSC_FAIL(DSC_EINVAL, "--omit-op %" PRId64 ":%" PRId64 ": there are %" PRId64 " ranks", rank, op, plan->ranks);
+        return DSC_FAIL(DSC_EINVAL, "--omit-op %" PRId64 ":%" PRId64 ": there are %" PRId64 " ranks", rank, op,
+                        plan->ranks);
     if (!dsc_program_find(programs[rank], op, &place))
-        return DSC_FAIL(DSC_EINVAL, "--omit-op %" PRId64 ":%" PRId64 ": the rank's program has %" PRId64 " ops", rank, op,
-                        programs[rank]->op_count);
+        return DSC_FAIL(DSC_EINVAL, "--omit-op %" PRId64 ":%" PRId64 ": the rank's program has %" PRId64 " ops", rank,
+                        op, programs[rank]->op_count);
     out[rank] = op;
     if (place.op->axis < 0) return DSC_OK;
     sequence = sequence_of(programs[rank], op, place.op->axis);

@@ -1,5 +1,5 @@
-/* The passes of a chunk over one micro-batch, read like the textbook: pre-LayerNorm GPT-2 (Radford et al. 2019). Rows are
- * the micro-batch's tokens, B * T; C the hidden size; F the MLP's; V the vocabulary as padded in the shard. */
+/* The passes of a chunk over one micro-batch, read like the textbook: pre-LayerNorm GPT-2 (Radford et al. 2019). Rows
+ * are the micro-batch's tokens, B * T; C the hidden size; F the MLP's; V the vocabulary as padded in the shard. */
 #include "program/build.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +56,8 @@ static void product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t 
 }
 
 /* dW[k,n] (+)= x[rows,k]^T * dy[rows,n], dbias[n] (+)= sum over rows of dy */
-static void product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy, int accumulate)
+static void product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy,
+                          int accumulate)
 {
     int64_t n = width(b, layer, role);
     dsc_shape w = shape_of(b, DSC_K_GEMM, DSC_TRANS_A | accumulate, k, n, b->rows);
@@ -75,8 +76,8 @@ static void norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_
                                        whole(b, stats)));
 }
 
-static void norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats, int32_t residual,
-                       int32_t dx)
+static void norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
+                       int32_t residual, int32_t dx)
 {
     dsc_shape shape = shape_of(b, DSC_K_NORM_BWD_X, residual >= 0 ? DSC_HAS_RESIDUAL : 0, b->rows, b->hidden, 0);
 
@@ -84,7 +85,8 @@ static void norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy,
                                        whole(b, residual), whole(b, dx)));
 }
 
-static void norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats, int accumulate)
+static void norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
+                       int accumulate)
 {
     dsc_shape shape = shape_of(b, DSC_K_NORM_BWD_W, accumulate, b->rows, b->hidden, 0);
 
@@ -264,7 +266,8 @@ static void head_fwd(dsc_builder *b, int32_t x, int accumulate)
     norm(b, -1, DSC_ROLE_NORMF_W, x, b->normf, b->statsf);
     dsc_build_call(b, &logits, OPERANDS(whole(b, b->normf), weight(b, -1, DSC_ROLE_WTE), DSC_NO_SPAN, DSC_NO_SPAN,
                                         whole(b, b->logits)));
-    dsc_build_call(b, &loss, OPERANDS(whole(b, b->tokens), whole(b, b->logits), dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)));
+    dsc_build_call(b, &loss,
+                   OPERANDS(whole(b, b->tokens), whole(b, b->logits), dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)));
     dsc_build_end(b);
 }
 

@@ -8,8 +8,10 @@ static void print_op(const dsc_program *program, const dsc_template *template_, 
     dsc_text_add(out, "  %4" PRId64 "  %-16s %-8s", index, DSC_OP_NAMES[op->kind], DSC_LANE_NAMES[op->lane]);
     if (op->layer >= 0) dsc_text_add(out, " layer %-4d", op->layer);
     else dsc_text_add(out, "           ");
-    dsc_text_add(out, " %10s %9s", op->flops > 0 ? dsc_count_str((double)op->flops).str : "-", dsc_bytes_str(op->bytes).str);
-    for (int32_t d = 0; d < op->deps; d++) dsc_text_add(out, "%s%d", d == 0 ? "  after " : ",", template_->deps[op->first_dep + d].on);
+    dsc_text_add(out, " %10s %9s", op->flops > 0 ? dsc_count_str((double)op->flops).str : "-",
+                 dsc_bytes_str(op->bytes).str);
+    for (int32_t d = 0; d < op->deps; d++)
+        dsc_text_add(out, "%s%d", d == 0 ? "  after " : ",", template_->deps[op->first_dep + d].on);
     dsc_text_add(out, "\n");
     for (int32_t c = 0; c < op->calls; c++) {
         const dsc_call *call = &template_->calls[op->first_call + c];
@@ -61,8 +63,8 @@ void dsc_program_print(const dsc_program *program, dsc_text *out)
     for (int64_t t = 0; t < program->template_count; t++) {
         const dsc_template *template_ = &program->templates[t];
 
-        dsc_text_add(out, "template %s: %" PRId64 " ops, %" PRId64 " kernel calls\n", template_->name, template_->op_count,
-                     template_->call_count);
+        dsc_text_add(out, "template %s: %" PRId64 " ops, %" PRId64 " kernel calls\n", template_->name,
+                     template_->op_count, template_->call_count);
         for (int64_t i = 0; i < template_->op_count; i++) print_op(program, template_, i, out);
     }
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) print_segment(program, s, out);

@@ -1,13 +1,13 @@
 /* What each rank does in a step: ops in lanes, with dependencies, over buffers at known offsets. Both interpreters, the
  * executor and the simulator, read this and nothing else; what is not here does not happen.
  *
- * A rank's step is a few straight-line segments. A segment is a list of uses of templates: a template is one chunk's pass
- * (forward, backward, ...), built, checked, priced and given offsets once; a use names the micro-batch and the activation
- * slot. An op's number is its use's base plus its index in the template, and counts over all segments. The segments that a
- * step took, joined by `/`, are its path.
+ * A rank's step is a few straight-line segments. A segment is a list of uses of templates: a template is one chunk's
+ * pass (forward, backward, ...), built, checked, priced and given offsets once; a use names the micro-batch and the
+ * activation slot. An op's number is its use's base plus its index in the template, and counts over all segments. The
+ * segments that a step took, joined by `/`, are its path.
  *
- * Memory of a space is one arena: static buffers, then slots (activations of the micro-batches in flight), then transient
- * buffers (live within one use of a template). */
+ * Memory of a space is one arena: static buffers, then slots (activations of the micro-batches in flight), then
+ * transient buffers (live within one use of a template). */
 #ifndef DSC_PROGRAM_PROGRAM_H
 #define DSC_PROGRAM_PROGRAM_H
 
@@ -28,8 +28,8 @@ typedef enum dsc_lane {
     DSC_LANE_COUNT
 } dsc_lane;
 
-/* The op table: id, name, lane, doc. An op is at most one sublayer of one micro-batch. The gradient of the input (_bwd_x) and
- * of the weights (_bwd_w) are always two ops. doc/program.md is made from this table. */
+/* The op table: id, name, lane, doc. An op is at most one sublayer of one micro-batch. The gradient of the input
+ * (_bwd_x) and of the weights (_bwd_w) are always two ops. doc/program.md is made from this table. */
 #define DSC_OPS(O)                                                                                                  \
     O(LOAD, load, HOST, "tokens of a micro-batch, from the source into the slot")                                   \
     O(EMBED_FWD, embed_fwd, COMPUTE, "token and position embedding")                                                \
@@ -80,7 +80,8 @@ extern const char *const DSC_SEGMENT_NAMES[];
 
 /* The values that all ranks agreed on; the only thing that chooses what comes next. */
 typedef struct dsc_outcome { bool overflow, evaluate; } dsc_outcome;
-/* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call it. */
+/* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call
+ * it. */
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);
 /* "gradients/update" of an outcome. */
 void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size);
@@ -153,7 +154,9 @@ typedef struct dsc_segment {
 } dsc_segment;
 
 /* Regions of a space's arena. */
-typedef struct dsc_region { int64_t static_bytes, slot_base, slot_bytes, slots, transient_base, transient_bytes, arena_bytes; } dsc_region;
+typedef struct dsc_region {
+    int64_t static_bytes, slot_base, slot_bytes, slots, transient_base, transient_bytes, arena_bytes;
+} dsc_region;
 
 /* A rank's program; owns everything but the plan, which it borrows. Ranks of one stage have equal programs. */
 typedef struct dsc_program {
@@ -203,9 +206,9 @@ void dsc_unfolded_fini(dsc_unfolded *unfolded);
 
 /* ---- The ledger */
 
-/* High-water tracking: the end of the highest live buffer of each space, as ops start and end in time. Whoever runs calls
- * these in the order of time. Ends come from the program's offsets, unless dsc_extent_forget has dropped them: then from the
- * addresses that kernels were really handed, told by dsc_extent_hand before the first op. */
+/* High-water tracking: the end of the highest live buffer of each space, as ops start and end in time. Whoever runs
+ * calls these in the order of time. Ends come from the program's offsets, unless dsc_extent_forget has dropped them:
+ * then from the addresses that kernels were really handed, told by dsc_extent_hand before the first op. */
 typedef struct dsc_extent dsc_extent;
 dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out);
 void dsc_extent_destroy(dsc_extent *extent);
@@ -229,13 +232,14 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
 
 /* ---- Whole-machine check (program/check.c) */
 
-/* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the arena;
- * no read before write; no race between lanes; gradients are reduced before they are used; members of a group see its
- * collectives in one order with one size; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind. */
+/* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the
+ * arena; no read before write; no race between lanes; gradients are reduced before they are used; members of a group
+ * see its collectives in one order with one size; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and
+ * kind. */
 dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
 
-/* Programs of all ranks, replicas sharing one: made for each stage once, listed by rank. programs[plan->ranks] and the array
- * itself are freed by dsc_programs_destroy. */
+/* Programs of all ranks, replicas sharing one: made for each stage once, listed by rank. programs[plan->ranks] and the
+ * array itself are freed by dsc_programs_destroy. */
 dsc_status dsc_programs_create(const dsc_plan *plan, const dsc_program *const **out);
 void dsc_programs_destroy(const dsc_plan *plan, const dsc_program *const *programs);
 
@@ -258,8 +262,9 @@ dsc_status dsc_program_groups(const dsc_plan *plan, dsc_trace *trace);
 
 /* ---- Leaving an op out (for tests) */
 
-/* For `--omit-op RANK:OP`: for each rank the op number it leaves out, or -1: the op itself on `rank`, and its partners' for
- * communication. out[plan->ranks]. DSC_EINVAL when there is no such op. */
-dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op, int64_t *out);
+/* For `--omit-op RANK:OP`: for each rank the op number it leaves out, or -1: the op itself on `rank`, and its partners'
+ * for communication. out[plan->ranks]. DSC_EINVAL when there is no such op. */
+dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op,
+                            int64_t *out);
 
 #endif

@@ -8,7 +8,8 @@ static int32_t *places_of(const dsc_template *template_, int32_t lane_counts[DSC
     int32_t *places = malloc((size_t)(template_->op_count + 1) * sizeof *places);
 
     memset(lane_counts, 0, DSC_LANE_COUNT * sizeof *lane_counts);
-    for (int64_t i = 0; places != NULL && i < template_->op_count; i++) places[i] = lane_counts[template_->ops[i].lane]++;
+    for (int64_t i = 0; places != NULL && i < template_->op_count; i++)
+        places[i] = lane_counts[template_->ops[i].lane]++;
     return places;
 }
 
@@ -64,7 +65,8 @@ static dsc_status prepare(unfold_state *s, dsc_unfolded *out)
         if ((s->places[t] = places_of(&program->templates[t], s->counts[t])) == NULL) return DSC_ENOMEM;
     for (int64_t u = 0; u < s->segment->use_count; u++) {
         memcpy(s->starts[u], running, sizeof running);
-        for (int lane = 0; lane < DSC_LANE_COUNT; lane++) running[lane] += s->counts[s->segment->uses[u].template_][lane];
+        for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
+            running[lane] += s->counts[s->segment->uses[u].template_][lane];
     }
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
         if ((out->lanes[lane] = malloc((size_t)(running[lane] + 1) * sizeof(dsc_instance))) == NULL) return DSC_ENOMEM;

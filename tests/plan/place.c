@@ -19,7 +19,8 @@ static void shards_make_up_the_model(void)
 
         sum += shard->shape[0] * shard->shape[1];
         CHECK(shard->first >= reached, "shard %lld begins inside the one before", (long long)i);
-        CHECK(shard->first * 2 % DSC_ALIGN == 0, "shard %lld begins at element %lld", (long long)i, (long long)shard->first);
+        CHECK(shard->first * 2 % DSC_ALIGN == 0, "shard %lld begins at element %lld", (long long)i,
+              (long long)shard->first);
         reached = shard->first + shard->elems;
     }
     CHECK(sum == dsc_model_parameters(&m.plan->model), "%lld elements, %lld parameters", (long long)sum,
@@ -41,7 +42,8 @@ static void rank_and_coordinate_are_inverse(void)
         CHECK(dsc_plan_group(m.plan, rank, DSC_AXIS_TP) == -1, "a group of one has an id");
         CHECK(dsc_plan_group_ranks(m.plan, rank, DSC_AXIS_DP, members) == 8 && members[rank] == rank, "members");
     }
-    CHECK(dsc_plan_group_count(m.plan) == 2, "%lld groups: dp and world are wanted", (long long)dsc_plan_group_count(m.plan));
+    CHECK(dsc_plan_group_count(m.plan) == 2, "%lld groups: dp and world are wanted",
+          (long long)dsc_plan_group_count(m.plan));
     machine_fini(&m);
 }
 
@@ -57,7 +59,8 @@ static void refused(const dsc_strategy *strategy, int64_t devices, dsc_status st
     CHECK_OK(dsc_model_load(MODEL, &model));
     CHECK(dsc_plan_create(&model, cluster, &config, &plan) == status, "\"%s\"", dsc_message());
     CHECK(plan == NULL, "a plan was made");
-    for (; *words != NULL; words++) CHECK(strstr(dsc_message(), *words) != NULL, "no \"%s\" in \"%s\"", *words, dsc_message());
+    for (; *words != NULL; words++)
+        CHECK(strstr(dsc_message(), *words) != NULL, "no \"%s\" in \"%s\"", *words, dsc_message());
     dsc_plan_destroy(plan);
     dsc_cluster_destroy(cluster);
 }

@@ -155,7 +155,8 @@ static void forgets_a_dependency(void)
             dsc_template *template_ = &program->templates[t];
             dsc_op *op = template_->ops;
 
-            while (op->deps == 0 || tap_random_between(0, 3) == 0) op = &template_->ops[(op - template_->ops + 1) % template_->op_count];
+            while (op->deps == 0 || tap_random_between(0, 3) == 0)
+                op = &template_->ops[(op - template_->ops + 1) % template_->op_count];
             op->deps = 0;
             refused(&m, DSC_OP_NAMES[op->kind]);
         } else if (segment->wait_count > 0) {

@@ -35,8 +35,10 @@ static void classes_add_up(void)
         }
         CHECK(sum == ledger.arena_bytes, "%lld of %lld", (long long)sum, (long long)ledger.arena_bytes);
         bytes = dsc_plan_static_bytes(m.plan, 0);
-        CHECK(ledger.classes[DSC_CLASS_PARAMETERS] == bytes.parameters && ledger.classes[DSC_CLASS_GRADIENTS] == bytes.gradients &&
-              ledger.classes[DSC_CLASS_OPTIMIZER] == bytes.optimizer, "static bytes of plan and ledger differ");
+        CHECK(ledger.classes[DSC_CLASS_PARAMETERS] == bytes.parameters &&
+                  ledger.classes[DSC_CLASS_GRADIENTS] == bytes.gradients &&
+                  ledger.classes[DSC_CLASS_OPTIMIZER] == bytes.optimizer,
+              "static bytes of plan and ledger differ");
         machine_fini(&m);
     }
 }
@@ -87,9 +89,11 @@ static void live_transients_are_apart(void)
                 const dsc_lifetime *a = &template_->lifetimes[i], *b = &template_->lifetimes[j];
                 const dsc_buffer *x = &m.programs[0]->buffers[a->buffer], *y = &m.programs[0]->buffers[b->buffer];
 
-                if (x->life != DSC_LIFE_TRANSIENT || y->life != DSC_LIFE_TRANSIENT || a->born > b->dies || b->born > a->dies) continue;
-                CHECK(x->offset + x->bytes <= y->offset || y->offset + y->bytes <= x->offset, "%s of layer %d and %s of layer %d",
-                      x->name, x->layer, y->name, y->layer);
+                if (x->life != DSC_LIFE_TRANSIENT || y->life != DSC_LIFE_TRANSIENT || a->born > b->dies ||
+                    b->born > a->dies)
+                    continue;
+                CHECK(x->offset + x->bytes <= y->offset || y->offset + y->bytes <= x->offset,
+                      "%s of layer %d and %s of layer %d", x->name, x->layer, y->name, y->layer);
             }
     }
     machine_fini(&m);

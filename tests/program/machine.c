@@ -18,11 +18,15 @@ dsc_cluster *machine_cluster(int64_t devices)
     dsc_cluster *cluster = NULL;
 
     if (out == NULL) must(DSC_FAIL(DSC_EIO, "%s: cannot be written", path));
-    fprintf(out, "{\"dsc_cluster\":1, \"node_types\":{\"n\":{\"devices\":[{\"name\":\"d\",\"count\":%lld,"
-            "\"memory_bytes\":80000000000,\"bandwidth_bytes_per_s\":2e12,\"peak_flops\":{\"fp32\":1e13,\"bf16\":3e14}}],"
-            "\"host_memory_bytes\":1000000000000,\"cores\":64,\"links\":[{\"name\":\"l\",\"between\":[\"device\",\"device\"],"
-            "\"topology\":\"switch\",\"bytes_per_s\":3e11,\"latency_ns\":1000}]}}, \"nodes\":[{\"type\":\"n\",\"count\":1}]}",
-            (long long)devices);
+    fprintf(
+        out,
+        "{\"dsc_cluster\":1, \"node_types\":{\"n\":{\"devices\":[{\"name\":\"d\",\"count\":%lld,"
+        "\"memory_bytes\":80000000000,\"bandwidth_bytes_per_s\":2e12,\"peak_flops\":{\"fp32\":1e13,\"bf16\":3e14}}],"
+        "\"host_memory_bytes\":1000000000000,\"cores\":64,\"links\":[{\"name\":\"l\",\"between\":[\"device\","
+        "\"device\"],"
+        "\"topology\":\"switch\",\"bytes_per_s\":3e11,\"latency_ns\":1000}]}}, "
+        "\"nodes\":[{\"type\":\"n\",\"count\":1}]}",
+        (long long)devices);
     fclose(out);
     must(dsc_cluster_load(path, &cluster));
     remove(path);
@@ -116,7 +120,8 @@ void machine_drop(dsc_program *program, int64_t t, int32_t index)
 
     drop_deps(template_, index);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) drop_waits(program, &program->segments[s], t, index);
-    memmove(template_->ops + index, template_->ops + index + 1, (size_t)(template_->op_count - index - 1) * sizeof(dsc_op));
+    memmove(template_->ops + index, template_->ops + index + 1,
+            (size_t)(template_->op_count - index - 1) * sizeof(dsc_op));
     template_->op_count--;
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++)
         for (int64_t u = 0; u < program->segments[s].use_count; u++) {

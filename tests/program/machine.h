@@ -1,4 +1,5 @@
-/* A small machine for tests of programs: a plan on made-up devices, the programs of its ranks, and ways to spoil them. */
+/* A small machine for tests of programs: a plan on made-up devices, the programs of its ranks, and ways to spoil
+ * them. */
 #ifndef TESTS_PROGRAM_MACHINE_H
 #define TESTS_PROGRAM_MACHINE_H
 

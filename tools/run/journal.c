@@ -1,5 +1,5 @@
-/* What a run tells: a line a step on stdout, JSON lines, a trace. Each rank packs its part behind a small header, rank 0
- * receives all and writes. */
+/* What a run tells: a line a step on stdout, JSON lines, a trace. Each rank packs its part behind a small header, rank
+ * 0 receives all and writes. */
 #include "tools/run/run.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -43,7 +43,8 @@ static dsc_status parse_steps(journal *g, const char *words)
     if (colon != NULL) *colon = '\0';
     if (first[0] != '\0') DSC_TRY(dsc_parse_int("--trace-steps", first, 1, INT64_MAX, &g->first_traced));
     if (colon == NULL) g->last_traced = g->first_traced;
-    else if (colon[1] != '\0') DSC_TRY(dsc_parse_int("--trace-steps", colon + 1, g->first_traced, INT64_MAX, &g->last_traced));
+    else if (colon[1] != '\0')
+        DSC_TRY(dsc_parse_int("--trace-steps", colon + 1, g->first_traced, INT64_MAX, &g->last_traced));
 out:
     return status;
 }
@@ -69,7 +70,8 @@ out:
 
 /* ---- Opening */
 
-/* Keeps the lines of steps up to `last`: they are written beside and renamed, so that a kill leaves one or the other. */
+/* Keeps the lines of steps up to `last`: they are written beside and renamed, so that a kill leaves one or the
+ * other. */
 static dsc_status cut_log(const char *path, int64_t last)
 {
     dsc_status status = DSC_OK;
@@ -223,7 +225,8 @@ static dsc_status pack(journal *g, const dsc_step_report *report, const dsc_trac
 {
     packet_head head = {.report = *report, .op_count = rows != NULL ? rows->op_count : 0,
                         .memory_count = rows != NULL ? rows->memory_count : 0};
-    int64_t op_bytes = head.op_count * (int64_t)sizeof(dsc_op_row), memory_bytes = head.memory_count * (int64_t)sizeof(dsc_memory_row);
+    int64_t op_bytes = head.op_count * (int64_t)sizeof(dsc_op_row),
+            memory_bytes = head.memory_count * (int64_t)sizeof(dsc_memory_row);
     char *packet = malloc(sizeof head + (size_t)(op_bytes + memory_bytes));
 
     if (packet == NULL) return DSC_FAIL(DSC_ENOMEM, "journal: %" PRId64 " rows", head.op_count);
@@ -254,10 +257,12 @@ static dsc_status unpack(journal *g, const char *packets, int ranks, dsc_step_re
         memcpy(&head, packets, sizeof head);
         packets += sizeof head;
         reports[rank] = head.report;
-        DSC_TRY(dsc_array_reserve(&g->all.ops, &g->all.op_capacity, g->all.op_count + head.op_count, sizeof(dsc_op_row)));
+        DSC_TRY(
+            dsc_array_reserve(&g->all.ops, &g->all.op_capacity, g->all.op_count + head.op_count, sizeof(dsc_op_row)));
         DSC_TRY(dsc_array_reserve(&g->all.memory, &g->all.memory_capacity, g->all.memory_count + head.memory_count,
                                   sizeof(dsc_memory_row)));
-        if (head.op_count > 0) memcpy(g->all.ops + g->all.op_count, packets, (size_t)head.op_count * sizeof(dsc_op_row));
+        if (head.op_count > 0)
+            memcpy(g->all.ops + g->all.op_count, packets, (size_t)head.op_count * sizeof(dsc_op_row));
         packets += head.op_count * (int64_t)sizeof(dsc_op_row);
         if (head.memory_count > 0)
             memcpy(g->all.memory + g->all.memory_count, packets, (size_t)head.memory_count * sizeof(dsc_memory_row));
@@ -284,10 +289,12 @@ static void print_line(const job *j, const dsc_step_report *total, const dsc_ste
     double flops = tokens * dsc_model_flops_per_token(&j->plan->model, j->plan->config.strategy.seq_len);
     int64_t peak = 0;
 
-    for (int64_t rank = 0; rank < j->plan->ranks; rank++) peak = DSC_MAX(peak, reports[rank].peak_bytes[DSC_SPACE_DEVICE]);
+    for (int64_t rank = 0; rank < j->plan->ranks; rank++)
+        peak = DSC_MAX(peak, reports[rank].peak_bytes[DSC_SPACE_DEVICE]);
     printf("step %" PRId64 "/%" PRId64 "  loss %.6f  lr %.3e  grad %.4f  %.0f tokens/s  %.3f TFLOP/s  peak %s%s",
            total->step, j->options.steps, total->loss, total->lr, total->grad_norm, tokens / seconds,
-           flops / seconds / (double)j->plan->ranks * 1e-12, dsc_bytes_str(peak).str, total->is_skipped ? "  skipped" : "");
+           flops / seconds / (double)j->plan->ranks * 1e-12, dsc_bytes_str(peak).str,
+           total->is_skipped ? "  skipped" : "");
     if (!isnan(total->evaluation_loss)) printf("  eval %.6f", total->evaluation_loss);
     printf("\n");
     fflush(stdout);
@@ -343,8 +350,13 @@ static dsc_status log_line(const job *j, const dsc_step_report *total, const dsc
 
 static dsc_status trace_step(journal *g, const dsc_step_report *total)
 {
-    dsc_step_row row = {.step = (int32_t)total->step, .loss = total->loss, .lr = total->lr, .grad_norm = total->grad_norm,
-                        .tokens = total->tokens, .t_start_ns = total->t_start_ns, .t_end_ns = total->t_end_ns,
+    dsc_step_row row = {.step = (int32_t)total->step,
+                        .loss = total->loss,
+                        .lr = total->lr,
+                        .grad_norm = total->grad_norm,
+                        .tokens = total->tokens,
+                        .t_start_ns = total->t_start_ns,
+                        .t_end_ns = total->t_end_ns,
                         .wire_bytes = total->wire_bytes};
 
     if (g->writer == NULL || total->step < g->first_traced || total->step > g->last_traced) return DSC_OK;

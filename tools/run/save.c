@@ -33,9 +33,13 @@ static dsc_status describe(job *j, int64_t step, dsc_checkpoint_state *out)
     dsc_run_state state;
 
     dsc_run_state_get(j->run, &state);
-    *out = (dsc_checkpoint_state){.step = step, .optimizer_step = state.optimizer_step, .samples_seen = state.samples_seen,
-                                  .seed = j->plan->config.seed, .sampler_version = DSC_SAMPLER_VERSION,
-                                  .loss_scale = state.loss_scale, .scaler_iteration = state.scaler_iteration,
+    *out = (dsc_checkpoint_state){.step = step,
+                                  .optimizer_step = state.optimizer_step,
+                                  .samples_seen = state.samples_seen,
+                                  .seed = j->plan->config.seed,
+                                  .sampler_version = DSC_SAMPLER_VERSION,
+                                  .loss_scale = state.loss_scale,
+                                  .scaler_iteration = state.scaler_iteration,
                                   .scaler_last_overflow = state.scaler_last_overflow,
                                   .scaler_hysteresis = state.scaler_hysteresis};
     memcpy(out->data_hash, dsc_source_hash(j->source).hex, sizeof(dsc_hash));
@@ -46,12 +50,22 @@ static dsc_status describe(job *j, int64_t step, dsc_checkpoint_state *out)
     return DSC_FAIL(DSC_ENOMEM, "checkpoint: descriptions");
 }
 
+static dsc_status check_whole(const job *j)
+{
+    for (int64_t t = 0; t < j->plan->tensor_count; t++)
+        if (dsc_run_tensor(j->run, DSC_STATE_MODEL, t) == NULL)
+            return DSC_FAIL(DSC_EINTERNAL, "checkpoint: rank %d does not hold %s whole", j->rank,
+                            j->plan->tensors[t].name);
+    return DSC_OK;
+}
+
 static dsc_status write_all(job *j, int64_t step)
 {
     dsc_checkpoint_writer *writer = NULL;
     dsc_checkpoint_state state = {0};
     dsc_status status = DSC_OK;
 
+    DSC_TRY(check_whole(j));
     DSC_TRY(describe(j, step, &state));
     DSC_TRY(dsc_checkpoint_begin(j->options.save, step, j->plan->tensors, j->plan->tensor_count, &state, &writer));
     for (int which = 0; which < DSC_STATE_COUNT; which++)
@@ -123,6 +137,7 @@ static dsc_status load(job *j, const char *path)
 
     DSC_TRY(dsc_checkpoint_open(path, j->plan->tensors, j->plan->tensor_count, &state, &reader));
     DSC_TRY(check_same(j, path, &state));
+    DSC_TRY(check_whole(j));
     for (int which = 0; which < DSC_STATE_COUNT; which++)
         for (int64_t t = 0; t < j->plan->tensor_count; t++)
             DSC_TRY(dsc_checkpoint_read(reader, which, t, dsc_run_tensor(j->run, which, t)));

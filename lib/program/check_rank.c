@@ -1,0 +1,355 @@
+/* The check of one rank's program. It trusts nothing that the builders, the layout or the dependency pass believed: it
+ * reads the finished program.
+ *
+ * The ops of a path are taken in the builders' order, each with a vector clock of its lanes (Fidge, Mattern 1988) that
+ * only lane order and the recorded dependencies advance. An access that a clock does not order is a race. */
+#include "program/build.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What stands at an address: who wrote it, as which buffer, who read it since. */
+typedef struct atom_fact {
+    int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
+    int32_t writer_use;
+    int32_t readers[DSC_LANE_COUNT];
+    /* of a gradient, and of the loss */
+    bool is_partial;                          /* a replica's, that is not summed over the others */
+    int32_t micro_batch, adds, adds_each;     /* the last that added to it, how often, and how often each before it did */
+} atom_fact;
+
+typedef struct rank_check {
+    const dsc_plan *plan;
+    const dsc_program *program;
+    int64_t rank;
+    dsc_atoms atoms;
+    atom_fact *facts;
+    int32_t (*clocks[DSC_LANE_COUNT])[DSC_LANE_COUNT]; /* [lane][position]: after that op, what is over in each lane */
+    int32_t counts[DSC_LANE_COUNT];
+    /* the op at hand */
+    const dsc_op *op;
+    const dsc_use *uses, *use;
+    int32_t use_index, clock[DSC_LANE_COUNT];
+    int64_t number;
+    dsc_status status;
+} rank_check;
+
+static dsc_status refuse(const rank_check *c, const char *why)
+{
+    return DSC_FAIL(DSC_EINVAL, "check: rank %" PRId64 ", op %" PRId64 " (%s, layer %d): %s", c->rank, c->number,
+                    DSC_OP_NAMES[c->op->kind], c->op->layer, why);
+}
+
+static dsc_status refuse_buffer(const rank_check *c, const char *what, int32_t buffer)
+{
+    dsc_text text = {0};
+    dsc_status status;
+
+    dsc_text_add(&text, "%s %s", what, c->program->buffers[buffer].name);
+    status = refuse(c, dsc_text_str(&text));
+    dsc_text_fini(&text);
+    return status;
+}
+
+static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
+{
+    const dsc_buffer *buffer;
+    int64_t start;
+
+    if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return refuse(c, "an operand is no buffer");
+    buffer = &c->program->buffers[span.buffer];
+    start = dsc_program_offset(c->program, span, c->use->slot);
+    if (buffer->life == DSC_LIFE_SLOT && (c->use->slot < 0 || c->use->slot >= c->program->regions[buffer->space].slots))
+        return refuse_buffer(c, "there is no slot for", span.buffer);
+    if (span.bytes != needed || span.offset < 0 || span.offset + span.bytes > buffer->bytes || buffer->offset < 0 ||
+        start + span.bytes > c->program->regions[buffer->space].arena_bytes)
+        return refuse_buffer(c, "the operand does not fit", span.buffer);
+    return DSC_OK;
+}
+
+static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
+{
+    dsc_status status = DSC_OK;
+
+    if (c->op->data.buffer >= 0) DSC_TRY(check_span(c, c->op->data, c->op->bytes));
+    for (int32_t i = 0; i < c->op->calls; i++) {
+        const dsc_call *call = &template_->calls[c->op->first_call + i];
+
+        DSC_TRY(dsc_shape_check(&call->shape));
+        for (int o = 0; o < DSC_KERNEL_OPERANDS; o++)
+            if (dsc_operand_present(&call->shape, o))
+                DSC_TRY(check_span(c, call->operands[o], dsc_operand_bytes(&call->shape, o)));
+        if (dsc_kernel_workspace_bytes(&call->shape) > 0)
+            DSC_TRY(check_span(c, call->workspace, dsc_kernel_workspace_bytes(&call->shape)));
+    }
+out:
+    return status;
+}
+
+static bool is_ordered(const rank_check *c, int32_t lane, int32_t position)
+{
+    return lane == c->op->lane || c->clock[lane] >= position;
+}
+
+/* Content that a kernel may read here: written as this buffer; in a slot, for this micro-batch; as a transient, by this
+ * very use. */
+static bool is_written(const rank_check *c, const atom_fact *fact, dsc_span span)
+{
+    int life = c->program->buffers[span.buffer].life;
+
+    if (fact->buffer != span.buffer) return false;
+    if (life == DSC_LIFE_SLOT) return c->uses[fact->writer_use].micro_batch == c->use->micro_batch;
+    return life == DSC_LIFE_STATIC || fact->writer_use == c->use_index;
+}
+
+static bool is_gradient(const rank_check *c, dsc_span span) { return span.buffer == c->program->gradients; }
+
+/* What micro-batches add to, one after another. */
+static bool is_sum(const rank_check *c, dsc_span span)
+{
+    return is_gradient(c, span) || (span.buffer == c->program->scalars && span.offset == 0);
+}
+
+/* Whether what stands in a sum is the sum of whole micro-batches: each added as often as the others. */
+static bool is_balanced(const atom_fact *fact) { return fact->adds_each == 0 || fact->adds == fact->adds_each; }
+
+static dsc_status check_sum(const rank_check *c, const atom_fact *fact)
+{
+    bool is_add = c->use->micro_batch >= 0 && c->op->kind != DSC_OP_ALL_REDUCE;
+
+    if (fact->adds == 0) return DSC_OK;
+    if (is_add && c->use->micro_batch == fact->micro_batch) return DSC_OK;
+    if (!is_balanced(fact) || (is_add && c->use->micro_batch != fact->micro_batch + 1) ||
+        (!is_add && fact->micro_batch != c->plan->micro_batches - 1))
+        return refuse(c, "meets a sum to which some micro-batch has not added its part");
+    return DSC_OK;
+}
+
+static void count_add(const rank_check *c, atom_fact *fact)
+{
+    if (c->use->micro_batch < 0 || c->op->kind == DSC_OP_ALL_REDUCE) return;
+    if (fact->micro_batch != c->use->micro_batch) {
+        fact->adds_each = fact->adds;
+        fact->adds = 0;
+    }
+    fact->micro_batch = c->use->micro_batch;
+    fact->adds++;
+}
+
+static void visit_before(void *context, dsc_span span, bool is_read, bool writes)
+{
+    rank_check *c = context;
+    int64_t first, count;
+
+    dsc_atoms_of(&c->atoms, c->program, span, c->use->slot, &first, &count);
+    for (const atom_fact *fact = c->facts + first; count > 0 && c->status == DSC_OK; fact++, count--) {
+        if (is_read && !is_written(c, fact, span))
+            c->status = refuse_buffer(c, "reads what nobody wrote:", span.buffer);
+        else if (!is_ordered(c, fact->writer_lane, fact->writer))
+            c->status = refuse_buffer(c, "does not wait for what is written to", span.buffer);
+        for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
+            if (!is_ordered(c, lane, fact->readers[lane]))
+                c->status = refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
+        if (c->status == DSC_OK && is_read && is_gradient(c, span) && fact->is_partial &&
+            (c->op->kind == DSC_OP_GRAD_NORM || c->op->kind == DSC_OP_UPDATE))
+            c->status = refuse(c, "uses gradients that are not summed over the replicas");
+        if (c->status == DSC_OK && is_sum(c, span)) c->status = check_sum(c, fact);
+    }
+}
+
+static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
+{
+    rank_check *c = context;
+    int64_t first, count;
+
+    dsc_atoms_of(&c->atoms, c->program, span, c->use->slot, &first, &count);
+    for (atom_fact *fact = c->facts + first; count > 0; fact++, count--) {
+        if (writes) {
+            memset(fact->readers, 0, sizeof fact->readers);
+            fact->writer_lane = c->op->lane;
+            fact->writer = c->counts[c->op->lane];
+            fact->writer_use = c->use_index;
+            fact->buffer = span.buffer;
+            if (is_sum(c, span)) count_add(c, fact);
+            if (is_gradient(c, span))
+                fact->is_partial = c->plan->config.strategy.dp > 1 && c->op->kind != DSC_OP_ALL_REDUCE;
+        }
+        if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
+    }
+}
+
+/* The op's clock: its lane's last, and the clocks of all that it waits for. */
+static dsc_status advance_clock(rank_check *c, const dsc_unfolded *unfolded)
+{
+    int lane = c->op->lane;
+    int32_t place = c->counts[lane];
+    const dsc_instance *instance = &unfolded->lanes[lane][place];
+
+    if (place > 0) memcpy(c->clock, c->clocks[lane][place - 1], sizeof c->clock);
+    else memset(c->clock, 0, sizeof c->clock);
+    for (int32_t i = 0; i < instance->needs; i++) {
+        dsc_need need = unfolded->needs[instance->first_need + i];
+
+        if (need.count > c->counts[need.lane]) return refuse(c, "waits for an op that comes later: a cycle");
+        for (int other = 0; other < DSC_LANE_COUNT; other++)
+            c->clock[other] = DSC_MAX(c->clock[other], c->clocks[need.lane][need.count - 1][other]);
+    }
+    c->counts[lane]++;
+    c->clock[lane] = c->counts[lane];
+    memcpy(c->clocks[lane][place], c->clock, sizeof c->clock);
+    return DSC_OK;
+}
+
+static dsc_status check_op(rank_check *c, const dsc_template *template_, const dsc_unfolded *unfolded)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(check_fit(c, template_));
+    DSC_TRY(advance_clock(c, unfolded));
+    if (c->op->data.buffer >= 0) {
+        visit_before(c, c->op->data, true, true);
+        DSC_TRY(c->status);
+        visit_after(c, c->op->data, true, true);
+    }
+    for (int32_t i = 0; i < c->op->calls; i++) {
+        const dsc_call *call = &template_->calls[c->op->first_call + i];
+
+        dsc_call_visit(call, visit_before, c);
+        DSC_TRY(c->status);
+        dsc_call_visit(call, visit_after, c);
+    }
+out:
+    return status;
+}
+
+/* Everything in lanes is over at a segment's end; slots, transients and the loss hold nothing that the next may
+ * read. */
+static void start_segment(rank_check *c)
+{
+    int64_t loss, count;
+
+    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, dsc_dtype_bytes(DSC_FP64)}, -1, &loss,
+                 &count);
+    memset(c->counts, 0, sizeof c->counts);
+    for (int64_t a = 0; a < c->atoms.count; a++) {
+        memset(c->facts[a].readers, 0, sizeof c->facts[a].readers);
+        c->facts[a].writer = 0;
+        if (c->facts[a].buffer >= 0 && c->program->buffers[c->facts[a].buffer].life != DSC_LIFE_STATIC)
+            c->facts[a].buffer = -1;
+    }
+    c->facts[loss].buffer = -1;
+    c->facts[loss].adds = c->facts[loss].adds_each = 0;
+}
+
+static dsc_status check_segment(rank_check *c, int segment)
+{
+    const dsc_segment *seg = &c->program->segments[segment];
+    dsc_unfolded unfolded = {0};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_segment_unfold(c->program, segment, &unfolded));
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
+        free(c->clocks[lane]);
+        c->clocks[lane] = malloc((size_t)(unfolded.lane_counts[lane] + 1) * sizeof *c->clocks[lane]);
+        if (c->clocks[lane] == NULL)
+            DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: clocks of %" PRId64 " ops", unfolded.lane_counts[lane]));
+    }
+    start_segment(c);
+    for (int64_t u = 0; u < seg->use_count; u++) {
+        const dsc_template *template_ = &c->program->templates[seg->uses[u].template_];
+
+        c->uses = seg->uses;
+        c->use = &seg->uses[u];
+        c->use_index = (int32_t)u;
+        for (int64_t i = 0; i < template_->op_count; i++) {
+            c->op = &template_->ops[i];
+            c->number = c->use->base + i;
+            DSC_TRY(check_op(c, template_, &unfolded));
+        }
+    }
+out:
+    dsc_unfolded_fini(&unfolded);
+    return status;
+}
+
+static bool is_in_shard(const rank_check *c, int64_t elem)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+
+    for (int64_t i = 0; i < stage->shard_count; i++)
+        if (elem >= stage->shards[i].first && elem < stage->shards[i].first + stage->shards[i].elems) return true;
+    return false;
+}
+
+/* Every parameter is updated by the segment that has just been checked. */
+static dsc_status check_updated(const rank_check *c)
+{
+    const dsc_buffer *master = &c->program->buffers[c->program->master];
+    const int64_t *bounds = c->atoms.bounds[master->space][DSC_LIFE_STATIC];
+
+    int64_t count = c->atoms.counts[master->space][DSC_LIFE_STATIC], a = dsc_atoms_at(bounds, count, master->offset);
+
+    for (; a < count && bounds[a] < master->offset + master->bytes; a++) {
+        const atom_fact *fact = &c->facts[c->atoms.first[master->space][DSC_LIFE_STATIC] + a];
+
+        if (fact->writer > 0 || fact->buffer != c->program->master || c->op == NULL) continue;
+        if (is_in_shard(c, (bounds[a] - master->offset) / dsc_dtype_bytes(DSC_FP32)))
+            return refuse(c, "is the segment's last, and some parameters are not updated");
+    }
+    return DSC_OK;
+}
+
+/* ---- What holds something before the first step: parameters and optimizer states; of the gradients, what lies between
+ * shards, and positions past the sequence, which stay zero */
+
+static void mark(rank_check *c, dsc_span span)
+{
+    const dsc_buffer *buffer = &c->program->buffers[span.buffer];
+    const int64_t *bounds = c->atoms.bounds[buffer->space][DSC_LIFE_STATIC];
+    int64_t count = c->atoms.counts[buffer->space][DSC_LIFE_STATIC], start = buffer->offset + span.offset;
+
+    for (int64_t a = dsc_atoms_at(bounds, count, start); a < count && bounds[a] < start + span.bytes; a++)
+        c->facts[c->atoms.first[buffer->space][DSC_LIFE_STATIC] + a].buffer = span.buffer;
+}
+
+static void mark_initial(rank_check *c)
+{
+    const dsc_program *p = c->program;
+    const dsc_stage *stage = &c->plan->stages[p->stage];
+    const int32_t states[] = {p->parameters, p->master, p->exp_avg, p->exp_avg_sq};
+    const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
+    int64_t each = dsc_dtype_bytes(c->plan->gradient_type);
+
+    for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].buffer = -1;
+    for (int64_t i = 0; i < DSC_COUNT(states); i++) mark(c, (dsc_span){states[i], 0, p->buffers[states[i]].bytes});
+    mark(c, (dsc_span){p->scalars, DSC_SCALAR_STOP * scalar, scalar}); /* the executor's own */
+    for (int64_t i = 0; i < stage->shard_count; i++) {
+        const dsc_shard *shard = &stage->shards[i];
+        int64_t next = i + 1 < stage->shard_count ? stage->shards[i + 1].first : stage->flat_elems;
+        int64_t used = shard->first + shard->elems;
+
+        if (c->plan->tensors[shard->tensor].role == DSC_ROLE_WPE)
+            used = shard->first + c->plan->config.strategy.seq_len * shard->shape[1];
+        mark(c, (dsc_span){p->gradients, used * each, (next - used) * each});
+    }
+}
+
+dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank)
+{
+    rank_check c = {.plan = plan, .program = program, .rank = rank};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_atoms_create(program, &c.atoms));
+    c.facts = calloc((size_t)c.atoms.count + 1, sizeof *c.facts);
+    if (c.facts == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " atoms", c.atoms.count));
+    mark_initial(&c);
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
+        DSC_TRY(check_segment(&c, s));
+        if (s == DSC_SEGMENT_UPDATE) DSC_TRY(check_updated(&c));
+    }
+out:
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(c.clocks[lane]);
+    free(c.facts);
+    dsc_atoms_fini(&c.atoms);
+    return status;
+}
