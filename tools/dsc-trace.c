@@ -117,7 +117,7 @@ static dsc_status write_text(const dsc_text *text, const char *path)
 static dsc_status run_summary(const request *request, dsc_text *text)
 {
     double none;
-    dsc_status status = dsc_guard(request->files[0], summarize, (void *)request, text, &none);
+    dsc_status status = dsc_guard(request->files[0], DSC_GUARD_SECONDS, summarize, (void *)request, text, &none);
 
     return status == DSC_OK ? write_text(text, "") : status;
 }
@@ -129,7 +129,7 @@ static dsc_status run_diff(const request *request, dsc_text *text)
     dsc_status status = DSC_OK;
 
     snprintf(what, sizeof what, "%.120s or %.120s", request->files[0], request->files[1]);
-    DSC_TRY(dsc_guard(what, compare, (void *)request, text, &relative));
+    DSC_TRY(dsc_guard(what, DSC_GUARD_SECONDS, compare, (void *)request, text, &relative));
     DSC_TRY(write_text(text, ""));
     if (relative > request->options->tolerance)
         status = DSC_FAIL(DSC_EINFEASIBLE, "the median step differs by %.1f %%, more than the tolerance of %.1f %%",
@@ -147,7 +147,7 @@ static dsc_status run_export(const request *request, dsc_text *text)
     if (request->options->json) return DSC_FAIL(DSC_EINVAL, "--json: export writes JSON when OUT ends in .json");
     if (!dsc_equal(out, "-") && !has_suffix(out, ".json") && !has_suffix(out, ".csv"))
         return DSC_FAIL(DSC_EINVAL, "-o: \"%s\" ends neither in .json nor in .csv", out);
-    status = dsc_guard(request->files[0], convert, (void *)request, text, &none);
+    status = dsc_guard(request->files[0], DSC_GUARD_SECONDS, convert, (void *)request, text, &none);
     return status == DSC_OK ? write_text(text, out) : status;
 }
 

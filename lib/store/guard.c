@@ -1,10 +1,14 @@
 #include "store/guard.h"
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+/* The parent ends a child that is late; this is for one whose parent is gone. */
 enum { PROCESSOR_SECONDS = 600 };
 
 /* What stands in the pipe before the message and the text. */
@@ -40,10 +44,34 @@ static bool write_all(int pipe, const void *bytes, int64_t count)
     return true;
 }
 
-static bool read_all(int pipe, void *bytes, int64_t count)
+static int64_t clock_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+/* The parent's end of the pipe, and until when it reads. */
+typedef struct source { int pipe; int64_t deadline_ms; bool is_late; } source;
+
+/* Until there is something to read, or the child has ended; false when it is too late. */
+static bool await(source *from)
+{
+    for (;;) {
+        int64_t left_ms = DSC_MAX(from->deadline_ms - clock_ms(), 0);
+        int ready = poll(&(struct pollfd){.fd = from->pipe, .events = POLLIN}, 1, (int)left_ms);
+
+        if (ready < 0 && errno == EINTR) continue;
+        from->is_late = ready == 0;
+        return !from->is_late;
+    }
+}
+
+static bool read_all(source *from, void *bytes, int64_t count)
 {
     for (char *next = bytes; count > 0;) {
-        ssize_t done = read(pipe, next, (size_t)count);
+        ssize_t done = await(from) ? read(from->pipe, next, (size_t)count) : 0;
 
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0) return false;
@@ -67,18 +95,18 @@ static void answer_from_child(int pipe, dsc_guarded *work, void *context)
     _exit(0); /* neither the parent's buffers nor HDF5's end-of-process work are the child's to flush */
 }
 
-/* false when the child died before it had said all; status and message are then not set. */
-static bool read_answer(int pipe, dsc_text *text, double *value, dsc_status *status)
+/* false when the child died, or time was over, before it had said all; status and message are then not set. */
+static bool read_answer(source *from, dsc_text *text, double *value, dsc_status *status)
 {
     answer answer;
     char message[4096];
 
-    if (!read_all(pipe, &answer, sizeof answer) || answer.message_bytes >= (int64_t)sizeof message) return false;
-    if (!read_all(pipe, message, answer.message_bytes)) return false;
+    if (!read_all(from, &answer, sizeof answer) || answer.message_bytes >= (int64_t)sizeof message) return false;
+    if (!read_all(from, message, answer.message_bytes)) return false;
     message[answer.message_bytes] = '\0';
     *status = dsc_array_reserve(&text->bytes, &text->capacity, text->count + answer.text_bytes + 1, 1);
     if (*status != DSC_OK) return true;
-    if (!read_all(pipe, text->bytes + text->count, answer.text_bytes)) return false;
+    if (!read_all(from, text->bytes + text->count, answer.text_bytes)) return false;
     text->count += answer.text_bytes;
     text->bytes[text->count] = '\0';
     *value = answer.value;
@@ -94,8 +122,9 @@ static dsc_status report_death(const char *what, int how)
     return DSC_FAIL(DSC_EINVAL, "%s: damaged: reading it ended with status %d", what, WEXITSTATUS(how));
 }
 
-dsc_status dsc_guard(const char *what, dsc_guarded *work, void *context, dsc_text *text, double *value)
+dsc_status dsc_guard(const char *what, int seconds, dsc_guarded *work, void *context, dsc_text *text, double *value)
 {
+    source from = {.deadline_ms = clock_ms() + seconds * INT64_C(1000)};
     int ends[2], how = 0;
     dsc_status status = DSC_OK;
     bool is_answered;
@@ -112,8 +141,12 @@ dsc_status dsc_guard(const char *what, dsc_guarded *work, void *context, dsc_tex
         close(ends[0]);
         return DSC_FAIL(DSC_EIO, "no child process: %s", strerror(errno));
     }
-    is_answered = read_answer(ends[0], text, value, &status);
+    from.pipe = ends[0];
+    is_answered = read_answer(&from, text, value, &status);
     close(ends[0]);
+    if (from.is_late) kill(child, SIGKILL);
     while (waitpid(child, &how, 0) < 0 && errno == EINTR) continue;
-    return is_answered ? status : report_death(what, how);
+    if (is_answered) return status;
+    if (from.is_late) return DSC_FAIL(DSC_EINVAL, "%s: damaged: reading it did not end in %d s", what, seconds);
+    return report_death(what, how);
 }

@@ -389,7 +389,7 @@ static void finds_flipped_bits(void)
         dsc_status status;
 
         scratch_flip(path, byte, bit);
-        status = dsc_guard(path, load_into_nothing, (void *)path, &text, &is_as_written);
+        status = dsc_guard(path, DSC_GUARD_SECONDS, load_into_nothing, (void *)path, &text, &is_as_written);
         CHECK(status == DSC_EINVAL || (status == DSC_OK && is_as_written == 1), "byte %ld, bit %d: %s", byte, bit,
               dsc_status_name(status));
         refused += status == DSC_EINVAL;
@@ -455,15 +455,23 @@ static dsc_status say(void *context, dsc_text *text, double *value)
     return DSC_FAIL(DSC_EINFEASIBLE, "no");
 }
 
+static dsc_status sleep_for_ever(void *context, dsc_text *text, double *value)
+{
+    (void)context, (void)text, (void)value;
+    for (;;) pause();
+}
+
 static void guards(void)
 {
     dsc_text text = {0};
     double value = 0;
 
-    CHECK(dsc_guard("x.h5", crash, NULL, &text, &value) == DSC_EINVAL && strstr(dsc_message(), "x.h5: damaged"), "%s",
-          dsc_message());
-    CHECK(dsc_guard("x.h5", say, "word", &text, &value) == DSC_EINFEASIBLE && dsc_equal(dsc_message(), "no"), "%s",
-          dsc_message());
+    CHECK(dsc_guard("x.h5", DSC_GUARD_SECONDS, crash, NULL, &text, &value) == DSC_EINVAL, "a crash is no failure");
+    CHECK(strstr(dsc_message(), "x.h5: damaged"), "%s", dsc_message());
+    CHECK(dsc_guard("x.h5", 1, sleep_for_ever, NULL, &text, &value) == DSC_EINVAL, "sleep is no failure");
+    CHECK(strstr(dsc_message(), "x.h5: damaged: reading it did not end in 1 s"), "%s", dsc_message());
+    CHECK(dsc_guard("x.h5", DSC_GUARD_SECONDS, say, "word", &text, &value) == DSC_EINFEASIBLE, "no's status is lost");
+    CHECK(dsc_equal(dsc_message(), "no"), "%s", dsc_message());
     CHECK(text.count == 400000 && value == 0.5, "%lld bytes, %g", (long long)text.count, value);
     dsc_text_fini(&text);
 }
@@ -477,7 +485,7 @@ static const tap_case cases[] = {
     {"a full disk is an error that names the file, and leaves whole steps", survives_a_full_disk},
     {"a flipped bit never gives other rows", finds_flipped_bits},
     {"what is no trace is refused by file and reason", refuses_other_files},
-    {"a crash while reading becomes a message", guards},
+    {"a crash or a sleep while reading becomes a message", guards},
 };
 
 int main(void)
