@@ -3,7 +3,7 @@
 #ifndef DSC_KERNELS_VECTOR_H
 #define DSC_KERNELS_VECTOR_H
 
-#include "kernels/convert.h"
+#include "kernel/convert.h"
 #include <immintrin.h>
 #include <string.h>
 

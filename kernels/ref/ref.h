@@ -4,7 +4,7 @@
 #define DSC_KERNELS_REF_H
 
 #include "base/array.h"
-#include "kernels/convert.h"
+#include "kernel/convert.h"
 #include "kernel/step.h"
 
 #define DSC_NORM_EPSILON 1e-5

@@ -1,6 +1,6 @@
 #include "tests/kernels/call.h"
 #include "base/rng.h"
-#include "kernels/convert.h"
+#include "kernel/convert.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The reference against the mathematics: formulas in double, finite differences for gradients, and every half float. */
 #include "base/rng.h"
-#include "kernels/convert.h"
+#include "kernel/convert.h"
 #include "tests/kernels/call.h"
 #include <float.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Storage types, one element at a time: exact widening to fp32, narrowing rounded to nearest even. NaN stays NaN. */
-#ifndef DSC_KERNELS_CONVERT_H
-#define DSC_KERNELS_CONVERT_H
+#ifndef DSC_KERNEL_CONVERT_H
+#define DSC_KERNEL_CONVERT_H
 
 #include "kernel/kernel.h"
 
@@ -29,14 +29,14 @@ static inline uint16_t dsc_float_bf16(float value)
     return (uint16_t)((value != value ? quiet_nan : rounded) >> 16);
 }
 
-/* fp16 is 1 sign, 5 exponent and 10 fraction bits. Subnormals are counted in units of 2^-24. */
+/* fp16 is 1 sign, 5 exponent and 10 fraction bits. Shifted into place, its exponent counts 112 less than a float's: a
+ * product by 2^112 mends that, subnormals included. */
 static inline float dsc_fp16_float(uint16_t half)
 {
-    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = (uint32_t)(half & 0x7fff) << 13;
+    const uint32_t number = dsc_float_bits(dsc_bits_float(rest) * 0x1p112f), no_number = 0x7f800000 | rest;
 
-    if (magnitude < 0x0400) return dsc_bits_float(sign | dsc_float_bits((float)magnitude * 0x1p-24f));
-    if (magnitude >= 0x7c00) return dsc_bits_float(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
-    return dsc_bits_float(sign | ((magnitude << 13) + ((127 - 15) << 23)));
+    return dsc_bits_float(sign | ((half & 0x7c00) == 0x7c00 ? no_number : number));
 }
 
 static inline uint16_t dsc_float_fp16(float value)
