@@ -1,5 +1,6 @@
 #include "tools/common.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -84,20 +85,68 @@ out:
     return status;
 }
 
-void tool_answer(const tool *self, const dsc_field_table *own, int asked)
+void tool_answer_alone(const tool *self, const dsc_field_table *tables, int asked)
 {
-    dsc_field_table tables[OWN_TABLES + 3];
-    tool_inputs inputs = {0};
-    dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_text text = {0};
 
-    list_tables(own, &inputs, &config, tables);
     if (asked == 'v')
         dsc_text_add(&text, "%s (dsc) %s\n", self->name, PACKAGE_VERSION);
     else
         dsc_options_help(self->usage, self->summary, tables, &text);
     fputs(dsc_text_str(&text), stdout);
     dsc_text_fini(&text);
+}
+
+void tool_answer(const tool *self, const dsc_field_table *own, int asked)
+{
+    dsc_field_table tables[OWN_TABLES + 3];
+    tool_inputs inputs = {0};
+    dsc_config config = DSC_CONFIG_DEFAULT;
+
+    list_tables(own, &inputs, &config, tables);
+    tool_answer_alone(self, tables, asked);
+}
+
+/* "list, verify or diff" */
+static dsc_short list_commands(const tool_command *commands)
+{
+    dsc_short out = {""};
+    size_t used = 0;
+
+    for (const tool_command *c = commands; c->name != NULL && used < sizeof out.str; c++)
+        used += (size_t)snprintf(out.str + used, sizeof out.str - used, "%s%s",
+                                 c == commands ? "" : c[1].name == NULL ? " or " : ", ", c->name);
+    return out;
+}
+
+static dsc_status run_command(const tool *self, const tool_command *commands, const void *options,
+                              const char *const *operands, int count)
+{
+    const char *names[TOOL_COMMANDS + 1] = {NULL};
+    const tool_command *command;
+    int which = 0;
+
+    if (count == 0)
+        return DSC_FAIL(DSC_EINVAL, "a command is missing: %s; see --help", list_commands(commands).str);
+    for (int i = 0; commands[i].name != NULL; i++) names[i] = commands[i].name;
+    if (dsc_parse_choice("command", operands[0], names, &which) != DSC_OK) return DSC_EINVAL;
+    command = &commands[which];
+    if (count - 1 == command->count) return command->run(options, operands + 1);
+    return DSC_FAIL(DSC_EINVAL, "%s takes %d paths, %d given: %s %s %s", command->name, command->count, count - 1,
+                    self->name, command->name, command->operands);
+}
+
+int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *options, const tool_command *commands)
+{
+    const char *operands[TOOL_OPERANDS];
+    int count = TOOL_OPERANDS, asked = 0;
+    dsc_status status;
+
+    tool_log(self);
+    status = dsc_options_parse(argc, argv, options, operands, &count, &asked);
+    if (asked != 0) tool_answer_alone(self, options, asked);
+    else if (status == DSC_OK) status = run_command(self, commands, options[0].base, operands, count);
+    return tool_end(self, status);
 }
 
 /* The thread's message, each of its lines with the tool's name. */

@@ -31,8 +31,22 @@ typedef struct tool_inputs {
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
 
-/* Prints the help or the version on stdout. */
+/* Prints the help or the version on stdout. tool_answer lists the options of tool_load beside the tool's own. */
+void tool_answer_alone(const tool *self, const dsc_field_table *tables, int asked);
 void tool_answer(const tool *self, const dsc_field_table *own, int asked);
+
+/* A tool of commands, `NAME COMMAND OPERAND... [OPTION]...`: list, diff, ... */
+typedef struct tool_command {
+    const char *name, *operands; /* "diff", "A B" */
+    int count;                   /* of operands */
+    dsc_status (*run)(const void *options, const char *const *operands);
+} tool_command;
+
+enum { TOOL_COMMANDS = 8, TOOL_OPERANDS = 4 }; /* at most; a command's own name is an operand, too */
+
+/* All that main does in such a tool: parses the command line into the struct behind `options`, whose defaults are set,
+ * answers --help and --version, or runs the one command. commands end with a NULL name. Returns the exit status. */
+int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *options, const tool_command *commands);
 
 /* Prints the message of a failure on stderr; returns the exit status, also when stdout could not be written. */
 int tool_end(const tool *self, dsc_status status);

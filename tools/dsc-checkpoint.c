@@ -1,6 +1,5 @@
 /* dsc-checkpoint: which checkpoints there are, whether they are what was written, and what two differ in. Works from
  * the manifests and the bytes alone: HDF5 is not needed, so a damaged file cannot do harm. */
-#include "base/parse.h"
 #include "store/checkpoint.h"
 #include "store/manifest.h"
 #include "store/paths.h"
@@ -25,14 +24,12 @@ static const tool self = {
     "               damaged; status 1 when there is one\n"
     "  diff A B     the tensors of two steps (DIR/step-N) that differ; status 1 when there is one"};
 
-typedef struct options { double rtol; bool json; char out[4096]; } options;
+typedef struct options { double rtol; bool json; } options;
 
 static const dsc_field fields[] = {
     {.name = "rtol", .type = DSC_FIELD_REAL, .offset = offsetof(options, rtol), .low = 0, .high = 1e6, .argument = "X",
      .help = "of diff: accepted distance of two tensors, relative in norm (0: equal)"},
     {.name = "json", .type = DSC_FIELD_FLAG, .offset = offsetof(options, json), .help = "JSON on standard output"},
-    {.name = "o", .type = DSC_FIELD_STRING, .offset = offsetof(options, out), .size = sizeof ((options *)0)->out,
-     .argument = "OUT", .help = "of export and import, which are not implemented"},
     {0}};
 
 /* Takes the reference. */
@@ -128,8 +125,9 @@ out:
     return status;
 }
 
-static dsc_status run_list(const options *options, const char *const *operands)
+static dsc_status run_list(const void *context, const char *const *operands)
 {
+    const options *options = context;
     int64_t *steps = NULL, count = 0;
     json_t *array = json_array();
     dsc_text rows = {0}, table = {0};
@@ -160,8 +158,9 @@ out:
 
 /* ---- verify */
 
-static dsc_status run_verify(const options *options, const char *const *operands)
+static dsc_status run_verify(const void *context, const char *const *operands)
 {
+    const options *options = context;
     dsc_text report = {0};
     dsc_status status = dsc_checkpoint_verify(operands[0], &report), printed = DSC_OK;
 
@@ -296,8 +295,9 @@ static dsc_status print_diff(const options *options, const checkpoint *a, const 
     return status;
 }
 
-static dsc_status run_diff(const options *options, const char *const *operands)
+static dsc_status run_diff(const void *context, const char *const *operands)
 {
+    const options *options = context;
     checkpoint a = {.file = -1}, b = {.file = -1};
     json_t *array = json_array();
     dsc_text rows = {0};
@@ -319,70 +319,28 @@ out:
     return status;
 }
 
-/* ---- The sub-commands */
+static const tool_command commands[] = {{"list", "DIR", 1, run_list},
+                                        {"verify", "PATH", 1, run_verify},
+                                        {"diff", "A B", 2, run_diff},
+                                        {0}};
 
-static dsc_status refuse(const options *options, const char *const *operands)
+/* The contract has these; this version does not. They are refused before their options would be. */
+static const char *const later[] = {"export", "import"};
+
+static dsc_status refuse_later(const char *word)
 {
-    (void)options;
-    (void)operands;
-    return DSC_FAIL(DSC_ENOTSUP,
-                    "export and import of Hugging Face's layout are not implemented: tensors stand under Hugging "
-                    "Face's names in checkpoint.h5 and can be read from there");
-}
-
-typedef struct command {
-    const char *name, *operands;
-    int count;
-    dsc_status (*run)(const options *options, const char *const *operands);
-} command;
-
-static const command commands[] = {
-    {"list", "DIR", 1, run_list},
-    {"verify", "PATH", 1, run_verify},
-    {"diff", "A B", 2, run_diff},
-    {"export", NULL, -1, refuse},
-    {"import", NULL, -1, refuse},
-};
-
-static dsc_status run(const options *options, const char *const *operands, int count)
-{
-    const char *names[DSC_COUNT(commands) + 1] = {NULL};
-    const command *command;
-    int which = 0;
-
-    for (int i = 0; i < DSC_COUNT(commands); i++) names[i] = commands[i].name;
-    if (count == 0) return DSC_FAIL(DSC_EINVAL, "a command is missing: list, verify or diff; see --help");
-    if (dsc_parse_choice("command", operands[0], names, &which) != DSC_OK) return DSC_EINVAL;
-    command = &commands[which];
-    if (command->count >= 0 && count - 1 != command->count)
-        return DSC_FAIL(DSC_EINVAL, "%s takes %d paths, %d given: dsc-checkpoint %s %s", command->name, command->count,
-                        count - 1, command->name, command->operands);
-    return command->run(options, operands + 1);
-}
-
-static void answer(const dsc_field_table *tables, int asked)
-{
-    dsc_text text = {0};
-
-    if (asked == 'v')
-        dsc_text_add(&text, "%s (dsc) %s\n", self.name, PACKAGE_VERSION);
-    else
-        dsc_options_help(self.usage, self.summary, tables, &text);
-    fputs(dsc_text_str(&text), stdout);
-    dsc_text_fini(&text);
+    for (int i = 0; i < DSC_COUNT(later); i++)
+        if (word != NULL && dsc_equal(word, later[i]))
+            return DSC_FAIL(DSC_ENOTSUP, "%s is not implemented in this version of dsc-checkpoint: tensors stand under "
+                            "Hugging Face's names in checkpoint.h5 and can be read from there", word);
+    return DSC_OK;
 }
 
 int main(int argc, char **argv)
 {
     options options = {.rtol = 0};
     const dsc_field_table tables[] = {{"Options", fields, &options, NULL}, {0}};
-    const char *operands[4];
-    int count = DSC_COUNT(operands), asked = 0;
-    dsc_status status;
+    dsc_status status = refuse_later(argc > 1 ? argv[1] : NULL);
 
-    tool_log(&self);
-    status = dsc_options_parse(argc, argv, tables, operands, &count, &asked);
-    if (asked != 0) answer(tables, asked);
-    else if (status == DSC_OK) status = run(&options, operands, count);
-    return tool_end(&self, status);
+    return status == DSC_OK ? tool_run(&self, argc, argv, tables, commands) : tool_end(&self, status);
 }

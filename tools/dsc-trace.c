@@ -1,6 +1,5 @@
 /* dsc-trace: what a trace says, what two differ in, and traces for other viewers. Files may be a stranger's or damaged:
  * they are parsed in a child process, which hands the text over. */
-#include "base/parse.h"
 #include "store/guard.h"
 #include "store/trace_file.h"
 #include "tools/common.h"
@@ -114,99 +113,59 @@ static dsc_status write_text(const dsc_text *text, const char *path)
     return DSC_OK;
 }
 
-static dsc_status run_summary(const request *request, dsc_text *text)
+/* Does the work in the child and writes its text to out. */
+static dsc_status show(const char *what, dsc_guarded *work, request request, const char *out, double *value)
 {
-    double none;
-    dsc_status status = dsc_guard(request->files[0], DSC_GUARD_SECONDS, summarize, (void *)request, text, &none);
+    dsc_text text = {0};
+    dsc_status status = dsc_guard(what, DSC_GUARD_SECONDS, work, &request, &text, value);
 
-    return status == DSC_OK ? write_text(text, "") : status;
+    if (status == DSC_OK) status = write_text(&text, out);
+    dsc_text_fini(&text);
+    return status;
 }
 
-static dsc_status run_diff(const request *request, dsc_text *text)
+static dsc_status run_summary(const void *options, const char *const *files)
 {
+    double none;
+
+    return show(files[0], summarize, (request){options, files}, "", &none);
+}
+
+static dsc_status run_diff(const void *context, const char *const *files)
+{
+    const options *options = context;
     char what[256];
     double relative = 0;
-    dsc_status status = DSC_OK;
-
-    snprintf(what, sizeof what, "%.120s or %.120s", request->files[0], request->files[1]);
-    DSC_TRY(dsc_guard(what, DSC_GUARD_SECONDS, compare, (void *)request, text, &relative));
-    DSC_TRY(write_text(text, ""));
-    if (relative > request->options->tolerance)
-        status = DSC_FAIL(DSC_EINFEASIBLE, "the median step differs by %.1f %%, more than the tolerance of %.1f %%",
-                          100 * relative, 100 * request->options->tolerance);
-out:
-    return status;
-}
-
-static dsc_status run_export(const request *request, dsc_text *text)
-{
-    const char *out = request->options->out;
-    double none;
     dsc_status status;
 
-    if (request->options->json) return DSC_FAIL(DSC_EINVAL, "--json: export writes JSON when OUT ends in .json");
-    if (!dsc_equal(out, "-") && !has_suffix(out, ".json") && !has_suffix(out, ".csv"))
-        return DSC_FAIL(DSC_EINVAL, "-o: \"%s\" ends neither in .json nor in .csv", out);
-    status = dsc_guard(request->files[0], DSC_GUARD_SECONDS, convert, (void *)request, text, &none);
-    return status == DSC_OK ? write_text(text, out) : status;
-}
-
-typedef struct command {
-    const char *name, *operands;
-    int count;
-    dsc_status (*run)(const request *request, dsc_text *text);
-} command;
-
-static const command commands[] = {
-    {"summary", "F.h5", 1, run_summary},
-    {"diff", "PREDICTED MEASURED", 2, run_diff},
-    {"export", "F.h5 -o OUT", 1, run_export},
-};
-
-static dsc_status run(const options *options, const char *const *operands, int count)
-{
-    const char *names[DSC_COUNT(commands) + 1] = {NULL};
-    const command *command;
-    dsc_text text = {0};
-    dsc_status status = DSC_OK;
-    int which = 0;
-
-    for (int i = 0; i < DSC_COUNT(commands); i++) names[i] = commands[i].name;
-    if (count == 0) return DSC_FAIL(DSC_EINVAL, "a command is missing: summary, diff or export; see --help");
-    DSC_TRY(dsc_parse_choice("command", operands[0], names, &which));
-    command = &commands[which];
-    if (count - 1 != command->count)
-        return DSC_FAIL(DSC_EINVAL, "%s takes %d files, %d given: dsc-trace %s %s", command->name, command->count,
-                        count - 1, command->name, command->operands);
-    status = command->run(&(request){options, operands + 1}, &text);
-out:
-    dsc_text_fini(&text);
+    snprintf(what, sizeof what, "%.120s or %.120s", files[0], files[1]);
+    status = show(what, compare, (request){options, files}, "", &relative);
+    if (status == DSC_OK && relative > options->tolerance)
+        status = DSC_FAIL(DSC_EINFEASIBLE, "the median step differs by %.1f %%, more than the tolerance of %.1f %%",
+                          100 * relative, 100 * options->tolerance);
     return status;
 }
 
-static void answer(const dsc_field_table *tables, int asked)
+static dsc_status run_export(const void *context, const char *const *files)
 {
-    dsc_text text = {0};
+    const options *options = context;
+    double none;
 
-    if (asked == 'v')
-        dsc_text_add(&text, "%s (dsc) %s\n", self.name, PACKAGE_VERSION);
-    else
-        dsc_options_help(self.usage, self.summary, tables, &text);
-    fputs(dsc_text_str(&text), stdout);
-    dsc_text_fini(&text);
+    if (options->json) return DSC_FAIL(DSC_EINVAL, "--json: export writes JSON when OUT ends in .json");
+    if (!dsc_equal(options->out, "-") && !has_suffix(options->out, ".json") && !has_suffix(options->out, ".csv"))
+        return DSC_FAIL(DSC_EINVAL, "-o: \"%s\" ends neither in .json nor in .csv", options->out);
+    return show(files[0], convert, (request){options, files}, options->out, &none);
 }
+
+static const tool_command commands[] = {{"summary", "F.h5", 1, run_summary},
+                                        {"diff", "PREDICTED MEASURED", 2, run_diff},
+                                        {"export", "F.h5 -o OUT", 1, run_export},
+                                        {0}};
 
 int main(int argc, char **argv)
 {
     options options = {.tolerance = 0.15};
     const dsc_field_table tables[] = {{"Options", fields, &options, NULL}, {0}};
-    const char *operands[4];
-    int count = DSC_COUNT(operands), asked = 0;
-    dsc_status status;
 
-    tool_log(&self);
-    status = dsc_options_parse(argc, argv, tables, operands, &count, &asked);
-    if (asked != 0) answer(tables, asked);
-    else if (status == DSC_OK) status = run(&options, operands, count);
-    return tool_end(&self, status);
+    return tool_run(&self, argc, argv, tables, commands);
 }
