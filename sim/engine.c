@@ -420,6 +420,9 @@ dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const 
 {
     dsc_status status = DSC_OK;
     dsc_engine e = {.plan = plan, .prices = prices, .overhead_ns = dsc_price_op_overhead(prices)};
+    /* Paths: without and with an overflow (fp16), then the same with evaluation, where the run evaluates. */
+    bool has_overflow = plan->config.strategy.precision == DSC_FP16;
+    int32_t path_count = (1 + has_overflow) * (1 + options->evaluates);
 
     DSC_TRY(dsc_links_create(&e.links));
     DSC_TRY(dsc_fabric_create(cluster, plan->ranks, e.links, &e.fabric));
@@ -428,9 +431,9 @@ dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const 
     DSC_TRY(run_step(&e, 1));
     *timing = *critical_timing(&e);
     *wire_bytes = e.wire_bytes;
-    if (plan->config.strategy.precision == DSC_FP16) { /* the path of a step whose gradients overflow */
-        e.outcome.overflow = true;
-        DSC_TRY(run_step(&e, 2));
+    for (int32_t step = 1; step < path_count; step++) {
+        e.outcome = (dsc_outcome){.overflow = has_overflow && step % 2 == 1, .evaluate = step >= 1 + has_overflow};
+        DSC_TRY(run_step(&e, step + 1));
     }
 out:
     engine_fini(&e);

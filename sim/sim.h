@@ -35,9 +35,10 @@ typedef enum dsc_trace_ranks { DSC_RANKS_FOLDED, DSC_RANKS_ALL, DSC_RANKS_LIST }
 typedef struct dsc_sim_options {
     dsc_trace_ranks ranks;
     const int64_t *list; int64_t list_count;  /* for DSC_RANKS_LIST */
+    bool evaluates;                           /* the run evaluates now and then: its paths too */
 } dsc_sim_options;
 
-/* Simulates one step of each path a plain run takes (fp16 also the skipped one), programs[rank] as in dsc_program_check.
+/* Simulates one step of each path that the run takes (fp16 also the skipped one), programs[rank] as in dsc_program_check.
  * timing is of the path taken most often. trace (may be NULL) receives rows and head for `options`: ops, memory, steps,
  * links, groups, ranks; config, cluster, model JSON included. wire_bytes is of one step by the rules of interfaces.md. */
 dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,

@@ -20,6 +20,8 @@ static const dsc_field fields[] = {
     TEXT("calibration", calibration, "FILE.h5", "prices that dsc-bench measured on this kind of machine"),
     TEXT("trace", trace, "FILE.h5", "write the predicted trace"),
     TEXT("trace-ranks", trace_ranks, "folded|all|LIST", "ranks whose rows are traced; a list as 0,3,8-15 (folded)"),
+    {.name = "eval-every", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, eval_every), .low = 1, .high = 1e15,
+     .argument = "K", .help = "predict the steps that evaluate too, as dsc-run's --eval-every takes them"},
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
     {0}};

@@ -40,6 +40,8 @@ static const dsc_field fields[] = {
     COUNT("eval-every", eval_every, 1, "steps between evaluations (only at the end)"),
     {.name = "dry-run", .type = DSC_FIELD_FLAG, .offset = offsetof(run_options, dry_run),
      .help = "plan, check and print, allocate nothing"},
+    {.name = "json", .type = DSC_FIELD_FLAG, .offset = offsetof(run_options, json),
+     .help = "print --log's JSON lines in place of lines for people"},
     TEXT("kernels", kernels, "NAME", "set of kernels: ref, cpu, cpu-avx2, cpu-avx512 (the fastest here)"),
     TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
     TEXT("fail-op", fail_op, "RANK:OP", "for tests: let that op fail as if memory were out"),
@@ -59,10 +61,12 @@ static void request_stop(int number)
 
 static void catch_signals(void)
 {
-    struct sigaction action = {.sa_handler = request_stop, .sa_flags = SA_RESTART};
+    struct sigaction stop = {.sa_handler = request_stop, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
 
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    sigaction(SIGUSR1, &stop, NULL);
+    sigaction(SIGPIPE, &ignore, NULL); /* a reader that is gone, a file that is too large: errors, not ends */
+    sigaction(SIGXFSZ, &ignore, NULL);
 }
 
 /* ---- Making ready */
@@ -79,6 +83,10 @@ static dsc_status check_options(const job *j, const tool_inputs *inputs)
                         strcmp(o->device, "cuda") == 0 ? "--device cuda: this build has no CUDA; use cpu"
                                                        : "--device %s is none of cpu, cuda, auto",
                         o->device);
+    if (strcmp(o->data, "-") == 0 || strcmp(o->eval_data, "-") == 0)
+        return DSC_FAIL(DSC_EINVAL, "data cannot be standard input: it is mapped, and read in any order");
+    if (strcmp(o->log, "-") == 0) return DSC_FAIL(DSC_EINVAL, "--log cannot be standard output: use --json for that");
+    if (strcmp(o->trace, "-") == 0) return DSC_FAIL(DSC_EINVAL, "--trace cannot be standard output: HDF5 files need seeking");
     if (o->save_every > 0 && o->save[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--save-every needs --save DIR");
     if (strcmp(o->resume, "auto") == 0 && o->save[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--resume auto needs --save DIR");
@@ -158,6 +166,7 @@ out:
 static dsc_status find_omitted(const job *j, int64_t *out)
 {
     int64_t rank, op, *omitted = NULL;
+    dsc_place_of_op place;
     dsc_status status = DSC_OK;
 
     *out = -1;
@@ -166,6 +175,8 @@ static dsc_status find_omitted(const job *j, int64_t *out)
     if ((omitted = malloc((size_t)j->plan->ranks * sizeof *omitted)) == NULL)
         DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--omit-op of %" PRId64 " ranks", j->plan->ranks));
     DSC_TRY(dsc_program_omit(j->plan, j->programs, rank, op, omitted));
+    if (dsc_program_find(j->programs[rank], op, &place) && place.segment == DSC_SEGMENT_EVALUATE && j->eval_source == NULL)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--omit-op %s: that op evaluates, and there is no --eval-data", j->options.omit_op));
     *out = omitted[j->rank];
 out:
     free(omitted);
@@ -204,6 +215,16 @@ out:
 
 /* ---- Running */
 
+/* Keeps the message of the failure before. */
+static void save_after_failure(job *j, int64_t step)
+{
+    char message[4096];
+
+    snprintf(message, sizeof message, "%s", dsc_message());
+    if (j->options.save[0] != '\0' && dsc_comm_failure(j->comm) == DSC_OK) save_step(j, step);
+    DSC_FAIL(DSC_EIO, "%s", message);
+}
+
 static dsc_status train(job *j)
 {
     const run_options *o = &j->options;
@@ -216,7 +237,11 @@ static dsc_status train(job *j)
         bool evaluates = j->eval_source != NULL && (o->eval_every > 0 ? step % o->eval_every == 0 : step == o->steps);
 
         DSC_TRY(dsc_run_step(j->run, step, evaluates, &report, rows));
-        DSC_TRY(journal_step(j, &report, rows));
+        status = journal_step(j, &report, rows);
+        if (status != DSC_OK) { /* a full disk or a closed reader must not cost what was learned */
+            save_after_failure(j, step);
+            goto out;
+        }
         if (o->save_every == 0 || step % o->save_every != 0) continue;
         DSC_TRY(save_step(j, step));
         saved = step;
@@ -235,6 +260,7 @@ static void print_dry_run(const job *j)
 
     dsc_cluster_print(j->cluster, &text);
     dsc_model_print(&j->plan->model, &text);
+    dsc_text_add(&text, "\n");
     dsc_plan_print(j->plan, &text);
     fputs(dsc_text_str(&text), stdout);
     dsc_text_fini(&text);
@@ -257,7 +283,6 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
     DSC_TRY(prepare_saving(j));
     DSC_TRY(resume(j));
     DSC_TRY(journal_open(j, &j->journal));
-    catch_signals();
     status = train(j);
     closed = journal_close(&j->journal);
     if (status == DSC_OK) status = closed;
@@ -295,6 +320,7 @@ int main(int argc, char **argv)
     int exit_status;
 
     spin_briefly(argv);
+    catch_signals();
     own[0].base = &j.options;
     status = dsc_comm_create(&argc, &argv, &j.comm);
     if (status != DSC_OK) return tool_end(&self, status);

@@ -1,4 +1,5 @@
 #include "base/parse.h"
+#include <stdio.h>
 #include "base/text.h"
 #include <math.h>
 #include <stdlib.h>
@@ -29,6 +30,24 @@ dsc_status dsc_parse_int(const char *what, const char *word, int64_t low, int64_
         return DSC_FAIL(DSC_EINVAL, "%s: %s is outside %lld .. %lld", what, word, (long long)low, (long long)high);
     *out = (int64_t)value;
     return DSC_OK;
+}
+
+dsc_status dsc_parse_range(const char *what, const char *word, int64_t low, int64_t high, int64_t *first, int64_t *last)
+{
+    const char *dash = word[0] != '\0' ? strchr(word + 1, '-') : NULL;
+    char start[32];
+    dsc_status status = DSC_OK;
+
+    if (dash == NULL || dash - word >= (int64_t)sizeof start) {
+        DSC_TRY(dsc_parse_int(what, word, low, high, first));
+        *last = *first;
+    } else {
+        snprintf(start, sizeof start, "%.*s", (int)(dash - word), word);
+        DSC_TRY(dsc_parse_int(what, start, low, high, first));
+        DSC_TRY(dsc_parse_int(what, dash + 1, *first, high, last));
+    }
+out:
+    return status;
 }
 
 dsc_status dsc_parse_real(const char *what, const char *word, double low, double high, double *out)

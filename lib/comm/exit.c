@@ -66,7 +66,8 @@ void dsc_comm_exit(dsc_comm *comm, int exit_status)
     if (comm == NULL) exit(exit_status);
     met = meet(comm);
     if (manager >= 0) {
-        take_leave(manager, met == SOME_MISSING, exit_status);
+        /* An mpiexec that was signalled itself forgets what its ranks return when they leave in peace. */
+        take_leave(manager, met == SOME_MISSING || exit_status == dsc_exit_status(DSC_ESTOPPED), exit_status);
     } else if (met == ALL_WELL) {
         dsc_failure_close(comm);
         dsc_comm_free(comm);

@@ -27,7 +27,8 @@ struct dsc_run {
 
     exec_lane lanes[DSC_LANE_COUNT];
     int segment;                        /* under way */
-    bool is_traced;
+    bool is_traced;                     /* the step under way */
+    int64_t traced_bytes[DSC_SPACE_COUNT]; /* of the last memory row; -1: there is none */
     dsc_extent *extent;                 /* by the addresses that were handed out */
     bool is_handed[DSC_SEGMENT_COUNT];  /* all of the segment's addresses were noted */
     atomic_llong peaks[DSC_SPACE_COUNT];

@@ -77,12 +77,21 @@ static int by_time(const void *a, const void *b)
     return x->row->op - y->row->op;
 }
 
-static dsc_status add_memory(dsc_run *run, dsc_trace *rows, int space, int64_t t_ns)
+/* A row for each space whose end is not what the last row says. */
+static dsc_status add_memory(dsc_run *run, dsc_trace *rows, int64_t t_ns)
 {
-    dsc_memory_row row = {(int32_t)run->step.number, (int32_t)run->rank, space, t_ns,
-                          dsc_extent_bytes(run->extent, space)};
+    dsc_status status = DSC_OK;
 
-    return DSC_PUSH(rows->memory, rows->memory_count, rows->memory_capacity, row);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        dsc_memory_row row = {(int32_t)run->step.number, (int32_t)run->rank, space, t_ns,
+                              dsc_extent_bytes(run->extent, space)};
+
+        if (row.bytes == run->traced_bytes[space]) continue;
+        run->traced_bytes[space] = row.bytes;
+        DSC_TRY(DSC_PUSH(rows->memory, rows->memory_count, rows->memory_capacity, row));
+    }
+out:
+    return status;
 }
 
 static dsc_status replay(dsc_run *run, const moment *moments, int64_t count, dsc_trace *rows)
@@ -92,14 +101,13 @@ static dsc_status replay(dsc_run *run, const moment *moments, int64_t count, dsc
 
     for (int64_t i = 0; i < count; i++) {
         dsc_place_of_op place;
-        int space;
 
         if (!dsc_program_find(run->o.program, moments[i].row->op, &place)) continue;
         if (place.segment != segment) dsc_extent_segment_start(run->extent);
         segment = place.segment;
-        space = moments[i].is_start ? dsc_extent_op_start(run->extent, place.segment, place.use, place.index)
-                                    : dsc_extent_op_end(run->extent, place.segment, place.use, place.index);
-        if (space >= 0) DSC_TRY(add_memory(run, rows, space, moments[i].t_ns));
+        if (moments[i].is_start) dsc_extent_op_start(run->extent, place.segment, place.use, place.index);
+        else dsc_extent_op_end(run->extent, place.segment, place.use, place.index);
+        DSC_TRY(add_memory(run, rows, moments[i].t_ns));
     }
 out:
     return status;
@@ -117,7 +125,7 @@ static dsc_status add_memory_rows(dsc_run *run, int64_t op_count, int64_t t_star
     }
     qsort(moments, (size_t)(2 * op_count), sizeof *moments, by_time);
     dsc_extent_segment_start(run->extent);
-    for (int space = 0; space < DSC_SPACE_COUNT; space++) DSC_TRY(add_memory(run, rows, space, t_start_ns));
+    DSC_TRY(add_memory(run, rows, t_start_ns));
     DSC_TRY(replay(run, moments, 2 * op_count, rows));
 out:
     free(moments);

@@ -62,6 +62,24 @@ out:
     return status;
 }
 
+/* The arenas' zeroes are the static buffers' first values: from here on these are in use. */
+static void hand_static(dsc_run *run)
+{
+    const dsc_program *program = run->o.program;
+
+    dsc_extent_forget(run->extent);
+    for (int32_t i = 0; i < program->buffer_count; i++) {
+        const dsc_buffer *buffer = &program->buffers[i];
+        dsc_span span = {i, 0, buffer->bytes};
+        int64_t end;
+
+        if (buffer->life != DSC_LIFE_STATIC) continue;
+        end = (char *)exec_address(run, span, -1) + buffer->bytes - run->arenas[buffer->space].base;
+        dsc_extent_hand(run->extent, span, -1, end);
+        if (end > atomic_load(&run->peaks[buffer->space])) atomic_store(&run->peaks[buffer->space], end);
+    }
+}
+
 /* All that a rank does by itself. */
 static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
 {
@@ -79,7 +97,8 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     for (int space = 0; space < DSC_SPACE_COUNT; space++)
         DSC_TRY(dsc_arena_create(options->program->regions[space].arena_bytes, &run->arenas[space]));
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
-    dsc_extent_forget(run->extent);
+    hand_static(run);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;
     DSC_TRY(prepare_kernels(run));
     DSC_TRY(exec_lanes_create(run));
     DSC_TRY(reserve_rows(run));

@@ -67,10 +67,12 @@ out:
 }
 
 /* What would help, in the order in which it hurts least. */
-static const char *advice(const dsc_plan *plan)
+static const char *advice(const dsc_plan *plan, int64_t always_bytes, int64_t capacity_bytes)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
 
+    if (always_bytes > capacity_bytes)
+        return "parameters, gradients, optimizer states and libraries alone are more: a larger device is needed";
     if (strategy->micro_batch > 1) return "a smaller --micro-batch needs less";
     if (strategy->recompute != DSC_RECOMPUTE_FULL) return "--recompute full needs less";
     return "a larger device or a smaller model is needed";
@@ -80,14 +82,17 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
 {
     for (int64_t rank = 0; rank < ranks; rank++)
         for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-            int64_t needed = programs[rank]->regions[space].arena_bytes + plan->libraries_bytes[space];
+            const dsc_region *region = &programs[rank]->regions[space];
+            int64_t needed = region->arena_bytes + plan->libraries_bytes[space];
+            int64_t always = region->static_bytes + plan->libraries_bytes[space];
 
             if (dsc_plan_representative(plan, rank) != rank || needed <= plan->capacity_bytes[space]) continue;
             return DSC_FAIL(DSC_EINFEASIBLE,
                             "stage %" PRId64 " needs %s (%" PRId64 " bytes) of %s memory, a rank has %s (%" PRId64
                             "): %s",
                             programs[rank]->stage, dsc_bytes_str(needed).str, needed, DSC_SPACE_NAMES[space],
-                            dsc_bytes_str(plan->capacity_bytes[space]).str, plan->capacity_bytes[space], advice(plan));
+                            dsc_bytes_str(plan->capacity_bytes[space]).str, plan->capacity_bytes[space],
+                            advice(plan, always, plan->capacity_bytes[space]));
         }
     return DSC_OK;
 }

@@ -54,7 +54,7 @@ static dsc_status parse_ranks(const plan_options *options, int64_t ranks, int64_
     char words[sizeof options->trace_ranks], *rest = words, *word;
     dsc_status status = DSC_OK;
 
-    *out = (dsc_sim_options){.ranks = DSC_RANKS_LIST};
+    *out = (dsc_sim_options){.ranks = DSC_RANKS_LIST, .evaluates = options->eval_every > 0};
     if (options->trace[0] == '\0') return DSC_OK;
     if (options->trace_ranks[0] == '\0' || dsc_equal(options->trace_ranks, "folded")) out->ranks = DSC_RANKS_FOLDED;
     else if (dsc_equal(options->trace_ranks, "all")) out->ranks = DSC_RANKS_ALL;

@@ -9,6 +9,7 @@
 typedef struct plan_options {
     bool json, explain, check, list_models, list_clusters;
     char trace[4096], trace_ranks[4096], calibration[4096];
+    int64_t eval_every;                 /* 0: the run does not evaluate */
 } plan_options;
 
 /* Memory of the lowest rank that needs most of a space. */

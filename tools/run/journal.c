@@ -49,20 +49,20 @@ out:
     return status;
 }
 
-/* "all" or numbers apart by commas. */
+/* "all" or "0,3,8-15". */
 static dsc_status parse_ranks(journal *g, const char *words, int64_t ranks)
 {
     char copy[4096], *rest = copy, *word;
     dsc_status status = DSC_OK;
-    int64_t rank;
+    int64_t first, last;
 
     if (words[0] == '\0' || strcmp(words, "all") == 0) return DSC_OK;
     g->is_rank_traced = calloc((size_t)ranks, sizeof *g->is_rank_traced);
     if (g->is_rank_traced == NULL) return DSC_FAIL(DSC_ENOMEM, "--trace-ranks of %" PRId64 " ranks", ranks);
     snprintf(copy, sizeof copy, "%s", words);
     while ((word = strsep(&rest, ",")) != NULL) {
-        DSC_TRY(dsc_parse_int("--trace-ranks", word, 0, ranks - 1, &rank));
-        g->is_rank_traced[rank] = true;
+        DSC_TRY(dsc_parse_range("--trace-ranks", word, 0, ranks - 1, &first, &last));
+        for (int64_t rank = first; rank <= last; rank++) g->is_rank_traced[rank] = true;
     }
 out:
     return status;
@@ -283,7 +283,7 @@ out:
 
 /* ---- Writing */
 
-static void print_line(const job *j, const dsc_step_report *total, const dsc_step_report *reports)
+static void make_line(const job *j, const dsc_step_report *total, const dsc_step_report *reports, dsc_text *line)
 {
     double seconds = (double)(total->t_end_ns - total->t_start_ns) * 1e-9, tokens = (double)total->tokens;
     double flops = tokens * dsc_model_flops_per_token(&j->plan->model, j->plan->config.strategy.seq_len);
@@ -291,13 +291,12 @@ static void print_line(const job *j, const dsc_step_report *total, const dsc_ste
 
     for (int64_t rank = 0; rank < j->plan->ranks; rank++)
         peak = DSC_MAX(peak, reports[rank].peak_bytes[DSC_SPACE_DEVICE]);
-    printf("step %" PRId64 "/%" PRId64 "  loss %.6f  lr %.3e  grad %.4f  %.0f tokens/s  %.3f TFLOP/s  peak %s%s",
-           total->step, j->options.steps, total->loss, total->lr, total->grad_norm, tokens / seconds,
-           flops / seconds / (double)j->plan->ranks * 1e-12, dsc_bytes_str(peak).str,
-           total->is_skipped ? "  skipped" : "");
-    if (!isnan(total->evaluation_loss)) printf("  eval %.6f", total->evaluation_loss);
-    printf("\n");
-    fflush(stdout);
+    dsc_text_add(line, "step %" PRId64 "/%" PRId64 "  loss %.6f  lr %.3e  grad %.4f  %.0f tokens/s  %.3f TFLOP/s  peak %s",
+                 total->step, j->options.steps, total->loss, total->lr, total->grad_norm, tokens / seconds,
+                 flops / seconds / (double)j->plan->ranks * 1e-12, dsc_bytes_str(peak).str);
+    if (total->is_skipped) dsc_text_add(line, "  skipped");
+    if (!isnan(total->evaluation_loss)) dsc_text_add(line, "  eval %.6f", total->evaluation_loss);
+    dsc_text_add(line, "\n");
 }
 
 /* Of --steps-per-print, and the last. */
@@ -323,29 +322,40 @@ static void add_peaks(dsc_text *line, const char *key, const dsc_step_report *re
     dsc_text_add(line, "]");
 }
 
-static dsc_status log_line(const job *j, const dsc_step_report *total, const dsc_step_report *reports)
+static void make_json(const job *j, const dsc_step_report *total, const dsc_step_report *reports, dsc_text *line)
+{
+    dsc_text_add(line, "{\"step\":%" PRId64, total->step);
+    add_real(line, "loss", total->loss);
+    add_real(line, "lr", total->lr);
+    add_real(line, "grad_norm", total->grad_norm);
+    dsc_text_add(line, ",\"tokens\":%" PRId64, total->tokens);
+    add_real(line, "step_s", (double)(total->t_end_ns - total->t_start_ns) * 1e-9);
+    dsc_text_add(line, ",\"wire_bytes\":%" PRId64, total->wire_bytes);
+    add_peaks(line, "peak_device_bytes", reports, j->plan->ranks, DSC_SPACE_DEVICE);
+    add_peaks(line, "peak_host_bytes", reports, j->plan->ranks, DSC_SPACE_HOST);
+    dsc_text_add(line, ",\"loss_scale\":%.17g", total->loss_scale); /* a power of two: exactly */
+    dsc_text_add(line, ",\"skipped\":%s,\"path\":\"%s\"", total->is_skipped ? "true" : "false", total->path);
+    if (!isnan(total->evaluation_loss)) add_real(line, "eval_loss", total->evaluation_loss);
+    dsc_text_add(line, "}\n");
+}
+
+/* The step's line on stdout, for people or, with --json, for programs; and in the log. */
+static dsc_status write_lines(const job *j, const dsc_step_report *total, const dsc_step_report *reports)
 {
     FILE *log = j->journal->log;
-    dsc_text line = {0};
-    bool is_written;
+    dsc_text json = {0}, line = {0};
+    dsc_status status = DSC_OK;
 
-    if (log == NULL) return DSC_OK;
-    dsc_text_add(&line, "{\"step\":%" PRId64, total->step);
-    add_real(&line, "loss", total->loss);
-    add_real(&line, "lr", total->lr);
-    add_real(&line, "grad_norm", total->grad_norm);
-    dsc_text_add(&line, ",\"tokens\":%" PRId64, total->tokens);
-    add_real(&line, "step_s", (double)(total->t_end_ns - total->t_start_ns) * 1e-9);
-    dsc_text_add(&line, ",\"wire_bytes\":%" PRId64, total->wire_bytes);
-    add_peaks(&line, "peak_device_bytes", reports, j->plan->ranks, DSC_SPACE_DEVICE);
-    add_peaks(&line, "peak_host_bytes", reports, j->plan->ranks, DSC_SPACE_HOST);
-    add_real(&line, "loss_scale", total->loss_scale);
-    dsc_text_add(&line, ",\"skipped\":%s,\"path\":\"%s\"", total->is_skipped ? "true" : "false", total->path);
-    if (!isnan(total->evaluation_loss)) add_real(&line, "eval_loss", total->evaluation_loss);
-    dsc_text_add(&line, "}\n");
-    is_written = !line.failed && fputs(dsc_text_str(&line), log) >= 0 && fflush(log) == 0;
+    make_json(j, total, reports, &json);
+    make_line(j, total, reports, &line);
+    if (is_printed(j, total->step) &&
+        (fputs(dsc_text_str(j->options.json ? &json : &line), stdout) < 0 || fflush(stdout) != 0))
+        status = DSC_FAIL(DSC_EIO, "standard output: %s", strerror(errno));
+    if (log != NULL && (json.failed || fputs(dsc_text_str(&json), log) < 0 || fflush(log) != 0))
+        status = DSC_FAIL(DSC_EIO, "--log %s: %s", j->options.log, strerror(errno));
+    dsc_text_fini(&json);
     dsc_text_fini(&line);
-    return is_written ? DSC_OK : DSC_FAIL(DSC_EIO, "--log %s: %s", j->options.log, strerror(errno));
+    return status;
 }
 
 static dsc_status trace_step(journal *g, const dsc_step_report *total)
@@ -372,8 +382,7 @@ static dsc_status write_step(job *j, const char *packets)
 
     if (reports == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "journal: %" PRId64 " reports", j->plan->ranks));
     DSC_TRY(unpack(j->journal, packets, (int)j->plan->ranks, reports, &total));
-    if (is_printed(j, total.step)) print_line(j, &total, reports);
-    DSC_TRY(log_line(j, &total, reports));
+    DSC_TRY(write_lines(j, &total, reports));
     DSC_TRY(trace_step(j->journal, &total));
 out:
     free(reports);

@@ -112,6 +112,16 @@ out:
     return status;
 }
 
+/* Shapes alone do not tell a model: other heads, say, cut the same tensors otherwise. */
+static bool is_same_model(const job *j, const char *json)
+{
+    char *here = dsc_model_json(&j->plan->model);
+    bool is_same = here != NULL && json != NULL && strcmp(here, json) == 0;
+
+    free(here);
+    return is_same;
+}
+
 /* A run goes on where it was only with the same data in the same order. */
 static dsc_status check_same(const job *j, const char *path, const dsc_checkpoint_state *state)
 {
@@ -120,6 +130,8 @@ static dsc_status check_same(const job *j, const char *path, const dsc_checkpoin
     if (strcmp(state->data_hash, hash) != 0)
         return DSC_FAIL(DSC_EINVAL, "%s was trained on data with hash %s, --data %s has %s", path, state->data_hash,
                         j->options.data, hash);
+    if (!is_same_model(j, state->model))
+        return DSC_FAIL(DSC_EINVAL, "%s holds another model: %s; --model is %s", path, state->model, j->plan->model.name);
     if (state->seed != j->plan->config.seed)
         return DSC_FAIL(DSC_EINVAL, "%s was trained with seed %" PRIu64 ", --seed is %" PRIu64, path, state->seed,
                         j->plan->config.seed);
