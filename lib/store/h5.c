@@ -80,6 +80,7 @@ dsc_status dsc_h5_refuse(hid_t object, const char *format, ...)
 
 /* ---- Files */
 
+/* The library prints what it is told to close and was never opened, so nothing of it is called before this. */
 static dsc_status make_access(hid_t *out)
 {
     hid_t access;
@@ -88,8 +89,10 @@ static dsc_status make_access(hid_t *out)
     access = H5Pcreate(H5P_FILE_ACCESS);
     if (access < 0 || H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST) < 0 ||
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) < 0) {
-        H5Pclose(access);
-        return DSC_FAIL(DSC_EINTERNAL, "HDF5 does not start: %s", innermost_reason().text);
+        dsc_status status = DSC_FAIL(DSC_EINTERNAL, "HDF5 does not start: %s", innermost_reason().text);
+
+        if (access >= 0) H5Pclose(access);
+        return status;
     }
     *out = access;
     return DSC_OK;
@@ -110,8 +113,8 @@ dsc_status dsc_h5_create(const char *path, hid_t *out)
     hid_t access = H5I_INVALID_HID, creation = H5I_INVALID_HID, file = H5I_INVALID_HID;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(check_writable(path));
     DSC_TRY(make_access(&access));
+    DSC_TRY(check_writable(path));
     creation = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(creation, false);
     file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
@@ -120,8 +123,8 @@ dsc_status dsc_h5_create(const char *path, hid_t *out)
     else
         *out = file;
 out:
-    H5Pclose(creation);
-    H5Pclose(access);
+    if (creation >= 0) H5Pclose(creation);
+    if (access >= 0) H5Pclose(access);
     return status;
 }
 
@@ -161,7 +164,7 @@ dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live)
     else
         *out = file;
 out:
-    H5Pclose(access);
+    if (access >= 0) H5Pclose(access);
     return status;
 }
 
