@@ -86,11 +86,20 @@ static dsc_status create_world(dsc_comm *comm)
     return status;
 }
 
+/* UCX answers a peer that is gone with a backtrace of each rank, and installs handlers of signals for it. That a rank
+ * has died is dsc's to say, in one line from one rank; what the user asks of UCX stands. */
+static void silence_transport(void)
+{
+    setenv("UCX_HANDLE_ERRORS", "none", 0);
+    setenv("UCX_LOG_LEVEL", "fatal", 0);
+}
+
 static dsc_status start_mpi(int *argc, char ***argv)
 {
     dsc_status status = DSC_OK;
     int level = MPI_THREAD_SINGLE;
 
+    silence_transport();
     DSC_TRY(dsc_mpi_check(MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &level), "MPI_Init_thread"));
     if (level < MPI_THREAD_SERIALIZED)
         return DSC_FAIL(DSC_ENOTSUP, "MPI gives thread level %d, and %d (serialized) is needed", level,
