@@ -31,10 +31,10 @@ static dsc_status answer_pings(dsc_comm *comm, int peer)
     int64_t clock_ns;
 
     for (int i = 0; i < PINGS; i++) {
-        DSC_TRY(dsc_recv_start(comm->world, &clock_ns, sizeof clock_ns, peer, 0, &request));
+        DSC_TRY(dsc_recv_copy_start(comm->world, &clock_ns, sizeof clock_ns, peer, 0, &request));
         DSC_TRY(hurry(comm, &request));
         clock_ns = dsc_clock_ns();
-        DSC_TRY(dsc_send_start(comm->world, &clock_ns, sizeof clock_ns, peer, 0, &request));
+        DSC_TRY(dsc_send_copy_start(comm->world, &clock_ns, sizeof clock_ns, peer, 0, &request));
         DSC_TRY(hurry(comm, &request));
     }
 out:
@@ -51,9 +51,9 @@ static dsc_status ping(dsc_comm *comm, alignment *out)
     for (int i = 0; i < PINGS; i++) {
         int64_t start_ns = dsc_clock_ns(), trip_ns;
 
-        DSC_TRY(dsc_send_start(comm->world, &clock_ns, sizeof clock_ns, 0, 0, &request));
+        DSC_TRY(dsc_send_copy_start(comm->world, &clock_ns, sizeof clock_ns, 0, 0, &request));
         DSC_TRY(hurry(comm, &request));
-        DSC_TRY(dsc_recv_start(comm->world, &clock_ns, sizeof clock_ns, 0, 0, &request));
+        DSC_TRY(dsc_recv_copy_start(comm->world, &clock_ns, sizeof clock_ns, 0, 0, &request));
         DSC_TRY(hurry(comm, &request));
         trip_ns = dsc_clock_ns() - start_ns;
         if (trip_ns >= shortest_ns) continue;
@@ -85,7 +85,7 @@ dsc_status dsc_clock_align(dsc_comm *comm, int64_t *offset_ns, int64_t *uncertai
 {
     dsc_status status = DSC_OK;
     alignment own = {0}, *all = malloc((size_t)comm->size * sizeof *all);
-    dsc_request request;
+    dsc_request request = {0};
     int speaker = 0;
 
     if (all == NULL) {
@@ -99,6 +99,6 @@ dsc_status dsc_clock_align(dsc_comm *comm, int64_t *offset_ns, int64_t *uncertai
     *offset_ns = all[speaker].offset_ns;
     *uncertainty_ns = all[speaker].uncertainty_ns;
 out:
-    free(all);
+    if (!request.active) free(all); /* else MPI may still read it */
     return status;
 }

@@ -256,14 +256,43 @@ static dsc_piece message_part(const dsc_transfer *t, int64_t k)
 static const dsc_flow sending = {.name = "send", .outgoing = message_part};
 static const dsc_flow receiving = {.name = "receive", .incoming = message_part};
 
+/* The same through the slots, a segment each: MPI never sees the caller's buffer, which so may go after a failure. */
+static dsc_piece slot_part(const dsc_transfer *t, int64_t k)
+{
+    return (dsc_piece){slot_of(t, k), DSC_MIN(DSC_SEGMENT, t->elems - k * DSC_SEGMENT), t->peer};
+}
+
+static dsc_piece copied_outgoing(const dsc_transfer *t, int64_t k)
+{
+    dsc_piece piece = slot_part(t, k);
+
+    memcpy(piece.address, t->out + k * DSC_SEGMENT, (size_t)piece.bytes);
+    return piece;
+}
+
+static void copied_land(dsc_transfer *t, int64_t k)
+{
+    dsc_piece piece = slot_part(t, k);
+
+    memcpy(t->out + k * DSC_SEGMENT, piece.address, (size_t)piece.bytes);
+}
+
+static const dsc_flow sending_copy = {.name = "send", .outgoing = copied_outgoing};
+static const dsc_flow receiving_copy = {.name = "receive", .incoming = slot_part, .land = copied_land};
+
 /* ---- Starting */
 
+/* After a failure the request stays active: some of it may be under way. */
 static dsc_status begin(dsc_transfer *transfer, int64_t payload_bytes, dsc_request *request)
 {
     bool done;
     dsc_status status = dsc_transfer_progress(transfer, &done);
 
-    if (status != DSC_OK) return status;
+    *request = (dsc_request){transfer, payload_bytes, true};
+    if (status != DSC_OK) {
+        dsc_transfer_abandon(transfer);
+        return status;
+    }
     if (done) dsc_transfer_give_back(transfer);
     transfer->group->comm->wire_bytes += payload_bytes;
     *request = (dsc_request){done ? NULL : transfer, payload_bytes, !done};
@@ -409,8 +438,8 @@ dsc_status dsc_broadcast_start(dsc_group *group, void *buffer, int64_t bytes, in
 static dsc_status start_message(dsc_group *group, const dsc_flow *flow, void *buffer, int64_t bytes, int peer, int tag,
                                 dsc_request *request)
 {
-    int64_t parts = DSC_MAX(1, dsc_ceil_div(bytes, PART));
-    bool is_send = flow == &sending;
+    bool is_send = flow->outgoing != NULL, is_copied = flow == &sending_copy || flow == &receiving_copy;
+    int64_t parts = DSC_MAX(1, dsc_ceil_div(bytes, is_copied ? DSC_SEGMENT : PART));
     dsc_transfer *transfer;
     dsc_status status;
 
@@ -436,6 +465,17 @@ dsc_status dsc_send_start(dsc_group *group, const void *buffer, int64_t bytes, i
 dsc_status dsc_recv_start(dsc_group *group, void *buffer, int64_t bytes, int peer, int tag, dsc_request *request)
 {
     return start_message(group, &receiving, buffer, bytes, peer, tag, request);
+}
+
+dsc_status dsc_send_copy_start(dsc_group *group, const void *buffer, int64_t bytes, int peer, int tag,
+                               dsc_request *request)
+{
+    return start_message(group, &sending_copy, (void *)buffer, bytes, peer, tag, request);
+}
+
+dsc_status dsc_recv_copy_start(dsc_group *group, void *buffer, int64_t bytes, int peer, int tag, dsc_request *request)
+{
+    return start_message(group, &receiving_copy, buffer, bytes, peer, tag, request);
 }
 
 dsc_status dsc_request_test(dsc_request *request, bool *done)

@@ -69,7 +69,8 @@ dsc_status dsc_comm_broadcast(dsc_comm *comm, void *buffer, int64_t bytes, int r
 dsc_status dsc_comm_sum(dsc_comm *comm, double *values, int count);
 dsc_status dsc_comm_max(dsc_comm *comm, int64_t *values, int count);
 /* Rank 0 receives everybody's bytes one behind another in *out (heap, caller frees) with counts[size]; elsewhere *out
- * is NULL. counts may be NULL except on rank 0. */
+ * is NULL. counts may be NULL except on rank 0. Nothing of the caller's is in use when it returns, failed or not; of
+ * the others a failed one may still read its buffer (a broadcast's, and a sum's or maximum's of more than 16 KiB). */
 dsc_status dsc_comm_gather(dsc_comm *comm, const void *bytes, int64_t count, void **out, int64_t *counts);
 
 /* Everybody brings a status; all return the same: DSC_OK, or the failure of the lowest rank that has one, with its

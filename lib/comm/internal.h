@@ -60,6 +60,12 @@ void dsc_failure_close(dsc_comm *comm); /* after a good end only */
 dsc_status dsc_all_reduce_with(dsc_group *group, void *buffer, int64_t elems, int64_t elem_bytes, dsc_reduce_fn *reduce,
                                dsc_request *out);
 
+/* A message through the transfer's own memory, to be received by the other of the two: the buffer is free to go as soon
+ * as nobody tests the request any more, also after a failure. */
+dsc_status dsc_send_copy_start(dsc_group *group, const void *buffer, int64_t bytes, int peer, int tag,
+                               dsc_request *request);
+dsc_status dsc_recv_copy_start(dsc_group *group, void *buffer, int64_t bytes, int peer, int tag, dsc_request *request);
+
 /* Releases everything, MPI left aside. Takes NULL and half-built ones. */
 void dsc_comm_free(dsc_comm *comm);
 

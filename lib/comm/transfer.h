@@ -57,7 +57,8 @@ struct dsc_transfer {
 dsc_status dsc_transfer_take(dsc_group *group, const dsc_flow *flow, dsc_transfer **out);
 void dsc_transfer_give_back(dsc_transfer *transfer);
 
-/* After a failure: nothing more lands in the caller's memory. The transfer itself is lost. */
+/* After a failure: receives are cancelled. What is on its way to a peer cannot be called back: its memory, and with it
+ * the transfer, stays MPI's until the process ends. */
 void dsc_transfer_abandon(dsc_transfer *transfer);
 
 /* Takes every step that is possible now. */

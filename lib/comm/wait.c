@@ -74,7 +74,7 @@ dsc_status dsc_comm_max(dsc_comm *comm, int64_t *values, int count)
 static dsc_status send(dsc_comm *comm, const void *buffer, int64_t bytes, int peer)
 {
     dsc_request request;
-    dsc_status status = dsc_send_start(comm->world, buffer, bytes, peer, 0, &request);
+    dsc_status status = dsc_send_copy_start(comm->world, buffer, bytes, peer, 0, &request);
 
     return status == DSC_OK ? dsc_request_wait(comm, &request) : status;
 }
@@ -82,7 +82,7 @@ static dsc_status send(dsc_comm *comm, const void *buffer, int64_t bytes, int pe
 static dsc_status receive(dsc_comm *comm, void *buffer, int64_t bytes, int peer)
 {
     dsc_request request;
-    dsc_status status = dsc_recv_start(comm->world, buffer, bytes, peer, 0, &request);
+    dsc_status status = dsc_recv_copy_start(comm->world, buffer, bytes, peer, 0, &request);
 
     return status == DSC_OK ? dsc_request_wait(comm, &request) : status;
 }

@@ -380,22 +380,32 @@ static void agreement_is_the_lowest_ranks(void)
     CHECK(agreed == DSC_ENOMEM && strcmp(dsc_message(), expected) == 0, "status %d: %s", agreed, dsc_message());
 }
 
-static void gather_keeps_ranks_in_order(void)
+static void check_gather(int64_t bytes_a_rank)
 {
     int size = dsc_comm_size(job), rank = dsc_comm_rank(job);
-    int64_t counts[64];
-    char own[64], *all;
+    int64_t counts[64], at = 0;
+    char *own = malloc((size_t)(size * bytes_a_rank)), *all;
     void *gathered = own;
 
-    memset(own, 'a' + rank, sizeof own);
-    CHECK_OK(dsc_comm_gather(job, own, rank * 3, &gathered, rank == 0 ? counts : NULL));
+    memset(own, 'a' + rank, (size_t)(size * bytes_a_rank));
+    CHECK_OK(dsc_comm_gather(job, own, rank * bytes_a_rank, &gathered, rank == 0 ? counts : NULL));
+    free(own);
     all = gathered;
-    for (int r = 0, at = 0; rank == 0 && r < size; r++) {
-        CHECK(counts[r] == r * 3, "%lld bytes of rank %d", (long long)counts[r], r);
-        for (int i = 0; i < r * 3; i++, at++) CHECK(all[at] == 'a' + r, "byte %d is %c", at, all[at]);
+    for (int r = 0; rank == 0 && r < size; r++) {
+        int64_t end = at + r * bytes_a_rank;
+
+        CHECK(counts[r] == r * bytes_a_rank, "%lld bytes of rank %d", (long long)counts[r], r);
+        while (at < end && all[at] == 'a' + r) at++;
+        CHECK(at == end, "byte %lld is not of rank %d", (long long)at, r);
     }
     if (rank != 0) CHECK(gathered == NULL, "rank %d holds what was gathered", rank);
     free(gathered);
+}
+
+static void gather_keeps_ranks_in_order(void)
+{
+    check_gather(3);
+    check_gather(1000003); /* more than are under way at one time */
 }
 
 static void ranks_know_their_host(void)
