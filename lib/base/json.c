@@ -114,6 +114,14 @@ static void blank_trailing_commas(dsc_text *text)
     }
 }
 
+/* Editors of some systems open UTF-8 with a byte order mark. Blanks in its place leave lines and columns alone. */
+static void blank_byte_order_mark(dsc_text *text)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+
+    if (stands_at(text, 0, mark)) memset(text->bytes, ' ', sizeof mark - 1);
+}
+
 dsc_status dsc_json_load(const char *path, json_t **out)
 {
     const char *name = dsc_equal(path, "-") ? "standard input" : path;
@@ -123,6 +131,7 @@ dsc_status dsc_json_load(const char *path, json_t **out)
     json_t *value;
 
     DSC_TRY(read_file(path, name, &text));
+    blank_byte_order_mark(&text);
     DSC_TRY(blank_comments(name, &text));
     blank_trailing_commas(&text);
     value = json_loadb(text.bytes, (size_t)text.count, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);

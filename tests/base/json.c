@@ -31,6 +31,14 @@ static void takes_liberties(void)
     json_decref(expected);
 }
 
+static void takes_a_byte_order_mark(void)
+{
+    json_t *value = load("\xef\xbb\xbf{\"a\": 1}");
+
+    CHECK(value != NULL && json_integer_value(json_object_get(value, "a")) == 1, "%s", dsc_message());
+    json_decref(value);
+}
+
 static void names_the_place(void)
 {
     static const struct { const char *text, *place; } table[] = {
@@ -143,6 +151,7 @@ static void refuses_unknown_keys(void)
 
 static const tap_case cases[] = {
     {"comments and trailing commas are taken, and strings are left alone", takes_liberties},
+    {"a byte order mark before the text is taken", takes_a_byte_order_mark},
     {"what does not parse is named by file, line and column", names_the_place},
     {"a path that cannot be read is bad input, and named", refuses_unreadable_paths},
     {"noise is refused without a crash", survives_noise},
