@@ -201,6 +201,7 @@ static void read_fp16(dsc_reader *reader, const char *path, const json_t *value)
     if (has_dynamic_key(value)) return;
     reader->config->initial_scale_power = 32;
     reader->config->hysteresis = 1;
+    if (reader->config->loss_scale > 0) return; /* static: nothing starts anywhere */
     dsc_log(DSC_NOTE, "%s: \"%s\": without keys of the dynamic scale it starts at 2^32, hysteresis 1, as in DeepSpeed",
             reader->where, path);
 }

@@ -124,6 +124,7 @@ static void what_has_no_effect_is_reported(void)
         "{\"prescale_gradients\": false, \"gradient_predivide_factor\": 1.0, \"tensorboard\": {\"enabled\": false}}",
         "{\"zero_optimization\": {\"allgather_bucket_size\": 5e8, \"contiguous_gradients\": true,"
         " \"overlap_comm\": true}}",
+        "{\"fp16\": {\"enabled\": true, \"loss_scale\": 128}}",
         "{\"amp\": {\"enabled\": false}, \"wall_clock_breakdown\": false, \"dataloader_drop_last\": true}",
     };
 
