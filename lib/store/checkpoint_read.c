@@ -12,6 +12,21 @@
 
 /* ---- Verifying */
 
+/* There is no checkpoint file in the folder: perhaps there are checkpoints. */
+static dsc_status refuse_folder(const char *folder, const char *file, int error)
+{
+    int64_t *steps = NULL, count = 0;
+    dsc_status status = error == ENOENT ? dsc_checkpoint_steps(folder, &steps, &count) : DSC_OK;
+
+    if (status == DSC_OK && count > 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: a folder of %" PRId64 " checkpoint%s, of which one is taken; the newest is "
+                          "%s/%s", folder, count, count > 1 ? "s" : "", folder, dsc_step_name_of(steps[0]).str);
+    else if (status == DSC_OK)
+        status = DSC_FAIL(DSC_EINVAL, "%s: cannot read: %s", file, strerror(error));
+    free(steps);
+    return status;
+}
+
 static dsc_status open_data(const char *folder, int *out)
 {
     dsc_path path;
@@ -19,8 +34,7 @@ static dsc_status open_data(const char *folder, int *out)
 
     if (status != DSC_OK) return status;
     *out = open(path.str, O_RDONLY | O_CLOEXEC);
-    if (*out < 0) return DSC_FAIL(DSC_EINVAL, "%s: cannot read: %s", path.str, strerror(errno));
-    return DSC_OK;
+    return *out < 0 ? refuse_folder(folder, path.str, errno) : DSC_OK;
 }
 
 static void report_good(const dsc_manifest *manifest, dsc_text *report)

@@ -200,6 +200,8 @@ static void finds_truncation(void)
     CHECK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000005"), &report) == DSC_EINFEASIBLE, "%s",
           dsc_text_str(&report));
     CHECK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000006"), &report) == DSC_EINVAL, "%s", dsc_message());
+    CHECK(dsc_checkpoint_verify(scratch.folder, &report) == DSC_EINVAL && strstr(dsc_message(), "/step-0000") != NULL,
+          "%s", dsc_message());
     dsc_text_fini(&report);
     scratch_end(&scratch);
 }
