@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "model/model.h"
 
-enum { DSC_MAX_LAYERS = 1000000 };
+enum { DSC_MAX_LAYERS = 4096 }; /* a plan takes time and memory for each: 10^6 took minutes */
 #define DSC_MAX_SIZE (INT64_C(1) << 40)
 #define DSC_MAX_VOCAB INT64_C(2147483647) /* token ids are int32 */
 
