@@ -16,16 +16,25 @@ static const dsc_field input_fields[] = {
      .argument = "FILE", .help = "training configuration, DeepSpeed's JSON; options override it"},
     {0}};
 
-static void write_line(dsc_level level, const char *line, void *context)
+/* Each line of the text with the tool's name; that the last one ends, too, adds none. */
+static void print_lines(const tool *self, const char *mark, const char *text)
 {
-    const tool *self = context;
+    while (*text != '\0') {
+        int length = (int)strcspn(text, "\n");
 
-    fprintf(stderr, "%s: %s%s\n", self->name, level == DSC_WARNING ? "warning: " : "", line);
+        fprintf(stderr, "%s: %s%.*s\n", self->name, mark, length, text);
+        text += length + (text[length] == '\n');
+    }
+}
+
+static void write_lines(dsc_level level, const char *text, void *context)
+{
+    print_lines(context, level == DSC_WARNING ? "warning: " : "", text);
 }
 
 void tool_log(const tool *self)
 {
-    dsc_log_to(write_line, (void *)self, DSC_NOTE);
+    dsc_log_to(write_lines, (void *)self, DSC_NOTE);
 }
 
 /* All tables of a command line: inputs, configuration, then the tool's own. */
@@ -149,23 +158,10 @@ int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *opt
     return tool_end(self, status);
 }
 
-/* The thread's message, each of its lines with the tool's name. */
-static void print_message(const tool *self)
-{
-    const char *line = dsc_message();
-
-    while (*line != '\0') {
-        int length = (int)strcspn(line, "\n");
-
-        fprintf(stderr, "%s: %.*s\n", self->name, length, line);
-        line += length + (line[length] == '\n');
-    }
-}
-
 int tool_end(const tool *self, dsc_status status)
 {
     if (fflush(stdout) != 0 || ferror(stdout))
         if (status == DSC_OK) status = DSC_FAIL(DSC_EIO, "standard output cannot be written");
-    if (status != DSC_OK) print_message(self);
+    if (status != DSC_OK) print_lines(self, "", dsc_message());
     return dsc_exit_status(status);
 }
