@@ -116,6 +116,12 @@ void tool_answer(const tool *self, const dsc_field_table *own, int asked)
     tool_answer_alone(self, tables, asked);
 }
 
+dsc_status tool_check_path(const char *what, const char *path, const char *kind)
+{
+    if (!dsc_equal(path, "-")) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL, "%s -: %s and needs a path", what, kind);
+}
+
 /* "list, verify or diff" */
 static dsc_short list_commands(const tool_command *commands)
 {
@@ -140,9 +146,12 @@ static dsc_status run_command(const tool *self, const tool_command *commands, co
     for (int i = 0; commands[i].name != NULL; i++) names[i] = commands[i].name;
     if (dsc_parse_choice("command", operands[0], names, &which) != DSC_OK) return DSC_EINVAL;
     command = &commands[which];
-    if (count - 1 == command->count) return command->run(options, operands + 1);
-    return DSC_FAIL(DSC_EINVAL, "%s takes %d paths, %d given: %s %s %s", command->name, command->count, count - 1,
-                    self->name, command->name, command->operands);
+    if (count - 1 != command->count)
+        return DSC_FAIL(DSC_EINVAL, "%s takes %d paths, %d given: %s %s %s", command->name, command->count, count - 1,
+                        self->name, command->name, command->operands);
+    for (int i = 1; i < count; i++)
+        if (tool_check_path(command->name, operands[i], command->kind) != DSC_OK) return DSC_EINVAL;
+    return command->run(options, operands + 1);
 }
 
 int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *options, const tool_command *commands)

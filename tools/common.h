@@ -35,10 +35,14 @@ dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inp
 void tool_answer_alone(const tool *self, const dsc_field_table *tables, int asked);
 void tool_answer(const tool *self, const dsc_field_table *own, int asked);
 
+/* Refuses `-` where a stream cannot be taken. kind says why: "a trace is an HDF5 file". DSC_EINVAL. */
+dsc_status tool_check_path(const char *what, const char *path, const char *kind);
+
 /* A tool of commands, `NAME COMMAND OPERAND... [OPTION]...`: list, diff, ... */
 typedef struct tool_command {
     const char *name, *operands; /* "diff", "A B" */
     int count;                   /* of operands */
+    const char *kind;            /* of tool_check_path: why `-` is none */
     dsc_status (*run)(const void *options, const char *const *operands);
 } tool_command;
 

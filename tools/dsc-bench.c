@@ -88,7 +88,7 @@ static dsc_status check_path(const char *path)
     char *slash;
 
     if (path[0] == '\0') return DSC_OK;
-    if (dsc_equal(path, "-")) return DSC_FAIL(DSC_EINVAL, "-o -: a calibration is an HDF5 file and needs a path");
+    if (tool_check_path("-o", path, "a calibration is an HDF5 file") != DSC_OK) return DSC_EINVAL;
     snprintf(folder, sizeof folder, "%s", path);
     if ((slash = strrchr(folder, '/')) == NULL) strcpy(folder, ".");
     else slash[slash == folder] = '\0';

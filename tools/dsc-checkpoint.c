@@ -319,9 +319,10 @@ out:
     return status;
 }
 
-static const tool_command commands[] = {{"list", "DIR", 1, run_list},
-                                        {"verify", "PATH", 1, run_verify},
-                                        {"diff", "A B", 2, run_diff},
+static const char kind[] = "a checkpoint is a folder with an HDF5 file";
+static const tool_command commands[] = {{"list", "DIR", 1, kind, run_list},
+                                        {"verify", "PATH", 1, kind, run_verify},
+                                        {"diff", "A B", 2, kind, run_diff},
                                         {0}};
 
 /* The contract has these; this version does not. They are refused before their options would be. */

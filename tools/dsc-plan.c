@@ -139,6 +139,9 @@ static dsc_status act(const tool_inputs *inputs, const plan_options *options)
                         "heads=N,vocab=N,seq=N");
     if (options->trace_ranks[0] != '\0' && options->trace[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--trace-ranks needs --trace FILE.h5");
+    if (tool_check_path("--trace", options->trace, "a trace is an HDF5 file") != DSC_OK) return DSC_EINVAL;
+    if (tool_check_path("--calibration", options->calibration, "a calibration is an HDF5 file") != DSC_OK)
+        return DSC_EINVAL;
     return plan(inputs, options);
 }
 

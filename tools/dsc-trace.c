@@ -157,9 +157,10 @@ static dsc_status run_export(const void *context, const char *const *files)
     return show(files[0], convert, (request){options, files}, options->out, &none);
 }
 
-static const tool_command commands[] = {{"summary", "F.h5", 1, run_summary},
-                                        {"diff", "PREDICTED MEASURED", 2, run_diff},
-                                        {"export", "F.h5 -o OUT", 1, run_export},
+static const char kind[] = "a trace is an HDF5 file";
+static const tool_command commands[] = {{"summary", "F.h5", 1, kind, run_summary},
+                                        {"diff", "PREDICTED MEASURED", 2, kind, run_diff},
+                                        {"export", "F.h5 -o OUT", 1, kind, run_export},
                                         {0}};
 
 int main(int argc, char **argv)
