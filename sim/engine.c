@@ -19,7 +19,8 @@ enum { UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when r
 
 static dsc_status schedule(dsc_engine *e, dsc_activity *a, double ns)
 {
-    if ((double)e->now_ns + ns <= (double)MOST_NS) return dsc_agenda_put(&e->agenda, &a->event, e->now_ns + (int64_t)ns);
+    if ((double)e->now_ns + ns <= (double)MOST_NS)
+        return dsc_agenda_put(&e->agenda, &a->event, e->now_ns + (int64_t)ns);
     return DSC_FAIL(DSC_EINVAL, "simulation: the step takes more than 2^60 ns: some rate of the cluster is too low");
 }
 

@@ -27,8 +27,8 @@ static bool is_traced(const dsc_sim_options *options, int64_t rank, bool is_simu
 }
 
 /* Sorts the traced ranks by the simulated one that stands for them. */
-static void choose_ranks(dsc_recorder *recorder, const dsc_sim_options *options, const int64_t *simulated, int64_t count,
-                         bool folded)
+static void choose_ranks(dsc_recorder *recorder, const dsc_sim_options *options, const int64_t *simulated,
+                         int64_t count, bool folded)
 {
     const dsc_plan *plan = recorder->plan;
     int64_t traced = 0;

@@ -1,6 +1,6 @@
-/* The interpreter that predicts: events over the same program that the executor runs, prices for its calls, links shared
- * by max-min fairness. Integer nanoseconds; ties broken by (time, rank, op): the same inputs give the same bytes.
- * It never includes the executor, and never reads a clock. */
+/* The interpreter that predicts: events over the same program that the executor runs, prices for its calls, links
+ * shared by max-min fairness. Integer nanoseconds; ties broken by (time, rank, op): the same inputs give the same
+ * bytes. It never includes the executor, and never reads a clock. */
 #ifndef DSC_SIM_SIM_H
 #define DSC_SIM_SIM_H
 
@@ -38,9 +38,10 @@ typedef struct dsc_sim_options {
     bool evaluates;                           /* the run evaluates now and then: its paths too */
 } dsc_sim_options;
 
-/* Simulates one step of each path that the run takes (fp16 also the skipped one), programs[rank] as in dsc_program_check.
- * timing is of the path taken most often. trace (may be NULL) receives rows and head for `options`: ops, memory, steps,
- * links, groups, ranks; config, cluster, model JSON included. wire_bytes is of one step by the rules of interfaces.md. */
+/* Simulates one step of each path that the run takes (fp16 also the skipped one), programs[rank] as in
+ * dsc_program_check. timing is of the path taken most often. trace (may be NULL) receives rows and head for `options`:
+ * ops, memory, steps, links, groups, ranks; config, cluster, model JSON included. wire_bytes is of one step by the
+ * rules of interfaces.md. */
 dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
                         dsc_prices *prices, const dsc_sim_options *options, dsc_timing *timing, int64_t *wire_bytes,
                         dsc_trace *trace);

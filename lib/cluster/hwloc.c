@@ -88,9 +88,8 @@ dsc_status dsc_hwloc_synthetic(const char *text, dsc_machine *out)
     if (init(&topology) != DSC_OK) return DSC_ENOMEM;
     if (hwloc_topology_set_synthetic(topology, text) != 0) {
         hwloc_topology_destroy(topology);
-        return DSC_FAIL(DSC_EINVAL,
-                        "unknown cluster \"%s\": no preset (--list-clusters), no file, no string for hwloc (core:8 pu:1)",
-                        text);
+        return DSC_FAIL(DSC_EINVAL, "unknown cluster \"%s\": no preset (--list-clusters), no file, no string for hwloc "
+                        "(core:8 pu:1)", text);
     }
     return read_topology(text, topology, out);
 }

@@ -4,8 +4,8 @@
 typedef struct preset { const char *name, *text; } preset;
 
 /* Sources: Radford et al. 2019; Brown et al. 2020, table 2.1 (its 1.3b has 24 heads of 128, which do not make 2048: 16
- * here); Shoeybi et al. 2019; Smith et al. 2022 (MT-NLG); Devlin et al. 2018; Touvron et al. 2023; model cards of Llama 3.
- * Vocabularies are unpadded, and Llama 3 has the 8192 tokens of its pre-training. */
+ * here); Shoeybi et al. 2019; Smith et al. 2022 (MT-NLG); Devlin et al. 2018; Touvron et al. 2023; model cards of
+ * Llama 3. Vocabularies are unpadded, and Llama 3 has the 8192 tokens of its pre-training. */
 static const preset presets[] = {
     {"gpt2", "layers=12,hidden=768,heads=12,vocab=50257,seq=1024"},
     {"gpt2-medium", "layers=24,hidden=1024,heads=16,vocab=50257,seq=1024"},

@@ -142,8 +142,8 @@ static dsc_status check_readable(const char *path)
     return DSC_OK;
 }
 
-/* Beside a writer, libhdf5 reads again what does not match its checksum, after pauses of 1, 2, 4, ... ns: these are about a
- * second in all. By default they are 100, and a damaged file is waited for until the end of days. */
+/* Beside a writer, libhdf5 reads again what does not match its checksum, after pauses of 1, 2, 4, ... ns: these are
+ * about a second in all. By default they are 100, and a damaged file is waited for until the end of days. */
 enum { SWMR_ATTEMPTS = 30 };
 
 dsc_status dsc_h5_open(const char *path, hid_t *out, bool *is_live)
