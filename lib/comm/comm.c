@@ -58,7 +58,7 @@ static dsc_status find_nodes(dsc_comm *comm)
     dsc_status status = DSC_OK;
     dsc_hash own = identify_host(), *hosts = calloc((size_t)comm->size, sizeof *hosts);
     int *first = malloc((size_t)comm->size * sizeof *first);
-    dsc_request request;
+    dsc_request request = {0};
 
     comm->node_of = malloc((size_t)comm->size * sizeof *comm->node_of);
     if (hosts == NULL || first == NULL || comm->node_of == NULL) {
@@ -70,7 +70,7 @@ static dsc_status find_nodes(dsc_comm *comm)
     number_nodes(comm, hosts, first);
 out:
     free(first);
-    free(hosts);
+    if (!request.active) free(hosts); /* else MPI may still read it */
     return status;
 }
 
