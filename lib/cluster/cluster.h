@@ -81,8 +81,8 @@ void dsc_cluster_destroy(dsc_cluster *cluster); /* takes NULL */
 dsc_status dsc_cluster_local(dsc_cluster **out);
 
 /* The same with `nodes` nodes and `ranks_per_node` devices on each: what dsc-run sees of its job; also what dsc-plan
- * makes of `local` for a strategy of that many ranks (one node). A device has its share of the node's memory, bandwidth
- * and peaks. */
+ * makes of `local`, or of a description that says so, for a strategy of that many ranks (one node). A device has its
+ * share of what the node's devices have together of memory, bandwidth and peaks. */
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out);
 
 const char *const *dsc_cluster_presets(void); /* NULL-terminated */

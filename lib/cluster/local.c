@@ -151,12 +151,17 @@ out:
 
 /* ---- A job's machines */
 
+/* What the node's devices are together, in so many parts. */
 static void share_device(dsc_device_type *device, int64_t ranks)
 {
+    const double count = (double)device->count;
+    int64_t memory_bytes;
+
+    if (!dsc_mul(device->memory_bytes, device->count, &memory_bytes)) memory_bytes = INT64_MAX;
+    device->memory_bytes = memory_bytes / ranks;
+    device->bandwidth_bytes_per_s = device->bandwidth_bytes_per_s * count / (double)ranks;
+    for (int i = 0; i < DSC_DTYPE_COUNT; i++) device->peak_flops[i] = device->peak_flops[i] * count / (double)ranks;
     device->count = ranks;
-    device->memory_bytes /= ranks;
-    device->bandwidth_bytes_per_s /= (double)ranks;
-    for (int i = 0; i < DSC_DTYPE_COUNT; i++) device->peak_flops[i] /= (double)ranks;
 }
 
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out)

@@ -2,6 +2,7 @@
 #include "cluster/cluster.h"
 #include "tests/tap.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static dsc_device_type devices[] = {{.name = "big", .count = 2}, {.name = "small", .count = 3}};
@@ -114,6 +115,24 @@ static void ranks_share_their_node(void)
     dsc_cluster_destroy(job);
 }
 
+static void other_ranks_share_the_same_node(void)
+{
+    dsc_cluster *local = NULL, *four = NULL, *two = NULL;
+    const dsc_device_type *whole, *half;
+
+    if (!CHECK_OK(dsc_cluster_local(&local))) return;
+    if (!CHECK_OK(dsc_cluster_of_ranks(local, 1, 4, &four)) || !CHECK_OK(dsc_cluster_of_ranks(four, 1, 2, &two)))
+        return;
+    whole = &local->node_types[0].devices[0];
+    half = &two->node_types[0].devices[0];
+    CHECK(llabs(half->memory_bytes - whole->memory_bytes / 2) <= 4, "%lld bytes", (long long)half->memory_bytes);
+    CHECK(fabs(half->bandwidth_bytes_per_s * 2 / whole->bandwidth_bytes_per_s - 1) < 1e-12, "%g B/s",
+          half->bandwidth_bytes_per_s);
+    dsc_cluster_destroy(local);
+    dsc_cluster_destroy(four);
+    dsc_cluster_destroy(two);
+}
+
 static const tap_case cases[] = {
     {"devices are numbered node by node", devices_are_numbered_node_by_node},
     {"devices past the last are refused", devices_past_the_last_are_refused},
@@ -121,6 +140,7 @@ static const tap_case cases[] = {
     {"the fastest link between two ends is found, both ways", fastest_link_is_found_both_ways},
     {"this machine has what prices read", this_machine_has_what_prices_read},
     {"ranks share their node's memory and peaks", ranks_share_their_node},
+    {"a node that ranks share is shared by another number of them", other_ranks_share_the_same_node},
 };
 
 int main(void)

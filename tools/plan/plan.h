@@ -35,7 +35,8 @@ typedef struct evaluation {
 dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out);
 void evaluation_fini(evaluation *evaluation);
 
-/* `local` as the strategy asks for it, else the description. */
+/* `local`, or a description that says "local": true, with as many devices as the strategy asks for; else the
+ * description. */
 dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out);
 
 double tokens_per_s(const evaluation *evaluation);
