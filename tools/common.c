@@ -1,10 +1,15 @@
 #include "tools/common.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { OWN_TABLES = 4 }; /* at most, of a tool */
+enum { OWN_TABLES = 4, ALL_TABLES = OWN_TABLES + 4 }; /* at most, of a tool; and the row of zeros counted */
+
+const dsc_field tool_progress_fields[] = {
+    {.name = "progress", .type = DSC_FIELD_FLAG, .help = "a line on standard error for every step of the work"},
+    {0}};
 
 static const dsc_field input_fields[] = {
     {.name = "model", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, model), .size = 4096,
@@ -37,21 +42,34 @@ void tool_log(const tool *self)
     dsc_log_to(write_lines, (void *)self, DSC_NOTE);
 }
 
-/* All tables of a command line: inputs, configuration, then the tool's own. */
+void tool_progress(const tool *self, bool is_asked, const char *format, ...)
+{
+    char text[4096];
+    va_list arguments;
+
+    if (!is_asked) return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    print_lines(self, "", text);
+}
+
+/* All tables of a command line: inputs, the tool's own, progress, configuration. */
 static void list_tables(const dsc_field_table *own, tool_inputs *inputs, dsc_config *config,
-                        dsc_field_table out[OWN_TABLES + 3])
+                        dsc_field_table out[ALL_TABLES])
 {
     int count = 0;
 
     out[count++] = (dsc_field_table){.title = "What to plan", .fields = input_fields, .base = inputs};
     for (int i = 0; i < OWN_TABLES && own[i].fields != NULL; i++) out[count++] = own[i];
+    out[count++] = (dsc_field_table){.title = "Messages", .fields = tool_progress_fields, .base = &inputs->progress};
     out[count++] = (dsc_field_table){.title = "Strategy and training", .fields = dsc_config_fields(), .base = config};
     out[count] = (dsc_field_table){0};
 }
 
 static dsc_status parse(int argc, char **argv, const dsc_field_table *own, dsc_config *config, tool_inputs *out)
 {
-    dsc_field_table tables[OWN_TABLES + 3];
+    dsc_field_table tables[ALL_TABLES];
     int operands = 0;
 
     list_tables(own, out, config, tables);
@@ -108,7 +126,7 @@ void tool_answer_alone(const tool *self, const dsc_field_table *tables, int aske
 
 void tool_answer(const tool *self, const dsc_field_table *own, int asked)
 {
-    dsc_field_table tables[OWN_TABLES + 3];
+    dsc_field_table tables[ALL_TABLES];
     tool_inputs inputs = {0};
     dsc_config config = DSC_CONFIG_DEFAULT;
 
@@ -134,7 +152,7 @@ static dsc_short list_commands(const tool_command *commands)
     return out;
 }
 
-static dsc_status run_command(const tool *self, const tool_command *commands, const void *options,
+static dsc_status run_command(const tool *self, const tool_command *commands, bool progress, const void *options,
                               const char *const *operands, int count)
 {
     const char *names[TOOL_COMMANDS + 1] = {NULL};
@@ -151,6 +169,8 @@ static dsc_status run_command(const tool *self, const tool_command *commands, co
                         self->name, command->name, command->operands);
     for (int i = 1; i < count; i++)
         if (tool_check_path(command->name, operands[i], command->kind) != DSC_OK) return DSC_EINVAL;
+    tool_progress(self, progress, "%s %s%s%s", command->name, operands[1], count > 2 ? " " : "",
+                  count > 2 ? operands[2] : "");
     return command->run(options, operands + 1);
 }
 
@@ -158,12 +178,16 @@ int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *opt
 {
     const char *operands[TOOL_OPERANDS];
     int count = TOOL_OPERANDS, asked = 0;
+    bool progress = false;
+    const dsc_field_table tables[] = {options[0],
+                                      {.title = "Messages", .fields = tool_progress_fields, .base = &progress},
+                                      {0}};
     dsc_status status;
 
     tool_log(self);
-    status = dsc_options_parse(argc, argv, options, operands, &count, &asked);
-    if (asked != 0) tool_answer_alone(self, options, asked);
-    else if (status == DSC_OK) status = run_command(self, commands, options[0].base, operands, count);
+    status = dsc_options_parse(argc, argv, tables, operands, &count, &asked);
+    if (asked != 0) tool_answer_alone(self, tables, asked);
+    else if (status == DSC_OK) status = run_command(self, commands, progress, options[0].base, operands, count);
     return tool_end(self, status);
 }
 

@@ -17,6 +17,7 @@ void tool_log(const tool *self);
 /* What the user asked for, apart from the tool's own options. The strings are empty where an option was not given. */
 typedef struct tool_inputs {
     char model[4096], cluster[4096], config_path[4096];
+    bool progress;     /* --progress */
     dsc_config config; /* the defaults, CONFIG over them, the command line over both */
     int asked;         /* 'h', 'v': to be answered by tool_answer, nothing else is valid; else 0 */
 } tool_inputs;
@@ -30,6 +31,12 @@ typedef struct tool_inputs {
  *
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
+
+/* --progress, alike in all tools: one row, whose value is a bool. tool_load and tool_run have it among theirs. */
+extern const dsc_field tool_progress_fields[];
+
+/* A line on stderr of what begins now, where the user asked for it. */
+void tool_progress(const tool *self, bool is_asked, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Prints the help or the version on stdout. tool_answer lists the options of tool_load beside the tool's own. */
 void tool_answer_alone(const tool *self, const dsc_field_table *tables, int asked);
@@ -48,8 +55,8 @@ typedef struct tool_command {
 
 enum { TOOL_COMMANDS = 8, TOOL_OPERANDS = 4 }; /* at most; a command's own name is an operand, too */
 
-/* All that main does in such a tool: parses the command line into the struct behind `options`, whose defaults are set,
- * answers --help and --version, or runs the one command. commands end with a NULL name. Returns the exit status. */
+/* All that main does in such a tool: parses the command line into the struct behind `options` (one table), whose
+ * defaults are set, answers --help and --version, or runs the one command. commands end with a NULL name. Returns the exit status. */
 int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *options, const tool_command *commands);
 
 /* Prints the message of a failure on stderr; returns the exit status, also when stdout could not be written. */

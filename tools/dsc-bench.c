@@ -34,8 +34,6 @@ static const dsc_field fields[] = {
     {.name = "list", .type = DSC_FIELD_FLAG, .offset = offsetof(options, list), .help = "says what can be measured"},
     {.name = "quick", .type = DSC_FIELD_FLAG, .offset = offsetof(options, quick),
      .help = "few repetitions: a first look, not good enough to predict with"},
-    {.name = "progress", .type = DSC_FIELD_FLAG, .offset = offsetof(options, progress),
-     .help = "a line on standard error for every step of the work"},
     {.name = "worker", .type = DSC_FIELD_STRING, .offset = offsetof(options, worker),
      .size = sizeof ((options *)0)->worker, .argument = "FILE.h5",
      .help = "for its own use: measures in this job, prints nothing"},
@@ -99,7 +97,10 @@ static dsc_status check_path(const char *path)
 
 static dsc_status parse(int argc, char **argv, options *o, bench_request *request, int *asked)
 {
-    const dsc_field_table tables[] = {{.title = "Options", .fields = fields, .base = o}, {0}};
+    const dsc_field_table tables[] = {
+        {.title = "Options", .fields = fields, .base = o},
+        {.title = "Messages", .fields = tool_progress_fields, .base = &o->progress},
+        {0}};
     const char *names[MAX_NAMES];
     int count = MAX_NAMES;
     dsc_status status = DSC_OK;
@@ -120,7 +121,10 @@ out:
 static void answer(int asked)
 {
     options o;
-    const dsc_field_table tables[] = {{.title = "Options", .fields = fields, .base = &o}, {0}};
+    const dsc_field_table tables[] = {
+        {.title = "Options", .fields = fields, .base = &o},
+        {.title = "Messages", .fields = tool_progress_fields, .base = &o.progress},
+        {0}};
     dsc_text text = {0};
 
     if (asked == 'v') dsc_text_add(&text, "%s (dsc) %s\n", self.name, PACKAGE_VERSION);

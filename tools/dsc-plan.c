@@ -14,7 +14,7 @@ static const tool self = {"dsc-plan", "dsc-plan --model MODEL --cluster CLUSTER 
     {.name = word, .type = DSC_FIELD_FLAG, .offset = offsetof(plan_options, member), .help = text}
 
 static const dsc_field fields[] = {
-    FLAG("json", json, "print one JSON object"),
+    FLAG("json", json, "print one JSON object; with --list-models or --list-clusters an array of them"),
     FLAG("explain", explain, "print memory, program, prices and cluster in full; without --model the cluster as JSON"),
     FLAG("check", check, "say what the check of the whole machine proved (it always runs)"),
     TEXT("calibration", calibration, "FILE.h5", "prices that dsc-bench measured on this kind of machine"),
@@ -40,6 +40,65 @@ static dsc_status refuse_later(char **argv)
 }
 
 /* ---- Lists */
+
+/* Takes the reference. */
+static dsc_status print_array(json_t *array)
+{
+    const bool is_printed = array != NULL && json_dumpf(array, stdout, JSON_INDENT(2)) == 0;
+
+    json_decref(array);
+    return is_printed && putchar('\n') != EOF ? DSC_OK : DSC_FAIL(DSC_EIO, "standard output cannot be written");
+}
+
+/* A model's inline keys, which --model takes, behind its name. */
+static dsc_status list_models_json(void)
+{
+    dsc_status status = DSC_OK;
+    json_t *array = json_array();
+
+    for (const char *const *name = dsc_model_presets(); *name != NULL; name++) {
+        json_t *object = json_pack("{s:s}", "name", *name), *keys;
+        dsc_model model;
+        char *text;
+
+        json_array_append_new(array, object);
+        DSC_TRY(dsc_model_load(*name, &model));
+        text = dsc_model_json(&model);
+        keys = text == NULL ? NULL : json_loads(text, 0, NULL);
+        json_object_update_missing(object, keys);
+        json_object_set_new(object, "parameters", json_integer(dsc_model_parameters(&model)));
+        json_decref(keys);
+        free(text);
+    }
+    return print_array(array);
+out:
+    json_decref(array);
+    return status;
+}
+
+static dsc_status list_clusters_json(void)
+{
+    dsc_status status = DSC_OK;
+    json_t *array = json_array();
+
+    for (const char *const *name = dsc_cluster_presets(); *name != NULL; name++) {
+        dsc_cluster *cluster = NULL;
+        dsc_place place;
+
+        DSC_TRY(dsc_cluster_load(*name, &cluster));
+        DSC_TRY(dsc_cluster_place(cluster, 0, &place));
+        json_array_append_new(
+            array, json_pack("{s:s, s:I, s:I, s:s, s:I}", "name", *name, "nodes",
+                             (json_int_t)dsc_cluster_nodes(cluster), "devices",
+                             (json_int_t)dsc_cluster_devices(cluster), "device", place.device->name, "memory_bytes",
+                             (json_int_t)place.device->memory_bytes));
+        dsc_cluster_destroy(cluster);
+    }
+    return print_array(array);
+out:
+    json_decref(array);
+    return status;
+}
 
 static dsc_status list_models(void)
 {
@@ -117,8 +176,12 @@ static dsc_status plan(const tool_inputs *inputs, const plan_options *options)
     evaluation *e = calloc(1, sizeof *e);
 
     if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "dsc-plan: %zu bytes", sizeof *e);
+    tool_progress(&self, inputs->progress, "evaluating %s on %s", inputs->model, inputs->cluster);
     DSC_TRY(evaluate(inputs, options, e));
-    if (options->trace[0] != '\0') DSC_TRY(dsc_trace_save(options->trace, &e->trace));
+    if (options->trace[0] != '\0') {
+        tool_progress(&self, inputs->progress, "writing %s", options->trace);
+        DSC_TRY(dsc_trace_save(options->trace, &e->trace));
+    }
     DSC_TRY(print_result(e, options));
     if (!e->feasible) status = DSC_FAIL(DSC_EINFEASIBLE, "%s", e->reason);
 out:
@@ -129,8 +192,8 @@ out:
 
 static dsc_status act(const tool_inputs *inputs, const plan_options *options)
 {
-    if (options->list_models) return list_models();
-    if (options->list_clusters) return list_clusters();
+    if (options->list_models) return options->json ? list_models_json() : list_models();
+    if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();
     if (inputs->cluster[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--cluster is missing: a preset (--list-clusters), a JSON file, or local");
     if (inputs->model[0] == '\0' && options->explain) return print_cluster(inputs);

@@ -36,7 +36,7 @@ END
 
 notrace=$scratch/text.h5
 echo text >"$notrace"
-plan 16
+plan 18
 "$build/dsc-plan" --model layers=2,hidden=64,heads=4,vocab=256,seq=32 --cluster local --trace p.h5 >/dev/null
 report $? "dsc-plan writes a trace"
 ok "a summary is printed" ends 0 "" dsc-trace summary p.h5
@@ -52,6 +52,13 @@ ok "an export needs a suffix that says the form" ends 2 'neither in .json nor in
 ok "what is no trace is bad input" ends 2 'not an HDF5 file' dsc-trace summary "$notrace"
 ok "a trace is no stream" ends 2 'summary -: a trace is an HDF5 file and needs a path' dsc-trace summary -
 ok "nor is a checkpoint" ends 2 'needs a path' dsc-checkpoint diff x -
+ok "progress is a line on standard error" ends 0 'dsc-trace: summary p.h5' dsc-trace summary --progress p.h5
+if [ -x /usr/bin/python3 ]; then
+    ok "lists of presets are JSON" bash -ec "for l in models clusters; do $build/dsc-plan --list-\$l --json |
+        /usr/bin/python3 -c 'import json, sys; assert len({p[\"name\"] for p in json.load(sys.stdin)}) > 5'; done"
+else
+    skip "lists of presets are JSON" "no python3"
+fi
 ok "a damaged file is bad input" bash -c "head -c 3000 p.h5 >cut.h5; ! $build/dsc-trace summary cut.h5"
 ok "a prediction is no measurement" ends 2 'a predicted trace where a measured one is taken' dsc-trace diff p.h5 p.h5
 if disguise p.h5 m.h5 1 && disguise p.h5 slow.h5 2; then
