@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* An op starts or ends. */
+typedef struct exec_moment { int64_t t_ns; const dsc_op_row *row; bool is_start; } exec_moment;
+
 /* A lane in a segment under way. `done` is read by every thread, the rest by the lane's own. */
 typedef struct exec_lane {
     atomic_int done;          /* instances that are over */
@@ -29,6 +32,7 @@ struct dsc_run {
     int segment;                        /* under way */
     bool is_traced;                     /* the step under way */
     int64_t traced_bytes[DSC_SPACE_COUNT]; /* of the last memory row; -1: there is none */
+    exec_moment *moments; int64_t moment_capacity; /* room for those of a traced step */
     dsc_extent *extent;                 /* by the addresses that were handed out */
     bool is_handed[DSC_SEGMENT_COUNT];  /* all of the segment's addresses were noted */
     atomic_llong peaks[DSC_SPACE_COUNT];

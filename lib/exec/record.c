@@ -65,12 +65,10 @@ out:
 
 /* ---- Memory: starts and ends of ops in the order of time, through the ledger's own bookkeeping */
 
-typedef struct moment { int64_t t_ns; const dsc_op_row *row; bool is_start; } moment;
-
 /* At one instant what ends goes first: its bytes are free for what starts. */
 static int by_time(const void *a, const void *b)
 {
-    const moment *x = a, *y = b;
+    const exec_moment *x = a, *y = b;
 
     if (x->t_ns != y->t_ns) return x->t_ns < y->t_ns ? -1 : 1;
     if (x->is_start != y->is_start) return x->is_start ? 1 : -1;
@@ -94,7 +92,7 @@ out:
     return status;
 }
 
-static dsc_status replay(dsc_run *run, const moment *moments, int64_t count, dsc_trace *rows)
+static dsc_status replay(dsc_run *run, const exec_moment *moments, int64_t count, dsc_trace *rows)
 {
     dsc_status status = DSC_OK;
     int segment = -1;
@@ -115,20 +113,18 @@ out:
 
 static dsc_status add_memory_rows(dsc_run *run, int64_t op_count, int64_t t_start_ns, dsc_trace *rows)
 {
-    moment *moments = malloc((size_t)(2 * op_count + 1) * sizeof *moments);
+    exec_moment *moments = run->moments; /* reserved for all ops of the program */
     dsc_status status = DSC_OK;
 
-    if (moments == NULL) return DSC_FAIL(DSC_ENOMEM, "executor: memory of %lld ops", (long long)op_count);
     for (int64_t i = 0; i < op_count; i++) {
-        moments[2 * i] = (moment){rows->ops[i].t_start_ns, &rows->ops[i], true};
-        moments[2 * i + 1] = (moment){rows->ops[i].t_end_ns, &rows->ops[i], false};
+        moments[2 * i] = (exec_moment){rows->ops[i].t_start_ns, &rows->ops[i], true};
+        moments[2 * i + 1] = (exec_moment){rows->ops[i].t_end_ns, &rows->ops[i], false};
     }
     qsort(moments, (size_t)(2 * op_count), sizeof *moments, by_time);
     dsc_extent_segment_start(run->extent);
     DSC_TRY(add_memory(run, rows, t_start_ns));
     DSC_TRY(replay(run, moments, 2 * op_count, rows));
 out:
-    free(moments);
     return status;
 }
 

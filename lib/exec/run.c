@@ -50,6 +50,7 @@ out:
 /* Room for the rows of a whole step, so that no step allocates. */
 static dsc_status reserve_rows(dsc_run *run)
 {
+    int64_t ops = run->o.program->op_count;
     dsc_status status = DSC_OK;
 
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
@@ -58,6 +59,7 @@ static dsc_status reserve_rows(dsc_run *run)
         for (int s = 0; s < DSC_SEGMENT_COUNT; s++) count += run->unfolded[s].lane_counts[lane];
         DSC_TRY(dsc_array_reserve(&run->lanes[lane].rows, &run->lanes[lane].row_capacity, count, sizeof(dsc_op_row)));
     }
+    DSC_TRY(dsc_array_reserve(&run->moments, &run->moment_capacity, 2 * ops, sizeof *run->moments));
 out:
     return status;
 }
@@ -132,6 +134,7 @@ void dsc_run_destroy(dsc_run *run)
         for (int axis = 0; axis < DSC_AXIS_COUNT; axis++) dsc_group_destroy(run->groups[axis]);
         for (int space = 0; space < DSC_SPACE_COUNT; space++) dsc_arena_destroy(&run->arenas[space]);
     }
+    free(run->moments);
     dsc_extent_destroy(run->extent);
     free(run);
 }
