@@ -1,5 +1,6 @@
 #include "comm/internal.h"
 #include "base/hash.h"
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,12 +87,18 @@ static dsc_status create_world(dsc_comm *comm)
     return status;
 }
 
-/* UCX answers a peer that is gone with a backtrace of each rank, and installs handlers of signals for it. That a rank
- * has died is dsc's to say, in one line from one rank; what the user asks of UCX stands. */
+/* UCX answers a peer that is gone with a backtrace of each rank. That a rank has died is dsc's to say, in one line from
+ * one rank. UCX reads its environment when it is loaded, before main, and warns of variables that are set later: so it
+ * is told by its own function, where MPI brought it along. What the user asks of it by UCX_HANDLE_ERRORS and
+ * UCX_LOG_LEVEL stands. */
 static void silence_transport(void)
 {
-    setenv("UCX_HANDLE_ERRORS", "none", 0);
-    setenv("UCX_LOG_LEVEL", "fatal", 0);
+    int (*set)(const char *name, const char *value);
+
+    *(void **)&set = dlsym(RTLD_DEFAULT, "ucs_global_opts_set_value"); /* the cast that POSIX gives for functions */
+    if (set == NULL) return;
+    if (getenv("UCX_HANDLE_ERRORS") == NULL) set("HANDLE_ERRORS", "none");
+    if (getenv("UCX_LOG_LEVEL") == NULL) set("LOG_LEVEL", "fatal");
 }
 
 static dsc_status start_mpi(int *argc, char ***argv)
