@@ -29,7 +29,8 @@ stopped() {
 continues() {
     local last=$(($(steps_of "$1") + 3)) name
     name=$(printf step-%08d/checkpoint.h5 "$last")
-    go "$1" "$2" "$last" >/dev/null && go "$1.straight" "$2" "$last" >/dev/null || return
+    go "$1" "$2" "$last" >/dev/null 2>messages && grep "resuming from $1/save" messages || return
+    go "$1.straight" "$2" "$last" >/dev/null || return
     diff <(timeless "$1/log") <(timeless "$1.straight/log") && cmp "$1/save/$name" "$1.straight/save/$name"
 }
 
