@@ -1,12 +1,14 @@
 #include "tools/bench/bench.h"
 #include "store/calibration_file.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_WORDS = 64, NOT_FOUND = 127 };
@@ -47,24 +49,90 @@ static dsc_status make_command(command *c, int ranks, const char *path, const be
     return DSC_OK;
 }
 
-/* The child ends with this process; standard output is not its to write to. Threads that wait for others of their team
- * give up the core after some ten microseconds: where others use the machine too, who spins on keeps back the very
- * thread that it waits for. */
-static dsc_status run(char *const *words)
+/* ---- Signals: held back while there is a child and a file, and waited for together with the child's end */
+
+typedef struct signals { sigset_t held, before; int last; } signals;
+
+/* Not those that are ignored, as nohup and a shell's background jobs do. */
+static void hold_signals(signals *out)
+{
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action;
+
+    out->last = 0;
+    sigemptyset(&out->held);
+    sigaddset(&out->held, SIGCHLD);
+    for (int i = 0; i < DSC_COUNT(ending); i++)
+        if (sigaction(ending[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+            sigaddset(&out->held, ending[i]);
+    sigprocmask(SIG_BLOCK, &out->held, &out->before);
+}
+
+/* Ends this process as the signal that came does by default: UCX has a handler of its own for SIGHUP. */
+static void release_signals(const signals *signals)
+{
+    if (signals->last != 0) signal(signals->last, SIG_DFL), raise(signals->last);
+    sigprocmask(SIG_SETMASK, &signals->before, NULL);
+}
+
+/* A launcher passes SIGTERM on to its ranks; what has not ended after two more seconds is killed. */
+static void end_group(pid_t child)
+{
+    const struct timespec grace = {.tv_sec = 2};
+    sigset_t ends;
+
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    kill(-child, SIGTERM);
+    while (sigtimedwait(&ends, NULL, &grace) < 0 && errno == EINTR) continue;
+    kill(-child, SIGKILL);
+}
+
+static dsc_status wait_for(pid_t child, const char *name, signals *signals, int *code)
+{
+    for (;;) {
+        const pid_t ended = waitpid(child, code, WNOHANG);
+        int number;
+
+        if (ended == child) return DSC_OK;
+        if (ended < 0 && errno != EINTR) return DSC_FAIL(DSC_EIO, "waiting for %s: %s", name, strerror(errno));
+        number = sigwaitinfo(&signals->held, NULL);
+        if (number < 0 || number == SIGCHLD) continue;
+        signals->last = number;
+        end_group(child);
+        waitpid(child, code, 0);
+        return DSC_FAIL(DSC_EIO, "ended by signal %d", number);
+    }
+}
+
+/* The child leads a group of its own, which ends with this process; standard output is not its to write to, nor the
+ * terminal its to read. Threads that wait for others of their team give up the core after some ten microseconds: where
+ * others use the machine too, who spins on keeps back the very thread that it waits for. */
+static void become(char *const *words, const signals *signals)
+{
+    const int nothing = open("/dev/null", O_RDONLY);
+
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    dup2(nothing, STDIN_FILENO);
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    setenv("GOMP_SPINCOUNT", "2000", 0);
+    sigprocmask(SIG_SETMASK, &signals->before, NULL);
+    execvp(words[0], words);
+    _exit(NOT_FOUND);
+}
+
+static dsc_status run(char *const *words, signals *signals)
 {
     int code = 0;
+    dsc_status status;
     const pid_t child = fork();
 
     if (child < 0) return DSC_FAIL(DSC_EIO, "no process for %s: %s", words[0], strerror(errno));
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        dup2(STDERR_FILENO, STDOUT_FILENO);
-        setenv("GOMP_SPINCOUNT", "20000", 0);
-        execvp(words[0], words);
-        _exit(NOT_FOUND);
-    }
-    while (waitpid(child, &code, 0) < 0)
-        if (errno != EINTR) return DSC_FAIL(DSC_EIO, "waiting for %s: %s", words[0], strerror(errno));
+    if (child == 0) become(words, signals);
+    setpgid(child, child); /* by whoever comes first */
+    status = wait_for(child, words[0], signals, &code);
+    if (status != DSC_OK) return status;
     if (WIFEXITED(code) && WEXITSTATUS(code) == NOT_FOUND)
         return DSC_FAIL(DSC_ENOTSUP, "%s is not there: DSC_MPIEXEC may name another launcher", words[0]);
     if (WIFSIGNALED(code)) return DSC_FAIL(DSC_EIO, "%s was ended by signal %d", words[0], WTERMSIG(code));
@@ -95,15 +163,17 @@ dsc_status bench_launch(int ranks, const bench_request *request, dsc_calibration
     char path[4096];
     command c = {.word_count = 0};
     dsc_calibration measured;
+    signals signals;
     dsc_status status = DSC_OK;
     int file;
 
     dsc_calibration_init(&measured);
+    hold_signals(&signals);
     snprintf(path, sizeof path, "%s/dsc-bench.XXXXXX", folder != NULL && folder[0] != '\0' ? folder : "/tmp");
-    if ((file = mkstemp(path)) < 0) return DSC_FAIL(DSC_EIO, "%s: %s", path, strerror(errno));
+    if ((file = mkstemp(path)) < 0) DSC_TRY(DSC_FAIL(DSC_EIO, "%s: %s", path, strerror(errno)));
     close(file);
     DSC_TRY(make_command(&c, ranks, path, request));
-    status = run(c.words);
+    status = run(c.words, &signals);
     if (status != DSC_OK) {
         status = dsc_fail_in(status, "measuring on %d rank%s", ranks, ranks > 1 ? "s" : "");
         goto out;
@@ -111,7 +181,8 @@ dsc_status bench_launch(int ranks, const bench_request *request, dsc_calibration
     DSC_TRY(dsc_calibration_load(path, &measured));
     DSC_TRY(append(&measured, out));
 out:
-    unlink(path);
+    if (file >= 0) unlink(path);
     dsc_calibration_fini(&measured);
+    release_signals(&signals);
     return status;
 }
