@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const int64_t meeting_ns = 3000000000; /* how long, after a failure, the others are waited for */
@@ -58,16 +59,27 @@ static void take_leave(int manager, bool ends_all, int exit_status)
     if (poll(&readable, 1, ANSWER_MS) == 1 && read(manager, words, sizeof words) < 0) return;
 }
 
+/* An mpiexec that was signalled itself forgets what its ranks return when they leave in peace: then rank 0 ends the job with
+ * the status, a moment later than the others, so that what all have printed has been passed on. */
+static bool insists(const dsc_comm *comm, int exit_status)
+{
+    static const struct timespec moment = {.tv_nsec = 200000000};
+
+    if (exit_status != dsc_exit_status(DSC_ESTOPPED) || dsc_comm_rank(comm) != 0) return false;
+    nanosleep(&moment, NULL);
+    return true;
+}
+
 void dsc_comm_exit(dsc_comm *comm, int exit_status)
 {
     int manager = find_process_manager();
     meeting met;
 
     if (comm == NULL) exit(exit_status);
+    fflush(NULL); /* before the meeting: nobody ends the others until all have said what they had to */
     met = meet(comm);
     if (manager >= 0) {
-        /* An mpiexec that was signalled itself forgets what its ranks return when they leave in peace. */
-        take_leave(manager, met == SOME_MISSING || exit_status == dsc_exit_status(DSC_ESTOPPED), exit_status);
+        take_leave(manager, met == SOME_MISSING || insists(comm, exit_status), exit_status);
     } else if (met == ALL_WELL) {
         dsc_failure_close(comm);
         dsc_comm_free(comm);
