@@ -49,9 +49,12 @@ wreck() {
     [ "${last:-0}" -lt "$1" ] || lacks_steps "$(ls -t trace*.h5 | head -n 1)" "$last"
 }
 
-# strays NEWEST: what speaks against the start having gone on from the newest checkpoint that there was
+# strays NEWEST: what speaks against the start having gone on from the newest checkpoint that there was. Judged by the
+# first step line: what a killed launcher was about to pass on of stderr may be lost.
 strays() {
-    grep -q "${1:+resuming from save/$1}" notes || { echo "not from ${1:-the start}:"; cat notes; }
+    local first
+    first=$(sed -n '1s/^step \([0-9]*\).*/\1/p' lines)
+    [ "${first:-0}" -eq $((10#0${1#step-} + 1)) ] || { echo "began with step ${first:-?}, not behind ${1:-the start}:"; cat notes; }
 }
 
 newest() { ls save 2>/dev/null | grep -x 'step-[0-9]*' | tail -n 1; }
