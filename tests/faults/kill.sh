@@ -35,7 +35,7 @@ lacks_steps() {
         return
     }
     traced=$(tail -n 1 trace.csv | cut -d, -f1)
-    [ "$traced" -ge $(($2 - 1)) ] || echo "$1 ends with step $traced, the log with $2"
+    [ "$traced" -ge "$2" ] || echo "$1 ends with step $traced, the log with $2"
 }
 
 # wreck FIRST: what speaks against what a kill has left behind, of a run that logged steps from the first on, if any

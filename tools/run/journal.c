@@ -382,8 +382,8 @@ static dsc_status write_step(job *j, const char *packets)
 
     if (reports == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "journal: %" PRId64 " reports", j->plan->ranks));
     DSC_TRY(unpack(j->journal, packets, (int)j->plan->ranks, reports, &total));
+    DSC_TRY(trace_step(j->journal, &total)); /* first: whatever kills a run, its trace is not behind its log */
     DSC_TRY(write_lines(j, &total, reports));
-    DSC_TRY(trace_step(j->journal, &total));
 out:
     free(reports);
     return status;
