@@ -50,11 +50,11 @@ wreck() {
 }
 
 # strays NEWEST: what speaks against the start having gone on from the newest checkpoint that there was. Judged by the
-# first step line: what a killed launcher was about to pass on of stderr may be lost.
+# first step line, if it came to one: what a killed launcher was about to pass on of stderr may be lost.
 strays() {
-    local first
-    first=$(sed -n '1s/^step \([0-9]*\).*/\1/p' lines)
-    [ "${first:-0}" -eq $((10#0${1#step-} + 1)) ] || { echo "began with step ${first:-?}, not behind ${1:-the start}:"; cat notes; }
+    local first next=$((10#0${1#step-} + 1))
+    first=$(sed -n 's/^step \([0-9]*\).*/\1/p' lines | head -n 1)
+    [ "${first:-$next}" -eq $next ] || echo "began with step $first, not $next"
 }
 
 newest() { ls save 2>/dev/null | grep -x 'step-[0-9]*' | tail -n 1; }
@@ -67,7 +67,7 @@ for ((number = 1; number <= kills; number++)); do
     what=$(strike)
     wait
     empty "kill $number, of $what, leaves checkpoints and a trace that can be used" \
-        "$(wreck $((10#0${checkpoint#step-} + 1)); [ ! -s lines ] || strays "$checkpoint")"
+        "$(wreck $((10#0${checkpoint#step-} + 1)); strays "$checkpoint")"
 done
 
 last=$(($(last_step) + 3))
