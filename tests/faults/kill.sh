@@ -57,7 +57,8 @@ strays() {
     [ "${first:-$next}" -eq $next ] || echo "began with step $first, not $next"
 }
 
-newest() { ls save 2>/dev/null | grep -x 'step-[0-9]*' | tail -n 1; }
+steps_saved() { ls save 2>/dev/null | grep -x 'step-[0-9]*'; }
+newest() { steps_saved | tail -n 1; }
 
 plan $((kills + 2))
 for ((number = 1; number <= kills; number++)); do
@@ -68,6 +69,7 @@ for ((number = 1; number <= kills; number++)); do
     wait
     empty "kill $number, of $what, leaves checkpoints and a trace that can be used" \
         "$(wreck $((10#0${checkpoint#step-} + 1)); strays "$checkpoint")"
+    steps_saved | head -n -2 | sed 's,^,save/,' | xargs rm -rf # verified
 done
 
 last=$(($(last_step) + 3))
