@@ -1,7 +1,7 @@
 #!/bin/bash
-# Every layout of layouts.txt trains the same mathematics as one rank: the losses of 20 steps are equal to 1e-5 at fp32 (1e-2
-# in reduced precision, for each against its own run on one rank), norms of gradients to 1e-4 (5e-2), skipped steps and
-# loss scales exactly. The same plan gives the same bits, run after run.
+# Every layout of layouts.txt trains the same mathematics as one rank: the losses of 20 steps are equal to 1e-5 at fp32
+# (1e-2 in reduced precision, for each against its own run on one rank), norms of gradients to 1e-4 (5e-2), skipped
+# steps and loss scales exactly. The same plan gives the same bits, run after run.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 # expand LINE: a line for each of the words in its first braces, and so on
@@ -35,14 +35,18 @@ reference() { local words=$*; echo "one.${words// /}"; }
 
 refer() { # OPTIONS: that run, which has to learn: equal curves that do not fall prove nothing
     learn "$(reference "$@")" 1 --dp 1 --micro-batch 1 "$@" || return
-    column loss "$(reference "$@")" | awk 'NR == 1 { first = $1 } END { if ($1 < first - 0.5) exit 0; print first, $1; exit 1 }'
+    column loss "$(reference "$@")" |
+        awk 'NR == 1 { first = $1 } END { print first, "to", $1; exit !($1 < first - 0.5) }'
 }
 
 # near KEY LIMIT A B: all values agree to the limit, as a share
 near() {
     paste <(column "$1" "$3") <(column "$1" "$4") | awk -v key="$1" -v limit="$2" '
         function size(x) { return x < 0 ? -x : x }
-        $1 != $2 && !(size($1 - $2) <= limit * size($2)) { bad = 1; print key " of step " NR ": " $1 ", one rank has " $2 }
+        $1 != $2 && !(size($1 - $2) <= limit * size($2)) {
+            bad = 1
+            print key " of step " NR ": " $1 ", one rank has " $2
+        }
         END { exit bad || NR != 20 }'
 }
 

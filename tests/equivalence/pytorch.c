@@ -1,5 +1,6 @@
-/* Three steps of a tiny GPT-2 against what PyTorch computed for them, on as many ranks as there are. The numbers, and how
- * they were made, are in tests/golden/data/pytorch/. Scalars agree to 1e-5, tensors to 1e-5 of their largest element. */
+/* Three steps of a tiny GPT-2 against what PyTorch computed for them, on as many ranks as there are. The numbers, and
+ * how they were made, are in tests/golden/data/pytorch/. Scalars agree to 1e-5, tensors to 1e-5 of their largest
+ * element. */
 #include "tests/comm/job.h"
 #include "tests/exec/trainer.h"
 #include <jansson.h>
@@ -57,8 +58,8 @@ static void set_weights(trainer *t)
     }
 }
 
-/* Adding a constant to all keys of a head changes no softmax, so that their bias' gradient is zero, and what Adam makes of
- * its rounding is as large as the rate. */
+/* Adding a constant to all keys of a head changes no softmax, so that their bias' gradient is zero, and what Adam makes
+ * of its rounding is as large as the rate. */
 static bool is_key_bias(const dsc_tensor *tensor, int64_t index)
 {
     const int64_t hidden = tensor->shape[0] / 3;
@@ -67,7 +68,8 @@ static bool is_key_bias(const dsc_tensor *tensor, int64_t index)
 }
 
 /* scale * values against the numbers; key biases may be off by that much. */
-static void check_tensor(const dsc_tensor *tensor, const float *values, double scale, const json_t *list, double key_bias)
+static void check_tensor(const dsc_tensor *tensor, const float *values, double scale, const json_t *list,
+                         double key_bias)
 {
     const int64_t count = dsc_tensor_elems(tensor);
     const json_t *wanted = json_object_get(list, tensor->name);
@@ -80,8 +82,8 @@ static void check_tensor(const dsc_tensor *tensor, const float *values, double s
         double distance = fabs(scale * values[i] - element(wanted, (size_t)i));
         double limit = is_key_bias(tensor, i) ? key_bias : tolerance * largest;
 
-        if (!CHECK(distance <= limit, "%s[%lld]: %.9g, PyTorch has %.9g; the largest is %.3g", tensor->name, (long long)i,
-                   scale * values[i], element(wanted, (size_t)i), largest)) return;
+        if (!CHECK(distance <= limit, "%s[%lld]: %.9g, PyTorch has %.9g; the largest is %.3g", tensor->name,
+                   (long long)i, scale * values[i], element(wanted, (size_t)i), largest)) return;
     }
 }
 
@@ -96,7 +98,8 @@ static void check_scalar(const char *what, int step, double value, const json_t 
 {
     const double wanted = element(list, (size_t)step - 1);
 
-    CHECK(fabs(value - wanted) <= tolerance * fabs(wanted), "%s of step %d: %.9g, PyTorch has %.9g", what, step, value, wanted);
+    CHECK(fabs(value - wanted) <= tolerance * fabs(wanted), "%s of step %d: %.9g, PyTorch has %.9g", what, step, value,
+          wanted);
 }
 
 /* exp_avg after the first step is (1 - beta1) times the gradient, as long as nothing is clipped. */

@@ -54,8 +54,8 @@ static void grows_by_arenas(void)
     measure("layers=4,hidden=512,heads=8,vocab=4096,seq=64", &after, &arenas);
     limit = arenas * 3 / 100 + ((int64_t)16 << 20);
     CHECK(arenas > (int64_t)200 << 20, "arenas of %" PRId64 " bytes prove little", arenas);
-    CHECK(llabs(after - before - (arenas - small)) <= limit, "%" PRId64 " bytes more are resident, the arenas have %" PRId64,
-          after - before, arenas - small);
+    CHECK(llabs(after - before - (arenas - small)) <= limit,
+          "%" PRId64 " bytes more are resident, the arenas have %" PRId64, after - before, arenas - small);
 }
 
 static const tap_case cases[] = {{"resident memory grows by the arenas, to 3 % + 16 MiB", grows_by_arenas}};

@@ -7,15 +7,16 @@
 peaks() {
     "$build/dsc-trace" export "$1" -o "$1.json" || return
     sed -n 's/.*"ph":"C","name":"\([a-z]*\)","pid":\([0-9]*\),.*"bytes":\([0-9]*\).*/\2 \1 \3/p' "$1.json" |
-        awk '{ k = $1 " " $2; if (!(k in most) || $3 > most[k]) most[k] = $3 } END { for (k in most) print k, most[k] }' | sort
+        sort -k1,1n -k2,2 -k3,3nr | awk '!seen[$1, $2]++'
 }
 
 # logged_peaks: the same of the last line of the log
 logged_peaks() {
     local space
     for space in device host; do
-        column peak_${space}_bytes log | tail -n 1 | tr -d '[]' | tr ',' '\n' | awk -v s=$space '{ print NR - 1, s, $1 }'
-    done | sort
+        column peak_${space}_bytes log | tail -n 1 | tr -d '[]' | tr ',' '\n' |
+            awk -v space=$space '{ print NR - 1, space, $1 }'
+    done | sort -k1,1n -k2,2
 }
 
 # arena SPACE PLAN: arena_bytes of dsc-plan's JSON
@@ -25,7 +26,8 @@ foreseen() { # RANKS OPTIONS
     local ranks=$1
     shift
     rm -f predicted.h5 measured.h5 log
-    "$build/dsc-plan" --model "$tiny" --cluster local --global-batch 16 "$@" --json --trace predicted.h5 --trace-ranks all >plan &&
+    "$build/dsc-plan" --model "$tiny" --cluster local --global-batch 16 "$@" --json --trace predicted.h5 \
+        --trace-ranks all >plan &&
         train "$ranks" "$@" --steps 3 --trace measured.h5 --log log >/dev/null || return
     diff <(peaks predicted.h5) <(peaks measured.h5) && diff <(peaks measured.h5) <(logged_peaks) || return
     [ "$(logged_peaks | wc -l)" -eq $((2 * ranks)) ] && [ "$(arena memory plan)" -gt 100000 ] &&

@@ -1,5 +1,5 @@
-/* Under the address sanitizer, an op that touches a buffer past its life is found. The run is a child process, which is to
- * die of it. */
+/* Under the address sanitizer, an op that touches a buffer past its life is found. The run is a child process, which is
+ * to die of it. */
 #include "tests/exec/trainer.h"
 #include "tests/tap.h"
 #include <stdio.h>
@@ -42,7 +42,8 @@ static int train(bool is_spoilt)
     status = dsc_comm_create(NULL, NULL, &comm);
     if (status == DSC_OK)
         status = trainer_init(comm, "layers=2,hidden=40,heads=5,vocab=131,seq=24", &config, bytes, sizeof bytes, &t);
-    if (status == DSC_OK && is_spoilt && !spoil((dsc_program *)t.programs[0])) status = DSC_FAIL(DSC_EINVAL, "no such op");
+    if (status == DSC_OK && is_spoilt && !spoil((dsc_program *)t.programs[0]))
+        status = DSC_FAIL(DSC_EINVAL, "no such op");
     if (status == DSC_OK) status = dsc_run_step(t.run, 1, false, &report, NULL);
     if (status != DSC_OK) fprintf(stderr, "%s\n", dsc_message());
     trainer_fini(&t);

@@ -24,8 +24,8 @@ some_op() {
 # Fails in the step where the file has run out of what the vocabulary holds
 spoil() { head -c 10000 text.txt; printf '\377'; tail -c 9999 text.txt; }
 
-# full RANKS: a save finds the disk full, for which a limit on files' sizes stands; the older checkpoint is as it was. The
-# model is large enough for MPI's own files to stay below the limit.
+# full RANKS: a save finds the disk full, for which a limit on files' sizes stands; the older checkpoint is as it was.
+# The model is large enough for MPI's own files to stay below the limit.
 full() {
     local options=(--dp "$1" --model layers=2,hidden=256,heads=8,vocab=131,seq=24 --save save --save-every 1)
     rm -rf save

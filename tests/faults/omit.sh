@@ -9,7 +9,7 @@ layout=(--dp 2 --micro-batch 4)
 
 # ops OPTIONS: rank,op,lane,kind of the program, in random order
 ops() {
-    "$build/dsc-plan" --model "$tiny" --cluster local --global-batch 16 "$@" --trace p.h5 --trace-ranks all >/dev/null &&
+    "$build/dsc-plan" --model "$tiny" --cluster local --global-batch 16 "$@" --trace p.h5 --trace-ranks all >plan &&
         "$build/dsc-trace" export p.h5 -o p.csv &&
         awk -F, -v seed="$DSC_SEED" 'BEGIN { srand(seed) } NR > 1 && $3 >= 0 { print rand() "," $0 }' p.csv |
         sort -g | cut -d, -f3-6

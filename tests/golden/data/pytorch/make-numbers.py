@@ -6,10 +6,12 @@
 GPT-2 stands here as its paper's code has it: pre-LayerNorm with epsilon 1e-5, tanh GELU, learned positions, tied head,
 biases, no dropout. Tensors have Hugging Face's names; linear weights are [in, out]. Element i of a tensor starts as
 
-    float32(base + 0.5 sin(0.37 (i + 1)^2 + 0.1 (sum of the bytes of its name)))     base 1 for LayerNorms' weights, else 0
+    float32(base + 0.5 sin(0.37 (i + 1)^2 + 0.1 (sum of the bytes of its name)))
 
-and the one batch is the rows of `tokens`, row i ending with the first token of row i + 1 as its last target. A case holds
-loss and gradient norm (before clipping) of each step, each tensor's gradient in the first step where nothing is
+with base 1 for LayerNorms' weights, else 0,
+
+and the one batch is the rows of `tokens`, row i ending with the first token of row i + 1 as its last target. A case
+holds loss and gradient norm (before clipping) of each step, each tensor's gradient in the first step where nothing is
 clipped, and its weights after the last.
 """
 import json
@@ -20,7 +22,8 @@ import torch
 
 LAYERS, HIDDEN, HEADS, VOCAB, SEQ, BATCH, STEPS = 2, 8, 2, 13, 6, 4, 3
 LR, BETAS, EPS = 1e-3, (0.9, 0.95), 1e-8
-CASES = [{"name": "AdamW", "weight_decay": 0.1, "clip": 0.0}, {"name": "AdamW and clipping", "weight_decay": 0.0, "clip": 0.5}]
+CASES = [{"name": "AdamW", "weight_decay": 0.1, "clip": 0.0},
+         {"name": "AdamW and clipping", "weight_decay": 0.0, "clip": 0.5}]
 
 
 def shapes():
@@ -51,7 +54,8 @@ def loss_of(weights, tokens):
         return functional.layer_norm(x, (HIDDEN,), weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-5)
 
     def attention(x, name):
-        q, k, v = (part.view(BATCH, SEQ, HEADS, -1).transpose(1, 2) for part in linear(x, f"{name}.c_attn").split(HIDDEN, -1))
+        parts = linear(x, f"{name}.c_attn").split(HIDDEN, -1)
+        q, k, v = (part.view(BATCH, SEQ, HEADS, -1).transpose(1, 2) for part in parts)
         scores = q @ k.transpose(-1, -2) / math.sqrt(HIDDEN // HEADS)
         future = torch.ones(SEQ, SEQ, dtype=torch.bool).triu(1)
         mixed = scores.masked_fill(future, float("-inf")).softmax(-1) @ v
@@ -97,8 +101,8 @@ def main():
                "model": f"layers={LAYERS},hidden={HIDDEN},heads={HEADS},vocab={VOCAB},seq={SEQ}", "batch": BATCH,
                "lr": LR, "beta1": BETAS[0], "beta2": BETAS[1], "eps": EPS, "tokens": tokens,
                "cases": [run(case, torch.tensor(tokens)) for case in CASES]}
-    text = json.dumps(numbers, indent=0, separators=(",", ":")).replace(",\n", ",").replace("[\n", "[").replace("\n]", "]")
-    Path(__file__).with_name("gpt2.json").write_text(text.replace('],"', '],\n"') + "\n")
+    text = json.dumps(numbers, separators=(",", ":")).replace('],"', '],\n"')
+    Path(__file__).with_name("gpt2.json").write_text(text + "\n")
 
 
 main()
