@@ -89,12 +89,14 @@ static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *in
     int64_t start = dsc_clock_ns(), bytes, flops;
     const dsc_use *use;
     const dsc_op *op;
+    bool omitted;
 
     op_of(run, instance, &use, &op);
-    if (exec_is_omitted(run, use, instance->index)) return DSC_OK;
-    exec_poison_op(run, use, instance->index, true);
-    DSC_TRY(exec_op(run, lane, use, op));
+    omitted = exec_is_omitted(run, use, instance->index);
+    exec_poison_op(run, use, instance->index, true); /* its buffers' lives begin and end even if it is left out */
+    if (!omitted) DSC_TRY(exec_op(run, lane, use, op));
     exec_poison_op(run, use, instance->index, false);
+    if (omitted) goto out; /* and it leaves no row */
     measure(run, use, op, &bytes, &flops);
     DSC_TRY(exec_record(run, lane, *instance, op, start, bytes, flops));
 out:

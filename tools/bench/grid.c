@@ -165,7 +165,7 @@ dsc_status bench_grid(const bench_request *request, dsc_shape **out, int64_t *co
             DSC_TRY(add_product(l, 0, &shape, &all));
         }
     }
-    qsort(all.items, (size_t)all.count, sizeof *all.items, compare_flops);
+    if (all.count > 0) qsort(all.items, (size_t)all.count, sizeof *all.items, compare_flops);
     *out = all.items;
     *count = all.count;
     all.items = NULL;
