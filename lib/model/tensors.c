@@ -33,7 +33,7 @@ typedef struct family {
 
 static const tensor_row gpt2_rows[] = {
     {DSC_ROLE_WTE, "transformer.wte.weight", TOP, {V, C}, DSC_CUT_ROWS, NORMAL, ALWAYS},
-    {DSC_ROLE_WPE, "transformer.wpe.weight", TOP, {T, C}, DSC_CUT_NONE, NORMAL, LEARNED},
+    {DSC_ROLE_WPE, "transformer.wpe.weight", TOP, {T, C}, DSC_CUT_ROWS, NORMAL, LEARNED},
     {DSC_ROLE_NORM1_W, "ln_1.weight", LAYER, {C}, DSC_CUT_NONE, ONE, ALWAYS},
     {DSC_ROLE_NORM1_B, "ln_1.bias", LAYER, {C}, DSC_CUT_NONE, ZERO, BIASED_NORM},
     {DSC_ROLE_QKV_W, "attn.c_attn.weight", LAYER, {C, QKV}, DSC_CUT_QKV, NORMAL, ALWAYS},

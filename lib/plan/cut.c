@@ -54,6 +54,8 @@ static dsc_status cut_tensors(const dsc_plan *plan, dsc_stage *stage)
             if (DSC_PUSH(stage->shards, stage->shard_count, capacity, shard) != DSC_OK) return DSC_ENOMEM;
             stage->flat_elems = dsc_round_up(shard.first + shard.elems, ALIGN_ELEMS);
         }
+    stage->replicated_shard = stage->shard_count;
+    stage->replicated_first = stage->flat_elems;
     return DSC_OK;
 }
 

@@ -1,13 +1,14 @@
 #include "plan/plan.h"
 #include <string.h>
 
-const char *const DSC_AXIS_NAMES[] = {"tp", "cp", "dp", "pp", "world", NULL};
+const char *const DSC_AXIS_NAMES[] = {"tp", "cp", "dp", "pp", "tied", "world", NULL};
 const char *const DSC_SPACE_NAMES[] = {"device", "host", NULL};
 
 int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
-    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp, plan->ranks};
+    int64_t tied = strategy->pp > 1 && plan->model.tied ? 2 : 1;
+    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp, tied, plan->ranks};
 
     return degrees[axis];
 }

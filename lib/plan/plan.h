@@ -10,8 +10,12 @@
 #include "config/config.h"
 #include "model/model.h"
 
-typedef enum dsc_axis { DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP, DSC_AXIS_WORLD, DSC_AXIS_COUNT } dsc_axis;
-extern const char *const DSC_AXIS_NAMES[]; /* "tp", "cp", "dp", "pp", "world", NULL */
+/* The tied axis joins the first and the last stage of a column of the pipeline where both hold the embedding; world
+ * joins all ranks. */
+typedef enum dsc_axis {
+    DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP, DSC_AXIS_TIED, DSC_AXIS_WORLD, DSC_AXIS_COUNT
+} dsc_axis;
+extern const char *const DSC_AXIS_NAMES[]; /* "tp", "cp", "dp", "pp", "tied", "world", NULL */
 
 typedef enum dsc_space { DSC_SPACE_DEVICE, DSC_SPACE_HOST, DSC_SPACE_COUNT } dsc_space;
 extern const char *const DSC_SPACE_NAMES[]; /* "device", "host", NULL */
@@ -19,21 +23,35 @@ extern const char *const DSC_SPACE_NAMES[]; /* "device", "host", NULL */
 enum { DSC_ALIGN = 64 }; /* bytes; of every buffer, and of a tensor's start in flat buffers */
 
 /* A tensor's part on a rank: the rows and columns it holds, and its place in the stage's flat buffers (parameters,
- * gradients and optimizer states have one order). Rows past shape[0] up to padded_rows are zero and stay zero. */
+ * gradients and optimizer states have one order). Rows past shape[0] up to padded_rows are zero and stay zero. Of a
+ * vocabulary, or of positions, that tp does not divide, the last ranks hold fewer rows than shape[0], or none: their
+ * rows past the tensor's end are zero too. */
 typedef struct dsc_shard {
     int32_t tensor;        /* index into plan->tensors */
+    int32_t chunk;         /* of the stage */
     int64_t shape[2];      /* held; shape[1] is 1 for vectors */
     int64_t padded_rows;   /* allocated rows, >= shape[0] */
     int64_t first, elems;  /* in flat buffers; elems = padded_rows * shape[1] */
+    bool is_replicated;    /* tp > 1, and whole on every tensor rank */
+    bool is_copy;          /* the last stage's copy of a tied embedding: the first stage's counts in norms and is saved */
 } dsc_shard;
+
+/* A rectangle of a tensor and where a shard holds it. Row i, column j of it is element (row + i) * tensor's columns +
+ * column + j of the tensor, and (shard_row + i) * shard's columns + shard_column + j of the shard. Vectors are one
+ * row. */
+typedef struct dsc_block { int64_t rows, columns, row, column, shard_row, shard_column; } dsc_block;
+enum { DSC_SHARD_BLOCKS = 3 };
 
 typedef struct dsc_chunk { int64_t first_layer, layers; bool has_embedding, has_head; } dsc_chunk;
 
 /* One pipeline stage: its chunks (virtual stages) and shards in flat order. */
 typedef struct dsc_stage {
     dsc_chunk *chunks; int64_t chunk_count;
-    dsc_shard *shards; int64_t shard_count;
-    int64_t flat_elems;    /* of every flat buffer, alignment gaps included */
+    dsc_shard *shards; int64_t shard_count; /* by chunk and tensor; first those cut over tp (all, when tp is 1), then
+                                               those replicated */
+    int64_t flat_elems;       /* of every flat buffer, alignment gaps included */
+    int64_t replicated_shard; /* the first that is replicated; shard_count: none is */
+    int64_t replicated_first; /* its place; flat_elems: there is none */
 } dsc_stage;
 
 typedef struct dsc_plan {
@@ -65,13 +83,18 @@ typedef struct dsc_coord { int64_t of[4]; } dsc_coord; /* by dsc_axis: tp, cp, d
 dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);
 int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
 
-/* Groups: the ranks that differ along one axis only. Ids are dense over axes and groups of size > 1, in order of axis,
- * then of lowest rank; -1 where the rank is alone on that axis. World is one group of all ranks. */
+/* Groups: the ranks that differ along one axis only (tied: the first and the last stage of those that differ along pp
+ * only, when pp > 1 and the model ties its head). Ids are dense over axes and groups of size > 1, in order of axis, then
+ * of lowest rank; -1 where the rank is alone on that axis, or not a member. World is one group of all ranks. */
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis);
 int64_t dsc_plan_group_count(const dsc_plan *plan);
 /* Members ascending into out (room for the axis' degree); returns how many. */
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out);
-int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis);
+int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis); /* members of a group; 1: there are none (tied: 2 or 1) */
+
+/* What a tensor rank's shard holds of its tensor: at most DSC_SHARD_BLOCKS rectangles (q, k and v apart), none where a
+ * last shard is empty. Returns how many. Pure. */
+int dsc_shard_blocks(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, dsc_block out[DSC_SHARD_BLOCKS]);
 
 /* The lowest rank whose program is this rank's but for renaming: same stage. */
 int64_t dsc_plan_representative(const dsc_plan *plan, int64_t rank);
