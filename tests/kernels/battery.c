@@ -393,6 +393,29 @@ static void counts_overflow(void)
     }
 }
 
+/* A table that is written holds what one that is added to holds when it was zero. */
+static void first_writes(void)
+{
+    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
+    const int count = 1 + find_sets(sets + 1);
+
+    for (int round = 0; round < 10; round++)
+        for (int i = 0; i < count; i++) {
+            dsc_shape shape = random_shape(DSC_K_EMBED_BWD);
+            call added, first;
+
+            shape.flags &= ~DSC_FIRST;
+            call_init(&added, shape);
+            call_copy(&added, &first);
+            memset(added.operand[2], 0, (size_t)dsc_operand_bytes(&shape, 2));
+            first.shape.flags |= DSC_FIRST; /* the table of `first` still holds random numbers */
+            if (call_run(&added, sets[i]) && call_run(&first, sets[i]))
+                CHECK(same_bits(&added, &first), "%s: %d", sets[i]->name, shape.flags);
+            call_fini(&added);
+            call_fini(&first);
+        }
+}
+
 static void check_token(dsc_kernel kernel, double token)
 {
     const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
@@ -468,6 +491,7 @@ static const tap_case cases[] = {
     {"du may be dy or u, y may be u, dx may be the residual, join's y either", works_in_place},
     {"infinities and NaN reach the output", spreads_overflow},
     {"square_sum counts what is not finite", counts_overflow},
+    {"embed_bwd's first table is the sum that starts at zero", first_writes},
     {"a token outside the vocabulary is refused", refuses_tokens},
     {"products keep to their workspace with many threads", keeps_to_workspace},
 };
