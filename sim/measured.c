@@ -59,7 +59,7 @@ static dsc_status collect_classes(dsc_measured *measured)
 static int distance(const key *a, const key *b)
 {
     static const struct { int flags, weight; } differences[] = {
-        {DSC_HAS_RESIDUAL | DSC_HAS_BIAS | DSC_ACCUMULATE | DSC_DECOUPLED | DSC_FIRST | DSC_RMS, 1},
+        {DSC_HAS_RESIDUAL | DSC_HAS_BIAS | DSC_ACCUMULATE | DSC_DECOUPLED | DSC_FIRST | DSC_RMS | DSC_SHARD, 1},
         {DSC_CAUSAL, 8},
         {DSC_TRANS_A | DSC_TRANS_B, 8},
     };

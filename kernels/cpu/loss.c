@@ -1,6 +1,8 @@
 #include "kernels/cpu/overlay.h"
 #include "kernels/cpu/vector.h"
+#include "kernels/shard.h"
 #include "kernels/tokens.h"
+#include <float.h>
 #include <math.h>
 
 DSC_INLINE float find_largest(const void *logits, int64_t first, int64_t v_max, int type)
@@ -34,19 +36,18 @@ DSC_INLINE double sum_exponentials(const void *logits, int64_t first, int64_t v_
     return total;
 }
 
-/* One row: -log p(target); the logits become (p - onehot) * scale, columns past V zero. The exponentials are computed
- * twice, since storing them would round them to the type. */
-static double lose_row(const dsc_shape *s, void *logits, int64_t row, int64_t target, float scale)
+/* The row of logits becomes (p - onehot) * scale with p = exp(logit - largest) / sum; the columns from `columns` to the
+ * stride zero. target is a column, or lies outside of them. The exponentials are computed twice, since storing them
+ * would round them to the type. */
+DSC_INLINE void differentiate(const dsc_shape *s, void *logits, int64_t first, int64_t columns, int64_t target,
+                              float largest, double sum, float scale)
 {
-    const int64_t v_max = s->d[2], stride = s->d[3], first = row * stride;
-    const double target_logit = dsc_load(logits, first + target, s->type);
-    const float largest = find_largest(logits, first, v_max, s->type);
-    const double sum = sum_exponentials(logits, first, v_max, s->type, largest);
+    const int64_t stride = s->d[3];
     const float factor = (float)(scale / sum);
     float in[DSC_BLOCK], out[DSC_BLOCK] = {0};
 
-    for (int64_t v = 0; v < v_max; v += DSC_BLOCK) {
-        const int64_t count = DSC_MIN(v_max - v, DSC_BLOCK);
+    for (int64_t v = 0; v < columns; v += DSC_BLOCK) {
+        const int64_t count = DSC_MIN(columns - v, DSC_BLOCK);
 
         dsc_widen(logits, first + v, count, s->type, in);
 #pragma omp simd
@@ -55,17 +56,34 @@ static double lose_row(const dsc_shape *s, void *logits, int64_t row, int64_t ta
         dsc_narrow(out, count, s->type, logits, first + v);
     }
     memset(out, 0, sizeof out);
-    for (int64_t v = v_max; v < stride; v += DSC_BLOCK)
+    for (int64_t v = columns; v < stride; v += DSC_BLOCK)
         dsc_narrow(out, DSC_MIN(stride - v, DSC_BLOCK), s->type, logits, first + v);
+}
+
+/* One row: -log p(target), and the gradient. */
+static double lose_row(const dsc_shape *s, void *logits, int64_t row, int64_t target, float scale)
+{
+    const int64_t v_max = s->d[2], first = row * s->d[3];
+    const double target_logit = dsc_load(logits, first + target, s->type);
+    const float largest = find_largest(logits, first, v_max, s->type);
+    const double sum = sum_exponentials(logits, first, v_max, s->type, largest);
+
+    differentiate(s, logits, first, v_max, target, largest, sum, scale);
     return log(sum) + largest - target_logit;
 }
 
 /* Losses are summed in fixed chunks of rows and a fixed order. */
+static void add_chunks(const dsc_shape *s, const double *partial, double *loss)
+{
+    if (!(s->flags & DSC_ACCUMULATE)) *loss = 0;
+    for (int64_t i = 0; i < DSC_SUM_CHUNKS; i++) *loss += partial[i];
+}
+
 dsc_status DSC_OVERLAY(cross_entropy)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
 {
     const int64_t t_max = s->d[1], rows = s->d[0] * t_max, chunk = dsc_ceil_div(rows, DSC_SUM_CHUNKS);
     const int32_t *tokens = operands[0];
-    double *partial = workspace, *loss = operands[2];
+    double *partial = workspace;
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_tokens_check(tokens, s->d[0], t_max, s->d[2]));
@@ -75,8 +93,73 @@ dsc_status DSC_OVERLAY(cross_entropy)(const dsc_shape *s, void *const *operands,
         for (int64_t row = i * chunk; row < DSC_MIN((i + 1) * chunk, rows); row++)
             partial[i] += lose_row(s, operands[1], row, tokens[row + row / t_max + 1], step->loss_gradient);
     }
-    if (!(s->flags & DSC_ACCUMULATE)) *loss = 0;
-    for (int64_t i = 0; i < DSC_SUM_CHUNKS; i++) *loss += partial[i];
+    add_chunks(s, partial, operands[2]);
+out:
+    return status;
+}
+
+/* ---- Over tensor ranks */
+
+static void make_part(const dsc_shape *s, const void *logits, int64_t row, int64_t columns, int64_t target, float *part)
+{
+    const int64_t first = row * s->d[3];
+    const float largest = columns > 0 ? find_largest(logits, first, columns, s->type) : -FLT_MAX;
+
+    part[0] = largest;
+    part[1] = (float)sum_exponentials(logits, first, columns, s->type, largest);
+    part[2] = target < 0 ? 0 : dsc_load(logits, first + target, s->type);
+}
+
+dsc_status DSC_OVERLAY(cross_entropy_part)(const dsc_shape *s, void *const *operands, void *workspace,
+                                           const dsc_step *step)
+{
+    const int64_t t_max = s->d[1], columns = dsc_real_columns(s, step);
+    const int32_t *tokens = operands[0];
+    float *part = operands[2];
+    dsc_status status = DSC_OK;
+
+    (void)workspace;
+    DSC_TRY(dsc_tokens_check(tokens, s->d[0], t_max, s->d[2]));
+#pragma omp parallel for
+    for (int64_t row = 0; row < s->d[0] * t_max; row++)
+        make_part(s, operands[1], row, columns, dsc_own_row(tokens[row + row / t_max + 1], s->d[4], step->tp_index),
+                  part + 3 * row);
+out:
+    return status;
+}
+
+/* One row: -log p(target) from all ranks' parts, and the gradient of this rank's logits. */
+static double join_row(const dsc_shape *s, void *const *operands, const dsc_step *step, int64_t row, int64_t token)
+{
+    const int64_t rows = s->d[0] * s->d[1], n = s->d[4];
+    const float *parts = (const float *)operands[1] + 3 * row;
+    float largest = -INFINITY;
+    double sum = 0;
+
+    for (int64_t i = 0; i < s->d[5]; i++) largest = fmaxf(largest, parts[3 * rows * i]);
+    for (int64_t i = 0; i < s->d[5]; i++)
+        sum += parts[3 * rows * i + 1] * exp((double)parts[3 * rows * i] - largest);
+    differentiate(s, operands[2], row * s->d[3], dsc_real_columns(s, step), dsc_own_row(token, n, step->tp_index),
+                  largest, sum, step->loss_gradient);
+    return log(sum) + largest - parts[3 * rows * (token / n) + 2];
+}
+
+dsc_status DSC_OVERLAY(cross_entropy_join)(const dsc_shape *s, void *const *operands, void *workspace,
+                                           const dsc_step *step)
+{
+    const int64_t t_max = s->d[1], rows = s->d[0] * t_max, chunk = dsc_ceil_div(rows, DSC_SUM_CHUNKS);
+    const int32_t *tokens = operands[0];
+    double *partial = workspace;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_tokens_check(tokens, s->d[0], t_max, s->d[2]));
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < DSC_SUM_CHUNKS; i++) {
+        partial[i] = 0;
+        for (int64_t row = i * chunk; row < DSC_MIN((i + 1) * chunk, rows); row++)
+            partial[i] += join_row(s, operands, step, row, tokens[row + row / t_max + 1]);
+    }
+    add_chunks(s, partial, operands[3]);
 out:
     return status;
 }

@@ -10,10 +10,13 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_ATTENTION_BWD] = DSC_OVERLAY(attention_bwd);
     set->run[DSC_K_GELU_FWD] = DSC_OVERLAY(gelu_fwd);
     set->run[DSC_K_GELU_BWD] = DSC_OVERLAY(gelu_bwd);
+    set->run[DSC_K_JOIN] = DSC_OVERLAY(join);
     set->run[DSC_K_COLUMN_SUM] = DSC_OVERLAY(column_sum);
     set->run[DSC_K_EMBED_FWD] = DSC_OVERLAY(embed_fwd);
     set->run[DSC_K_EMBED_BWD] = DSC_OVERLAY(embed_bwd);
     set->run[DSC_K_CROSS_ENTROPY] = DSC_OVERLAY(cross_entropy);
+    set->run[DSC_K_CROSS_ENTROPY_PART] = DSC_OVERLAY(cross_entropy_part);
+    set->run[DSC_K_CROSS_ENTROPY_JOIN] = DSC_OVERLAY(cross_entropy_join);
     set->run[DSC_K_SQUARE_SUM] = DSC_OVERLAY(square_sum);
     set->run[DSC_K_ADAM] = DSC_OVERLAY(adam);
     set->run[DSC_K_CAST] = DSC_OVERLAY(cast);

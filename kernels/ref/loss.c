@@ -1,22 +1,48 @@
 #include "kernels/ref/ref.h"
+#include "kernels/shard.h"
 #include "kernels/tokens.h"
+#include <float.h>
 #include <math.h>
 
-/* One row: -log p(target); the logits become (p - onehot) * scale, columns past V zero. */
-static double cross_entropy_row(void *logits, int64_t first, int64_t v_max, int64_t stride, int type, int64_t target,
-                                double scale)
+/* The largest of a row of a rank's logits (of none: the lowest number), and their exponentials relative to it. */
+static double find_largest(const void *logits, int64_t first, int64_t columns, int type)
 {
-    const double target_logit = dsc_load(logits, first + target, type);
-    double largest = -INFINITY, sum = 0;
+    double largest = columns > 0 ? -INFINITY : -FLT_MAX;
 
-    for (int64_t v = 0; v < v_max; v++) largest = fmax(largest, dsc_load(logits, first + v, type));
-    for (int64_t v = 0; v < v_max; v++) sum += exp(dsc_load(logits, first + v, type) - largest);
-    for (int64_t v = 0; v < v_max; v++) {
+    for (int64_t v = 0; v < columns; v++) largest = fmax(largest, dsc_load(logits, first + v, type));
+    return largest;
+}
+
+static double sum_exponentials(const void *logits, int64_t first, int64_t columns, int type, double largest)
+{
+    double sum = 0;
+
+    for (int64_t v = 0; v < columns; v++) sum += exp(dsc_load(logits, first + v, type) - largest);
+    return sum;
+}
+
+/* The row of logits becomes (p - onehot) * scale with p = exp(logit - largest) / sum; the columns from `columns` to
+ * `stride` zero. target is a column, or lies outside of them. */
+static void differentiate(void *logits, int64_t first, int64_t columns, int64_t stride, int type, int64_t target,
+                          double largest, double sum, double scale)
+{
+    for (int64_t v = 0; v < columns; v++) {
         const double p = exp(dsc_load(logits, first + v, type) - largest) / sum;
 
         dsc_store(logits, first + v, type, (p - (v == target)) * scale);
     }
-    for (int64_t v = v_max; v < stride; v++) dsc_store(logits, first + v, type, 0);
+    for (int64_t v = columns; v < stride; v++) dsc_store(logits, first + v, type, 0);
+}
+
+/* One row: -log p(target). */
+static double cross_entropy_row(void *logits, int64_t first, int64_t v_max, int64_t stride, int type, int64_t target,
+                                double scale)
+{
+    const double target_logit = dsc_load(logits, first + target, type);
+    const double largest = find_largest(logits, first, v_max, type);
+    const double sum = sum_exponentials(logits, first, v_max, type, largest);
+
+    differentiate(logits, first, v_max, stride, type, target, largest, sum, scale);
     return log(sum) + largest - target_logit;
 }
 
@@ -34,6 +60,65 @@ dsc_status dsc_ref_cross_entropy(const dsc_shape *shape, void *const *operands, 
             sum += cross_entropy_row(operands[1], (b * t_max + t) * stride, v_max, stride, shape->type,
                                      tokens[b * (t_max + 1) + t + 1], step->loss_gradient);
     *loss = shape->flags & DSC_ACCUMULATE ? *loss + sum : sum;
+out:
+    return status;
+}
+
+/* ---- Over tensor ranks */
+
+dsc_status dsc_ref_cross_entropy_part(const dsc_shape *shape, void *const *operands, void *workspace,
+                                      const dsc_step *step)
+{
+    const int64_t t_max = shape->d[1], stride = shape->d[3], columns = dsc_real_columns(shape, step);
+    const int32_t *tokens = operands[0];
+    const void *logits = operands[1];
+    float *part = operands[2];
+    dsc_status status = DSC_OK;
+
+    (void)workspace;
+    DSC_TRY(dsc_tokens_check(tokens, shape->d[0], t_max, shape->d[2]));
+    for (int64_t row = 0; row < shape->d[0] * t_max; row++) {
+        const int64_t target = dsc_own_row(tokens[row + row / t_max + 1], shape->d[4], step->tp_index);
+        const double largest = find_largest(logits, row * stride, columns, shape->type);
+
+        part[3 * row] = (float)largest;
+        part[3 * row + 1] = (float)sum_exponentials(logits, row * stride, columns, shape->type, largest);
+        part[3 * row + 2] = target < 0 ? 0 : dsc_load(logits, row * stride + target, shape->type);
+    }
+out:
+    return status;
+}
+
+/* One row: all ranks' parts, `step` floats apart, joined into the whole row's largest logit, sum and loss. */
+static double join_parts(const float *parts, int64_t step, int64_t ranks, int64_t owner, double *largest, double *sum)
+{
+    *largest = -INFINITY;
+    *sum = 0;
+    for (int64_t i = 0; i < ranks; i++) *largest = fmax(*largest, parts[i * step]);
+    for (int64_t i = 0; i < ranks; i++) *sum += parts[i * step + 1] * exp(parts[i * step] - *largest);
+    return log(*sum) + *largest - parts[owner * step + 2];
+}
+
+dsc_status dsc_ref_cross_entropy_join(const dsc_shape *shape, void *const *operands, void *workspace,
+                                      const dsc_step *step)
+{
+    const int64_t t_max = shape->d[1], rows = shape->d[0] * t_max, stride = shape->d[3], n = shape->d[4];
+    const int32_t *tokens = operands[0];
+    const float *parts = operands[1];
+    double *loss = operands[3], loss_sum = 0;
+    dsc_status status = DSC_OK;
+
+    (void)workspace;
+    DSC_TRY(dsc_tokens_check(tokens, shape->d[0], t_max, shape->d[2]));
+    for (int64_t row = 0; row < rows; row++) {
+        const int64_t token = tokens[row + row / t_max + 1];
+        double largest, sum;
+
+        loss_sum += join_parts(parts + 3 * row, 3 * rows, shape->d[5], token / n, &largest, &sum);
+        differentiate(operands[2], row * stride, dsc_real_columns(shape, step), stride, shape->type,
+                      dsc_own_row(token, n, step->tp_index), largest, sum, step->loss_gradient);
+    }
+    *loss = shape->flags & DSC_ACCUMULATE ? *loss + loss_sum : loss_sum;
 out:
     return status;
 }

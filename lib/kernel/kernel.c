@@ -51,6 +51,7 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     const int64_t *d = s->d;
     const int type = s->type, out = s->out;
     const int64_t norm = d[0] * d[1], heads_dim = d[2] * d[4];
+    const int64_t positions = s->flags & DSC_SHARD ? d[5] : d[1];
 
 #define SET(...) memcpy(e, (extent[]){__VA_ARGS__}, sizeof(extent[]){__VA_ARGS__})
     memset(e, 0, DSC_KERNEL_OPERANDS * sizeof *e);
@@ -85,15 +86,26 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         break;
     case DSC_K_GELU_FWD: SET({d[0], type}, {d[0], type}); break;
     case DSC_K_GELU_BWD: SET({d[0], type}, {d[0], type}, {d[0], type}); break;
+    case DSC_K_JOIN:
+        SET({norm, type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type}, {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type},
+            {norm, type});
+        break;
     case DSC_K_COLUMN_SUM: SET({norm, type}, {d[1], out}); break;
     case DSC_K_EMBED_FWD:
-        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[3] * d[2], type}, {d[1] * d[2], type}, {norm * d[2], type});
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[3] * d[2], type}, {positions * d[2], type}, {norm * d[2], type});
         break;
     case DSC_K_EMBED_BWD:
-        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[2], type}, {d[3] * d[2], out}, {d[1] * d[2], out});
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[2], type}, {d[3] * d[2], out}, {positions * d[2], out});
         break;
     case DSC_K_CROSS_ENTROPY: SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {1, DSC_FP64}); break;
+    case DSC_K_CROSS_ENTROPY_PART:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {norm * 3, DSC_FP32});
+        break;
+    case DSC_K_CROSS_ENTROPY_JOIN:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[5] * norm * 3, DSC_FP32}, {norm * d[3], type}, {1, DSC_FP64});
+        break;
     case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
+    case DSC_K_CLEAR: SET({d[0], DSC_FP64}); break;
     case DSC_K_ADAM:
         SET({d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {type == DSC_FP32 ? 0 : d[0], type});
         break;
@@ -160,12 +172,16 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_SCORES_BWD: return 4 * attention_product_flops(shape);
     case DSC_K_GELU_FWD: return 20 * d[0];
     case DSC_K_GELU_BWD: return 30 * d[0];
+    case DSC_K_JOIN: return 2 * d[0] * d[1];
     case DSC_K_COLUMN_SUM: return d[0] * d[1];
     case DSC_K_EMBED_FWD: return d[0] * d[1] * d[2];
     case DSC_K_EMBED_BWD: return 2 * d[0] * d[1] * d[2];
     case DSC_K_CROSS_ENTROPY: return 20 * d[0] * d[1] * d[2];
+    case DSC_K_CROSS_ENTROPY_PART:
+    case DSC_K_CROSS_ENTROPY_JOIN: return 10 * d[0] * d[1] * DSC_MIN(d[2], d[4]);
     case DSC_K_SQUARE_SUM: return 2 * d[0];
     case DSC_K_ADAM: return 14 * d[0];
+    case DSC_K_CLEAR:
     case DSC_K_CAST:
     case DSC_K_LOAD:
     case DSC_KERNEL_COUNT: break;
@@ -219,6 +235,7 @@ int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape)
     case DSC_K_ATTENTION_BWD:
         return dsc_attention_units(shape->d) * dsc_attention_unit_floats(shape->d) * (int64_t)sizeof(float);
     case DSC_K_CROSS_ENTROPY:
+    case DSC_K_CROSS_ENTROPY_JOIN:
     case DSC_K_SQUARE_SUM: return DSC_SUM_CHUNKS * 2 * (int64_t)sizeof(double);
     default: return 0;
     }
@@ -232,6 +249,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
         {DSC_TRANS_A, " tA"},       {DSC_TRANS_B, " tB"},        {DSC_ACCUMULATE, " +="},
         {DSC_CAUSAL, " causal"},    {DSC_RMS, " rms"},           {DSC_DECOUPLED, " decoupled"},
         {DSC_FIRST, " first"},      {DSC_HAS_BIAS, " bias"},     {DSC_HAS_RESIDUAL, " residual"},
+        {DSC_SHARD, " shard"},
     };
     char text[256];
     int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
@@ -246,6 +264,9 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
 
 /* ---- Checking */
 
+static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
+static bool is_embedding(int kernel) { return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD; }
+
 static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_GEMM] = "m n k",
     [DSC_K_NORM_FWD] = "rows cols",
@@ -257,15 +278,24 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_SCORES_BWD] = "B T H Hkv D",
     [DSC_K_GELU_FWD] = "n",
     [DSC_K_GELU_BWD] = "n",
+    [DSC_K_JOIN] = "rows cols",
     [DSC_K_COLUMN_SUM] = "rows cols",
     [DSC_K_EMBED_FWD] = "B T C V",
     [DSC_K_EMBED_BWD] = "B T C V",
     [DSC_K_CROSS_ENTROPY] = "B T V stride",
+    [DSC_K_CROSS_ENTROPY_PART] = "B T V stride n",
+    [DSC_K_CROSS_ENTROPY_JOIN] = "B T V stride n t",
     [DSC_K_SQUARE_SUM] = "n",
+    [DSC_K_CLEAR] = "n",
     [DSC_K_ADAM] = "n",
     [DSC_K_CAST] = "n",
     [DSC_K_LOAD] = "B T",
 };
+
+static const char *dim_names_of(const dsc_shape *shape)
+{
+    return shape->flags & DSC_SHARD && is_embedding(shape->kernel) ? "B T C V n P" : dim_names[shape->kernel];
+}
 
 static int count_words(const char *words)
 {
@@ -281,14 +311,25 @@ static const char *find_word(const char *words, int index)
     return words;
 }
 
-static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
+/* Bounds every operand and all arithmetic, so that no product in this file leaves 63 bits. What only says how shards
+ * are cut is at most another factor (check_shards) and none itself: a product of all would refuse large models. */
+static double volume_of(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d;
+    double volume = is_attention(shape->kernel) ? (double)d[1] : 1;
 
-/* The volume bounds every operand and all arithmetic, so that no product in this file leaves 63 bits. */
+    if (shape->flags & DSC_SHARD && is_embedding(shape->kernel))
+        return (double)d[0] * (double)DSC_MAX(d[1], d[5]) * (double)d[2] * (double)d[3];
+    if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
+    if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
+    for (int i = 0; i < DSC_KERNEL_DIMS && d[i] != 0; i++) volume *= (double)d[i];
+    return volume;
+}
+
 static dsc_status check_dims(const dsc_shape *shape)
 {
-    const char *name = kernels[shape->kernel].name, *words = dim_names[shape->kernel];
+    const char *name = kernels[shape->kernel].name, *words = dim_names_of(shape);
     const int count = count_words(words);
-    double volume = is_attention(shape->kernel) ? (double)shape->d[1] : 1;
 
     for (int i = 0; i < DSC_KERNEL_DIMS; i++) {
         if (i >= count && shape->d[i] != 0)
@@ -299,9 +340,26 @@ static dsc_status check_dims(const dsc_shape *shape)
         if (shape->d[i] <= 0)
             return DSC_FAIL(DSC_EINVAL, "%s: %.*s is %lld, must be positive", name, (int)strcspn(word, " "), word,
                             (long long)shape->d[i]);
-        volume *= (double)shape->d[i];
     }
-    if (volume > 0x1p58) return DSC_FAIL(DSC_EINVAL, "%s: the dimensions' product %.3g exceeds 2^58", name, volume);
+    if (volume_of(shape) > 0x1p58)
+        return DSC_FAIL(DSC_EINVAL, "%s: the dimensions' product %.3g exceeds 2^58", name, volume_of(shape));
+    return DSC_OK;
+}
+
+/* What a rank owns must have room in what it holds, and every token an owner. */
+static dsc_status check_shards(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d;
+    const bool is_join = shape->kernel == DSC_K_CROSS_ENTROPY_JOIN;
+    const bool is_loss = is_join || shape->kernel == DSC_K_CROSS_ENTROPY_PART;
+    const char *name = kernels[shape->kernel].name, *holds = is_loss ? "stride" : "V";
+    const bool is_shard = is_loss || (shape->flags & DSC_SHARD && is_embedding(shape->kernel));
+
+    if (is_shard && d[4] > d[3])
+        return DSC_FAIL(DSC_EINVAL, "%s: %s %lld is below n %lld", name, holds, (long long)d[3], (long long)d[4]);
+    if (is_join && d[5] * d[4] < d[2])
+        return DSC_FAIL(DSC_EINVAL, "%s: t %lld ranks of n %lld own less than V %lld", name, (long long)d[5],
+                        (long long)d[4], (long long)d[2]);
     return DSC_OK;
 }
 
@@ -315,6 +373,7 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
     if (shape->kernel < 0 || shape->kernel >= DSC_KERNEL_COUNT)
         return DSC_FAIL(DSC_EINVAL, "kernel %d of %d does not exist", shape->kernel, DSC_KERNEL_COUNT);
     DSC_TRY(check_dims(shape));
+    DSC_TRY(check_shards(shape));
     const char *name = kernels[shape->kernel].name;
     if (shape->kernel != DSC_K_LOAD && (!is_float(shape->type) || !is_float(shape->out)))
         status = DSC_FAIL(DSC_EINVAL, "%s: types %d and %d must be fp32, bf16 or fp16", name, shape->type, shape->out);

@@ -31,17 +31,30 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse, rounded context is read.
  *  scores_fwd, scores_bwd   the same with the probabilities stored, [B, H, T, T] of type (attention dense-unfused).
  *  gelu_fwd, gelu_bwd       d = n. tanh GELU; du = dy * gelu'(u). y may be u; du may be dy or u.
+ *  join            d = rows, cols. y = x (+ bias[cols]) (+ residual): ends a product that was summed over tensor ranks.
+ *                  y may be x or the residual.
  *  column_sum      d = rows, cols. out[cols] = sum over rows (bias gradients); DSC_ACCUMULATE.
  *  embed_fwd       d = B, T, C, V. x[B*T,C] = wte[token] + wpe[position]. tokens [B, T + 1] int32: inputs are the
  *                  first T.
  *  embed_bwd       dwte[V,C] += dx by token, always; dwpe[T,C] written or, with DSC_ACCUMULATE, added to.
- *                  DSC_FIRST: dwte is written too (untied models, whose head did not write it before).
+ *                  DSC_FIRST: dwte is written too (where no head wrote it before).
+ *                  Both with DSC_SHARD: d = B, T, C, V, n, P. Of the vocabulary a tensor rank owns tokens
+ *                  [index * n, (index + 1) * n), index = step->tp_index, in a table of V >= n rows; of the positions
+ *                  [index * P, (index + 1) * P), in a table of P rows. What other ranks own counts as zero in x and is
+ *                  not in dwte and dwpe; rows past the last token or position get no gradient.
  *  cross_entropy   d = B, T, V, row stride. logits [B*T, stride]: loss (fp64, one value; written, or DSC_ACCUMULATE)
  *                  is the sum over tokens of -log p(target); logits become their gradient (p - onehot) *
  *                  step->loss_gradient, columns past V become 0. Targets are the last T of each row of tokens.
+ *  cross_entropy_part, cross_entropy_join   the same over tensor ranks, each with the logits of n tokens of V: column c
+ *                  is real when c < n and tp_index * n + c < V. part: d = B, T, V, row stride, n. part[B*T, 3] fp32 of
+ *                  the real columns: largest logit, sum of exponentials relative to it, target's logit (0 where another
+ *                  rank owns it); without real columns -FLT_MAX, 0, 0. join: d = B, T, V, row stride, n, t. From the
+ *                  parts[t, B*T, 3] of all ranks the loss, bit for bit the same on each; the real logits become their
+ *                  gradient, all other columns 0.
  *  square_sum      d = n. out[2] fp64: sum of squares of the finite values, number of non-finite ones.
  *                  The sum is taken over fixed chunks in a fixed order: no thread count changes its bits.
  *                  Other kernels pass non-finite values on, so that it meets every overflow.
+ *  clear           d = n. out[n] fp64 zeros.
  *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step.
  *                  DSC_DECOUPLED: AdamW.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
@@ -58,11 +71,15 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(SCORES_BWD, scores_bwd, "dcontext qkv probabilities dqkv", "rrrw")                                \
     K(GELU_FWD, gelu_fwd, "u y", "rw")                                                                  \
     K(GELU_BWD, gelu_bwd, "dy u du", "rrw")                                                             \
+    K(JOIN, join, "x bias residual y", "rrrw")                                                          \
     K(COLUMN_SUM, column_sum, "x out", "rw")                                                            \
     K(EMBED_FWD, embed_fwd, "tokens wte wpe x", "rrrw")                                                 \
     K(EMBED_BWD, embed_bwd, "tokens dx dwte dwpe", "rruw")                                              \
     K(CROSS_ENTROPY, cross_entropy, "tokens logits loss", "ruw")                                        \
+    K(CROSS_ENTROPY_PART, cross_entropy_part, "tokens logits part", "rrw")                              \
+    K(CROSS_ENTROPY_JOIN, cross_entropy_join, "tokens parts logits loss", "rruw")                       \
     K(SQUARE_SUM, square_sum, "x out", "rw")                                                            \
+    K(CLEAR, clear, "out", "w")                                                                         \
     K(ADAM, adam, "gradient param exp_avg exp_avg_sq copy", "ruuuw")                                    \
     K(CAST, cast, "in out", "rw")                                                                       \
     K(LOAD, load, "tokens", "w")
@@ -82,8 +99,9 @@ enum {
     DSC_RMS = 16,
     DSC_DECOUPLED = 32,
     DSC_FIRST = 64,
-    DSC_HAS_BIAS = 128, /* the optional operand bias (gemm) is there */
-    DSC_HAS_RESIDUAL = 256
+    DSC_HAS_BIAS = 128, /* the optional operand bias (gemm, join) is there */
+    DSC_HAS_RESIDUAL = 256,
+    DSC_SHARD = 512     /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
 };
 
 enum { DSC_KERNEL_OPERANDS = 6, DSC_KERNEL_DIMS = 6 };
@@ -122,8 +140,9 @@ int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape);
 /* "gemm fp32 1024x768x768 tB" for people and for the names of measurements. */
 void dsc_shape_print(const dsc_shape *shape, char *out, int size);
 
-/* DSC_EINVAL unless the dimensions are positive and fit (their product below 2^58, D at most 1024) and the types are
- * floats; names the dimension. Every other function here takes shapes that passed. Pure. */
+/* DSC_EINVAL unless the dimensions are positive and fit (their product at most 2^58, without what only says how tensor
+ * shards are cut; D at most 1024) and the types are floats; names the dimension. Every other function here takes shapes
+ * that passed. Pure. */
 dsc_status dsc_shape_check(const dsc_shape *shape);
 
 /* ---- Implementations (kernels/ fills such tables; the executor chooses one at start-up) */

@@ -15,6 +15,7 @@ typedef struct dsc_step {
     float loss_gradient;       /* loss_scale / (tokens of the global batch): gradient of the scaled mean loss */
     float gradient_scale;      /* what the update multiplies gradients by: clip factor / loss_scale */
     int64_t first_sample;      /* of the global batch in the sampler's order */
+    int64_t tp_index;          /* this rank's place in its tensor group: what differs between ranks of one program */
 } dsc_step;
 
 #endif

@@ -10,6 +10,22 @@ static dsc_shape make(dsc_kernel kernel, dsc_dtype type, dsc_dtype out, int32_t 
                        .d = {d0, d1, d2, d3, d4}};
 }
 
+static dsc_shape make_join(int64_t vocab, int64_t stride, int64_t n, int64_t ranks)
+{
+    dsc_shape shape = make(DSC_K_CROSS_ENTROPY_JOIN, DSC_BF16, DSC_BF16, 0, 2, 8, vocab, stride, n);
+
+    shape.d[5] = ranks;
+    return shape;
+}
+
+static dsc_shape make_shard(int64_t rows, int64_t n, int64_t positions)
+{
+    dsc_shape shape = make(DSC_K_EMBED_FWD, DSC_BF16, DSC_BF16, DSC_SHARD, 2, 8, 16, rows, n);
+
+    shape.d[5] = positions;
+    return shape;
+}
+
 static void names(void)
 {
     char word[32];
@@ -53,6 +69,27 @@ static void embedding_gradient(void)
     CHECK(!dsc_operand_is_read(&added, 3), "dwpe is written");
     CHECK(dsc_kernel_bytes(&added) == 5 * 4 + 4 * 8 * 4 + 2 * 4 * 8 * 4 + 4 * 8 * 4,
           "%lld: four rows of dwte are touched", (long long)dsc_kernel_bytes(&added));
+}
+
+/* A rank's share of the tables, and the parts of all ranks. */
+static void shards(void)
+{
+    const dsc_shape embed = make_shard(64, 51, 4), loss = make_join(101, 64, 51, 2);
+    const dsc_shape part = make(DSC_K_CROSS_ENTROPY_PART, DSC_BF16, DSC_BF16, 0, 2, 8, 101, 64, 51);
+    const dsc_shape large = make(DSC_K_CROSS_ENTROPY_PART, DSC_BF16, DSC_BF16, 0, 8, 1 << 15, 1 << 20, 1 << 17,
+                                 1 << 17);
+
+    CHECK_OK(dsc_shape_check(&embed));
+    CHECK_OK(dsc_shape_check(&loss));
+    CHECK_OK(dsc_shape_check(&part));
+    CHECK_OK(dsc_shape_check(&large)); /* whose product of all dimensions is above 2^58 */
+    CHECK(dsc_operand_bytes(&embed, 1) == 64 * 16 * 2 && dsc_operand_bytes(&embed, 2) == 4 * 16 * 2, "%lld, %lld",
+          (long long)dsc_operand_bytes(&embed, 1), (long long)dsc_operand_bytes(&embed, 2));
+    CHECK(dsc_operand_bytes(&part, 2) == 16 * 3 * 4, "%lld", (long long)dsc_operand_bytes(&part, 2));
+    CHECK(dsc_operand_bytes(&loss, 1) == 2 * dsc_operand_bytes(&part, 2), "%lld",
+          (long long)dsc_operand_bytes(&loss, 1));
+    CHECK(dsc_operand_is_read(&loss, 2) && dsc_operand_is_written(&loss, 2), "logits become their gradient");
+    CHECK(!dsc_operand_is_read(&loss, 3) && dsc_operand_is_written(&loss, 3), "the loss is written");
 }
 
 static void arithmetic(void)
@@ -103,6 +140,13 @@ static void refusals(void)
     refuse(make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, INT64_MAX, INT64_MAX, 1, 0, 0), "exceeds 2^58");
     refuse(make(DSC_K_GEMM, DSC_INT32, DSC_FP32, 0, 1, 1, 1, 0, 0), "fp32, bf16 or fp16");
     refuse(make(DSC_K_CROSS_ENTROPY, DSC_FP32, DSC_FP32, 0, 1, 1, 101, 100, 0), "stride 100 is below V 101");
+    refuse(make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, 0, 1, 1, 101, 50, 51), "stride 50 is below n 51");
+    refuse(make_join(101, 50, 50, 2), "t 2 ranks of n 50 own less than V 101");
+    refuse(make_join(101, 50, 51, 2), "stride 50 is below n 51");
+    refuse(make_join(101, 64, 51, 0), "t is 0");
+    refuse(make_shard(64, 65, 4), "V 64 is below n 65");
+    refuse(make_shard(64, 64, 0), "P is 0");
+    refuse(make(DSC_K_EMBED_FWD, DSC_FP32, DSC_FP32, 0, 1, 4, 8, 64, 64), "dimension 4 is 64");
     refuse(make(DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 3, 8), "H 4 is no multiple of Hkv 3");
     refuse(make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 4, 2048), "D is 2048");
 }
@@ -117,6 +161,11 @@ static void no_overflow(void)
         make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, (int64_t)1 << 29, 1, 1, 1),
         make(DSC_K_GELU_BWD, DSC_FP32, DSC_FP32, 0, big, 0, 0, 0, 0),
         make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, big, 0, 0, 0, 0),
+        make(DSC_K_JOIN, DSC_FP32, DSC_FP32, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, 1, big, 0, 0, 0),
+        make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, 0, big, 1, 1, 1, 1),
+        {DSC_K_CROSS_ENTROPY_JOIN, DSC_FP32, DSC_FP32, 0, {1, 1, 1, 1, 1, big}},
+        {DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_SHARD | DSC_ACCUMULATE, {1, 1, big, 1, 1, 1}},
+        {DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_SHARD | DSC_ACCUMULATE, {1, 1, 1, 1, 1, big}},
     };
 
     for (int i = 0; i < DSC_COUNT(shapes); i++) {
@@ -132,10 +181,13 @@ static void no_overflow(void)
 static void printing(void)
 {
     const dsc_shape shape = make(DSC_K_GEMM, DSC_BF16, DSC_FP32, DSC_TRANS_A | DSC_ACCUMULATE, 768, 2304, 1024, 0, 0);
+    const dsc_shape shard = make_shard(64, 51, 4);
     char text[256], cut[8];
 
     dsc_shape_print(&shape, text, sizeof text);
     CHECK(strcmp(text, "gemm bf16>fp32 768x2304x1024 tA +=") == 0, "%s", text);
+    dsc_shape_print(&shard, text, sizeof text);
+    CHECK(strcmp(text, "embed_fwd bf16 2x8x16x64x51x4 shard") == 0, "%s", text);
     dsc_shape_print(&shape, cut, sizeof cut);
     CHECK(strcmp(cut, "gemm bf") == 0, "%s", cut);
 }
@@ -144,6 +196,7 @@ static const tap_case cases[] = {
     {"every kernel is found by its name, and has named operands", names},
     {"flags and types decide which operands take part", optional_operands},
     {"the token table's gradient is added to unless it is first", embedding_gradient},
+    {"shards have the rank's share of the tables, and parts of all ranks", shards},
     {"flops and bytes are those of the formulas", arithmetic},
     {"workspaces stay bounded", workspaces},
     {"impossible shapes are refused by name", refusals},

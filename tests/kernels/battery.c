@@ -20,12 +20,16 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_SCORES_BWD] = {2e-6, 2, true, "as attention_bwd"},
     [DSC_K_GELU_FWD] = {3e-7, 1, false, "a few roundings and one exponential an element"},
     [DSC_K_GELU_BWD] = {5e-7, 1, false, "the same, with a sum of two terms"},
+    [DSC_K_JOIN] = {2e-7, 1, true, "sums of three in fp32"},
     [DSC_K_COLUMN_SUM] = {5e-7, 1, true, "fp32 sums of 64 rows, then double"},
     [DSC_K_EMBED_FWD] = {0, 1, false, "one sum, rounded once"},
     [DSC_K_EMBED_BWD] = {3e-7, 1, true, "positions are summed in fp32; tokens in the same order and rounding"},
     [DSC_K_CROSS_ENTROPY] = {2e-7, 1, false, "fp32 exponentials, sums of 1024 and then double"},
+    [DSC_K_CROSS_ENTROPY_PART] = {2e-7, 0, false, "the same, stored in fp32 whatever the type"},
+    [DSC_K_CROSS_ENTROPY_JOIN] = {2e-7, 1, false, "one fp32 exponential an element"},
     [DSC_K_SQUARE_SUM] = {1e-12, 0, false, "double in both, in another order"},
     [DSC_K_ADAM] = {2e-7, 1, false, "fp32 in both; fused multiply-add rounds once less"},
+    [DSC_K_CLEAR] = {0, 0, false, "zeros"},
     [DSC_K_CAST] = {0, 0, false, "one rounding"},
 };
 
@@ -46,6 +50,25 @@ static int32_t maybe(int32_t flag) { return tap_random_between(0, 1) ? flag : 0;
 static void set_dims(dsc_shape *s, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4)
 {
     memcpy(s->d, (int64_t[]){d0, d1, d2, d3, d4, 0}, sizeof s->d);
+}
+
+/* A rank's shard: it holds as many rows as it owns, or more. */
+static void shard_embedding(dsc_shape *s)
+{
+    s->flags |= DSC_SHARD;
+    s->d[4] = s->d[3];
+    s->d[3] += pick(0, 0, 3, 64);
+    s->d[5] = dsc_ceil_div(s->d[1], pick(1, 2, 2, CALL_RANKS));
+}
+
+/* Vocabularies smaller than the number of ranks too. */
+static void shard_loss(dsc_shape *s, int64_t b, int64_t vocab)
+{
+    const int64_t ranks = pick(1, 2, 3, 8);
+
+    set_dims(s, b, pick(1, 24, 30, 65), vocab, dsc_ceil_div(vocab, ranks) + pick(0, 0, 11, 1100),
+             dsc_ceil_div(vocab, ranks));
+    if (s->kernel == DSC_K_CROSS_ENTROPY_JOIN) s->d[5] = ranks;
 }
 
 /* Sizes around the tiles of the overlays (64 rows, 16 columns, blocks of 1024) and odd ones. */
@@ -82,6 +105,10 @@ static dsc_shape random_shape(dsc_kernel kernel)
         s.flags = maybe(DSC_CAUSAL);
         set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv, d);
         break;
+    case DSC_K_JOIN:
+        s.flags = maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL);
+        set_dims(&s, rows, cols, 0, 0, 0);
+        break;
     case DSC_K_COLUMN_SUM:
         s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
         s.flags = maybe(DSC_ACCUMULATE);
@@ -91,8 +118,18 @@ static dsc_shape random_shape(dsc_kernel kernel)
         s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
         s.flags = maybe(DSC_ACCUMULATE) | maybe(DSC_FIRST);
         set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), pick(48, 64, 65, 200), pick(1, 10, 101, 300), 0);
+        if (maybe(DSC_SHARD)) shard_embedding(&s);
         break;
-    case DSC_K_EMBED_FWD: set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, pick(1, 10, 101, 300), 0); break;
+    case DSC_K_EMBED_FWD:
+        set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, pick(1, 10, 101, 300), 0);
+        if (maybe(DSC_SHARD)) shard_embedding(&s);
+        break;
+    case DSC_K_CROSS_ENTROPY_JOIN: s.flags = maybe(DSC_ACCUMULATE); /* fall through */
+    case DSC_K_CROSS_ENTROPY_PART: shard_loss(&s, pick(1, 2, 3, 4), pick(3, 10, 101, cols)); break;
+    case DSC_K_CLEAR:
+        s.type = s.out = DSC_FP32;
+        set_dims(&s, pick(1, 3, 64, rows), 0, 0, 0, 0);
+        break;
     case DSC_K_CROSS_ENTROPY:
         s.flags = maybe(DSC_ACCUMULATE);
         set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, cols + pick(0, 0, 11, 1100), 0);
@@ -209,6 +246,10 @@ static void column_sum(void) { agrees(DSC_K_COLUMN_SUM); }
 static void embed_fwd(void) { agrees(DSC_K_EMBED_FWD); }
 static void embed_bwd(void) { agrees(DSC_K_EMBED_BWD); }
 static void cross_entropy(void) { agrees(DSC_K_CROSS_ENTROPY); }
+static void join(void) { agrees(DSC_K_JOIN); }
+static void cross_entropy_part(void) { agrees(DSC_K_CROSS_ENTROPY_PART); }
+static void cross_entropy_join(void) { agrees(DSC_K_CROSS_ENTROPY_JOIN); }
+static void clear(void) { agrees(DSC_K_CLEAR); }
 static void square_sum(void) { agrees(DSC_K_SQUARE_SUM); }
 static void adam(void) { agrees(DSC_K_ADAM); }
 static void cast(void) { agrees(DSC_K_CAST); }
@@ -243,9 +284,10 @@ static void repeats_bits(void)
     for (int round = 0; round < 5; round++) repeats(0, DSC_K_CAST, 2, 2);
 }
 
-static void norm_ignores_threads(void)
+/* What all ranks of a group, or all numbers of threads, must agree on. */
+static void sums_ignore_threads(void)
 {
-    for (int round = 0; round < 20; round++) repeats(DSC_K_SQUARE_SUM, DSC_K_SQUARE_SUM, 1, 5);
+    for (int round = 0; round < 20; round++) repeats(DSC_K_CROSS_ENTROPY, DSC_K_SQUARE_SUM, 1, 5);
 }
 
 /* Operand `from` given as operand `to`, both in one place, must change nothing. */
@@ -278,12 +320,24 @@ static void works_in_place(void)
     check_in_place(DSC_K_GELU_BWD, 0, 0, 2);
     check_in_place(DSC_K_GELU_BWD, 0, 1, 2);
     check_in_place(DSC_K_NORM_BWD_X, DSC_HAS_RESIDUAL, 4, 5);
+    check_in_place(DSC_K_JOIN, 0, 0, 3);
+    check_in_place(DSC_K_JOIN, DSC_HAS_RESIDUAL, 2, 3);
+}
+
+/* Where every token and every element counts. */
+static dsc_shape random_unsharded(dsc_kernel kernel)
+{
+    dsc_shape shape = random_shape(kernel);
+
+    if (shape.flags & DSC_SHARD) shape.d[4] = shape.d[5] = 0;
+    shape.flags &= ~DSC_SHARD;
+    return shape;
 }
 
 /* Puts one infinity or NaN into an input and demands that some written element is not finite. */
 static void check_spreads(const dsc_kernel_set *set, dsc_kernel kernel, int operand, double value)
 {
-    dsc_shape shape = random_shape(kernel);
+    dsc_shape shape = random_unsharded(kernel);
     bool spread = false;
     call c;
 
@@ -305,7 +359,7 @@ static void spreads_overflow(void)
     static const struct { dsc_kernel kernel; int operand; } inputs[] = {
         {DSC_K_GEMM, 0}, {DSC_K_GEMM, 1}, {DSC_K_NORM_FWD, 0}, {DSC_K_NORM_BWD_X, 0}, {DSC_K_NORM_BWD_W, 0},
         {DSC_K_ATTENTION_FWD, 0}, {DSC_K_ATTENTION_BWD, 0}, {DSC_K_SCORES_BWD, 0}, {DSC_K_GELU_BWD, 0},
-        {DSC_K_COLUMN_SUM, 0}, {DSC_K_EMBED_BWD, 1}, {DSC_K_CAST, 0},
+        {DSC_K_COLUMN_SUM, 0}, {DSC_K_EMBED_BWD, 1}, {DSC_K_JOIN, 0}, {DSC_K_CAST, 0},
     };
     const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
     const int count = 1 + find_sets(sets + 1);
@@ -339,6 +393,29 @@ static void counts_overflow(void)
     }
 }
 
+/* A table that is written holds what one that is added to holds when it was zero. */
+static void first_writes(void)
+{
+    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
+    const int count = 1 + find_sets(sets + 1);
+
+    for (int round = 0; round < 10; round++)
+        for (int i = 0; i < count; i++) {
+            dsc_shape shape = random_shape(DSC_K_EMBED_BWD);
+            call added, first;
+
+            shape.flags &= ~DSC_FIRST;
+            call_init(&added, shape);
+            call_copy(&added, &first);
+            memset(added.operand[2], 0, (size_t)dsc_operand_bytes(&shape, 2));
+            first.shape.flags |= DSC_FIRST; /* the table of `first` still holds random numbers */
+            if (call_run(&added, sets[i]) && call_run(&first, sets[i]))
+                CHECK(same_bits(&added, &first), "%s: %d", sets[i]->name, shape.flags);
+            call_fini(&added);
+            call_fini(&first);
+        }
+}
+
 static void check_token(dsc_kernel kernel, double token)
 {
     const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
@@ -347,7 +424,7 @@ static void check_token(dsc_kernel kernel, double token)
     for (int i = 0; i < count; i++) {
         call c;
 
-        call_init(&c, random_shape(kernel));
+        call_init(&c, token < 0 ? random_shape(kernel) : random_unsharded(kernel));
         call_set(&c, 0, call_count(&c, 0) - 1, token);
         CHECK(sets[i]->run[kernel](&c.shape, c.operand, c.workspace, &call_step) == DSC_EINVAL, "%s", sets[i]->name);
         CHECK(strstr(dsc_message(), "vocabulary") != NULL, "%s", dsc_message());
@@ -358,7 +435,10 @@ static void check_token(dsc_kernel kernel, double token)
 static void refuses_tokens(void)
 {
     check_token(DSC_K_EMBED_FWD, 50257);
+    check_token(DSC_K_EMBED_FWD, -1); /* shards too: past the whole vocabulary is what the loss finds */
     check_token(DSC_K_CROSS_ENTROPY, -1);
+    check_token(DSC_K_CROSS_ENTROPY_PART, 50257);
+    check_token(DSC_K_CROSS_ENTROPY_JOIN, 50257);
 }
 
 /* More threads than the workspace has room for: the bound holds all the same (the guards see to it). */
@@ -395,18 +475,23 @@ static const tap_case cases[] = {
     {"scores_bwd of every set equals the reference", scores_bwd},
     {"gelu_fwd of every set equals the reference", gelu_fwd},
     {"gelu_bwd of every set equals the reference", gelu_bwd},
+    {"join of every set equals the reference", join},
     {"column_sum of every set equals the reference", column_sum},
     {"embed_fwd of every set equals the reference", embed_fwd},
     {"embed_bwd of every set equals the reference", embed_bwd},
     {"cross_entropy of every set equals the reference", cross_entropy},
+    {"cross_entropy_part of every set equals the reference", cross_entropy_part},
+    {"cross_entropy_join of every set equals the reference", cross_entropy_join},
     {"square_sum of every set equals the reference", square_sum},
+    {"clear of every set equals the reference", clear},
     {"adam of every set equals the reference", adam},
     {"cast of every set equals the reference", cast},
     {"the same call gives the same bits", repeats_bits},
-    {"no number of threads changes the bits of square_sum", norm_ignores_threads},
-    {"du may be dy or u, y may be u, dx may be the residual", works_in_place},
+    {"no number of threads changes the bits of square_sum and the losses", sums_ignore_threads},
+    {"du may be dy or u, y may be u, dx may be the residual, join's y either", works_in_place},
     {"infinities and NaN reach the output", spreads_overflow},
     {"square_sum counts what is not finite", counts_overflow},
+    {"embed_bwd's first table is the sum that starts at zero", first_writes},
     {"a token outside the vocabulary is refused", refuses_tokens},
     {"products keep to their workspace with many threads", keeps_to_workspace},
 };

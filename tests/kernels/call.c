@@ -61,7 +61,7 @@ static bool is_named(const call *c, int operand, const char *name)
 }
 
 static const char *const accumulators[] = {"dgamma", "dbeta", "dwte", "dwpe", "gradient"};
-static const char *const singles[] = {"stats", "lse", "param", "exp_avg", "exp_avg_sq"};
+static const char *const singles[] = {"stats", "lse", "part", "parts", "param", "exp_avg", "exp_avg_sq"};
 
 static dsc_dtype find_type(const call *c, int operand)
 {
@@ -69,6 +69,7 @@ static dsc_dtype find_type(const call *c, int operand)
 
     if (is_named(c, operand, "tokens")) return DSC_INT32;
     if (is_named(c, operand, "loss") || (kernel == DSC_K_SQUARE_SUM && operand == 1)) return DSC_FP64;
+    if (kernel == DSC_K_CLEAR) return DSC_FP64;
     if (is_named(c, operand, "out") || kernel == DSC_K_SQUARE_SUM) return (dsc_dtype)c->shape.out;
     for (int i = 0; i < DSC_COUNT(accumulators); i++)
         if (is_named(c, operand, accumulators[i])) return (dsc_dtype)c->shape.out;
@@ -106,9 +107,21 @@ void call_set(call *c, int operand, int64_t index, double value)
 
 /* ---- Filling */
 
+static bool is_loss(int kernel) { return kernel >= DSC_K_CROSS_ENTROPY && kernel <= DSC_K_CROSS_ENTROPY_JOIN; }
+
 static int64_t vocabulary_of(const dsc_shape *shape)
 {
-    return shape->d[shape->kernel == DSC_K_CROSS_ENTROPY ? 2 : 3];
+    if (shape->flags & DSC_SHARD) return CALL_RANKS * shape->d[4];
+    return shape->d[is_loss(shape->kernel) ? 2 : 3];
+}
+
+static int64_t pick_index(const dsc_shape *shape)
+{
+    switch ((dsc_kernel)shape->kernel) {
+    case DSC_K_CROSS_ENTROPY_PART: return tap_random_between(0, dsc_ceil_div(shape->d[2], shape->d[4]));
+    case DSC_K_CROSS_ENTROPY_JOIN: return tap_random_between(0, shape->d[5] - 1);
+    default: return shape->flags & DSC_SHARD ? tap_random_between(0, CALL_RANKS) : 0;
+    }
 }
 
 static void fill_tokens(call *c, int operand, uint64_t stream)
@@ -169,11 +182,33 @@ static void run_attention_forward(call *c)
     call_fini(&forward);
 }
 
+/* The parts of all ranks, with this rank's logits for its own. */
+static void find_parts(call *c)
+{
+    const int64_t bytes = dsc_operand_bytes(&c->shape, 1) / c->shape.d[5];
+    dsc_shape shape = c->shape;
+    call part;
+
+    shape.kernel = DSC_K_CROSS_ENTROPY_PART;
+    shape.flags = 0;
+    shape.d[5] = 0;
+    for (int64_t i = 0; i < c->shape.d[5]; i++) {
+        call_init(&part, shape);
+        part.tp_index = i;
+        memcpy(part.operand[0], c->operand[0], (size_t)dsc_operand_bytes(&shape, 0));
+        if (i == c->tp_index) memcpy(part.operand[1], c->operand[2], (size_t)dsc_operand_bytes(&shape, 1));
+        call_run(&part, dsc_kernels_ref());
+        memcpy((char *)c->operand[1] + i * bytes, part.operand[2], (size_t)bytes);
+        call_fini(&part);
+    }
+}
+
 /* Only what the contract says is read holds numbers: all else starts as the mark. */
 void call_init(call *c, dsc_shape shape)
 {
     memset(c, 0, sizeof *c);
     c->shape = shape;
+    c->tp_index = pick_index(&shape);
     CHECK_OK(dsc_shape_check(&shape));
     for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape.kernel); i++) {
         if (!dsc_operand_present(&shape, i)) continue;
@@ -185,12 +220,14 @@ void call_init(call *c, dsc_shape shape)
     c->workspace = take(c, WORKSPACE, dsc_kernel_workspace_bytes(&shape), 0);
     if (shape.kernel == DSC_K_NORM_BWD_X || shape.kernel == DSC_K_NORM_BWD_W) find_stats(c);
     if (shape.kernel == DSC_K_ATTENTION_BWD || shape.kernel == DSC_K_SCORES_BWD) run_attention_forward(c);
+    if (shape.kernel == DSC_K_CROSS_ENTROPY_JOIN) find_parts(c);
 }
 
 void call_copy(const call *from, call *to)
 {
     memset(to, 0, sizeof *to);
     to->shape = from->shape;
+    to->tp_index = from->tp_index;
     memcpy(to->type, from->type, sizeof to->type);
     for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) {
         if (from->operand[i] == NULL) continue;
@@ -202,11 +239,13 @@ void call_copy(const call *from, call *to)
 
 bool call_run(call *c, const dsc_kernel_set *set)
 {
+    dsc_step step = call_step;
     char name[256], word[32];
     dsc_status status;
 
+    step.tp_index = c->tp_index;
     dsc_shape_print(&c->shape, name, sizeof name);
-    status = set->run[c->shape.kernel](&c->shape, c->operand, c->workspace, &call_step);
+    status = set->run[c->shape.kernel](&c->shape, c->operand, c->workspace, &step);
     if (!CHECK(status == DSC_OK, "%s: %s: %s", set->name, name, dsc_message())) return false;
     for (int i = 0; i <= WORKSPACE; i++) {
         const char *which = i == WORKSPACE || !dsc_operand_present(&c->shape, i)

@@ -9,12 +9,14 @@
 
 typedef struct call {
     dsc_shape shape;
+    int64_t tp_index; /* of shards: any rank's, and of embeddings one past those that own anything */
     void *operand[DSC_KERNEL_OPERANDS], *workspace;
     dsc_dtype type[DSC_KERNEL_OPERANDS]; /* of an operand's elements, DSC_FP64 and DSC_INT32 included */
     struct { unsigned char *block; int64_t block_bytes, offset, bytes; } memory[DSC_KERNEL_OPERANDS + 1];
 } call;
 
-extern const dsc_step call_step; /* the scalars that all calls use */
+extern const dsc_step call_step; /* the scalars that all calls use, with tp_index of their own */
+enum { CALL_RANKS = 3 };         /* an embedding's tokens are those of so many tensor ranks */
 
 /* Makes and fills the operands; what backward kernels take from forward ones comes from the reference. */
 void call_init(call *c, dsc_shape shape);

@@ -292,6 +292,221 @@ static void embedding_adjoint(void)
     call_fini(&backward);
 }
 
+/* ---- Tensor shards: ranks together compute what one computes alone */
+
+enum { VOCAB = 13, MAX_RANKS = 8 };
+
+static const dsc_kernel_set *set_of(int index) { return index == 0 ? dsc_kernels_ref() : dsc_kernels_cpu(); }
+
+static void copy_elements(const call *from, int source, int64_t first, int64_t count, call *to, int target, int64_t at)
+{
+    for (int64_t i = 0; i < count; i++) call_set(to, target, at + i, call_get(from, source, first + i));
+}
+
+/* Makes the parts of all ranks from their columns of the whole's logits, and hands them to each. */
+static void make_parts(const call *whole, int64_t ranks, const dsc_kernel_set *set, call *join)
+{
+    const int64_t rows = whole->shape.d[0] * whole->shape.d[1], n = dsc_ceil_div(VOCAB, ranks), stride = n + 2;
+
+    for (int64_t i = 0; i < ranks; i++) {
+        dsc_shape shape = whole->shape;
+
+        shape.kernel = DSC_K_CROSS_ENTROPY_JOIN;
+        shape.d[3] = stride;
+        shape.d[4] = n;
+        shape.d[5] = ranks;
+        call_init(&join[i], shape);
+        join[i].tp_index = i;
+        copy_operand(whole, 0, &join[i], 0);
+        for (int64_t row = 0; row < rows; row++)
+            copy_elements(whole, 1, row * whole->shape.d[3] + i * n, DSC_MAX(0, DSC_MIN(n, VOCAB - i * n)), &join[i], 2,
+                          row * stride);
+    }
+    for (int64_t i = 0; i < ranks; i++) {
+        dsc_shape shape = join[i].shape;
+        call part;
+
+        shape.kernel = DSC_K_CROSS_ENTROPY_PART;
+        shape.d[5] = 0;
+        call_init(&part, shape);
+        part.tp_index = i;
+        copy_operand(whole, 0, &part, 0);
+        copy_operand(&join[i], 2, &part, 1);
+        call_run(&part, set);
+        for (int64_t j = 0; j < ranks; j++) copy_elements(&part, 2, 0, 3 * rows, &join[j], 1, i * 3 * rows);
+        call_fini(&part);
+    }
+}
+
+/* fp32: parts round their sums once, and gradients are below loss_gradient. */
+static void check_loss(const call *whole, const call *join, int64_t ranks)
+{
+    const int64_t n = join->shape.d[4], stride = join->shape.d[3], first = join->tp_index * n;
+
+    CHECK(fabs(call_get(join, 3, 0) - call_get(whole, 2, 0)) < 1e-6 * fabs(call_get(whole, 2, 0)),
+          "rank %lld of %lld loses %.9g, not %.9g", (long long)join->tp_index, (long long)ranks, call_get(join, 3, 0),
+          call_get(whole, 2, 0));
+    for (int64_t i = 0; i < call_count(join, 2); i++) {
+        const int64_t row = i / stride, column = i % stride;
+        const bool is_real = column < n && first + column < VOCAB;
+        const double expected = is_real ? call_get(whole, 1, row * whole->shape.d[3] + first + column) : 0;
+        const double bound = is_real ? 1e-6 * call_step.loss_gradient : 0;
+
+        CHECK(fabs(call_get(join, 2, i) - expected) <= bound, "rank %lld of %lld, row %lld, column %lld: %g, not %g",
+              (long long)join->tp_index, (long long)ranks, (long long)row, (long long)column, call_get(join, 2, i),
+              expected);
+    }
+}
+
+static void check_sharded_loss(int64_t ranks, const dsc_kernel_set *set)
+{
+    call whole, join[MAX_RANKS];
+
+    call_init(&whole, make_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, VOCAB, VOCAB + 3, 0));
+    make_parts(&whole, ranks, set, join);
+    call_run(&whole, set);
+    for (int64_t i = 0; i < ranks; i++) {
+        call_run(&join[i], set);
+        check_loss(&whole, &join[i], ranks);
+        CHECK(call_get(&join[i], 3, 0) == call_get(&join[0], 3, 0), "rank %lld of %lld", (long long)i,
+              (long long)ranks);
+    }
+    for (int64_t i = 0; i < ranks; i++) call_fini(&join[i]);
+    call_fini(&whole);
+}
+
+static void sharded_loss(void)
+{
+    for (int set = 0; set < 2; set++)
+        for (int64_t ranks = 1; ranks <= MAX_RANKS; ranks++) check_sharded_loss(ranks, set_of(set));
+}
+
+/* A rank's call, with room for more tokens than it owns. */
+static void init_shard(const call *whole, int64_t ranks, int64_t index, call *out)
+{
+    dsc_shape shape = whole->shape;
+
+    shape.flags |= DSC_SHARD;
+    shape.d[4] = dsc_ceil_div(VOCAB, ranks);
+    shape.d[3] = shape.d[4] + 3;
+    shape.d[5] = dsc_ceil_div(shape.d[1], ranks);
+    call_init(out, shape);
+    out->tp_index = index;
+    copy_operand(whole, 0, out, 0);
+}
+
+static void add_elements(const call *from, call *to, int operand)
+{
+    for (int64_t i = 0; i < call_count(to, operand); i++)
+        call_set(to, operand, i, call_get(to, operand, i) + call_get(from, operand, i));
+}
+
+static void check_embedding(int64_t ranks, const dsc_kernel_set *set)
+{
+    dsc_shape shape = make_shape(DSC_K_EMBED_FWD, 0, 3, 8, 16, VOCAB, 0);
+    call whole, sum;
+
+    shape.type = shape.out = DSC_BF16;
+    call_init(&whole, shape);
+    call_copy(&whole, &sum);
+    call_run(&whole, set);
+    memset(sum.operand[3], 0, (size_t)dsc_operand_bytes(&shape, 3));
+    for (int64_t i = 0; i < ranks; i++) {
+        call part;
+
+        init_shard(&whole, ranks, i, &part);
+        const int64_t n = part.shape.d[4], p = part.shape.d[5];
+        copy_elements(&whole, 1, i * n * 16, 16 * DSC_MAX(0, DSC_MIN(n, VOCAB - i * n)), &part, 1, 0);
+        copy_elements(&whole, 2, i * p * 16, 16 * DSC_MAX(0, DSC_MIN(p, 8 - i * p)), &part, 2, 0);
+        call_run(&part, set);
+        add_elements(&part, &sum, 3);
+        call_fini(&part);
+    }
+    CHECK(memcmp(whole.operand[3], sum.operand[3], (size_t)dsc_operand_bytes(&shape, 3)) == 0, "%s, %lld ranks",
+          set->name, (long long)ranks);
+    call_fini(&whole);
+    call_fini(&sum);
+}
+
+/* Rows [first, first + owned) of the whole's table are the part's first, all others zero. */
+static void check_rows(const call *whole, const call *part, int operand, int64_t first, int64_t owned, int64_t all)
+{
+    const int64_t c_max = whole->shape.d[2], real = DSC_MAX(0, DSC_MIN(owned, all - first));
+
+    for (int64_t i = 0; i < call_count(part, operand); i++) {
+        const double expected = i < real * c_max ? call_get(whole, operand, first * c_max + i) : 0;
+
+        CHECK(call_get(part, operand, i) == expected, "rank %lld, operand %d, row %lld: %g, not %g",
+              (long long)part->tp_index, operand, (long long)(i / c_max), call_get(part, operand, i), expected);
+    }
+}
+
+static void check_embedding_gradient(int64_t ranks, const dsc_kernel_set *set)
+{
+    dsc_shape shape = make_shape(DSC_K_EMBED_BWD, DSC_FIRST, 3, 8, 16, VOCAB, 0);
+    call whole;
+
+    shape.type = shape.out = DSC_BF16;
+    call_init(&whole, shape);
+    call_run(&whole, set);
+    for (int64_t i = 0; i < ranks; i++) {
+        call part;
+
+        init_shard(&whole, ranks, i, &part);
+        copy_operand(&whole, 1, &part, 1);
+        call_run(&part, set);
+        check_rows(&whole, &part, 2, i * part.shape.d[4], part.shape.d[4], VOCAB);
+        check_rows(&whole, &part, 3, i * part.shape.d[5], part.shape.d[5], 8);
+        call_fini(&part);
+    }
+    call_fini(&whole);
+}
+
+static void sharded_embedding(void)
+{
+    for (int set = 0; set < 2; set++)
+        for (int64_t ranks = 1; ranks <= MAX_RANKS; ranks++) {
+            check_embedding(ranks, set_of(set));
+            check_embedding_gradient(ranks, set_of(set));
+        }
+}
+
+static void check_join(int32_t flags)
+{
+    enum { ROWS = 5, COLS = 7 };
+    call c;
+
+    call_init(&c, make_shape(DSC_K_JOIN, flags, ROWS, COLS, 0, 0, 0));
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t i = 0; i < ROWS * COLS; i++) {
+        double sum = call_get(&c, 0, i);
+
+        if (flags & DSC_HAS_BIAS) sum += call_get(&c, 1, i % COLS);
+        if (flags & DSC_HAS_RESIDUAL) sum += call_get(&c, 2, i);
+        CHECK(call_get(&c, 3, i) == (float)sum, "flags %d, element %lld: %g, not %g", flags, (long long)i,
+              call_get(&c, 3, i), sum);
+    }
+    call_fini(&c);
+}
+
+static void join_formula(void)
+{
+    check_join(0);
+    check_join(DSC_HAS_BIAS);
+    check_join(DSC_HAS_RESIDUAL);
+    check_join(DSC_HAS_BIAS | DSC_HAS_RESIDUAL);
+}
+
+static void clear_zeroes(void)
+{
+    call c;
+
+    call_init(&c, make_shape(DSC_K_CLEAR, 0, 5, 0, 0, 0, 0));
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t i = 0; i < 5; i++) CHECK(call_get(&c, 0, i) == 0, "%lld: %g", (long long)i, call_get(&c, 0, i));
+    call_fini(&c);
+}
+
 /* ---- Storage types */
 
 static void halves_survive(void)
@@ -340,6 +555,10 @@ static const tap_case cases[] = {
     {"the gradient of cross entropy is its slope", loss_gradient},
     {"equal logits lose log V a token, and padding gets no gradient", loss_of_uniform},
     {"embed_bwd is the adjoint of embed_fwd", embedding_adjoint},
+    {"parts of the loss of 1 to 8 ranks, joined, are cross_entropy, and the same on each", sharded_loss},
+    {"embeddings cut over 1 to 8 ranks are the whole one, bit for bit", sharded_embedding},
+    {"join adds bias and residual where they are", join_formula},
+    {"clear writes zeros", clear_zeroes},
     {"every half float survives widening and narrowing", halves_survive},
     {"narrowing rounds to nearest even", rounds_to_even},
 };
