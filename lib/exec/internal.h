@@ -20,7 +20,7 @@ typedef struct exec_lane {
 
 struct dsc_run {
     dsc_run_options o;
-    int64_t rank, dp_index;
+    int64_t rank, dp_index, tp_index;
     dsc_arena arenas[DSC_SPACE_COUNT];
     dsc_group *groups[DSC_AXIS_COUNT];  /* NULL where the rank is alone */
     dsc_unfolded unfolded[DSC_SEGMENT_COUNT];
@@ -60,7 +60,7 @@ void exec_fail(dsc_run *run, dsc_status status);
 /* ---- op.c */
 /* Performs a compute or host op; starts a communication op (its lane's request is then active). */
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);
-void *exec_address(dsc_run *run, dsc_span span, int slot); /* NULL for an absent span */
+void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use); /* NULL for an absent span; use NULL: static */
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
 
 /* ---- record.c */

@@ -73,7 +73,7 @@ static void measure(const dsc_run *run, const dsc_use *use, const dsc_op *op, in
 {
     const dsc_template *template_ = &run->o.program->templates[use->template_];
 
-    *bytes = dsc_op_is_communication(op->kind) ? op->data.bytes : 0;
+    *bytes = dsc_op_is_communication(op->kind) ? DSC_MAX(op->data.bytes, op->source.bytes) : 0;
     *flops = 0;
     for (int32_t i = 0; i < op->calls; i++) {
         *bytes += dsc_kernel_bytes(&template_->calls[op->first_call + i].shape);
@@ -149,6 +149,7 @@ static dsc_status test_head(dsc_run *run, exec_lane *lane, const dsc_instance *i
     DSC_TRY(dsc_request_test(&lane->request, is_over));
     if (!*is_over) goto out;
     op_of(run, instance, &use, &op);
+    exec_poison_op(run, use, instance->index, false);
     measure(run, use, op, &bytes, &flops);
     DSC_TRY(exec_record(run, lane, *instance, op, lane->t_ready_ns, bytes, flops));
 out:
@@ -174,6 +175,7 @@ static dsc_status move_lane(dsc_run *run, int which, bool *has_moved)
         is_over = false;
     } else if (dsc_op_is_communication(op->kind) && !exec_is_omitted(run, use, instance->index)) {
         lane->t_ready_ns = dsc_clock_ns();
+        exec_poison_op(run, use, instance->index, true);
         DSC_TRY(exec_op(run, lane, use, op));
         *has_moved = true;
         DSC_TRY(test_head(run, lane, instance, &is_over));

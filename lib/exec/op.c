@@ -1,11 +1,11 @@
 #include "exec/internal.h"
 #include <inttypes.h>
 
-void *exec_address(dsc_run *run, dsc_span span, int slot)
+void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
 {
     if (span.buffer < 0) return NULL;
     return run->arenas[run->o.program->buffers[span.buffer].space].base +
-           dsc_program_offset(run->o.program, span, slot);
+           dsc_program_offset(run->o.program, span, use);
 }
 
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)
@@ -15,7 +15,7 @@ bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)
 
 /* Notes that a kernel or a message gets `bytes` at this address: the measured high water, and, once for each segment,
  * where the buffer ends. */
-static void hand(dsc_run *run, dsc_span span, int slot, const char *address, int64_t bytes)
+static void hand(dsc_run *run, dsc_span span, const dsc_use *use, const char *address, int64_t bytes)
 {
     int space = run->o.program->buffers[span.buffer].space;
     long long end = address + bytes - run->arenas[space].base, peak = atomic_load(&run->peaks[space]);
@@ -23,7 +23,7 @@ static void hand(dsc_run *run, dsc_span span, int slot, const char *address, int
     while (end > peak && !atomic_compare_exchange_weak(&run->peaks[space], &peak, end)) {}
     if (run->is_handed[run->segment]) return;
     pthread_mutex_lock(&run->mutex);
-    dsc_extent_hand(run->extent, span, slot, end);
+    dsc_extent_hand(run->extent, span, use, end);
     pthread_mutex_unlock(&run->mutex);
 }
 
@@ -47,14 +47,14 @@ out:
 static dsc_status run_call(dsc_run *run, const dsc_use *use, const dsc_call *call)
 {
     dsc_kernel_fn *kernel = run->o.kernels->run[call->shape.kernel];
-    void *operands[DSC_KERNEL_OPERANDS], *workspace = exec_address(run, call->workspace, use->slot);
+    void *operands[DSC_KERNEL_OPERANDS], *workspace = exec_address(run, call->workspace, use);
 
     for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) {
-        operands[i] = exec_address(run, call->operands[i], use->slot);
+        operands[i] = exec_address(run, call->operands[i], use);
         if (operands[i] != NULL)
-            hand(run, call->operands[i], use->slot, operands[i], dsc_operand_bytes(&call->shape, i));
+            hand(run, call->operands[i], use, operands[i], dsc_operand_bytes(&call->shape, i));
     }
-    if (workspace != NULL) hand(run, call->workspace, use->slot, workspace, dsc_kernel_workspace_bytes(&call->shape));
+    if (workspace != NULL) hand(run, call->workspace, use, workspace, dsc_kernel_workspace_bytes(&call->shape));
     if (call->shape.kernel == DSC_K_LOAD) return load_tokens(run, &call->shape, use->micro_batch, operands[0]);
     return kernel(&call->shape, operands, workspace, &run->step);
 }
@@ -67,15 +67,22 @@ static void add_stop_request(dsc_run *run, double *scalars)
 
 static dsc_status start_communication(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
 {
-    void *data = exec_address(run, op->data, use->slot);
+    void *data = exec_address(run, op->data, use), *source = exec_address(run, op->source, use);
     int64_t elems = op->data.bytes / dsc_dtype_bytes(op->type);
+    dsc_group *group = run->groups[op->axis];
 
-    hand(run, op->data, use->slot, data, op->data.bytes);
+    hand(run, op->data, use, data, op->data.bytes);
+    if (source != NULL) hand(run, op->source, use, source, op->source.bytes);
     if (op->kind == DSC_OP_AGREE) add_stop_request(run, data);
     switch (op->kind) {
     case DSC_OP_AGREE:
-    case DSC_OP_ALL_REDUCE:
-        return dsc_all_reduce_start(run->groups[op->axis], data, elems, op->type, DSC_SUM, &lane->request);
+    case DSC_OP_ALL_REDUCE: return dsc_all_reduce_start(group, data, elems, op->type, DSC_SUM, &lane->request);
+    case DSC_OP_REDUCE_SCATTER: return dsc_reduce_scatter_start(group, source, data, elems, op->type, &lane->request);
+    case DSC_OP_ALL_GATHER: return dsc_all_gather_start(group, source, data, op->source.bytes, &lane->request);
+    case DSC_OP_SEND:
+        return dsc_send_start(group, data, op->data.bytes, op->peer, op->channel, &lane->request);
+    case DSC_OP_RECV:
+        return dsc_recv_start(group, data, op->data.bytes, op->peer, op->channel, &lane->request);
     default:
         return DSC_FAIL(DSC_EINTERNAL, "executor: op kind %d is no communication", op->kind);
     }

@@ -152,10 +152,10 @@ out:
 /* ---- ASan: no kernel touches what is not alive */
 
 #if defined __SANITIZE_ADDRESS__
-static void mark(dsc_run *run, int32_t buffer, int slot, bool is_alive)
+static void mark(dsc_run *run, int32_t buffer, const dsc_use *use, bool is_alive)
 {
     const dsc_program *program = run->o.program;
-    int64_t offset = dsc_program_offset(program, (dsc_span){buffer, 0, 0}, slot);
+    int64_t offset = dsc_program_offset(program, (dsc_span){buffer, 0, 0}, use);
     const dsc_arena *arena = &run->arenas[program->buffers[buffer].space];
 
     if (is_alive) dsc_arena_unpoison(arena, offset, program->buffers[buffer].bytes);
@@ -165,9 +165,9 @@ static void mark(dsc_run *run, int32_t buffer, int slot, bool is_alive)
 void exec_poison_segment(dsc_run *run)
 {
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        const dsc_region *region = &run->o.program->regions[space];
+        int64_t first = run->o.program->regions[space][DSC_LIFE_SLOT].base;
 
-        dsc_arena_poison(&run->arenas[space], region->slot_base, region->arena_bytes - region->slot_base);
+        dsc_arena_poison(&run->arenas[space], first, run->o.program->arena_bytes[space] - first);
     }
 }
 
@@ -178,8 +178,8 @@ void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_sta
     for (int64_t i = 0; i < template_->lifetime_count; i++) {
         const dsc_lifetime *l = &template_->lifetimes[i];
 
-        if (is_start && l->born == index) mark(run, l->buffer, use->slot, true);
-        if (!is_start && l->dies == index) mark(run, l->buffer, use->slot, false);
+        if (is_start && l->born == index) mark(run, l->buffer, use, true);
+        if (!is_start && l->dies == index) mark(run, l->buffer, use, false);
     }
 }
 #else

@@ -76,8 +76,8 @@ static void hand_static(dsc_run *run)
         int64_t end;
 
         if (buffer->life != DSC_LIFE_STATIC) continue;
-        end = (char *)exec_address(run, span, -1) + buffer->bytes - run->arenas[buffer->space].base;
-        dsc_extent_hand(run->extent, span, -1, end);
+        end = (char *)exec_address(run, span, NULL) + buffer->bytes - run->arenas[buffer->space].base;
+        dsc_extent_hand(run->extent, span, NULL, end);
         if (end > atomic_load(&run->peaks[buffer->space])) atomic_store(&run->peaks[buffer->space], end);
     }
 }
@@ -95,9 +95,10 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->o = *options;
     run->rank = dsc_comm_rank(options->comm);
     run->dp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_DP];
+    run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
     for (int space = 0; space < DSC_SPACE_COUNT; space++)
-        DSC_TRY(dsc_arena_create(options->program->regions[space].arena_bytes, &run->arenas[space]));
+        DSC_TRY(dsc_arena_create(options->program->arena_bytes[space], &run->arenas[space]));
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;
@@ -149,7 +150,8 @@ static void begin_step(dsc_run *run, int64_t number)
     *step = (dsc_step){.number = number, .optimizer_step = run->optimizer_step + 1, .beta1 = config->beta1,
                        .beta2 = config->beta2, .eps = config->eps, .weight_decay = config->weight_decay,
                        .bias_correction1 = 1, .bias_correction2 = 1, .loss_scale = run->scaler.scale,
-                       .first_sample = run->samples_seen};
+                       .first_sample = run->samples_seen,
+                       .tp_index = run->tp_index};
     step->lr = dsc_lr_at(config, run->optimizer_step, &step->beta1, &step->beta2);
     if (config->bias_correction) {
         step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
@@ -161,22 +163,31 @@ static void begin_step(dsc_run *run, int64_t number)
 
 static const double *scalars_of(dsc_run *run)
 {
-    return exec_address(run, (dsc_span){run->o.program->scalars, 0, 0}, -1);
+    return exec_address(run, (dsc_span){run->o.program->scalars, 0, 0}, NULL);
+}
+
+static double loss_of(dsc_run *run, const dsc_step_report *report)
+{
+    return scalars_of(run)[DSC_SCALAR_LOSS] / (double)run->o.plan->config.strategy.tp / (double)report->tokens;
 }
 
 /* What the ranks agreed on, as the host reads it between segments. Gradients of replicas are equal when they are
- * measured, so the sum over ranks counts each square dp times. */
+ * measured, so the sum over ranks counts each square dp times; what tensor ranks hold alike, and the loss that each of
+ * them computes, tp times more. */
 static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;
     const double *scalars = scalars_of(run);
-    double clip_factor, norm = sqrt(scalars[DSC_SCALAR_SQUARES] / (double)config->strategy.dp) / run->step.loss_scale;
+    double tp = (double)config->strategy.tp, dp = (double)config->strategy.dp;
+    double squares = (scalars[DSC_SCALAR_SQUARES] + scalars[DSC_SCALAR_REPLICATED_SQUARES] / tp) / dp;
+    double clip_factor, norm = sqrt(squares) / run->step.loss_scale;
+    bool is_finite = scalars[DSC_SCALAR_NONFINITE] + scalars[DSC_SCALAR_REPLICATED_NONFINITE] == 0;
 
-    report->loss = scalars[DSC_SCALAR_LOSS] / (double)report->tokens;
-    report->grad_norm = scalars[DSC_SCALAR_NONFINITE] > 0 ? -1 : norm;
+    report->loss = loss_of(run, report);
+    report->grad_norm = is_finite ? norm : -1;
     report->is_stopping =
         run->o.plan->ranks > 1 ? scalars[DSC_SCALAR_STOP] > 0 : run->o.stop != NULL && *run->o.stop != 0;
-    outcome->overflow = run->o.plan->type == DSC_FP16 && scalars[DSC_SCALAR_NONFINITE] > 0;
+    outcome->overflow = run->o.plan->type == DSC_FP16 && !is_finite;
     clip_factor = config->clip > 0 ? config->clip / (norm + 1e-6) : 1;
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
 }
@@ -190,7 +201,7 @@ static dsc_status run_path(dsc_run *run, dsc_step_report *report, dsc_outcome *o
         DSC_TRY(exec_run_segment(run, segment));
         if (segment == DSC_SEGMENT_GRADIENTS) read_gradients(run, report, outcome);
         if (segment == DSC_SEGMENT_EVALUATE)
-            report->evaluation_loss = scalars_of(run)[DSC_SCALAR_LOSS] / (double)report->tokens;
+            report->evaluation_loss = loss_of(run, report);
     }
 out:
     return status;

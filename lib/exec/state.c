@@ -25,7 +25,7 @@ void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
 /* A shard's values in a static fp32 buffer. */
 static float *values_of(dsc_run *run, int32_t buffer, const dsc_shard *shard)
 {
-    return (float *)exec_address(run, (dsc_span){buffer, 0, 0}, -1) + shard->first;
+    return (float *)exec_address(run, (dsc_span){buffer, 0, 0}, NULL) + shard->first;
 }
 
 float *dsc_run_tensor(dsc_run *run, int which, int64_t tensor)
@@ -51,8 +51,8 @@ dsc_status dsc_run_round(dsc_run *run)
     const dsc_program *program = run->o.program;
     int64_t elems = run->o.plan->stages[program->stage].flat_elems;
     dsc_shape shape = {.kernel = DSC_K_CAST, .type = DSC_FP32, .out = (int8_t)run->o.plan->type, .d = {elems}};
-    void *operands[DSC_KERNEL_OPERANDS] = {exec_address(run, (dsc_span){program->master, 0, 0}, -1),
-                                           exec_address(run, (dsc_span){program->parameters, 0, 0}, -1)};
+    void *operands[DSC_KERNEL_OPERANDS] = {exec_address(run, (dsc_span){program->master, 0, 0}, NULL),
+                                           exec_address(run, (dsc_span){program->parameters, 0, 0}, NULL)};
 
     if (program->master == program->parameters) return DSC_OK;
     return run->o.kernels->run[DSC_K_CAST](&shape, operands, NULL, &run->step);

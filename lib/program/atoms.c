@@ -5,7 +5,7 @@
 typedef struct bounds_context {
     const dsc_program *program;
     dsc_atoms *atoms;
-    int64_t capacities[DSC_SPACE_COUNT][3];
+    int64_t capacities[DSC_SPACE_COUNT][DSC_LIFE_COUNT];
     dsc_status status;
 } bounds_context;
 
@@ -51,8 +51,8 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
         for (int64_t i = 0; i < program->templates[t].op_count; i++)
             dsc_op_visit(&program->templates[t], &program->templates[t].ops[i], add_bounds, &context);
     for (int space = 0; space < DSC_SPACE_COUNT; space++)
-        for (int life = 0; life < 3; life++) {
-            int64_t copies = life == DSC_LIFE_SLOT ? program->regions[space].slots : 1;
+        for (int life = 0; life < DSC_LIFE_COUNT; life++) {
+            int64_t copies = program->regions[space][life].copies;
 
             atoms.counts[space][life] = sort_unique(atoms.bounds[space][life], atoms.counts[space][life]);
             atoms.first[space][life] = atoms.count;
@@ -69,7 +69,7 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
 void dsc_atoms_fini(dsc_atoms *atoms)
 {
     for (int space = 0; space < DSC_SPACE_COUNT; space++)
-        for (int life = 0; life < 3; life++) free(atoms->bounds[space][life]);
+        for (int life = 0; life < DSC_LIFE_COUNT; life++) free(atoms->bounds[space][life]);
     memset(atoms, 0, sizeof *atoms);
 }
 
@@ -86,7 +86,7 @@ int64_t dsc_atoms_at(const int64_t *bounds, int64_t count, int64_t value)
     return low;
 }
 
-void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first,
+void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, const dsc_use *use, int64_t *first,
                   int64_t *count)
 {
     const dsc_buffer *buffer = &program->buffers[span.buffer];
@@ -95,6 +95,6 @@ void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span s
     int64_t known = atoms->counts[space][life], start = buffer->offset + span.offset;
     int64_t low = dsc_atoms_at(bounds, known, start), high = dsc_atoms_at(bounds, known, start + span.bytes);
 
-    *first = atoms->first[space][life] + (life == DSC_LIFE_SLOT ? slot * known : 0) + low;
+    *first = atoms->first[space][life] + (use == NULL ? 0 : use->copy[life] * known) + low;
     *count = high - low;
 }

@@ -5,14 +5,25 @@
 
 #include "program/program.h"
 
-/* Activations of a layer that its backward needs, or, where they are recomputed, the transients that stand in. */
+/* Activations of a layer that its backward needs, or, where they are recomputed, the transients that stand in. Under
+ * sequence parallelism norms, x and mid are of the rank's rows; whole1 and whole2 are the norms of all rows, gathered,
+ * else the norms themselves (-1: not yet in this pass). */
 typedef struct dsc_layer_buffers {
     int32_t x, norm1, stats1, qkv, context, lse; /* attention: input, norm, q k v, mixed values; lse or probabilities */
     int32_t mid, norm2, stats2, fc, act;         /* MLP: input, norm, before and after the activation */
+    int32_t whole1, whole2;
 } dsc_layer_buffers;
 
-/* A bucket of gradients: shards of the stage from `first` on, a contiguous piece of the flat buffers. */
-typedef struct dsc_bucket { int64_t first, first_elem, elems; } dsc_bucket;
+/* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, mid and qkv. */
+typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
+
+/* A bucket of gradients: shards [first, end) of the stage, of one chunk, a contiguous piece of the flat buffers. */
+typedef struct dsc_bucket { int64_t first, end, first_elem, elems, missing; bool is_replicated; int32_t chunk; } dsc_bucket;
+
+/* What a backward pass does: gradients of inputs, of weights, or both; whether it is the first to write those that go
+ * with the inputs' pass (norms, head, embeddings, the loss) and those that go with the weights' (products); whether
+ * gradients are complete after it. */
+typedef struct dsc_backward { bool inputs, weights, is_first_x, is_first_w, is_last; } dsc_backward;
 
 typedef struct dsc_builder {
     dsc_program *program;
@@ -20,18 +31,35 @@ typedef struct dsc_builder {
     const dsc_stage *stage;
     int32_t chunk;
     int64_t batch, seq, rows, hidden; /* of a micro-batch: rows = batch * seq */
+    int64_t kept_rows;                /* of what sequence parallelism cuts; else rows */
+    int64_t tp;
+    bool is_cut;                      /* tp > 1 */
+    bool is_sequence_cut;
+    bool is_split;                    /* some backward passes of the schedule are two */
     dsc_dtype type, gradient_type;
     dsc_template *template_;          /* under construction; moves when templates are added */
     int32_t template_index;
-    dsc_layer_buffers *slots;         /* [layers + 1] slot buffers of the chunk; -1 where recomputed. x of the last is the
-                                         head's input */
-    const dsc_shard **shards;         /* [1 + layers][role]: first those outside the layers; NULL where there is none */
-    int32_t tokens;                   /* in the slot */
-    int32_t normf, statsf, logits;    /* of the pass under construction */
+    struct dsc_chunk_buffers *chunks; /* of each chunk */
+    struct dsc_chunk_buffers *here;   /* of the chunk under construction */
+    int32_t normf, whole_normf, statsf, logits; /* of the pass under construction */
+    dsc_backward pass;
     dsc_bucket *buckets; int64_t bucket_count;
-    int64_t next_bucket;              /* reduced by the backward under construction */
+    int64_t *bucket_of;               /* [shards] */
+    bool is_reducing;                 /* buckets that are complete are summed over the replicas */
     dsc_status status;                /* the first failure; later calls do nothing */
 } dsc_builder;
+
+/* A chunk's buffers that several of its passes share, and its shards. */
+typedef struct dsc_chunk_buffers {
+    const dsc_chunk *chunk;
+    dsc_layer_buffers *slots;         /* [layers + 1] in the slot; -1 where recomputed. x of the last is the head's input,
+                                         or goes to the next stage */
+    dsc_layer_deferred *deferred;     /* [layers] */
+    dsc_layer_buffers *kept;          /* [layers] deferred too: what was recomputed and the weights' pass needs; else -1 */
+    const dsc_shard **shards;         /* [1 + layers][role]: first those outside the layers; NULL where there is none */
+    int32_t tokens;                   /* in the slot; -1 where no embedding and no head is */
+    int32_t from_next, to_previous;   /* boxes: gradients of the last and of the first layer's x; -1 */
+} dsc_chunk_buffers;
 
 /* ---- Emitting (emit.c) */
 
@@ -41,7 +69,9 @@ void dsc_build_template(dsc_builder *b, const char *name);
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
 void dsc_build_call(dsc_builder *b, const dsc_shape *shape, const dsc_span operands[DSC_KERNEL_OPERANDS]);
 void dsc_build_end(dsc_builder *b);  /* of the op: its workspace is made */
-void dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, dsc_span data, dsc_dtype type);
+/* Returns the op, for sends and receives to be told their peer. */
+dsc_op *dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, int64_t layer, dsc_span source,
+                             dsc_span data, dsc_dtype type);
 
 extern const dsc_span DSC_NO_SPAN;
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer);
@@ -52,24 +82,25 @@ dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count);
 /* The stage's shard of a tensor; NULL when it holds none. */
 const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role role);
 
-/* ---- Passes (passes.c) and the step around them (step.c) */
+/* ---- Passes (passes.c) and the step around them (step.c). Each makes one template. */
 
-/* Buffers that the passes of a chunk share: b->slots and friends. */
+/* Buffers that the passes of the chunk share. */
 void dsc_build_slots(dsc_builder *b);
 /* Up to the last layer's output. */
 void dsc_build_forward(dsc_builder *b);
 /* The head alone, forward, for evaluation. is_first: the loss is written, not added to. */
 void dsc_build_loss(dsc_builder *b, bool is_first);
-/* The head forward and all of the backward: so logits need no place in the slot, and the layers' transients take
- * theirs. is_first: loss and gradients are written, not added to; is_last: gradients are complete, and reduced where
- * there are replicas. */
-void dsc_build_backward(dsc_builder *b, bool is_first, bool is_last);
+/* With the inputs: the head forward too, so that logits need no place in the slot. */
+void dsc_build_backward(dsc_builder *b, dsc_backward pass);
+/* What is left to be summed when all passes are over. */
+void dsc_build_rest(dsc_builder *b);
 void dsc_build_norm(dsc_builder *b);
+void dsc_build_clear_loss(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);
 void dsc_build_update(dsc_builder *b);
 dsc_status dsc_build_buckets(dsc_builder *b);
-/* Emits the reductions of buckets whose shards from `complete` on have their gradients. */
-void dsc_build_reduce(dsc_builder *b, int64_t complete);
+/* The gradient of a tensor is complete: when it is the last of its bucket, the bucket's reduction is emitted. */
+void dsc_build_complete(dsc_builder *b, int64_t layer, dsc_role role);
 
 /* ---- After emission */
 
@@ -83,17 +114,17 @@ dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int6
 /* ---- Addresses as atoms (atoms.c): the pieces into which all spans cut each region, so that hazards are found by
  * address and not by name. */
 typedef struct dsc_atoms {
-    int64_t *bounds[DSC_SPACE_COUNT][3];   /* by space and life: sorted starts, relative to the region */
-    int64_t counts[DSC_SPACE_COUNT][3];
-    int64_t first[DSC_SPACE_COUNT][3];     /* number of the region's first atom; slots follow one another */
+    int64_t *bounds[DSC_SPACE_COUNT][DSC_LIFE_COUNT]; /* sorted starts, relative to the region's copy */
+    int64_t counts[DSC_SPACE_COUNT][DSC_LIFE_COUNT];
+    int64_t first[DSC_SPACE_COUNT][DSC_LIFE_COUNT];   /* number of the region's first atom; copies follow one another */
     int64_t count;                         /* of all atoms */
 } dsc_atoms;
 dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out);
 void dsc_atoms_fini(dsc_atoms *atoms);
 /* Index of the first bound that is not below value; count when there is none. */
 int64_t dsc_atoms_at(const int64_t *bounds, int64_t count, int64_t value);
-/* Atoms [*first, *first + *count) of a span for that slot. */
-void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, int slot, int64_t *first,
+/* Atoms [*first, *first + *count) of a span for that use (NULL: of a static buffer). */
+void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, const dsc_use *use, int64_t *first,
                   int64_t *count);
 
 #endif

@@ -5,6 +5,7 @@
  * only lane order and the recorded dependencies advance. An access that a clock does not order is a race. */
 #include "program/build.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,9 +14,12 @@ typedef struct atom_fact {
     int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
     int32_t writer_use;
     int32_t readers[DSC_LANE_COUNT];
-    /* of a gradient, and of the loss */
-    bool is_partial;                          /* a replica's, that is not summed over the others */
-    int32_t micro_batch, adds, adds_each;     /* the last that added to it, how often, and how often each before it did */
+    /* of a gradient: axes (as bits) over which it has to be summed before it is used, and over which it was */
+    int8_t needed_sums, sums;
+    /* of a gradient, and of the loss: micro-batches that added to it, a sum that tells which, the last of them, how
+     * often that one added and how often each before it did */
+    int32_t parts, micro_batch, adds, adds_each;
+    uint64_t which;
 } atom_fact;
 
 typedef struct rank_check {
@@ -31,6 +35,7 @@ typedef struct rank_check {
     const dsc_use *uses, *use;
     int32_t use_index, clock[DSC_LANE_COUNT];
     int64_t number;
+    uint64_t all_parts;                       /* of a sum that all micro-batches have added to */
     dsc_status status;
 } rank_check;
 
@@ -58,20 +63,37 @@ static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
 
     if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return refuse(c, "an operand is no buffer");
     buffer = &c->program->buffers[span.buffer];
-    start = dsc_program_offset(c->program, span, c->use->slot);
-    if (buffer->life == DSC_LIFE_SLOT && (c->use->slot < 0 || c->use->slot >= c->program->regions[buffer->space].slots))
-        return refuse_buffer(c, "there is no slot for", span.buffer);
+    start = dsc_program_offset(c->program, span, c->use);
+    if (c->use->copy[buffer->life] < 0 ||
+        c->use->copy[buffer->life] >= c->program->regions[buffer->space][buffer->life].copies)
+        return refuse_buffer(c, "there is no such copy of", span.buffer);
     if (span.bytes != needed || span.offset < 0 || span.offset + span.bytes > buffer->bytes || buffer->offset < 0 ||
-        start + span.bytes > c->program->regions[buffer->space].arena_bytes)
+        start + span.bytes > c->program->arena_bytes[buffer->space])
         return refuse_buffer(c, "the operand does not fit", span.buffer);
     return DSC_OK;
+}
+
+/* What is scattered or gathered is the parts of all members, one behind another. */
+static dsc_status check_message(const rank_check *c)
+{
+    const dsc_op *op = c->op;
+    int64_t members = dsc_plan_degree(c->plan, op->axis);
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(check_span(c, op->data, op->kind == DSC_OP_REDUCE_SCATTER ? op->bytes / members : op->bytes));
+    if (op->kind != DSC_OP_REDUCE_SCATTER && op->kind != DSC_OP_ALL_GATHER) goto out;
+    DSC_TRY(check_span(c, op->source, op->kind == DSC_OP_ALL_GATHER ? op->bytes / members : op->bytes));
+    if (op->bytes % (members * dsc_dtype_bytes(op->type)) != 0)
+        status = refuse(c, "its payload does not divide by the members of its group");
+out:
+    return status;
 }
 
 static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 {
     dsc_status status = DSC_OK;
 
-    if (c->op->data.buffer >= 0) DSC_TRY(check_span(c, c->op->data, c->op->bytes));
+    if (dsc_op_is_communication(c->op->kind)) DSC_TRY(check_message(c));
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
 
@@ -91,14 +113,17 @@ static bool is_ordered(const rank_check *c, int32_t lane, int32_t position)
     return lane == c->op->lane || c->clock[lane] >= position;
 }
 
-/* Content that a kernel may read here: written as this buffer; in a slot, for this micro-batch; as a transient, by this
- * very use. */
+/* Content that a kernel may read here: written as this buffer; in a slot, and deferred, for this micro-batch and chunk;
+ * else by this very use. */
 static bool is_written(const rank_check *c, const atom_fact *fact, dsc_span span)
 {
     int life = c->program->buffers[span.buffer].life;
 
+    const dsc_use *writer = &c->uses[fact->writer_use];
+
     if (fact->buffer != span.buffer) return false;
-    if (life == DSC_LIFE_SLOT) return c->uses[fact->writer_use].micro_batch == c->use->micro_batch;
+    if (life == DSC_LIFE_SLOT || life == DSC_LIFE_DEFERRED)
+        return writer->micro_batch == c->use->micro_batch && writer->chunk == c->use->chunk;
     return life == DSC_LIFE_STATIC || fact->writer_use == c->use_index;
 }
 
@@ -110,27 +135,61 @@ static bool is_sum(const rank_check *c, dsc_span span)
     return is_gradient(c, span) || (span.buffer == c->program->scalars && span.offset == 0);
 }
 
-/* Whether what stands in a sum is the sum of whole micro-batches: each added as often as the others. */
-static bool is_balanced(const atom_fact *fact) { return fact->adds_each == 0 || fact->adds == fact->adds_each; }
+/* Adds to a sum, for a micro-batch; not what sums over a group. */
+static bool is_add(const rank_check *c)
+{
+    return c->use->micro_batch >= 0 && !dsc_op_is_communication(c->op->kind);
+}
 
+/* Different for different sets of micro-batches, but for chance. */
+static uint64_t mark_of(int64_t micro_batch)
+{
+    uint64_t x = (uint64_t)micro_batch + 1;
+
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    return x ^ (x >> 27);
+}
+
+static bool has_all_parts(const rank_check *c, const atom_fact *fact)
+{
+    return fact->parts == c->plan->micro_batches && fact->which == c->all_parts;
+}
+
+/* A sum is left, for the next micro-batch or for its use, when the last added to it as often as those before; and used
+ * when all have. */
 static dsc_status check_sum(const rank_check *c, const atom_fact *fact)
 {
-    bool is_add = c->use->micro_batch >= 0 && c->op->kind != DSC_OP_ALL_REDUCE;
+    bool is_balanced = fact->parts < 2 || fact->adds == fact->adds_each;
 
-    if (fact->adds == 0) return DSC_OK;
-    if (is_add && c->use->micro_batch == fact->micro_batch) return DSC_OK;
-    if (!is_balanced(fact) || (is_add && c->use->micro_batch != fact->micro_batch + 1) ||
-        (!is_add && fact->micro_batch != c->plan->micro_batches - 1))
+    if (fact->adds == 0 || (is_add(c) && c->use->micro_batch == fact->micro_batch)) return DSC_OK;
+    if (!is_balanced || (!is_add(c) && !has_all_parts(c, fact)))
         return refuse(c, "meets a sum to which some micro-batch has not added its part");
     return DSC_OK;
 }
 
-static void count_add(const rank_check *c, atom_fact *fact)
+static dsc_status check_reduced(const rank_check *c, const atom_fact *fact)
 {
-    if (c->use->micro_batch < 0 || c->op->kind == DSC_OP_ALL_REDUCE) return;
-    if (fact->micro_batch != c->use->micro_batch) {
+    int missing = fact->needed_sums & ~fact->sums;
+    char why[96];
+
+    if (missing == 0 || (c->op->kind != DSC_OP_GRAD_NORM && c->op->kind != DSC_OP_UPDATE)) return DSC_OK;
+    snprintf(why, sizeof why, "uses gradients that are not summed over %s", DSC_AXIS_NAMES[__builtin_ctz((unsigned)missing)]);
+    return refuse(c, why);
+}
+
+static void count_add(const rank_check *c, atom_fact *fact, bool is_read)
+{
+    if (!is_add(c)) {
+        if (c->op->axis >= 0) fact->sums |= (int8_t)(1 << c->op->axis);
+        return;
+    }
+    fact->sums = 0;
+    if (!is_read) fact->parts = fact->adds = 0; /* written: what was there is gone */
+    if (fact->parts == 0 || fact->micro_batch != c->use->micro_batch) {
+        fact->which = mark_of(c->use->micro_batch) + (fact->parts > 0 ? fact->which : 0);
         fact->adds_each = fact->adds;
         fact->adds = 0;
+        fact->parts++;
     }
     fact->micro_batch = c->use->micro_batch;
     fact->adds++;
@@ -141,7 +200,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
     rank_check *c = context;
     int64_t first, count;
 
-    dsc_atoms_of(&c->atoms, c->program, span, c->use->slot, &first, &count);
+    dsc_atoms_of(&c->atoms, c->program, span, c->use, &first, &count);
     for (const atom_fact *fact = c->facts + first; count > 0 && c->status == DSC_OK; fact++, count--) {
         if (is_read && !is_written(c, fact, span))
             c->status = refuse_buffer(c, "reads what nobody wrote:", span.buffer);
@@ -150,9 +209,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
             if (!is_ordered(c, lane, fact->readers[lane]))
                 c->status = refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
-        if (c->status == DSC_OK && is_read && is_gradient(c, span) && fact->is_partial &&
-            (c->op->kind == DSC_OP_GRAD_NORM || c->op->kind == DSC_OP_UPDATE))
-            c->status = refuse(c, "uses gradients that are not summed over the replicas");
+        if (c->status == DSC_OK && is_read && is_gradient(c, span)) c->status = check_reduced(c, fact);
         if (c->status == DSC_OK && is_sum(c, span)) c->status = check_sum(c, fact);
     }
 }
@@ -162,7 +219,7 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
     rank_check *c = context;
     int64_t first, count;
 
-    dsc_atoms_of(&c->atoms, c->program, span, c->use->slot, &first, &count);
+    dsc_atoms_of(&c->atoms, c->program, span, c->use, &first, &count);
     for (atom_fact *fact = c->facts + first; count > 0; fact++, count--) {
         if (writes) {
             memset(fact->readers, 0, sizeof fact->readers);
@@ -170,9 +227,7 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer = c->counts[c->op->lane];
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
-            if (is_sum(c, span)) count_add(c, fact);
-            if (is_gradient(c, span))
-                fact->is_partial = c->plan->config.strategy.dp > 1 && c->op->kind != DSC_OP_ALL_REDUCE;
+            if (is_sum(c, span)) count_add(c, fact, is_read);
         }
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
@@ -206,10 +261,10 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
 
     DSC_TRY(check_fit(c, template_));
     DSC_TRY(advance_clock(c, unfolded));
-    if (c->op->data.buffer >= 0) {
-        visit_before(c, c->op->data, true, true);
+    if (dsc_op_is_communication(c->op->kind)) {
+        dsc_op_visit(template_, c->op, visit_before, c);
         DSC_TRY(c->status);
-        visit_after(c, c->op->data, true, true);
+        dsc_op_visit(template_, c->op, visit_after, c);
     }
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
@@ -228,7 +283,7 @@ static void start_segment(rank_check *c)
 {
     int64_t loss, count;
 
-    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, dsc_dtype_bytes(DSC_FP64)}, -1, &loss,
+    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, dsc_dtype_bytes(DSC_FP64)}, NULL, &loss,
                  &count);
     memset(c->counts, 0, sizeof c->counts);
     for (int64_t a = 0; a < c->atoms.count; a++) {
@@ -238,7 +293,7 @@ static void start_segment(rank_check *c)
             c->facts[a].buffer = -1;
     }
     c->facts[loss].buffer = -1;
-    c->facts[loss].adds = c->facts[loss].adds_each = 0;
+    c->facts[loss].adds = 0;
 }
 
 static dsc_status check_segment(rank_check *c, int segment)
@@ -312,6 +367,22 @@ static void mark(rank_check *c, dsc_span span)
         c->facts[c->atoms.first[buffer->space][DSC_LIFE_STATIC] + a].buffer = span.buffer;
 }
 
+/* Replicas sum all gradients; tensor ranks those of which each has a part only, under sequence parallelism; the first
+ * and the last stage that of the embedding they share. */
+static void need_sums(rank_check *c, const dsc_shard *shard)
+{
+    const dsc_strategy *strategy = &c->plan->config.strategy;
+    int64_t each = dsc_dtype_bytes(c->plan->gradient_type), first, count;
+    dsc_span span = {c->program->gradients, shard->first * each, shard->elems * each};
+    int needed = strategy->dp > 1 ? 1 << DSC_AXIS_DP : 0;
+
+    if (shard->is_replicated && strategy->sequence_parallel) needed |= 1 << DSC_AXIS_TP;
+    if (c->plan->tensors[shard->tensor].role == DSC_ROLE_WTE && dsc_plan_degree(c->plan, DSC_AXIS_TIED) > 1)
+        needed |= 1 << DSC_AXIS_TIED;
+    dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
+    for (int64_t a = first; a < first + count; a++) c->facts[a].needed_sums = (int8_t)needed;
+}
+
 static void mark_initial(rank_check *c)
 {
     const dsc_program *p = c->program;
@@ -328,9 +399,10 @@ static void mark_initial(rank_check *c)
         int64_t next = i + 1 < stage->shard_count ? stage->shards[i + 1].first : stage->flat_elems;
         int64_t used = shard->first + shard->elems;
 
-        if (c->plan->tensors[shard->tensor].role == DSC_ROLE_WPE)
+        if (c->plan->tensors[shard->tensor].role == DSC_ROLE_WPE && c->plan->config.strategy.tp == 1)
             used = shard->first + c->plan->config.strategy.seq_len * shard->shape[1];
         mark(c, (dsc_span){p->gradients, used * each, (next - used) * each});
+        need_sums(c, shard);
     }
 }
 
@@ -342,6 +414,7 @@ dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int6
     DSC_TRY(dsc_atoms_create(program, &c.atoms));
     c.facts = calloc((size_t)c.atoms.count + 1, sizeof *c.facts);
     if (c.facts == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " atoms", c.atoms.count));
+    for (int64_t i = 0; i < plan->micro_batches; i++) c.all_parts += mark_of(i);
     mark_initial(&c);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
         DSC_TRY(check_segment(&c, s));

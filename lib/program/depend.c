@@ -24,7 +24,8 @@ typedef struct depend_state {
     int64_t counts[DSC_LANE_COUNT], capacities[DSC_LANE_COUNT];
     int32_t known[DSC_LANE_COUNT][DSC_LANE_COUNT]; /* [lane][other]: the lane has waited for other up to here */
     int32_t needed[DSC_LANE_COUNT];             /* of the op at hand */
-    int32_t lane, slot;                         /* of the op at hand */
+    const dsc_use *use;                         /* of the op at hand */
+    int32_t lane;
     bool *is_done;                              /* templates whose own dependencies are found */
 } depend_state;
 
@@ -39,7 +40,7 @@ static void find_hazards(void *context, dsc_span span, bool is_read, bool is_wri
     int64_t first, count;
 
     (void)is_read;
-    dsc_atoms_of(&s->atoms, s->program, span, s->slot, &first, &count);
+    dsc_atoms_of(&s->atoms, s->program, span, s->use, &first, &count);
     for (atom_state *atom = s->states + first; count > 0; atom++, count--) {
         if (atom->writer > 0) need(s, atom->writer_lane, atom->writer);
         for (int lane = 0; is_written && lane < DSC_LANE_COUNT; lane++)
@@ -53,7 +54,7 @@ static void note_access(void *context, dsc_span span, bool is_read, bool is_writ
     int32_t here = (int32_t)s->counts[s->lane];
     int64_t first, count;
 
-    dsc_atoms_of(&s->atoms, s->program, span, s->slot, &first, &count);
+    dsc_atoms_of(&s->atoms, s->program, span, s->use, &first, &count);
     for (atom_state *atom = s->states + first; count > 0; atom++, count--) {
         if (is_written) {
             memset(atom->readers, 0, sizeof atom->readers);
@@ -102,7 +103,7 @@ static dsc_status depend_op(depend_state *s, int segment, int64_t use, int32_t i
     position here = {(int32_t)use, index};
 
     s->lane = op->lane;
-    s->slot = u->slot;
+    s->use = u;
     memset(s->needed, 0, sizeof s->needed);
     dsc_op_visit(template_, op, find_hazards, s);
     if (record(s, segment, use, index) != DSC_OK) return DSC_ENOMEM;

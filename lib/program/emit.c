@@ -12,9 +12,9 @@ int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_cl
                          .life = (int8_t)life,
                          .class_ = (int8_t)class_,
                          .layer = (int32_t)layer,
-                         .owner = life == DSC_LIFE_TRANSIENT ? b->template_index
-                                  : life == DSC_LIFE_SLOT    ? b->chunk
-                                                             : -1,
+                         .owner = life == DSC_LIFE_STATIC      ? -1
+                                  : life == DSC_LIFE_TRANSIENT ? b->template_index
+                                                               : b->chunk,
                          .bytes = bytes};
 
     if (b->status != DSC_OK) return -1;
@@ -26,7 +26,7 @@ int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_cl
 void dsc_build_template(dsc_builder *b, const char *name)
 {
     dsc_program *program = b->program;
-    dsc_template template_ = {.chunk = b->chunk};
+    dsc_template template_ = {.chunk = b->chunk, .rest = -1};
 
     if (b->status != DSC_OK) return;
     snprintf(template_.name, sizeof template_.name, "%s", name);
@@ -37,8 +37,8 @@ void dsc_build_template(dsc_builder *b, const char *name)
 
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer)
 {
-    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind), .layer = (int32_t)layer, .axis = -1,
-                 .data = DSC_NO_SPAN};
+    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind, -1), .layer = (int32_t)layer, .axis = -1,
+                 .peer = -1, .channel = -1, .source = DSC_NO_SPAN, .data = DSC_NO_SPAN};
 
     if (b->status != DSC_OK) return;
     op.first_call = (int32_t)b->template_->call_count;
@@ -83,17 +83,22 @@ void dsc_build_end(dsc_builder *b)
     }
 }
 
-void dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, dsc_span data, dsc_dtype type)
+dsc_op *dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, int64_t layer, dsc_span source,
+                             dsc_span data, dsc_dtype type)
 {
+    static dsc_op nowhere; /* what callers may write to after a failure */
     dsc_op *op;
 
-    dsc_build_op(b, kind, -1);
-    if (b->status != DSC_OK) return;
+    dsc_build_op(b, kind, layer);
+    if (b->status != DSC_OK) return &nowhere;
     op = &b->template_->ops[b->template_->op_count - 1];
+    op->lane = (int16_t)dsc_op_lane(kind, axis);
     op->axis = axis;
+    op->source = source;
     op->data = data;
     op->type = (int8_t)type;
-    op->bytes = data.bytes;
+    op->bytes = DSC_MAX(source.buffer < 0 ? 0 : source.bytes, data.bytes);
+    return op;
 }
 
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer)
@@ -111,9 +116,9 @@ dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t e
 
 const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role role)
 {
-    int64_t first = b->stage->chunks[b->chunk].first_layer, place = layer < 0 ? 0 : layer - first + 1;
+    int64_t place = layer < 0 ? 0 : layer - b->here->chunk->first_layer + 1;
 
-    return b->shards[place * DSC_ROLE_COUNT + role];
+    return b->here->shards[place * DSC_ROLE_COUNT + role];
 }
 
 dsc_span dsc_span_of(const dsc_builder *b, int32_t buffer, dsc_dtype type, int64_t layer, dsc_role role)
@@ -139,6 +144,9 @@ void dsc_call_visit(const dsc_call *call, dsc_span_visit *visit, void *context)
 
 void dsc_op_visit(const dsc_template *template_, const dsc_op *op, dsc_span_visit *visit, void *context)
 {
-    if (op->data.buffer >= 0) visit(context, op->data, true, true);
+    bool is_read = op->kind != DSC_OP_RECV && op->source.buffer < 0;
+
+    if (op->source.buffer >= 0) visit(context, op->source, true, false);
+    if (op->data.buffer >= 0) visit(context, op->data, is_read, op->kind != DSC_OP_SEND);
     for (int32_t c = 0; c < op->calls; c++) dsc_call_visit(&template_->calls[op->first_call + c], visit, context);
 }

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A buffer at one place: slot buffers have an entry for each slot. */
-typedef struct entry { int32_t buffer, slot; int64_t end; bool is_alive; } entry;
+/* A buffer at one place: it has an entry for each copy of its region. */
+typedef struct entry { int32_t buffer, copy; int64_t end; bool is_alive; } entry;
 
 typedef struct event { int32_t op, buffer; } event;  /* of a template, sorted by op */
 
@@ -19,6 +19,11 @@ struct dsc_extent {
     int64_t *birth_counts, *death_counts;
     bool is_sorted;
 };
+
+static int64_t entry_of(const dsc_extent *x, int32_t buffer, const dsc_use *use)
+{
+    return x->first_entry[buffer] + (use == NULL ? 0 : use->copy[x->program->buffers[buffer].life]);
+}
 
 static int by_op(const void *a, const void *b) { return ((const event *)a)->op - ((const event *)b)->op; }
 
@@ -52,8 +57,7 @@ static dsc_status list_entries(dsc_extent *x)
         const dsc_buffer *buffer = &program->buffers[i];
 
         x->first_entry[i] = count;
-        count +=
-            buffer->life == DSC_LIFE_SLOT ? program->regions[buffer->space].slots : buffer->life == DSC_LIFE_TRANSIENT;
+        count += buffer->life == DSC_LIFE_STATIC ? 0 : program->regions[buffer->space][buffer->life].copies;
     }
     x->entry_count = count;
     x->entries = calloc((size_t)count + 1, sizeof *x->entries);
@@ -65,12 +69,26 @@ static dsc_status list_entries(dsc_extent *x)
 
         for (int64_t e = x->first_entry[i]; e < next; e++) {
             dsc_span span = {(int32_t)i, 0, program->buffers[i].bytes};
-            int32_t slot = (int32_t)(e - x->first_entry[i]);
+            int32_t copy = (int32_t)(e - x->first_entry[i]);
+            dsc_use use = {.copy = {0}};
 
-            x->entries[e] = (entry){(int32_t)i, slot, dsc_program_offset(program, span, slot) + span.bytes, false};
+            use.copy[program->buffers[i].life] = copy;
+            x->entries[e] = (entry){(int32_t)i, copy, dsc_program_offset(program, span, &use) + span.bytes, false};
         }
     }
     return DSC_OK;
+}
+
+static int64_t static_end(const dsc_program *program, int space)
+{
+    int64_t end = 0;
+
+    for (int64_t i = 0; i < program->buffer_count; i++) {
+        const dsc_buffer *buffer = &program->buffers[i];
+
+        if (buffer->space == space && buffer->life == DSC_LIFE_STATIC) end = DSC_MAX(end, buffer->offset + buffer->bytes);
+    }
+    return end;
 }
 
 dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out)
@@ -88,7 +106,7 @@ dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out)
     if (x->births == NULL || x->deaths == NULL || x->birth_counts == NULL || x->death_counts == NULL) goto out;
     DSC_TRY(list_entries(x));
     for (int64_t t = 0; t < program->template_count; t++) DSC_TRY(list_events(x, t));
-    for (int space = 0; space < DSC_SPACE_COUNT; space++) x->static_end[space] = program->regions[space].static_bytes;
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) x->static_end[space] = static_end(program, space);
     dsc_extent_segment_start(x);
     *out = x;
     x = NULL;
@@ -124,14 +142,14 @@ void dsc_extent_forget(dsc_extent *x)
     x->is_sorted = false;
 }
 
-void dsc_extent_hand(dsc_extent *x, dsc_span span, int slot, int64_t end)
+void dsc_extent_hand(dsc_extent *x, dsc_span span, const dsc_use *use, int64_t end)
 {
     const dsc_buffer *buffer = &x->program->buffers[span.buffer];
 
     if (buffer->life == DSC_LIFE_STATIC) {
         x->static_end[buffer->space] = DSC_MAX(x->static_end[buffer->space], end);
     } else {
-        entry *e = &x->entries[x->first_entry[span.buffer] + (buffer->life == DSC_LIFE_SLOT ? slot : 0)];
+        entry *e = &x->entries[entry_of(x, span.buffer, use)];
 
         e->end = DSC_MAX(e->end, end);
     }
@@ -177,11 +195,10 @@ static bool set_top(dsc_extent *x, int space, int64_t top)
     return true;
 }
 
-static bool set_alive(dsc_extent *x, int32_t buffer, int slot, bool is_alive)
+static bool set_alive(dsc_extent *x, int32_t buffer, const dsc_use *use, bool is_alive)
 {
     int space = x->program->buffers[buffer].space;
-    int64_t e = x->first_entry[buffer] + (x->program->buffers[buffer].life == DSC_LIFE_SLOT ? slot : 0);
-    int64_t top = x->top[space];
+    int64_t e = entry_of(x, buffer, use), top = x->top[space];
 
     x->entries[e].is_alive = is_alive;
     if (is_alive) return x->rank_of[e] > top && set_top(x, space, x->rank_of[e]);
@@ -215,7 +232,7 @@ static int apply(dsc_extent *x, int segment, int64_t use, int32_t index, bool is
 
     if (!x->is_sorted) sort(x);
     for (int64_t i = find_event(events, count, index); i < count && events[i].op == index; i++)
-        if (set_alive(x, events[i].buffer, u->slot, is_birth)) changed = x->program->buffers[events[i].buffer].space;
+        if (set_alive(x, events[i].buffer, u, is_birth)) changed = x->program->buffers[events[i].buffer].space;
     return changed;
 }
 
@@ -228,3 +245,18 @@ int dsc_extent_op_end(dsc_extent *x, int segment, int64_t use, int32_t index)
     return apply(x, segment, use, index, false);
 }
 int64_t dsc_extent_bytes(const dsc_extent *x, int space) { return x->bytes[space]; }
+
+void dsc_extent_classes(const dsc_extent *x, int space, int64_t out[DSC_CLASS_COUNT])
+{
+    for (int class_ = 0; class_ < DSC_CLASS_COUNT; class_++) out[class_] = 0;
+    for (int64_t i = 0; i < x->program->buffer_count; i++) {
+        const dsc_buffer *buffer = &x->program->buffers[i];
+
+        if (buffer->space == space && buffer->life == DSC_LIFE_STATIC) out[buffer->class_] += buffer->bytes;
+    }
+    for (int64_t e = 0; e < x->entry_count; e++) {
+        const dsc_buffer *buffer = &x->program->buffers[x->entries[e].buffer];
+
+        if (buffer->space == space && x->entries[e].is_alive) out[buffer->class_] += buffer->bytes;
+    }
+}

@@ -14,7 +14,8 @@ static void hash_template(dsc_hasher *hasher, const dsc_template *template_)
     for (int64_t i = 0; i < template_->op_count; i++) {
         const dsc_op *op = &template_->ops[i];
 
-        ADD(hasher, op->kind, op->lane, op->layer, op->axis, op->calls, op->deps, op->type);
+        ADD(hasher, op->kind, op->lane, op->layer, op->axis, op->peer, op->channel, op->calls, op->deps, op->type);
+        hash_span(hasher, op->source);
         hash_span(hasher, op->data);
     }
     for (int64_t i = 0; i < template_->call_count; i++) {
@@ -33,7 +34,8 @@ static void hash_segment(dsc_hasher *hasher, const dsc_segment *segment)
     for (int64_t i = 0; i < segment->use_count; i++) {
         const dsc_use *u = &segment->uses[i];
 
-        ADD(hasher, u->template_, u->micro_batch, u->chunk, u->slot, u->base, u->waits);
+        ADD(hasher, u->template_, u->micro_batch, u->chunk, u->base, u->waits);
+        for (int life = 0; life < DSC_LIFE_COUNT; life++) ADD(hasher, u->copy[life]);
     }
     for (int64_t i = 0; i < segment->wait_count; i++)
         ADD(hasher, segment->waits[i].op, segment->waits[i].use, segment->waits[i].on);
@@ -44,10 +46,12 @@ void dsc_program_hash(dsc_program *program)
     dsc_hasher *hasher = dsc_hash_begin();
 
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        const dsc_region *r = &program->regions[space];
+        for (int life = 0; life < DSC_LIFE_COUNT; life++) {
+            const dsc_region *r = &program->regions[space][life];
 
-        ADD(hasher, r->static_bytes, r->slot_base, r->slot_bytes, r->slots, r->transient_base, r->transient_bytes,
-            r->arena_bytes);
+            ADD(hasher, r->base, r->bytes, r->copies);
+        }
+        ADD(hasher, program->arena_bytes[space]);
     }
     for (int64_t i = 0; i < program->buffer_count; i++) {
         const dsc_buffer *b = &program->buffers[i];

@@ -1,11 +1,12 @@
-/* Offsets: static and slot buffers one behind another; transients by liveness over their template's ops, the largest
- * first, each at the lowest offset that is free for as long as it lives (first fit; the classical interval packing). */
+/* Offsets: in regions with one or more copies buffers lie one behind another, those of a chunk over those of the others
+ * (a copy serves one chunk at a time); transients by liveness over their template's ops, the largest first, each at the
+ * lowest offset that is free for as long as it lives (first fit; the classical interval packing). */
 #include "program/build.h"
 #include <stdlib.h>
 
 /* ---- Lifetimes of the buffers that a template touches */
 
-typedef struct life_context { int32_t *born, *dies; int32_t op; } life_context;
+typedef struct life_context { int32_t *born, *dies; int32_t op; } life_context; /* by buffer; -1: not touched */
 
 static void note_life(void *context, dsc_span span, bool is_read, bool is_written)
 {
@@ -17,42 +18,59 @@ static void note_life(void *context, dsc_span span, bool is_read, bool is_writte
     c->dies[span.buffer] = c->op;
 }
 
-static dsc_status push_lifetimes(const dsc_program *program, dsc_template *template_, const int32_t *born,
-                                 const int32_t *dies, const bool *ends_here)
+static void note_lives(const dsc_template *template_, int64_t buffers, life_context *context)
 {
-    for (int64_t i = 0; i < program->buffer_count; i++) {
-        dsc_lifetime lifetime = {(int32_t)i, born[i], ends_here[i] ? dies[i] : -1};
+    for (int64_t i = 0; i < buffers; i++) context->born[i] = context->dies[i] = -1;
+    for (int64_t i = 0; i < template_->op_count; i++) {
+        context->op = (int32_t)i;
+        dsc_op_visit(template_, &template_->ops[i], note_life, context);
+    }
+}
 
-        if (born[i] < 0 || program->buffers[i].life == DSC_LIFE_STATIC) continue;
+/* A slot lives on after the forward pass that fills it; it and what is deferred live on when the rest of the backward
+ * pass needs it. */
+static bool ends_here(const dsc_template *template_, const dsc_buffer *buffer, bool is_needed)
+{
+    if (buffer->life == DSC_LIFE_BOX || buffer->life == DSC_LIFE_TRANSIENT) return true;
+    return !template_->is_forward && !is_needed;
+}
+
+static bool begins_here(const dsc_template *template_, const dsc_buffer *buffer, const dsc_template *rest)
+{
+    if (buffer->life == DSC_LIFE_SLOT) return template_->is_forward;
+    return buffer->life != DSC_LIFE_DEFERRED || rest != NULL;
+}
+
+static dsc_status push_lifetimes(const dsc_program *program, dsc_template *template_, const life_context *lives,
+                                 const life_context *later)
+{
+    const dsc_template *rest = template_->rest < 0 ? NULL : &program->templates[template_->rest];
+
+    for (int64_t i = 0; i < program->buffer_count; i++) {
+        const dsc_buffer *buffer = &program->buffers[i];
+        dsc_lifetime lifetime = {(int32_t)i, begins_here(template_, buffer, rest) ? lives->born[i] : -1,
+                                 ends_here(template_, buffer, later->born[i] >= 0) ? lives->dies[i] : -1};
+
+        if (lives->born[i] < 0 || buffer->life == DSC_LIFE_STATIC) continue;
         if (DSC_PUSH(template_->lifetimes, template_->lifetime_count, template_->lifetime_capacity, lifetime) != DSC_OK)
             return DSC_ENOMEM;
     }
     return DSC_OK;
 }
 
-/* A slot buffer lives on after the forward pass that fills it, and ends in the backward. */
 static dsc_status find_lifetimes(dsc_program *program, dsc_template *template_)
 {
-    const size_t count = (size_t)program->buffer_count;
-    int32_t *born = malloc(count * sizeof *born), *dies = malloc(count * sizeof *dies);
-    bool *ends_here = calloc(count, sizeof *ends_here);
-    life_context context = {born, dies, 0};
-    dsc_status status = DSC_ENOMEM;
+    const int64_t count = program->buffer_count;
+    int32_t *room = malloc((size_t)(4 * count + 1) * sizeof *room);
+    life_context lives = {room, room + count, 0}, later = {room + 2 * count, room + 3 * count, 0};
+    static const dsc_template nothing;
+    dsc_status status;
 
-    if (born == NULL || dies == NULL || ends_here == NULL) goto out;
-    for (size_t i = 0; i < count; i++) {
-        born[i] = dies[i] = -1;
-        ends_here[i] = program->buffers[i].life == DSC_LIFE_TRANSIENT || !template_->is_forward;
-    }
-    for (int64_t i = 0; i < template_->op_count; i++) {
-        context.op = (int32_t)i;
-        dsc_op_visit(template_, &template_->ops[i], note_life, &context);
-    }
-    status = push_lifetimes(program, template_, born, dies, ends_here);
-out:
-    free(born);
-    free(dies);
-    free(ends_here);
+    if (room == NULL) return DSC_FAIL(DSC_ENOMEM, "program: lifetimes of %lld buffers", (long long)count);
+    note_lives(template_, count, &lives);
+    note_lives(template_->rest < 0 ? &nothing : &program->templates[template_->rest], count, &later);
+    status = push_lifetimes(program, template_, &lives, &later);
+    free(room);
     return status;
 }
 
@@ -112,11 +130,11 @@ static dsc_status pack(dsc_program *program, const dsc_template *template_)
     qsort_r(wanted, (size_t)count, sizeof *wanted, by_size, program);
     for (int64_t i = 0; i < count; i++) {
         dsc_buffer *buffer = &program->buffers[wanted[i].buffer];
-        dsc_region *region = &program->regions[buffer->space];
+        dsc_region *region = &program->regions[buffer->space][DSC_LIFE_TRANSIENT];
 
         buffer->offset = first_fit(program, &wanted[i], placed, i);
         insert_by_offset(program, placed, i, wanted[i]);
-        region->transient_bytes = DSC_MAX(region->transient_bytes, buffer->offset + buffer->bytes);
+        region->bytes = DSC_MAX(region->bytes, buffer->offset + buffer->bytes);
     }
     free(wanted);
     return DSC_OK;
@@ -124,44 +142,52 @@ static dsc_status pack(dsc_program *program, const dsc_template *template_)
 
 /* ---- Regions */
 
-static void stack_buffers(dsc_program *program)
+/* Buffers come in the order in which they were made; those of another owner begin anew. */
+static dsc_status stack_buffers(dsc_program *program, int64_t chunks)
 {
+    int64_t(*ends)[DSC_SPACE_COUNT][DSC_LIFE_COUNT] = calloc((size_t)chunks + 1, sizeof *ends);
+
+    if (ends == NULL) return DSC_FAIL(DSC_ENOMEM, "program: regions of %lld chunks", (long long)chunks);
     for (int64_t i = 0; i < program->buffer_count; i++) {
         dsc_buffer *buffer = &program->buffers[i];
-        dsc_region *region = &program->regions[buffer->space];
-        int64_t *end = buffer->life == DSC_LIFE_STATIC ? &region->static_bytes : &region->slot_bytes;
+        dsc_region *region = &program->regions[buffer->space][buffer->life];
+        int64_t *end = &ends[buffer->owner < 0 ? chunks : buffer->owner][buffer->space][buffer->life];
 
         if (buffer->life == DSC_LIFE_TRANSIENT) continue;
         buffer->offset = dsc_round_up(*end, DSC_ALIGN);
         *end = buffer->offset + buffer->bytes;
+        region->bytes = DSC_MAX(region->bytes, *end);
     }
+    free(ends);
+    return DSC_OK;
 }
 
-static int64_t count_slots(const dsc_program *program)
+static int64_t count_copies(const dsc_program *program, int life)
 {
-    int64_t slots = 0;
+    int64_t copies = 1;
 
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++)
         for (int64_t u = 0; u < program->segments[s].use_count; u++)
-            slots = DSC_MAX(slots, program->segments[s].uses[u].slot + 1);
-    return slots;
+            copies = DSC_MAX(copies, program->segments[s].uses[u].copy[life] + 1);
+    return copies;
 }
 
-/* The arena ends where its last buffer does: nothing is rounded up that no kernel is handed. */
+/* Region behind region. The arena ends where its last buffer does: nothing is rounded up that no kernel is handed. */
 static void place_regions(dsc_program *program)
 {
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        dsc_region *region = &program->regions[space];
-        int64_t last_slot = region->slot_bytes;
+        int64_t end = 0;
 
-        region->slots = region->slot_bytes > 0 ? count_slots(program) : 0;
-        region->slot_bytes = dsc_round_up(region->slot_bytes, DSC_ALIGN);
-        region->slot_base = dsc_round_up(region->static_bytes, DSC_ALIGN);
-        region->transient_base = region->slot_base + region->slots * region->slot_bytes;
-        region->arena_bytes = region->static_bytes;
-        if (region->slots > 0)
-            region->arena_bytes = region->slot_base + (region->slots - 1) * region->slot_bytes + last_slot;
-        if (region->transient_bytes > 0) region->arena_bytes = region->transient_base + region->transient_bytes;
+        for (int life = 0; life < DSC_LIFE_COUNT; life++) {
+            dsc_region *region = &program->regions[space][life];
+            int64_t used = region->bytes;
+
+            region->copies = used > 0 ? count_copies(program, life) : 0;
+            region->bytes = dsc_round_up(used, DSC_ALIGN);
+            region->base = dsc_round_up(end, DSC_ALIGN);
+            if (used > 0) end = region->base + (region->copies - 1) * region->bytes + used;
+        }
+        program->arena_bytes[space] = end;
     }
 }
 
@@ -169,7 +195,7 @@ dsc_status dsc_program_layout(dsc_program *program)
 {
     dsc_status status = DSC_OK;
 
-    stack_buffers(program);
+    DSC_TRY(stack_buffers(program, program->plan->config.strategy.virtual_stages));
     for (int64_t t = 0; t < program->template_count; t++) {
         DSC_TRY(find_lifetimes(program, &program->templates[t]));
         DSC_TRY(pack(program, &program->templates[t]));

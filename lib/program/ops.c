@@ -26,15 +26,25 @@ const char *const DSC_SEGMENT_NAMES[] = {
 #undef S
     NULL};
 
+enum { DSC_LANE_AXIS = -1 };
+
 static const int OP_LANES[] = {
 #define O(id, name, lane, doc) DSC_LANE_##lane,
     DSC_OPS(O)
 #undef O
 };
 
-int dsc_op_lane(int kind) { return OP_LANES[kind]; }
+int dsc_op_lane(int kind, int axis)
+{
+    static const int lanes[DSC_AXIS_COUNT] = {
+        [DSC_AXIS_TP] = DSC_LANE_TP, [DSC_AXIS_CP] = DSC_LANE_DP,     [DSC_AXIS_DP] = DSC_LANE_DP,
+        [DSC_AXIS_PP] = DSC_LANE_PP_SEND, [DSC_AXIS_TIED] = DSC_LANE_TIED, [DSC_AXIS_WORLD] = DSC_LANE_WORLD};
 
-bool dsc_op_is_communication(int kind) { return OP_LANES[kind] != DSC_LANE_COMPUTE && OP_LANES[kind] != DSC_LANE_HOST; }
+    if (OP_LANES[kind] != DSC_LANE_AXIS || axis < 0) return OP_LANES[kind];
+    return kind == DSC_OP_RECV ? DSC_LANE_PP_RECV : lanes[axis];
+}
+
+bool dsc_op_is_communication(int kind) { return OP_LANES[kind] == DSC_LANE_AXIS; }
 
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
 {
@@ -73,7 +83,8 @@ void dsc_op_table_print(dsc_text *out)
 
     dsc_text_add(out, "| op | lane | what it does |\n|---|---|---|\n");
     for (int i = 0; i < DSC_OP_KIND_COUNT; i++)
-        dsc_text_add(out, "| `%s` | %s | %s |\n", DSC_OP_NAMES[i], DSC_LANE_NAMES[OP_LANES[i]], DSC_OP_DOCS[i]);
+        dsc_text_add(out, "| `%s` | %s | %s |\n", DSC_OP_NAMES[i],
+                     OP_LANES[i] < 0 ? "of its axis" : DSC_LANE_NAMES[OP_LANES[i]], DSC_OP_DOCS[i]);
     dsc_text_add(out, "\n| lane | what runs in it |\n|---|---|\n");
     for (int i = 0; i < DSC_LANE_COUNT; i++) dsc_text_add(out, "| %s | %s |\n", DSC_LANE_NAMES[i], lane_docs[i]);
     dsc_text_add(out, "\n| segment | what it does |\n|---|---|\n");

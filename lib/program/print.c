@@ -28,8 +28,12 @@ static void print_op(const dsc_program *program, const dsc_template *template_, 
             }
         dsc_text_add(out, "\n");
     }
-    if (op->axis >= 0)
-        dsc_text_add(out, "          over %s: %s\n", DSC_AXIS_NAMES[op->axis], program->buffers[op->data.buffer].name);
+    if (op->axis < 0) return;
+    dsc_text_add(out, "          over %s", DSC_AXIS_NAMES[op->axis]);
+    if (op->peer >= 0) dsc_text_add(out, ", with stage %d, channel %d", op->peer, op->channel);
+    dsc_text_add(out, ": %s", program->buffers[op->data.buffer].name);
+    if (op->source.buffer >= 0) dsc_text_add(out, " of %s", program->buffers[op->source.buffer].name);
+    dsc_text_add(out, "\n");
 }
 
 static void print_segment(const dsc_program *program, int segment, dsc_text *out)
@@ -47,7 +51,7 @@ static void print_segment(const dsc_program *program, int segment, dsc_text *out
             use = &s->uses[u];
         }
         dsc_text_add(out, "  op %-7" PRId64 " %-20s", use->base, program->templates[use->template_].name);
-        if (use->micro_batch >= 0) dsc_text_add(out, " micro-batch %d, slot %d", use->micro_batch, use->slot);
+        if (use->micro_batch >= 0) dsc_text_add(out, " micro-batch %d, slot %d", use->micro_batch, use->copy[DSC_LIFE_SLOT]);
         for (int32_t w = 0; w < use->waits; w++) {
             const dsc_wait *wait = &s->waits[use->first_wait + w];
 

@@ -3,11 +3,11 @@
  *
  * A rank's step is a few straight-line segments. A segment is a list of uses of templates: a template is one chunk's
  * pass (forward, backward, ...), built, checked, priced and given offsets once; a use names the micro-batch and the
- * activation slot. An op's number is its use's base plus its index in the template, and counts over all segments. The
- * segments that a step took, joined by `/`, are its path.
+ * places of its buffers. An op's number is its use's base plus its index in the template, and counts over all segments.
+ * The segments that a step took, joined by `/`, are its path.
  *
- * Memory of a space is one arena: static buffers, then slots (activations of the micro-batches in flight), then
- * transient buffers (live within one use of a template). */
+ * Memory of a space is one arena, a region for each kind of life: static buffers, then slots (activations of the
+ * micro-batches in flight), deferred gradients, boxes (messages), then transient buffers (live within one use). */
 #ifndef DSC_PROGRAM_PROGRAM_H
 #define DSC_PROGRAM_PROGRAM_H
 
@@ -18,7 +18,11 @@
 #define DSC_LANES(L)                                                          \
     L(COMPUTE, compute, "kernels")                                            \
     L(HOST, host, "the host's own work: tokens")                              \
+    L(TP, tp, "tensor-parallel collectives")                                  \
+    L(PP_SEND, pp_send, "activations and gradients to neighbouring stages")   \
+    L(PP_RECV, pp_recv, "activations and gradients from neighbouring stages") \
     L(DP, dp, "data-parallel collectives")                                    \
+    L(TIED, tied, "gradients of the embedding that two stages share")         \
     L(WORLD, world, "the scalars that all ranks agree on")
 
 typedef enum dsc_lane {
@@ -28,26 +32,37 @@ typedef enum dsc_lane {
     DSC_LANE_COUNT
 } dsc_lane;
 
-/* The op table: id, name, lane, doc. An op is at most one sublayer of one micro-batch. The gradient of the input
- * (_bwd_x) and of the weights (_bwd_w) are always two ops. doc/program.md is made from this table. */
+/* The op table: id, name, lane (AXIS: that of the axis that it goes over), doc. An op is at most one sublayer of one
+ * micro-batch, split where a collective begins. The gradient of the input (_bwd_x) and of the weights (_bwd_w) are
+ * always two ops. doc/program.md is made from this table. */
 #define DSC_OPS(O)                                                                                                  \
     O(LOAD, load, HOST, "tokens of a micro-batch, from the source into the slot")                                   \
     O(EMBED_FWD, embed_fwd, COMPUTE, "token and position embedding")                                                \
+    O(NORM_FWD, norm_fwd, COMPUTE, "norm of a sequence shard, before it is gathered; forward or again")             \
     O(ATTENTION_FWD, attention_fwd, COMPUTE, "norm, q k v, attention, projection, residual")                        \
     O(MLP_FWD, mlp_fwd, COMPUTE, "norm, product, activation, product, residual")                                    \
+    O(JOIN, join, COMPUTE, "bias and residual, after a sum over tensor ranks; forward or again")                    \
     O(HEAD_FWD, head_fwd, COMPUTE, "final norm, logits, cross-entropy and the gradient of the logits")              \
+    O(LOSS, loss, COMPUTE, "cross-entropy and the gradient of the logits, from the parts of all tensor ranks")      \
+    O(CLEAR_LOSS, clear_loss, COMPUTE, "the loss of a stage without a head: none")                                  \
     O(HEAD_BWD_X, head_bwd_x, COMPUTE, "gradient of the head's input")                                              \
-    O(HEAD_BWD_W, head_bwd_w, COMPUTE, "gradients of head and final norm")                                          \
+    O(HEAD_BWD_W, head_bwd_w, COMPUTE, "gradient of the head's weight")                                             \
     O(ATTENTION_AGAIN, attention_again, COMPUTE, "recomputes what attention's backward needs")                      \
     O(MLP_AGAIN, mlp_again, COMPUTE, "recomputes what the MLP's backward needs")                                    \
     O(MLP_BWD_X, mlp_bwd_x, COMPUTE, "gradient of the MLP's input")                                                 \
     O(MLP_BWD_W, mlp_bwd_w, COMPUTE, "gradients of the MLP's weights")                                              \
     O(ATTENTION_BWD_X, attention_bwd_x, COMPUTE, "gradient of attention's input")                                   \
     O(ATTENTION_BWD_W, attention_bwd_w, COMPUTE, "gradients of attention's weights")                                \
+    O(NORM_BWD_X, norm_bwd_x, COMPUTE, "gradient through a norm, after a sum over tensor ranks")                    \
+    O(NORM_BWD_W, norm_bwd_w, COMPUTE, "gradients of a norm's weights")                                             \
     O(EMBED_BWD_W, embed_bwd_w, COMPUTE, "gradients of the embeddings")                                             \
-    O(ALL_REDUCE, all_reduce, DP, "sums a bucket of gradients over the replicas")                                   \
+    O(ALL_REDUCE, all_reduce, AXIS, "sums over a group: partial products, a bucket of gradients")                   \
+    O(REDUCE_SCATTER, reduce_scatter, AXIS, "sums over a group, each member keeps its part")                        \
+    O(ALL_GATHER, all_gather, AXIS, "the parts of all members of a group, in order")                                \
+    O(SEND, send, AXIS, "activations to the next stage, or gradients to the one before")                            \
+    O(RECV, recv, AXIS, "what a neighbouring stage sends")                                                          \
     O(GRAD_NORM, grad_norm, COMPUTE, "sum of squares of the gradients, and how many are not finite")                \
-    O(AGREE, agree, WORLD, "sums loss, squares, overflow and stop requests over all ranks")                         \
+    O(AGREE, agree, AXIS, "sums loss, squares, overflow and stop requests over all ranks")                          \
     O(UPDATE, update, COMPUTE, "the optimizer on a bucket of parameters")
 
 typedef enum dsc_op_kind {
@@ -60,7 +75,7 @@ typedef enum dsc_op_kind {
 extern const char *const DSC_OP_NAMES[];  /* NULL-terminated, by dsc_op_kind */
 extern const char *const DSC_OP_DOCS[];
 extern const char *const DSC_LANE_NAMES[];
-int dsc_op_lane(int kind);                     /* the lane it runs in. Pure. */
+int dsc_op_lane(int kind, int axis);           /* the lane it runs in; axis -1: none. Pure. */
 bool dsc_op_is_communication(int kind);
 
 /* Straight-line pieces of a step; their names make the path. */
@@ -88,7 +103,16 @@ void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size);
 
 /* ---- Buffers */
 
-typedef enum dsc_life { DSC_LIFE_STATIC, DSC_LIFE_SLOT, DSC_LIFE_TRANSIENT } dsc_life;
+/* How long a buffer lives, which is also the region that it lies in. Of slots, deferred and boxes there are several
+ * copies; a use has one of each. */
+typedef enum dsc_life {
+    DSC_LIFE_STATIC,    /* for ever */
+    DSC_LIFE_SLOT,      /* from a micro-batch's forward pass through a chunk to its last backward pass */
+    DSC_LIFE_DEFERRED,  /* from the backward pass of the inputs to that of the weights, where these are two */
+    DSC_LIFE_BOX,       /* within one use, beside those of its neighbours: what messages bring and take */
+    DSC_LIFE_TRANSIENT, /* within one use */
+    DSC_LIFE_COUNT
+} dsc_life;
 typedef enum dsc_class { DSC_CLASS_PARAMETERS, DSC_CLASS_GRADIENTS, DSC_CLASS_OPTIMIZER, DSC_CLASS_ACTIVATIONS,
                          DSC_CLASS_BUFFERS, DSC_CLASS_COUNT } dsc_class;
 
@@ -96,16 +120,23 @@ typedef struct dsc_buffer {
     char name[40];      /* "parameters", "qkv", "workspace" */
     int8_t space, life, class_;
     int32_t layer;      /* -1: none */
-    int32_t owner;      /* template of a transient, chunk of a slot buffer; -1 */
+    int32_t owner;      /* template of a transient; chunk of what has copies; -1 */
     int64_t bytes;
-    int64_t offset;     /* from the start of its region (static, a slot, transient) */
+    int64_t offset;     /* from the start of its copy of the region */
 } dsc_buffer;
 
 /* A range of a buffer. buffer -1: absent. */
 typedef struct dsc_span { int32_t buffer; int64_t offset, bytes; } dsc_span;
 
-/* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. */
-enum { DSC_SCALAR_LOSS, DSC_SCALAR_SQUARES, DSC_SCALAR_NONFINITE, DSC_SCALAR_STOP, DSC_SCALAR_COUNT };
+/* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. Of gradients that tensor ranks
+ * hold alike, squares and non-finite values are counted apart, since the sum has them tp times. */
+enum {
+    DSC_SCALAR_LOSS,
+    DSC_SCALAR_SQUARES, DSC_SCALAR_NONFINITE,
+    DSC_SCALAR_REPLICATED_SQUARES, DSC_SCALAR_REPLICATED_NONFINITE,
+    DSC_SCALAR_STOP,
+    DSC_SCALAR_COUNT
+};
 
 /* ---- Ops */
 
@@ -115,24 +146,28 @@ typedef struct dsc_op {
     int16_t kind, lane;
     int32_t layer;             /* -1 */
     int32_t axis;              /* dsc_axis of its group; -1 */
+    int32_t peer, channel;     /* send, recv: the other's place on the axis; messages of a channel arrive in order. -1 */
     int32_t first_call, calls; /* of the template's calls; communication has none */
     int32_t first_dep, deps;   /* of the template's deps */
-    dsc_span data;             /* communication: what is sent or reduced, in place */
+    dsc_span source;           /* reduce_scatter, all_gather: what is read; else absent */
+    dsc_span data;             /* communication: what is sent, received, made of source, or reduced in place */
     int8_t type;               /* dsc_dtype of data */
-    int64_t bytes, flops;      /* kernels: contract's sums; communication: payload n */
+    int64_t bytes, flops;      /* kernels: contract's sums; communication: payload n, the larger of source and data */
 } dsc_op;
 
 /* Op `on` of the same use, in another lane, has to be over before the op starts. */
 typedef struct dsc_dep { int32_t on; } dsc_dep;
 
-/* Birth or death of a buffer in a template: alive from the start of op `born` to the end of op `dies`. A slot buffer is
- * born in one template and dies in another: the other field is -1. */
+/* Birth or death of a buffer in a template: alive from the start of op `born` to the end of op `dies`. A buffer of a
+ * slot is born in one template and dies in another: the other field is -1. */
 typedef struct dsc_lifetime { int32_t buffer, born, dies; } dsc_lifetime;
 
 typedef struct dsc_template {
     char name[32];             /* "forward", "backward+reduce" */
     int32_t chunk;
-    bool is_forward;           /* what it writes into the slot lives on after it */
+    bool is_forward;           /* what it leaves in the slot lives on after it */
+    int32_t rest;              /* template that is used after it for the same micro-batch, so that what this one touches
+                                  lives on; -1: none */
     dsc_op *ops; int64_t op_count, op_capacity;
     dsc_call *calls; int64_t call_count, call_capacity;
     dsc_dep *deps; int64_t dep_count, dep_capacity;
@@ -143,7 +178,8 @@ typedef struct dsc_template {
 typedef struct dsc_wait { int32_t op, use, on; } dsc_wait;
 
 typedef struct dsc_use {
-    int32_t template_, micro_batch, chunk, slot; /* -1: none */
+    int32_t template_, micro_batch, chunk; /* -1: none */
+    int32_t copy[DSC_LIFE_COUNT]; /* which copy of each region it has */
     int64_t base;              /* number of its first op in the rank's whole program */
     int32_t first_wait, waits; /* of the segment's waits */
 } dsc_use;
@@ -153,10 +189,8 @@ typedef struct dsc_segment {
     dsc_wait *waits; int64_t wait_count, wait_capacity;
 } dsc_segment;
 
-/* Regions of a space's arena. */
-typedef struct dsc_region {
-    int64_t static_bytes, slot_base, slot_bytes, slots, transient_base, transient_bytes, arena_bytes;
-} dsc_region;
+/* A part of a space's arena: `copies` of `bytes` each (0: there is nothing of that life), one behind another. */
+typedef struct dsc_region { int64_t base, bytes, copies; } dsc_region;
 
 /* A rank's program; owns everything but the plan, which it borrows. Ranks of one stage have equal programs. */
 typedef struct dsc_program {
@@ -165,7 +199,8 @@ typedef struct dsc_program {
     dsc_buffer *buffers; int64_t buffer_count, buffer_capacity;
     dsc_template *templates; int64_t template_count, template_capacity;
     dsc_segment segments[DSC_SEGMENT_COUNT];
-    dsc_region regions[DSC_SPACE_COUNT];
+    dsc_region regions[DSC_SPACE_COUNT][DSC_LIFE_COUNT];
+    int64_t arena_bytes[DSC_SPACE_COUNT];
     int64_t op_count;          /* over all segments */
     int32_t parameters, master, gradients, exp_avg, exp_avg_sq, scalars; /* static buffers; master is parameters in fp32 */
     char hash[33];             /* of all the above */
@@ -174,8 +209,8 @@ typedef struct dsc_program {
 dsc_status dsc_program_create(const dsc_plan *plan, int64_t stage, dsc_program **out);
 void dsc_program_destroy(dsc_program *program);
 
-/* Offset of a span in its space's arena, for a use with that slot. Pure. */
-int64_t dsc_program_offset(const dsc_program *program, dsc_span span, int slot);
+/* Offset of a span in its space's arena, for a use (NULL: of a static buffer). Pure. */
+int64_t dsc_program_offset(const dsc_program *program, dsc_span span, const dsc_use *use);
 
 /* The op and template of an op number; false past the end. */
 typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;
@@ -213,14 +248,16 @@ typedef struct dsc_extent dsc_extent;
 dsc_status dsc_extent_create(const dsc_program *program, dsc_extent **out);
 void dsc_extent_destroy(dsc_extent *extent);
 void dsc_extent_forget(dsc_extent *extent);
-/* A kernel was handed bytes of this span that end `end` bytes past the arena's base, in a use with that slot. */
-void dsc_extent_hand(dsc_extent *extent, dsc_span span, int slot, int64_t end);
-/* All slots and transients are dead again: a segment starts. */
+/* A kernel was handed bytes of this span that end `end` bytes past the arena's base, in that use (NULL: static). */
+void dsc_extent_hand(dsc_extent *extent, dsc_span span, const dsc_use *use, int64_t end);
+/* All but the static buffers are dead again: a segment starts. */
 void dsc_extent_segment_start(dsc_extent *extent);
 /* Returns the space whose end changed, or -1; dsc_extent_bytes tells it. */
 int dsc_extent_op_start(dsc_extent *extent, int segment, int64_t use, int32_t index);
 int dsc_extent_op_end(dsc_extent *extent, int segment, int64_t use, int32_t index);
 int64_t dsc_extent_bytes(const dsc_extent *extent, int space);
+/* Bytes of what is alive now, by class. */
+void dsc_extent_classes(const dsc_extent *extent, int space, int64_t out[DSC_CLASS_COUNT]);
 
 /* Bytes by class at the instant of the peak; they sum to arena_bytes (gaps count as buffers). */
 typedef struct dsc_ledger { int64_t classes[DSC_CLASS_COUNT], arena_bytes; } dsc_ledger;
@@ -234,8 +271,9 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
 
 /* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the
  * arena; no read before write; no race between lanes; gradients are reduced before they are used; members of a group
- * see its collectives in one order with one size; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and
- * kind. */
+ * see its collectives in one order with one size; every send meets a receive of its size, channel and micro-batch; no
+ * cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind. Where replicas share programs one of them
+ * stands for all, so that the check of a large machine is that of its stages. */
 dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
 
 /* Programs of all ranks, replicas sharing one: made for each stage once, listed by rank. programs[plan->ranks] and the

@@ -20,7 +20,7 @@ static int64_t arena_bytes(const trainer *t)
 {
     int64_t bytes = 0;
 
-    for (int space = 0; space < DSC_SPACE_COUNT; space++) bytes += t->programs[0]->regions[space].arena_bytes;
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) bytes += t->programs[0]->arena_bytes[space];
     return bytes;
 }
 

@@ -69,7 +69,7 @@ static void extent_reaches_the_arena(void)
         machine m;
 
         machine_init(&m, MODEL, &s);
-        CHECK(walk(m.programs[0], DSC_SEGMENT_GRADIENTS) == m.programs[0]->regions[DSC_SPACE_DEVICE].arena_bytes,
+        CHECK(walk(m.programs[0], DSC_SEGMENT_GRADIENTS) == m.programs[0]->arena_bytes[DSC_SPACE_DEVICE],
               "extent and arena differ");
         machine_fini(&m);
     }
@@ -105,7 +105,7 @@ static int64_t arena_of(dsc_strategy s)
     machine m;
 
     machine_init(&m, MODEL, &s);
-    bytes = m.programs[0]->regions[DSC_SPACE_DEVICE].arena_bytes;
+    bytes = m.programs[0]->arena_bytes[DSC_SPACE_DEVICE];
     machine_fini(&m);
     return bytes;
 }

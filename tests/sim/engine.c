@@ -176,7 +176,7 @@ static bool simulate(dsc_cluster *cluster, int64_t dp, int64_t batch, int recomp
     dsc_trace_init(&out->trace);
     ok = plan != NULL && CHECK_OK(dsc_program_create(plan, 0, &program)) &&
          CHECK_OK(scene_simulate(plan, cluster, program, ranks, &out->timing, &out->wire_bytes, &out->trace));
-    if (program != NULL) out->arena_bytes = program->regions[DSC_SPACE_DEVICE].arena_bytes;
+    if (program != NULL) out->arena_bytes = program->arena_bytes[DSC_SPACE_DEVICE];
     dsc_program_destroy(program);
     dsc_plan_destroy(plan);
     return ok;

@@ -73,7 +73,7 @@ dsc_program *scene_program(const dsc_plan *plan)
     program->template_count = 1;
     segment->uses = calloc(1, sizeof *segment->uses);
     segment->use_count = 1;
-    segment->uses[0] = (dsc_use){.micro_batch = -1, .chunk = -1, .slot = -1};
+    segment->uses[0] = (dsc_use){.micro_batch = -1, .chunk = -1};
     return program;
 }
 

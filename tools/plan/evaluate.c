@@ -114,7 +114,7 @@ static dsc_status find_worst(evaluation *e)
         worst *worst = &e->worst[space];
 
         for (int64_t rank = 1; rank < e->plan->ranks; rank++)
-            if (e->programs[rank]->regions[space].arena_bytes > e->programs[worst->rank]->regions[space].arena_bytes)
+            if (e->programs[rank]->arena_bytes[space] > e->programs[worst->rank]->arena_bytes[space])
                 worst->rank = rank;
         DSC_TRY(dsc_program_ledger(e->programs[worst->rank], space, &worst->ledger));
     }
