@@ -69,7 +69,7 @@ dsc_status DSC_OVERLAY(square_sum)(const dsc_shape *s, void *const *operands, vo
 #pragma omp parallel for
     for (int64_t i = 0; i < DSC_SUM_CHUNKS; i++)
         sum_squares(operands[0], i * chunk, DSC_MIN((i + 1) * chunk, s->d[0]), s->out, partial[i]);
-    out[0] = out[1] = 0;
+    if (!(s->flags & DSC_ACCUMULATE)) out[0] = out[1] = 0;
     for (int64_t i = 0; i < DSC_SUM_CHUNKS; i++) {
         out[0] += partial[i][0];
         out[1] += partial[i][1];

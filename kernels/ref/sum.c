@@ -18,7 +18,8 @@ dsc_status dsc_ref_column_sum(const dsc_shape *shape, void *const *operands, voi
 
 dsc_status dsc_ref_square_sum(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
 {
-    double *out = operands[1], sum = 0, non_finite = 0;
+    double *out = operands[1], sum = shape->flags & DSC_ACCUMULATE ? out[0] : 0;
+    double non_finite = shape->flags & DSC_ACCUMULATE ? out[1] : 0;
 
     (void)workspace, (void)step;
     for (int64_t i = 0; i < shape->d[0]; i++) {

@@ -51,7 +51,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  rank owns it); without real columns -FLT_MAX, 0, 0. join: d = B, T, V, row stride, n, t. From the
  *                  parts[t, B*T, 3] of all ranks the loss, bit for bit the same on each; the real logits become their
  *                  gradient, all other columns 0.
- *  square_sum      d = n. out[2] fp64: sum of squares of the finite values, number of non-finite ones.
+ *  square_sum      d = n. out[2] fp64: sum of squares of the finite values, number of non-finite ones;
+ *                  DSC_ACCUMULATE.
  *                  The sum is taken over fixed chunks in a fixed order: no thread count changes its bits.
  *                  Other kernels pass non-finite values on, so that it meets every overflow.
  *  clear           d = n. out[n] fp64 zeros.
