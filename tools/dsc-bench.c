@@ -148,7 +148,7 @@ static dsc_status list(const options *o)
         free(shapes);
         if (!is_measured_here(kernel)) continue;
         if (o->json) json_array_append_new(array, json_string(dsc_kernel_name(kernel)));
-        else printf("%-16s %lld shapes\n", dsc_kernel_name(kernel), (long long)count);
+        else printf("%-18s %lld shapes\n", dsc_kernel_name(kernel), (long long)count);
     }
     json_array_append_new(array, json_string(copies_name));
     json_array_append_new(array, json_string(collectives_name));

@@ -6,6 +6,8 @@
 #include "comm/comm.h"
 #include "trace/calibration.h"
 
+enum { BENCH_SHARDS = 2 }; /* tensor ranks that vocabulary and positions are cut over, where they are */
+
 /* What is measured, and for how long. */
 typedef struct bench_request {
     bool kernels[DSC_KERNEL_COUNT], copies, collectives;

@@ -71,18 +71,29 @@ static const lattice lattices[] = {
     FEW_VECTOR(DSC_K_GELU_FWD, 0, "h"),
     VECTOR(DSC_K_GELU_BWD, 0, "sb"),
     FEW_VECTOR(DSC_K_GELU_BWD, 0, "h"),
+    MATRIX(DSC_K_JOIN, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, "sb"),
+    FEW_MATRIX(DSC_K_JOIN, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, "h"),
+    FEW_MATRIX(DSC_K_JOIN, 0, "sb"),
     MATRIX(DSC_K_COLUMN_SUM, 0, "sb"),
     FEW_MATRIX(DSC_K_COLUMN_SUM, 0, "hB"),
     FEW_MATRIX(DSC_K_COLUMN_SUM, DSC_ACCUMULATE, "sB"),
     {DSC_K_EMBED_FWD, 0, "sb", {{{1, 4, 16}}, {{64, 256}}, {{64, 256, 1024}}, {{256, 8192}}}},
     {DSC_K_EMBED_FWD, 0, "h", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
+    {DSC_K_EMBED_FWD, DSC_SHARD, "sb", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
     {DSC_K_EMBED_BWD, 0, "sb", {{{1, 4, 16}}, {{64, 256}}, {{64, 256, 1024}}, {{256, 8192}}}},
     {DSC_K_EMBED_BWD, 0, "hB", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
     {DSC_K_EMBED_BWD, DSC_ACCUMULATE, "sB", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
+    {DSC_K_EMBED_BWD, DSC_FIRST, "sB", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
+    {DSC_K_EMBED_BWD, DSC_SHARD, "sB", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
     {DSC_K_CROSS_ENTROPY, 0, "sb", {{{1, 4}}, {{64, 256}}, {{256, 2048, 8192, 50304}}, {{0}}}},
     {DSC_K_CROSS_ENTROPY, 0, "h", {{{4}}, {{64}}, {{256, 8192}}, {{0}}}},
+    {DSC_K_CROSS_ENTROPY_PART, 0, "sb", {{{1, 4}}, {{64, 256}}, {{256, 2048, 8192, 50304}}}},
+    {DSC_K_CROSS_ENTROPY_PART, 0, "h", {{{4}}, {{64}}, {{256, 8192}}}},
+    {DSC_K_CROSS_ENTROPY_JOIN, 0, "sb", {{{1, 4}}, {{64, 256}}, {{256, 2048, 8192, 50304}}}},
+    {DSC_K_CROSS_ENTROPY_JOIN, 0, "h", {{{4}}, {{64}}, {{256, 8192}}}},
     VECTOR(DSC_K_SQUARE_SUM, 0, "sb"),
     FEW_VECTOR(DSC_K_SQUARE_SUM, 0, "hB"),
+    {DSC_K_CLEAR, 0, "s", {{{1, 8, 64, 512}}}}, /* scalars */
     VECTOR(DSC_K_ADAM, DSC_DECOUPLED, "sb"),
     FEW_VECTOR(DSC_K_ADAM, DSC_DECOUPLED, "hBH"),
     FEW_VECTOR(DSC_K_ADAM, 0, "s"),
@@ -100,13 +111,23 @@ static void set_types(dsc_shape *shape, char letter)
     shape->out = letter == 'B' || letter == 'H' ? DSC_FP32 : (int8_t)type;
 }
 
-/* Dimensions that follow from others: as many key heads as heads, logits without padding. */
+/* Dimensions that follow from others: as many key heads as heads, logits without padding, and of shards the first of
+ * BENCH_SHARDS ranks'. A grid's V is what a rank holds. */
 static void complete(dsc_shape *shape)
 {
     const bool is_attention = shape->kernel >= DSC_K_ATTENTION_FWD && shape->kernel <= DSC_K_SCORES_BWD;
+    const bool is_join = shape->kernel == DSC_K_CROSS_ENTROPY_JOIN;
 
-    if (is_attention) shape->d[3] = shape->d[2];
-    if (shape->kernel == DSC_K_CROSS_ENTROPY) shape->d[3] = shape->d[2];
+    if (is_attention || shape->kernel == DSC_K_CROSS_ENTROPY) shape->d[3] = shape->d[2];
+    if (is_join || shape->kernel == DSC_K_CROSS_ENTROPY_PART) {
+        shape->d[3] = shape->d[4] = shape->d[2];
+        shape->d[2] *= BENCH_SHARDS;
+    }
+    if (is_join) shape->d[5] = BENCH_SHARDS;
+    if (shape->flags & DSC_SHARD) {
+        shape->d[4] = shape->d[3];
+        shape->d[5] = dsc_ceil_div(shape->d[1], BENCH_SHARDS);
+    }
 }
 
 static int64_t operand_bytes(const dsc_shape *shape)

@@ -37,9 +37,12 @@ static int fresh_operand(const dsc_shape *shape)
     case DSC_K_EMBED_FWD:
     case DSC_K_SQUARE_SUM:
     case DSC_K_ADAM:
+    case DSC_K_CLEAR:
     case DSC_K_LOAD: return -1;
     case DSC_K_EMBED_BWD:
-    case DSC_K_CROSS_ENTROPY: return 1; /* dx, logits */
+    case DSC_K_CROSS_ENTROPY:
+    case DSC_K_CROSS_ENTROPY_PART: return 1; /* dx, logits */
+    case DSC_K_CROSS_ENTROPY_JOIN: return 2; /* logits, which part read */
     default: return 0;
     }
 }
@@ -65,10 +68,13 @@ static void fill(const dsc_arena *arena)
     for (int64_t i = 0; i < arena->bytes / 2; i++) values[i] = (uint16_t)(0x3c00 + (i * 7919 >> 3) % 128);
 }
 
-/* Token tables hold valid tokens of the shape's vocabulary. */
+static bool is_loss(int kernel) { return kernel >= DSC_K_CROSS_ENTROPY && kernel <= DSC_K_CROSS_ENTROPY_JOIN; }
+
+/* Token tables hold valid tokens of the shape's vocabulary, other ranks' among them. */
 static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
 {
-    const int64_t vocab = shape->kernel == DSC_K_CROSS_ENTROPY ? shape->d[2] : shape->d[3];
+    const int64_t held = is_loss(shape->kernel) ? shape->d[2] : shape->d[3];
+    const int64_t vocab = shape->flags & DSC_SHARD ? BENCH_SHARDS * held : held;
     int32_t *tokens = (int32_t *)arena->base;
 
     for (int64_t i = 0; i < shape->d[0] * (shape->d[1] + 1); i++) tokens[i] = (int32_t)(i * 7919 % vocab);
@@ -76,7 +82,7 @@ static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
 
 static bool has_tokens(int kernel)
 {
-    return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD || kernel == DSC_K_CROSS_ENTROPY;
+    return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD || is_loss(kernel);
 }
 
 static void place_operands(bench *b, const dsc_shape *shape, void *operands[DSC_KERNEL_OPERANDS])
