@@ -43,19 +43,26 @@ static dsc_shard shard_of(const dsc_plan *plan, int64_t index, int64_t first)
     return shard;
 }
 
-static dsc_status cut_tensors(const dsc_plan *plan, dsc_stage *stage)
+static bool is_replicated(const dsc_plan *plan, const dsc_tensor *tensor)
 {
-    int64_t capacity = 0;
+    return plan->config.strategy.tp > 1 && tensor->cut == DSC_CUT_NONE;
+}
 
+/* The stage's tensors that are replicated over tp, or those that are not. */
+static dsc_status cut_tensors(const dsc_plan *plan, dsc_stage *stage, bool replicated, int64_t *capacity)
+{
     for (int64_t c = 0; c < stage->chunk_count; c++)
         for (int64_t t = 0; t < plan->tensor_count; t++) {
-            if (!chunk_holds(plan, &stage->chunks[c], &plan->tensors[t])) continue;
+            const dsc_tensor *tensor = &plan->tensors[t];
+
+            if (!chunk_holds(plan, &stage->chunks[c], tensor) || is_replicated(plan, tensor) != replicated) continue;
             dsc_shard shard = shard_of(plan, t, stage->flat_elems);
-            if (DSC_PUSH(stage->shards, stage->shard_count, capacity, shard) != DSC_OK) return DSC_ENOMEM;
+            shard.chunk = (int32_t)c;
+            shard.is_replicated = replicated;
+            shard.is_copy = tensor->role == DSC_ROLE_WTE && !stage->chunks[c].has_embedding;
+            if (DSC_PUSH(stage->shards, stage->shard_count, *capacity, shard) != DSC_OK) return DSC_ENOMEM;
             stage->flat_elems = dsc_round_up(shard.first + shard.elems, ALIGN_ELEMS);
         }
-    stage->replicated_shard = stage->shard_count;
-    stage->replicated_first = stage->flat_elems;
     return DSC_OK;
 }
 
@@ -68,12 +75,16 @@ dsc_status dsc_plan_cut(dsc_plan *plan)
     if (plan->stages == NULL) return DSC_FAIL(DSC_ENOMEM, "plan: %lld stages", (long long)pp);
     for (int64_t s = 0; s < pp; s++) {
         dsc_stage *stage = &plan->stages[s];
+        int64_t capacity = 0;
 
         stage->chunks = calloc((size_t)chunks, sizeof *stage->chunks);
         if (stage->chunks == NULL) return DSC_FAIL(DSC_ENOMEM, "plan: %lld chunks", (long long)chunks);
         stage->chunk_count = chunks;
         for (int64_t c = 0; c < chunks; c++) cut_layers(plan, c * pp + s, chunks * pp, &stage->chunks[c]);
-        DSC_TRY(cut_tensors(plan, stage));
+        DSC_TRY(cut_tensors(plan, stage, false, &capacity));
+        stage->replicated_shard = stage->shard_count;
+        stage->replicated_first = stage->flat_elems;
+        DSC_TRY(cut_tensors(plan, stage, true, &capacity));
     }
 out:
     return status;

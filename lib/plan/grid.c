@@ -13,12 +13,14 @@ int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
     return degrees[axis];
 }
 
-/* Distance in ranks between neighbours along an axis: the product of the degrees of all faster axes. */
+/* Distance in ranks between neighbours along an axis: the product of the degrees of all faster axes; of the tied axis,
+ * between the first and the last stage. */
 static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
 {
     int64_t stride = 1;
 
     if (axis == DSC_AXIS_WORLD) return 1;
+    if (axis == DSC_AXIS_TIED) return stride_of(plan, DSC_AXIS_PP) * (plan->config.strategy.pp - 1);
     for (int place = 0; plan->order[place] != (int)axis; place++) stride *= dsc_plan_degree(plan, plan->order[place]);
     return stride;
 }
@@ -45,27 +47,36 @@ int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord)
     return rank;
 }
 
+/* The axis whose groups those of this one are made of. */
+static dsc_axis base_of(dsc_axis axis) { return axis == DSC_AXIS_TIED ? DSC_AXIS_PP : axis; }
+
 static int64_t lowest_of_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
     dsc_coord coord = dsc_plan_coord(plan, rank);
 
     if (axis == DSC_AXIS_WORLD) return 0;
+    axis = base_of(axis);
     return rank - coord.of[axis] * stride_of(plan, axis);
 }
 
 static int64_t groups_on(const dsc_plan *plan, dsc_axis axis)
 {
-    int64_t degree = dsc_plan_degree(plan, axis);
+    return dsc_plan_degree(plan, axis) > 1 ? plan->ranks / dsc_plan_degree(plan, base_of(axis)) : 0;
+}
 
-    return degree > 1 ? plan->ranks / degree : 0;
+static bool is_member(const dsc_plan *plan, int64_t rank, dsc_axis axis)
+{
+    int64_t stage = axis == DSC_AXIS_TIED ? dsc_plan_coord(plan, rank).of[DSC_AXIS_PP] : 0;
+
+    return stage == 0 || stage == plan->config.strategy.pp - 1;
 }
 
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
-    int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis), first = 0;
+    int64_t degree = dsc_plan_degree(plan, base_of(axis)), stride = stride_of(plan, base_of(axis)), first = 0;
     int64_t lowest = lowest_of_group(plan, rank, axis);
 
-    if (degree < 2) return -1;
+    if (dsc_plan_degree(plan, axis) < 2 || !is_member(plan, rank, axis)) return -1;
     for (int before = 0; before < (int)axis; before++) first += groups_on(plan, before);
     return first + lowest / (stride * degree) * stride + lowest % stride;
 }
@@ -83,6 +94,10 @@ int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, 
     int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis);
     int64_t lowest = lowest_of_group(plan, rank, axis);
 
+    if (!is_member(plan, rank, axis) || degree < 2) { /* alone */
+        out[0] = rank;
+        return 1;
+    }
     for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * stride;
     return degree;
 }

@@ -9,13 +9,7 @@ typedef struct refusal {
     const char *sentence;
 } refusal;
 
-static bool has_tp(const dsc_plan *plan) { return plan->config.strategy.tp > 1; }
-static bool has_pp(const dsc_plan *plan)
-{
-    return plan->config.strategy.pp > 1 || plan->config.strategy.virtual_stages > 1;
-}
 static bool has_cp(const dsc_plan *plan) { return plan->config.strategy.cp > 1; }
-static bool has_sp(const dsc_plan *plan) { return plan->config.strategy.sequence_parallel; }
 static bool has_zero(const dsc_plan *plan) { return plan->config.strategy.zero > 0; }
 static bool has_offload(const dsc_plan *plan) { return plan->config.strategy.offload != DSC_OFFLOAD_NONE; }
 static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
@@ -30,10 +24,7 @@ static bool is_no_gpt2(const dsc_plan *plan)
 }
 
 static const refusal REFUSALS[] = {
-    {has_tp, "--tp: this version's programs have no tensor-parallel products; use --dp"},
-    {has_pp, "--pp, --virtual-stages: this version's programs have one stage; use --dp"},
     {has_cp, "--cp: this version's programs do not split the sequence"},
-    {has_sp, "--sequence-parallel shards what tensor parallelism replicates, and tp is 1"},
     {has_zero, "--zero: this version's programs replicate gradients and optimizer states; use --zero 0"},
     {has_offload, "--offload: this version's programs keep all states on the device; use --offload none"},
     {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
