@@ -44,6 +44,7 @@ static const dsc_field fields[] = {
      .help = "print --log's JSON lines in place of lines for people"},
     TEXT("kernels", kernels, "NAME", "set of kernels: ref, cpu, cpu-avx2, cpu-avx512 (the fastest here)"),
     TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
+    COUNT("fake-compute", fake_compute_us, 0, "for tests of schedules: kernels are not run, and a layer's products take K microseconds an op"),
     TEXT("fail-op", fail_op, "RANK:OP", "for tests: let that op fail as if memory were out"),
     {0}};
 
@@ -203,7 +204,7 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
 
     *out = (dsc_run_options){.plan = j->plan, .program = j->programs[j->rank], .comm = j->comm,
                              .train = {j->source, j->sampler}, .evaluation = {j->eval_source, j->eval_sampler},
-                             .stop = &stop_requested};
+                             .fake_compute_ns = 1000 * j->options.fake_compute_us, .stop = &stop_requested};
     DSC_TRY(find_omitted(j, &out->omitted));
     DSC_TRY(find_failing(j, &out->failing));
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
