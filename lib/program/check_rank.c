@@ -73,6 +73,22 @@ static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
     return DSC_OK;
 }
 
+/* Each op in the lane of its kind; communication with somebody. */
+static dsc_status check_lane(const rank_check *c)
+{
+    const dsc_op *op = c->op;
+    bool is_message = op->kind == DSC_OP_SEND || op->kind == DSC_OP_RECV;
+
+    if (op->lane != dsc_op_lane(op->kind, op->axis)) return refuse(c, "is in another lane than its kind's");
+    if (!dsc_op_is_communication(op->kind)) return op->axis < 0 ? DSC_OK : refuse(c, "goes over no axis");
+    if (op->axis < 0 || op->axis >= DSC_AXIS_COUNT || is_message != (op->axis == DSC_AXIS_PP))
+        return refuse(c, "goes over another axis than its kind's");
+    if (is_message && (op->peer < 0 || op->peer >= dsc_plan_degree(c->plan, DSC_AXIS_PP)))
+        return refuse(c, "names a stage that does not exist");
+    if (!is_message && dsc_plan_group(c->plan, c->rank, op->axis) < 0) return refuse(c, "has no group on its axis");
+    return DSC_OK;
+}
+
 /* What is scattered or gathered is the parts of all members, one behind another. */
 static dsc_status check_message(const rank_check *c)
 {
@@ -93,6 +109,7 @@ static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 {
     dsc_status status = DSC_OK;
 
+    DSC_TRY(check_lane(c));
     if (dsc_op_is_communication(c->op->kind)) DSC_TRY(check_message(c));
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
