@@ -42,6 +42,8 @@ static const dsc_field fields[] = {
      .help = "plan, check and print, allocate nothing"},
     {.name = "json", .type = DSC_FIELD_FLAG, .offset = offsetof(run_options, json),
      .help = "print --log's JSON lines in place of lines for people"},
+    TEXT("bind", bind, "cores|none", "ranks of a machine each keep to their share of its cores (cores), unless the launcher has bound "
+         "them"),
     TEXT("kernels", kernels, "NAME", "set of kernels: ref, cpu, cpu-avx2, cpu-avx512 (the fastest here)"),
     TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
     COUNT("fake-compute", fake_compute_us, 0, "for tests of schedules: kernels are not run, and a layer's products take K microseconds an op"),
@@ -197,6 +199,17 @@ out:
     return status;
 }
 
+static dsc_status bind_rank(const job *j)
+{
+    const char *how = j->options.bind;
+    int64_t cores;
+
+    if (how[0] != '\0' && strcmp(how, "cores") != 0 && strcmp(how, "none") != 0)
+        return DSC_FAIL(DSC_EINVAL, "--bind %s: must be cores or none", how);
+    if (strcmp(how, "none") == 0) return DSC_OK;
+    return dsc_cluster_bind(dsc_comm_node_rank(j->comm), dsc_comm_node_size(j->comm), &cores);
+}
+
 static dsc_status describe_run(const job *j, dsc_run_options *out)
 {
     dsc_status status = DSC_OK;
@@ -208,6 +221,7 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     DSC_TRY(find_omitted(j, &out->omitted));
     DSC_TRY(find_failing(j, &out->failing));
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
+    DSC_TRY(bind_rank(j));
     cores = j->cluster->is_local ? j->cluster->node_types[0].cores : 1;
     dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_node_size(j->comm), 1));
 out:

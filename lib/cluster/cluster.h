@@ -85,6 +85,11 @@ dsc_status dsc_cluster_local(dsc_cluster **out);
  * share of what the node's devices have together of memory, bandwidth and peaks. */
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out);
 
+/* Binds this process to its share, number `part` of `parts`, of the machine's cores, neighbours as far as they go: so
+ * ranks of one machine do not push each other about. *cores is how many it then has; 0 when it was left alone: bound by
+ * its launcher before, alone on the machine, or with fewer cores than parts. Before any thread is started. */
+dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores);
+
 const char *const *dsc_cluster_presets(void); /* NULL-terminated */
 
 /* The JSON description, which dsc_cluster_load reads back from a file. Heap; NULL when memory is out. */

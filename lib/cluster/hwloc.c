@@ -1,6 +1,7 @@
 /* The only file that includes hwloc. */
 #include "cluster/parts.h"
 #include <hwloc.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,4 +93,47 @@ dsc_status dsc_hwloc_synthetic(const char *text, dsc_machine *out)
                         "(core:8 pu:1)", text);
     }
     return read_topology(text, topology, out);
+}
+
+/* ---- Binding */
+
+/* Whether nobody has taken some of the machine's cores away from this process. */
+static bool is_free(hwloc_topology_t topology)
+{
+    hwloc_bitmap_t own = hwloc_bitmap_alloc();
+    bool is_free = own != NULL && hwloc_get_cpubind(topology, own, HWLOC_CPUBIND_PROCESS) == 0 &&
+                   hwloc_bitmap_isincluded(hwloc_topology_get_topology_cpuset(topology), own);
+
+    hwloc_bitmap_free(own);
+    return is_free;
+}
+
+static dsc_status bind_share(hwloc_topology_t topology, int64_t part, int64_t parts, int64_t *cores)
+{
+    hwloc_cpuset_t *shares = calloc((size_t)parts, sizeof(hwloc_cpuset_t));
+    hwloc_obj_t root = hwloc_get_root_obj(topology);
+
+    if (shares == NULL) return DSC_FAIL(DSC_ENOMEM, "hwloc: %lld shares of cores", (long long)parts);
+    if (hwloc_distrib(topology, &root, 1, shares, (unsigned)parts, INT_MAX, 0) == 0 &&
+        hwloc_set_cpubind(topology, shares[part], HWLOC_CPUBIND_PROCESS) == 0)
+        *cores = hwloc_get_nbobjs_inside_cpuset_by_type(topology, shares[part], HWLOC_OBJ_CORE);
+    for (int64_t i = 0; i < parts; i++) hwloc_bitmap_free(shares[i]);
+    free(shares);
+    return DSC_OK;
+}
+
+dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores)
+{
+    hwloc_topology_t topology;
+    dsc_status status = DSC_OK;
+
+    *cores = 0;
+    if (parts < 2) return DSC_OK;
+    DSC_TRY(init(&topology));
+    if (hwloc_topology_load(topology) != 0) status = DSC_FAIL(DSC_EIO, "hwloc cannot read this machine");
+    else if (hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE) >= parts && is_free(topology))
+        status = bind_share(topology, part, parts, cores);
+    hwloc_topology_destroy(topology);
+out:
+    return status;
 }

@@ -9,7 +9,7 @@
 /* dsc-run's own options. Strings are empty where an option was not given. */
 typedef struct run_options {
     char data[4096], eval_data[4096], device[16], save[4096], resume[4096], trace[4096], trace_ranks[4096];
-    char trace_steps[64], log[4096], omit_op[64], fail_op[64], kernels[32];
+    char trace_steps[64], log[4096], bind[16], omit_op[64], fail_op[64], kernels[32];
     int64_t steps, save_every, eval_every, fake_compute_us;
     bool dry_run, json;
 } run_options;
