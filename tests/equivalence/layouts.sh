@@ -13,13 +13,15 @@ expand() {
 }
 
 layouts() { # one a line, as far as they are wanted
-    local line
+    local line model
     while read -r line; do
         case $line in
-        '' | '#'*) ;;
-        +*) ! exhaustive || expand "${line#+ }" ;;
-        *) expand "$line" ;;
+        '' | '#'*) continue ;;
+        'model '*) model=" --model ${line#model }"; continue ;;
+        +*) exhaustive || continue ;;
         esac
+        [[ -z $model || $line == *'|'*'|'* ]] || line="$line |"
+        expand "${line#+ }$model"
     done <"$srcdir/tests/equivalence/layouts.txt"
 }
 
