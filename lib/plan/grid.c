@@ -13,7 +13,13 @@ int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
     return degrees[axis];
 }
 
-/* Distance in ranks between neighbours along an axis: the product of the degrees of all faster axes. */
+/* The axis of the grid along which an axis' groups lie: the tied ones hold both ends of the pipeline's. */
+static dsc_axis along(dsc_axis axis)
+{
+    return axis == DSC_AXIS_TIED ? DSC_AXIS_PP : axis;
+}
+
+/* Distance in ranks between neighbours along an axis of the grid: the product of the degrees of all faster axes. */
 static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
 {
     int64_t stride = 1;
@@ -50,24 +56,31 @@ static int64_t lowest_of_group(const dsc_plan *plan, int64_t rank, dsc_axis axis
     dsc_coord coord = dsc_plan_coord(plan, rank);
 
     if (axis == DSC_AXIS_WORLD) return 0;
-    return rank - coord.of[axis] * stride_of(plan, axis);
+    return rank - coord.of[along(axis)] * stride_of(plan, along(axis));
+}
+
+/* Stages between the first and the last hold no embedding. */
+static bool is_member(const dsc_plan *plan, int64_t rank, dsc_axis axis)
+{
+    int64_t stage = dsc_plan_coord(plan, rank).of[DSC_AXIS_PP];
+
+    if (dsc_plan_degree(plan, axis) < 2) return false;
+    return axis != DSC_AXIS_TIED || stage == 0 || stage == plan->config.strategy.pp - 1;
 }
 
 static int64_t groups_on(const dsc_plan *plan, dsc_axis axis)
 {
-    int64_t degree = dsc_plan_degree(plan, axis);
-
-    return degree > 1 ? plan->ranks / degree : 0;
+    return dsc_plan_degree(plan, axis) > 1 ? plan->ranks / dsc_plan_degree(plan, along(axis)) : 0;
 }
 
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
-    int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis), first = 0;
+    int64_t stride = stride_of(plan, along(axis)), block = stride * dsc_plan_degree(plan, along(axis)), first = 0;
     int64_t lowest = lowest_of_group(plan, rank, axis);
 
-    if (degree < 2) return -1;
+    if (!is_member(plan, rank, axis)) return -1;
     for (int before = 0; before < (int)axis; before++) first += groups_on(plan, before);
-    return first + lowest / (stride * degree) * stride + lowest % stride;
+    return first + lowest / block * stride + lowest % stride;
 }
 
 int64_t dsc_plan_group_count(const dsc_plan *plan)
@@ -80,8 +93,9 @@ int64_t dsc_plan_group_count(const dsc_plan *plan)
 
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out)
 {
-    int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis);
-    int64_t lowest = lowest_of_group(plan, rank, axis);
+    int64_t degree = is_member(plan, rank, axis) ? dsc_plan_degree(plan, axis) : 1;
+    int64_t apart = axis == DSC_AXIS_TIED ? plan->config.strategy.pp - 1 : 1, stride = apart * stride_of(plan, along(axis));
+    int64_t lowest = degree > 1 ? lowest_of_group(plan, rank, axis) : rank;
 
     for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * stride;
     return degree;

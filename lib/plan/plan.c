@@ -18,9 +18,9 @@ static void hash_plan(dsc_plan *plan)
                  s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
     dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,
                  plan->micro_batches, s->global_batch, s->seq_len);
-    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 "\n", s->schedule, s->zero, s->offload,
+    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero, s->offload,
                  s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type, plan->gradient_type,
-                 s->attention, s->virtual_stages, s->bucket_elems);
+                 s->attention, s->virtual_stages, s->bucket_elems, s->partition);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
     dsc_text_fini(&text);
 }
