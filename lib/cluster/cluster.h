@@ -112,6 +112,8 @@ dsc_status dsc_cluster_place(const dsc_cluster *cluster, int64_t device, dsc_pla
 /* The lowest tier that joins both nodes; NULL when they are one node (or the cluster has no network). Borrowed. */
 const dsc_tier *dsc_cluster_tier(const dsc_cluster *cluster, int64_t node_a, int64_t node_b);
 
+int64_t dsc_node_devices(const dsc_node_type *node); /* of all its types. Pure. */
+
 /* The fastest link of the node type between two ends ("device", "device"), or NULL. */
 const dsc_link *dsc_node_link(const dsc_node_type *node, const char *end_a, const char *end_b);
 

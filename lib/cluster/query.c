@@ -1,6 +1,6 @@
 #include "cluster/cluster.h"
 
-static int64_t devices_of_node(const dsc_node_type *node)
+int64_t dsc_node_devices(const dsc_node_type *node)
 {
     int64_t count = 0;
 
@@ -21,7 +21,7 @@ int64_t dsc_cluster_devices(const dsc_cluster *cluster)
     int64_t count = 0;
 
     for (int64_t i = 0; i < cluster->node_group_count; i++)
-        count += cluster->nodes[i].count * devices_of_node(&cluster->node_types[cluster->nodes[i].type]);
+        count += cluster->nodes[i].count * dsc_node_devices(&cluster->node_types[cluster->nodes[i].type]);
     return count;
 }
 
@@ -40,7 +40,7 @@ dsc_status dsc_cluster_place(const dsc_cluster *cluster, int64_t device, dsc_pla
 
     for (int64_t i = 0; device >= 0 && i < cluster->node_group_count; i++) {
         const dsc_node_type *type = &cluster->node_types[cluster->nodes[i].type];
-        int64_t each = devices_of_node(type), count = cluster->nodes[i].count;
+        int64_t each = dsc_node_devices(type), count = cluster->nodes[i].count;
 
         if (rest < each * count) {
             *out = (dsc_place){.node = node + rest / each, .local = rest % each, .node_type = type};

@@ -34,6 +34,7 @@ const dsc_config DSC_CONFIG_DEFAULT = {
 /* ---- Words of choices, in the order of their enums unless values say otherwise */
 
 static const char *const schedules[] = {"auto", "gpipe", "1f1b", "interleaved", "zb-h1", NULL};
+static const char *const partitions[] = {"uniform", "parameters", "cost", NULL};
 static const char *const stages[] = {"0", "1", "2", "3", NULL};
 static const char *const offloads[] = {"none", "optimizer", "params", NULL};
 static const char *const recomputes[] = {"none", "selective", "full", NULL};
@@ -77,6 +78,8 @@ static const dsc_field fields[] = {
     INT("seq-len", strategy.seq_len, 1, MOST, "tokens of a sequence (the model's)"),
     INT("virtual-stages", strategy.virtual_stages, 1, MOST_RANKS, "chunks of layers on each stage (1)"),
     CHOICE("schedule", strategy.schedule, schedules, NULL, "of the pipeline (1f1b, or interleaved for virtual stages)"),
+    CHOICE("partition", strategy.partition, partitions, NULL,
+           "of layers to chunks: in equal numbers, or balanced by parameters or forward flops (uniform)"),
     CHOICE("zero", strategy.zero, stages, NULL, "ZeRO stage: what is sharded over data parallel ranks (0)"),
     CHOICE("offload", strategy.offload, offloads, NULL, "to host memory; params means optimizer too (none)"),
     CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),

@@ -13,14 +13,18 @@ int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
     return degrees[axis];
 }
 
-/* Distance in ranks between neighbours along an axis: the product of the degrees of all faster axes; of the tied axis,
- * between the first and the last stage. */
+/* The axis of the grid along which an axis' groups lie: the tied ones hold both ends of the pipeline's. */
+static dsc_axis along(dsc_axis axis)
+{
+    return axis == DSC_AXIS_TIED ? DSC_AXIS_PP : axis;
+}
+
+/* Distance in ranks between neighbours along an axis of the grid: the product of the degrees of all faster axes. */
 static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
 {
     int64_t stride = 1;
 
     if (axis == DSC_AXIS_WORLD) return 1;
-    if (axis == DSC_AXIS_TIED) return stride_of(plan, DSC_AXIS_PP) * (plan->config.strategy.pp - 1);
     for (int place = 0; plan->order[place] != (int)axis; place++) stride *= dsc_plan_degree(plan, plan->order[place]);
     return stride;
 }
@@ -47,38 +51,36 @@ int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord)
     return rank;
 }
 
-/* The axis whose groups those of this one are made of. */
-static dsc_axis base_of(dsc_axis axis) { return axis == DSC_AXIS_TIED ? DSC_AXIS_PP : axis; }
-
 static int64_t lowest_of_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
     dsc_coord coord = dsc_plan_coord(plan, rank);
 
     if (axis == DSC_AXIS_WORLD) return 0;
-    axis = base_of(axis);
-    return rank - coord.of[axis] * stride_of(plan, axis);
+    return rank - coord.of[along(axis)] * stride_of(plan, along(axis));
+}
+
+/* Stages between the first and the last hold no embedding. */
+static bool is_member(const dsc_plan *plan, int64_t rank, dsc_axis axis)
+{
+    int64_t stage = dsc_plan_coord(plan, rank).of[DSC_AXIS_PP];
+
+    if (dsc_plan_degree(plan, axis) < 2) return false;
+    return axis != DSC_AXIS_TIED || stage == 0 || stage == plan->config.strategy.pp - 1;
 }
 
 static int64_t groups_on(const dsc_plan *plan, dsc_axis axis)
 {
-    return dsc_plan_degree(plan, axis) > 1 ? plan->ranks / dsc_plan_degree(plan, base_of(axis)) : 0;
-}
-
-static bool is_member(const dsc_plan *plan, int64_t rank, dsc_axis axis)
-{
-    int64_t stage = axis == DSC_AXIS_TIED ? dsc_plan_coord(plan, rank).of[DSC_AXIS_PP] : 0;
-
-    return stage == 0 || stage == plan->config.strategy.pp - 1;
+    return dsc_plan_degree(plan, axis) > 1 ? plan->ranks / dsc_plan_degree(plan, along(axis)) : 0;
 }
 
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
-    int64_t degree = dsc_plan_degree(plan, base_of(axis)), stride = stride_of(plan, base_of(axis)), first = 0;
+    int64_t stride = stride_of(plan, along(axis)), block = stride * dsc_plan_degree(plan, along(axis)), first = 0;
     int64_t lowest = lowest_of_group(plan, rank, axis);
 
-    if (dsc_plan_degree(plan, axis) < 2 || !is_member(plan, rank, axis)) return -1;
+    if (!is_member(plan, rank, axis)) return -1;
     for (int before = 0; before < (int)axis; before++) first += groups_on(plan, before);
-    return first + lowest / (stride * degree) * stride + lowest % stride;
+    return first + lowest / block * stride + lowest % stride;
 }
 
 int64_t dsc_plan_group_count(const dsc_plan *plan)
@@ -91,13 +93,10 @@ int64_t dsc_plan_group_count(const dsc_plan *plan)
 
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out)
 {
-    int64_t degree = dsc_plan_degree(plan, axis), stride = stride_of(plan, axis);
-    int64_t lowest = lowest_of_group(plan, rank, axis);
+    int64_t degree = is_member(plan, rank, axis) ? dsc_plan_degree(plan, axis) : 1;
+    int64_t apart = axis == DSC_AXIS_TIED ? plan->config.strategy.pp - 1 : 1, stride = apart * stride_of(plan, along(axis));
+    int64_t lowest = degree > 1 ? lowest_of_group(plan, rank, axis) : rank;
 
-    if (!is_member(plan, rank, axis) || degree < 2) { /* alone */
-        out[0] = rank;
-        return 1;
-    }
     for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * stride;
     return degree;
 }

@@ -10,6 +10,10 @@ typedef struct refusal {
 } refusal;
 
 static bool has_cp(const dsc_plan *plan) { return plan->config.strategy.cp > 1; }
+static bool has_sp_alone(const dsc_plan *plan)
+{
+    return plan->config.strategy.sequence_parallel && plan->config.strategy.tp == 1;
+}
 static bool has_zero(const dsc_plan *plan) { return plan->config.strategy.zero > 0; }
 static bool has_offload(const dsc_plan *plan) { return plan->config.strategy.offload != DSC_OFFLOAD_NONE; }
 static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
@@ -25,6 +29,7 @@ static bool is_no_gpt2(const dsc_plan *plan)
 
 static const refusal REFUSALS[] = {
     {has_cp, "--cp: this version's programs do not split the sequence"},
+    {has_sp_alone, "--sequence-parallel shards what tensor parallelism replicates, and tp is 1"},
     {has_zero, "--zero: this version's programs replicate gradients and optimizer states; use --zero 0"},
     {has_offload, "--offload: this version's programs keep all states on the device; use --offload none"},
     {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
@@ -35,9 +40,73 @@ static const refusal REFUSALS[] = {
      "kv_heads = heads, no gate)"},
 };
 
+/* Heads and inner columns are cut in equal parts; rows of activations too, where the sequence is; rows of the vocabulary
+ * need not be, but a rank beyond them would have nothing to do. */
+static dsc_status check_tensor_parallel(const dsc_plan *plan)
+{
+    const dsc_model *model = &plan->model;
+    const dsc_strategy *s = &plan->config.strategy;
+    const struct { const char *name; int64_t count; } cut[] = {
+        {"heads", model->heads}, {"kv_heads", model->kv_heads}, {"ffn", model->ffn}};
+    int64_t rows = s->micro_batch * s->seq_len;
+
+    for (int64_t i = 0; i < DSC_COUNT(cut); i++)
+        if (cut[i].count % s->tp != 0)
+            return DSC_FAIL(DSC_EINVAL, "--tp %" PRId64 " does not divide the model's %s, %" PRId64, s->tp, cut[i].name,
+                            cut[i].count);
+    if (s->tp > model->vocab)
+        return DSC_FAIL(DSC_EINVAL, "--tp %" PRId64 " is more than the vocabulary's %" PRId64 " rows", s->tp,
+                        model->vocab);
+    if (s->sequence_parallel && rows % s->tp != 0)
+        return DSC_FAIL(DSC_EINVAL,
+                        "--sequence-parallel: tp %" PRId64 " does not divide a micro-batch's %" PRId64 " x %" PRId64
+                        " = %" PRId64 " tokens",
+                        s->tp, s->micro_batch, s->seq_len, rows);
+    return DSC_OK;
+}
+
+static dsc_status check_interleaved(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    if (s->virtual_stages < 2)
+        return DSC_FAIL(DSC_EINVAL, "--schedule interleaved: --virtual-stages is %" PRId64 ", at least 2 are interleaved",
+                        s->virtual_stages);
+    if (plan->micro_batches % s->pp != 0)
+        return DSC_FAIL(DSC_EINVAL,
+                        "--schedule interleaved: %" PRId64 " micro-batches of a replica are no multiple of pp %" PRId64,
+                        plan->micro_batches, s->pp);
+    return DSC_OK;
+}
+
+/* That each chunk has a layer is seen when layers are cut; here, that there are not so many that it cannot be. */
+static dsc_status check_pipeline(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    int64_t most = plan->model.layers + 2;
+
+    if (s->virtual_stages > 1 && s->pp == 1)
+        return DSC_FAIL(DSC_EINVAL, "--virtual-stages %" PRId64 " interleave the stages of a pipeline, and pp is 1",
+                        s->virtual_stages);
+    if (s->virtual_stages > 1 && s->schedule != DSC_INTERLEAVED)
+        return DSC_FAIL(DSC_EINVAL, "--virtual-stages %" PRId64 ": only --schedule interleaved takes more than 1",
+                        s->virtual_stages);
+    if (s->pp > most || s->virtual_stages > most / s->pp)
+        return DSC_FAIL(DSC_EINVAL,
+                        "--pp %" PRId64 " x --virtual-stages %" PRId64 " are more chunks than %" PRId64
+                        " layers, an embedding and a head can fill",
+                        s->pp, s->virtual_stages, plan->model.layers);
+    return s->schedule == DSC_INTERLEAVED ? check_interleaved(plan) : DSC_OK;
+}
+
 dsc_status dsc_plan_check_legal(const dsc_plan *plan)
 {
+    dsc_status status = DSC_OK;
+
     for (int64_t i = 0; i < DSC_COUNT(REFUSALS); i++)
         if (REFUSALS[i].applies(plan)) return DSC_FAIL(DSC_ENOTSUP, "%s", REFUSALS[i].sentence);
-    return DSC_OK;
+    DSC_TRY(check_tensor_parallel(plan));
+    DSC_TRY(check_pipeline(plan));
+out:
+    return status;
 }

@@ -10,6 +10,9 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster);
 /* What cannot be, with the reason. */
 dsc_status dsc_plan_check_legal(const dsc_plan *plan);
 
+/* The order of the axes that moves bytes over the fastest links, when none is given: plan->order and why. */
+void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster);
+
 /* Layers to stages and chunks, tensors to shards. */
 dsc_status dsc_plan_cut(dsc_plan *plan);
 

@@ -18,9 +18,9 @@ static void hash_plan(dsc_plan *plan)
                  s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
     dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,
                  plan->micro_batches, s->global_batch, s->seq_len);
-    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 "\n", s->schedule, s->zero, s->offload,
+    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero, s->offload,
                  s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type, plan->gradient_type,
-                 s->attention, s->virtual_stages, s->bucket_elems);
+                 s->attention, s->virtual_stages, s->bucket_elems, s->partition);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
     dsc_text_fini(&text);
 }
@@ -96,15 +96,56 @@ dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage)
                               .optimizer = elems * (moments + master)};
 }
 
+static void print_order(const int *order, dsc_text *out)
+{
+    for (int i = 0; i < 4; i++) dsc_text_add(out, "%s%s", i == 0 ? "" : ",", DSC_AXIS_NAMES[order[i]]);
+}
+
+/* The axis that loses most in the next best order says why that one was not taken. */
+static void print_choice(const dsc_plan *plan, dsc_text *out)
+{
+    const dsc_order_cost *here = &plan->order_cost, *next = &plan->next_cost;
+    int worst = 0;
+
+    for (int axis = 1; axis < 4; axis++)
+        if (next->axis_ns[axis] - here->axis_ns[axis] > next->axis_ns[worst] - here->axis_ns[worst]) worst = axis;
+    dsc_text_add(out, ": %.3g ms of messages a step by links alone", here->ns / 1e6);
+    for (int axis = 0; axis < 4; axis++)
+        if (here->link[axis][0] != '\0')
+            dsc_text_add(out, ", %s %.3g over %s", DSC_AXIS_NAMES[axis], here->axis_ns[axis] / 1e6, here->link[axis]);
+    dsc_text_add(out, "\n           next ");
+    print_order(next->order, out);
+    dsc_text_add(out, ": %.3g ms, %s %.3g over %s\n", next->ns / 1e6, DSC_AXIS_NAMES[worst], next->axis_ns[worst] / 1e6,
+                 next->link[worst]);
+}
+
+static void print_why(const dsc_plan *plan, dsc_text *out)
+{
+    dsc_text_add(out, "order      fastest first ");
+    print_order(plan->order, out);
+    if (plan->order_reason == DSC_ORDER_CHOSEN) print_choice(plan, out);
+    else if (plan->order_reason == DSC_ORDER_GIVEN) dsc_text_add(out, ", as --rank-order says\n");
+    else dsc_text_add(out, " by default: there is nothing to choose by\n");
+}
+
+static void print_chunk(int64_t stage, const dsc_chunk *chunk, dsc_text *out)
+{
+    dsc_text_add(out, "stage %-4" PRId64, stage);
+    if (chunk->layers > 0)
+        dsc_text_add(out, " layers %" PRId64 " to %" PRId64, chunk->first_layer, chunk->first_layer + chunk->layers - 1);
+    else dsc_text_add(out, " no layers");
+    dsc_text_add(out, "%s%s\n", chunk->has_embedding ? ", embedding" : "", chunk->has_head ? ", head" : "");
+}
+
 void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
 {
     const dsc_strategy *s = &plan->config.strategy;
 
     dsc_text_add(out, "placement  %" PRId64 " ranks = tp %" PRId64 " x cp %" PRId64 " x dp %" PRId64 " x pp %" PRId64
-                 ", fastest first", plan->ranks, s->tp, s->cp, s->dp, s->pp);
-    for (int i = 0; i < 4; i++) dsc_text_add(out, "%s%s", i == 0 ? " " : ",", DSC_AXIS_NAMES[plan->order[i]]);
+                 "\n", plan->ranks, s->tp, s->cp, s->dp, s->pp);
+    print_why(plan, out);
     dsc_text_add(out,
-                 "\nbatch      %" PRId64 " sequences of %" PRId64 " tokens = %" PRId64 " replicas x %" PRId64
+                 "batch      %" PRId64 " sequences of %" PRId64 " tokens = %" PRId64 " replicas x %" PRId64
                  " micro-batches x %" PRId64 "\n",
                  s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
     dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
@@ -112,13 +153,7 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
     for (int64_t i = 0; i < s->pp; i++) {
         dsc_static_bytes bytes = dsc_plan_static_bytes(plan, i);
 
-        for (int64_t c = 0; c < plan->stages[i].chunk_count; c++) {
-            const dsc_chunk *chunk = &plan->stages[i].chunks[c];
-
-            dsc_text_add(out, "stage %-4" PRId64 " layers %" PRId64 " to %" PRId64 "%s%s\n", i, chunk->first_layer,
-                         chunk->first_layer + chunk->layers - 1, chunk->has_embedding ? ", embedding" : "",
-                         chunk->has_head ? ", head" : "");
-        }
+        for (int64_t c = 0; c < plan->stages[i].chunk_count; c++) print_chunk(i, &plan->stages[i].chunks[c], out);
         dsc_text_add(out, "           parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
                      dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
     }

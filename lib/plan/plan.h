@@ -54,6 +54,20 @@ typedef struct dsc_stage {
     int64_t replicated_first; /* its place; flat_elems: there is none */
 } dsc_stage;
 
+/* What an order of the axes costs in a step: the time that messages take over each axis' slowest link when nothing else
+ * happens. From links alone: it compares orders, and predicts nothing. */
+typedef struct dsc_order_cost {
+    int order[4];          /* axes, fastest first */
+    double ns, axis_ns[4]; /* the sum; by dsc_axis */
+    char link[4][32];      /* the slowest that the axis' groups cross; "" for a group of one */
+} dsc_order_cost;
+
+typedef enum dsc_order_reason {
+    DSC_ORDER_GIVEN,   /* by --rank-order */
+    DSC_ORDER_DEFAULT, /* tp, cp, dp, pp: there is one order, or one node, or no word on the links between nodes */
+    DSC_ORDER_CHOSEN   /* the cheapest */
+} dsc_order_reason;
+
 typedef struct dsc_plan {
     dsc_model model;
     dsc_config config;      /* strategy resolved: no degree or size is 0, schedule chosen, seq_len set */
@@ -63,6 +77,8 @@ typedef struct dsc_plan {
     dsc_tensor *tensors; int64_t tensor_count;
     dsc_stage *stages;      /* [pp] */
     int order[4];           /* axes, fastest first */
+    dsc_order_reason order_reason;
+    dsc_order_cost order_cost, next_cost; /* where chosen: of this order, and of the next best */
     int64_t capacity_bytes[DSC_SPACE_COUNT];  /* of the rank that has least */
     int64_t libraries_bytes[DSC_SPACE_COUNT]; /* what libraries allocate by themselves, a rank */
     const char *attention_kernel; /* "dense" or "dense-unfused" */
@@ -88,7 +104,7 @@ int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
  * of lowest rank; -1 where the rank is alone on that axis, or not a member. World is one group of all ranks. */
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis);
 int64_t dsc_plan_group_count(const dsc_plan *plan);
-/* Members ascending into out (room for the axis' degree); returns how many. */
+/* Members ascending into out (room for the axis' degree); returns how many. A rank that is no member is alone. */
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out);
 int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis); /* members of a group; 1: there are none (tied: 2 or 1) */
 

@@ -174,6 +174,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     if (strategy->attention[0] == '\0') strcpy(strategy->attention, "dense");
     if (strategy->bucket_elems == 0) strategy->bucket_elems = default_bucket_elems(plan);
     DSC_TRY(resolve_capacity(plan, cluster));
+    if (strategy->rank_order[0] == '\0') dsc_plan_choose_order(plan, cluster);
 out:
     return status;
 }

@@ -1,83 +1,112 @@
+/* Sources: 1F1B and its interleaved form: Narayanan et al. 2021, sections 2.2.1 and 2.2.2; ZB-H1: Qi et al. 2023,
+ * section 2.3, in the order of its authors' first program, which splits a backward pass only where a bubble can take
+ * the half that waits. All four are one skeleton: some forward passes, then one forward and one backward by turns, then
+ * the backward passes that are left. They differ in how many forwards come first, in what the k-th pass is of, and in
+ * whether a backward pass is split. */
 #include "program/schedule.h"
 #include "base/array.h"
+#include "config/config.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
-typedef struct order {
-    int64_t stages, stage, micro_batches, chunks;
-    dsc_pass *passes; int64_t count;
-} order;
+typedef struct maker {
+    int64_t stages, stage, chunks;  /* as given */
+    int64_t forwards, warmup;       /* passes of the stage; of these before the turns begin */
+    int64_t delayed, delayed_first; /* gradients of weights that are put off; the next of them to make */
+    bool is_split;                  /* ZB-H1 behind stage 0 */
+    dsc_pass *passes;
+    int64_t count;
+} maker;
 
-static void add(order *o, dsc_pass_kind kind, int64_t micro_batch, int64_t chunk)
+/* Interleaving takes micro-batches in groups of as many as there are stages, a group through one chunk after another;
+ * backward passes take the chunks from the last. With one chunk the k-th pass is micro-batch k's. */
+static void add(maker *m, dsc_pass_kind kind, int64_t k)
 {
-    o->passes[o->count++] = (dsc_pass){(int8_t)kind, (int32_t)micro_batch, (int32_t)chunk};
+    int64_t group = k / (m->stages * m->chunks), in_group = k % (m->stages * m->chunks);
+    int64_t chunk = in_group / m->stages, micro_batch = group * m->stages + in_group % m->stages;
+
+    if (kind != DSC_PASS_FORWARD) chunk = m->chunks - 1 - chunk;
+    m->passes[m->count++] =
+        (dsc_pass){.kind = (int8_t)kind, .micro_batch = (int32_t)micro_batch, .chunk = (int32_t)chunk};
 }
 
-static void gpipe(order *o)
+/* The next gradients of weights that were put off: those of passes 0 .. stage - 1 and of the last `warmup` + 1. */
+static void add_delayed(maker *m)
 {
-    for (int64_t i = 0; i < o->micro_batches; i++) add(o, DSC_PASS_FORWARD, i, 0);
-    for (int64_t i = 0; i < o->micro_batches; i++) add(o, DSC_PASS_BACKWARD, i, 0);
+    int64_t last_steady = m->forwards - m->warmup - 1;
+
+    if (m->delayed_first == m->stage) m->delayed_first = DSC_MAX(m->delayed_first, last_steady);
+    add(m, DSC_PASS_BACKWARD_W, m->delayed_first++);
+    m->delayed--;
 }
 
-/* Virtual step k: groups of as many micro-batches as there are stages go through one chunk after another, the way back
- * through the last chunk first. */
-static void add_virtual(order *o, dsc_pass_kind kind, int64_t k)
+/* A split pass leaves the gradients of weights for the end. From the last steady step on the stage waits for its
+ * successor's gradients, so each split pass brings one that was put off before. */
+static void add_backward(maker *m, int64_t k)
 {
-    int64_t group = o->stages * o->chunks, chunk = k % group / o->stages;
-    int64_t micro_batch = k / group * o->stages + k % o->stages;
+    int64_t last_steady = m->forwards - m->warmup - 1;
 
-    add(o, kind, micro_batch, kind == DSC_PASS_FORWARD ? chunk : o->chunks - 1 - chunk);
-}
-
-/* With one chunk, a step of which is a micro-batch, this is 1f1b. */
-static void interleaved(order *o)
-{
-    int64_t steps = o->micro_batches * o->chunks, later = o->stages - o->stage - 1;
-    int64_t warmup = o->chunks > 1 ? 2 * later + (o->chunks - 1) * o->stages : later;
-
-    warmup = DSC_MIN(warmup, steps);
-    for (int64_t k = 0; k < warmup; k++) add_virtual(o, DSC_PASS_FORWARD, k);
-    for (int64_t k = warmup; k < steps; k++) {
-        add_virtual(o, DSC_PASS_FORWARD, k);
-        add_virtual(o, DSC_PASS_BACKWARD, k - warmup);
+    if (!m->is_split || (k >= m->stage && k < last_steady)) {
+        add(m, DSC_PASS_BACKWARD, k);
+        return;
     }
-    for (int64_t k = steps - warmup; k < steps; k++) add_virtual(o, DSC_PASS_BACKWARD, k);
+    add(m, DSC_PASS_BACKWARD_X, k);
+    m->delayed++;
+    if (k >= last_steady && k >= m->stage) add_delayed(m);
 }
 
-/* Stage s splits the first s backwards of the steady state and all from its last on; from there on, each split one is
- * followed by the weights' gradients of the oldest that waits, but not before step s. The first stage splits none: it
- * has no one to hurry for. */
-static void zb_h1(order *o)
+/* How many forward passes come before the first backward pass, beyond the one that it needs. */
+static int64_t warmup_of(int schedule, const maker *m)
 {
-    int64_t m = o->micro_batches, warmup = DSC_MIN(o->stages - o->stage - 1, m), last = m - warmup - 1;
-    int64_t split = 0, done = 0, middle = DSC_MIN(o->stage, m); /* of the split: 0 .. middle - 1, then last .. m - 1 */
+    int64_t behind = m->stages - m->stage - 1;
 
-    for (int64_t i = 0; i < warmup; i++) add(o, DSC_PASS_FORWARD, i, 0);
-    for (int64_t i = 0; i < m; i++) {
-        bool is_split = o->stage > 0 && (i < o->stage || i >= last);
-
-        if (i <= last) add(o, DSC_PASS_FORWARD, warmup + i, 0);
-        add(o, is_split ? DSC_PASS_BACKWARD_X : DSC_PASS_BACKWARD, i, 0);
-        split += is_split;
-        if (!is_split || i < last || i < o->stage) continue;
-        add(o, DSC_PASS_BACKWARD_W, done < middle ? done : DSC_MAX(last, middle) + done - middle, 0);
-        done++;
-    }
-    for (; done < split; done++)
-        add(o, DSC_PASS_BACKWARD_W, done < middle ? done : DSC_MAX(last, middle) + done - middle, 0);
+    if (schedule == DSC_GPIPE) return m->forwards;
+    if (schedule == DSC_INTERLEAVED) return DSC_MIN(2 * behind + (m->chunks - 1) * m->stages, m->forwards);
+    return DSC_MIN(behind, m->forwards);
 }
 
-dsc_status dsc_schedule_create(dsc_schedule schedule, int64_t stages, int64_t stage, int64_t micro_batches,
-                               int64_t chunks, dsc_pass **out, int64_t *count)
+static dsc_status check(int schedule, int64_t stages, int64_t stage, int64_t micro_batches, int64_t chunks)
 {
-    order o = {.stages = stages, .stage = stage, .micro_batches = micro_batches, .chunks = chunks};
-
-    o.passes = malloc((size_t)(3 * micro_batches * chunks) * sizeof *o.passes); /* at most a forward, two backwards */
-    if (o.passes == NULL)
-        return DSC_FAIL(DSC_ENOMEM, "schedule: %lld passes", (long long)(3 * micro_batches * chunks));
-    if (schedule == DSC_GPIPE) gpipe(&o);
-    else if (schedule == DSC_ZB_H1) zb_h1(&o);
-    else interleaved(&o);
-    *out = o.passes;
-    *count = o.count;
+    if (schedule < DSC_GPIPE || schedule > DSC_ZB_H1)
+        return DSC_FAIL(DSC_EINVAL, "schedule: number %d is none of gpipe, 1f1b, interleaved, zb-h1", schedule);
+    if (stage < 0 || stage >= stages)
+        return DSC_FAIL(DSC_EINVAL, "schedule: stage %" PRId64 " of %" PRId64, stage, stages);
+    if (micro_batches < 1 || micro_batches > INT32_MAX || chunks < 1 || chunks > INT32_MAX)
+        return DSC_FAIL(DSC_EINVAL, "schedule: %" PRId64 " micro-batches of %" PRId64 " chunks", micro_batches, chunks);
+    if (schedule != DSC_INTERLEAVED && chunks > 1)
+        return DSC_FAIL(DSC_EINVAL, "schedule: %" PRId64 " chunks on a stage, and without interleaving there is 1",
+                        chunks);
+    if (chunks > 1 && micro_batches % stages != 0)
+        return DSC_FAIL(DSC_EINVAL,
+                        "schedule: %" PRId64 " micro-batches are no multiple of %" PRId64 " interleaved stages",
+                        micro_batches, stages);
     return DSC_OK;
+}
+
+dsc_status dsc_schedule_create(int schedule, int64_t stages, int64_t stage, int64_t micro_batches, int64_t chunks,
+                               dsc_pass **out, int64_t *count)
+{
+    maker m = {.stages = stages, .stage = stage, .chunks = chunks};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(check(schedule, stages, stage, micro_batches, chunks));
+    m.forwards = micro_batches * chunks;
+    m.warmup = warmup_of(schedule, &m);
+    m.is_split = schedule == DSC_ZB_H1 && stage > 0;
+    m.passes = calloc((size_t)m.forwards, 3 * sizeof *m.passes);
+    if (m.passes == NULL) {
+        status = DSC_FAIL(DSC_ENOMEM, "schedule: %" PRId64 " passes", 3 * m.forwards);
+        goto out;
+    }
+    for (int64_t k = 0; k < m.warmup; k++) add(&m, DSC_PASS_FORWARD, k);
+    for (int64_t k = m.warmup; k < m.forwards; k++) {
+        add(&m, DSC_PASS_FORWARD, k);
+        add_backward(&m, k - m.warmup);
+    }
+    for (int64_t k = m.forwards - m.warmup; k < m.forwards; k++) add_backward(&m, k);
+    while (m.delayed > 0) add_delayed(&m);
+    *out = m.passes;
+    *count = m.count;
+out:
+    return status;
 }

@@ -1,0 +1,226 @@
+/* Which axis' neighbours sit on neighbouring devices. Of all orders of the axes the one is chosen whose messages take
+ * the least time when each axis has the links for itself. Only degrees, strides and the sizes of nodes and tiers enter,
+ * so that the number of ranks does not. Volumes: Narayanan et al. 2021, section 3; rings for all sums. */
+#include "plan/parts.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { AXES = 4, ORDERS = 24 };
+
+/* What a rank sends along an axis in a step. */
+typedef struct traffic { double bytes, messages; } traffic;
+
+/* One level of the network: blocks of so many ranks, and what leaves a block. Level 0 is a node. */
+typedef struct level {
+    char name[32];
+    int64_t ranks;
+    double bytes_per_s; /* of a block's ports together, one direction */
+    double latency_ns;
+} level;
+
+enum { MOST_LEVELS = 16 };
+
+typedef struct machine {
+    const dsc_link *inside; /* of a node */
+    level levels[MOST_LEVELS];
+    int level_count;
+} machine;
+
+/* ---- Volumes */
+
+/* Megatron's layer has two sums forward and two backward, two more where it is computed again: of b s C elements each,
+ * of which a ring sends 2 (t - 1) / t, in as many messages as it has rounds. */
+static traffic tensor_traffic(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    double elems = (double)s->micro_batch * (double)s->seq_len * (double)plan->model.hidden, t = (double)s->tp;
+    double sums = (s->recompute == DSC_RECOMPUTE_FULL ? 6 : 4) * (double)plan->model.layers / (double)s->pp *
+                  (double)plan->micro_batches;
+
+    return (traffic){sums * 2 * (t - 1) / t * elems * (double)dsc_dtype_bytes(plan->type), sums * 2 * (t - 1)};
+}
+
+/* A ring over the rank's gradients, in buckets. */
+static traffic data_traffic(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    double elems = (double)dsc_model_parameters(&plan->model) / (double)s->tp / (double)s->pp, d = (double)s->dp;
+    double buckets = ceil(elems / (double)s->bucket_elems);
+
+    return (traffic){2 * (d - 1) / d * elems * (double)dsc_dtype_bytes(plan->gradient_type), buckets * 2 * (d - 1)};
+}
+
+/* Activations to the next stage and gradients to the one before, for each chunk. */
+static traffic pipeline_traffic(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    double messages = 2 * (double)plan->micro_batches * (double)s->virtual_stages;
+    double elems = (double)s->micro_batch * (double)s->seq_len * (double)plan->model.hidden;
+
+    return (traffic){messages * elems * (double)dsc_dtype_bytes(plan->type), messages};
+}
+
+/* Context parallel programs do not exist yet, and send nothing. */
+static traffic traffic_of(const dsc_plan *plan, int axis)
+{
+    if (dsc_plan_degree(plan, axis) == 1) return (traffic){0};
+    switch (axis) {
+    case DSC_AXIS_TP: return tensor_traffic(plan);
+    case DSC_AXIS_DP: return data_traffic(plan);
+    case DSC_AXIS_PP: return pipeline_traffic(plan);
+    default: return (traffic){0};
+    }
+}
+
+/* ---- Links */
+
+static void add_level(machine *m, const char *name, int64_t ranks, double bytes_per_s, double latency_ns)
+{
+    level *next = &m->levels[m->level_count];
+
+    if (m->level_count == MOST_LEVELS) return;
+    snprintf(next->name, sizeof next->name, "%s", name);
+    next->ranks = ranks;
+    next->bytes_per_s = bytes_per_s;
+    next->latency_ns = latency_ns;
+    m->level_count++;
+}
+
+/* What leaves a node passes its NICs and the first tier; what leaves the nodes that a tier joins passes the next tier.
+ * Nodes of several types count as the smallest. False: the description says too little. */
+static bool read_machine(const dsc_cluster *cluster, machine *m)
+{
+    const dsc_node_type *node = NULL;
+    int64_t on_node = INT64_MAX, nics = 0, below = 1;
+    double nic_bytes_per_s = 0, latency_ns = 0;
+
+    for (int64_t i = 0; i < cluster->node_group_count; i++) {
+        const dsc_node_type *type = &cluster->node_types[cluster->nodes[i].type];
+
+        if (dsc_node_devices(type) >= on_node) continue;
+        node = type;
+        on_node = dsc_node_devices(type);
+    }
+    if (node == NULL) return false;
+    m->inside = dsc_node_link(node, "device", "device");
+    for (int64_t i = 0; i < node->nic_count; i++) {
+        nics += node->nics[i].count;
+        nic_bytes_per_s += (double)node->nics[i].count * node->nics[i].bytes_per_s;
+        latency_ns = DSC_MAX(latency_ns, (double)node->nics[i].latency_ns);
+    }
+    for (int64_t i = 0; i < cluster->tier_count; i++) {
+        const dsc_tier *tier = &cluster->network[i];
+        double ports = fmin((double)nics * tier->bytes_per_s, nic_bytes_per_s) / fmax(tier->oversubscription, 1);
+
+        add_level(m, tier->name, below * on_node, (double)below * ports, latency_ns + (double)tier->latency_ns);
+        below = tier->nodes;
+    }
+    return m->inside != NULL && nics > 0 && m->level_count > 0;
+}
+
+/* Groups of an axis lie in blocks of stride * degree consecutive ranks; if a boundary of the level falls inside such a
+ * block, some group lies on both sides of it. */
+static bool crosses(const dsc_plan *plan, const level *at, int64_t block)
+{
+    return plan->ranks > at->ranks && at->ranks % block != 0;
+}
+
+/* Time and link of an axis at this stride: by the slowest level that it crosses. As many of a level's groups leave
+ * it as there are ranks between neighbours, and share its ports. */
+static void price_axis(const dsc_plan *plan, const machine *m, int axis, int64_t stride, dsc_order_cost *cost)
+{
+    traffic sent = traffic_of(plan, axis);
+    int64_t degree = dsc_plan_degree(plan, axis);
+    double rate = m->inside->bytes_per_s, latency_ns = (double)m->inside->latency_ns;
+
+    if (degree == 1) return;
+    snprintf(cost->link[axis], sizeof cost->link[axis], "%s", m->inside->name);
+    for (int i = 0; i < m->level_count; i++) {
+        const level *at = &m->levels[i];
+        double share = at->bytes_per_s / (double)DSC_MIN(stride, at->ranks);
+
+        if (!crosses(plan, at, stride * degree)) continue;
+        latency_ns = fmax(latency_ns, at->latency_ns);
+        if (share >= rate) continue;
+        rate = share;
+        snprintf(cost->link[axis], sizeof cost->link[axis], "%s", at->name);
+    }
+    cost->axis_ns[axis] = sent.bytes / rate * 1e9 + sent.messages * latency_ns;
+    cost->ns += cost->axis_ns[axis];
+}
+
+/* ---- Orders */
+
+/* The number-th order, lexicographically from tp, cp, dp, pp. */
+static void make_order(int number, int order[AXES])
+{
+    static const int radix[AXES] = {6, 2, 1, 1};
+    int left[AXES] = {DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP};
+
+    for (int place = 0; place < AXES; place++) {
+        int pick = number / radix[place];
+
+        number %= radix[place];
+        order[place] = left[pick];
+        memmove(left + pick, left + pick + 1, (size_t)(AXES - 1 - pick) * sizeof *left);
+    }
+}
+
+static dsc_order_cost price_order(const dsc_plan *plan, const machine *m, int number)
+{
+    dsc_order_cost cost = {.ns = 0};
+    int64_t stride = 1;
+
+    make_order(number, cost.order);
+    for (int place = 0; place < AXES; place++) {
+        price_axis(plan, m, cost.order[place], stride, &cost);
+        stride *= dsc_plan_degree(plan, cost.order[place]);
+    }
+    return cost;
+}
+
+/* Whether two orders put ranks at the same places: axes of degree 1 move nothing. */
+static bool is_same(const dsc_plan *plan, const int *a, const int *b)
+{
+    for (int i = 0, j = 0;; i++, j++) {
+        while (i < AXES && dsc_plan_degree(plan, a[i]) == 1) i++;
+        while (j < AXES && dsc_plan_degree(plan, b[j]) == 1) j++;
+        if (i == AXES || j == AXES) return true;
+        if (a[i] != b[j]) return false;
+    }
+}
+
+/* Cheaper by more than sums of doubles differ by their order. */
+static bool is_cheaper(double ns, double than)
+{
+    return ns < than * (1 - 1e-9);
+}
+
+/* The orders' costs are few, so the next best is found by asking all again. */
+void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster)
+{
+    machine m = {.inside = NULL};
+    bool has_next = false;
+
+    plan->order_reason = DSC_ORDER_DEFAULT;
+    if (!read_machine(cluster, &m) || plan->ranks <= m.levels[0].ranks) return;
+    plan->order_cost = price_order(plan, &m, 0);
+    for (int i = 1; i < ORDERS; i++) {
+        dsc_order_cost cost = price_order(plan, &m, i);
+
+        if (is_cheaper(cost.ns, plan->order_cost.ns)) plan->order_cost = cost;
+    }
+    for (int i = 0; i < ORDERS; i++) {
+        dsc_order_cost cost = price_order(plan, &m, i);
+
+        if (is_same(plan, cost.order, plan->order_cost.order)) continue;
+        if (has_next && !is_cheaper(cost.ns, plan->next_cost.ns)) continue;
+        plan->next_cost = cost;
+        has_next = true;
+    }
+    if (!has_next) return;
+    plan->order_reason = DSC_ORDER_CHOSEN;
+    memcpy(plan->order, plan->order_cost.order, sizeof plan->order);
+}
