@@ -35,7 +35,7 @@ dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out);
 /* Takes NULL. After a failed step arenas and groups stay until the process ends: messages may be under way in them. */
 void dsc_run_destroy(dsc_run *run);
 
-/* Initial weights; a function of the seed and of each tensor's name alone. */
+/* Initial weights; a function of the seed and of each tensor's name alone, whatever the layout. */
 dsc_status dsc_run_init_weights(dsc_run *run);
 
 /* What a step did. Sums are over all ranks, and equal on all of them, where nothing else is said. */
@@ -69,9 +69,10 @@ typedef struct dsc_run_state {
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out);
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state);
 
-/* fp32 values of a whole tensor held here: which 0 weights, 1 exp_avg, 2 exp_avg_sq. Borrowed, writable; NULL when this
- * rank does not hold it whole. After writing weights, dsc_run_round brings them into the training precision. */
-float *dsc_run_tensor(dsc_run *run, int which, int64_t tensor);
+/* fp32 values [padded_rows, shape[1]] of a shard of this rank's stage: which 0 weights, 1 exp_avg, 2 exp_avg_sq.
+ * Borrowed, writable; padding has to stay zero. After writing weights, dsc_run_round brings them into the training
+ * precision. */
+float *dsc_run_shard(dsc_run *run, int which, const dsc_shard *shard);
 dsc_status dsc_run_round(dsc_run *run);
 
 #endif

@@ -22,28 +22,12 @@ void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
     run->scaler.scale = state->loss_scale;
 }
 
-/* A shard's values in a static fp32 buffer. */
-static float *values_of(dsc_run *run, int32_t buffer, const dsc_shard *shard)
-{
-    return (float *)exec_address(run, (dsc_span){buffer, 0, 0}, NULL) + shard->first;
-}
-
-float *dsc_run_tensor(dsc_run *run, int which, int64_t tensor)
+float *dsc_run_shard(dsc_run *run, int which, const dsc_shard *shard)
 {
     const dsc_program *program = run->o.program;
-    const dsc_stage *stage = &run->o.plan->stages[program->stage];
     const int32_t buffers[] = {program->master, program->exp_avg, program->exp_avg_sq};
 
-    const int64_t *shape = run->o.plan->tensors[tensor].shape;
-
-    for (int64_t i = 0; i < stage->shard_count; i++) {
-        const dsc_shard *shard = &stage->shards[i];
-        bool is_whole =
-            shard->shape[0] == shape[0] && (run->o.plan->tensors[tensor].dims < 2 || shard->shape[1] == shape[1]);
-
-        if (shard->tensor == tensor) return is_whole ? values_of(run, buffers[which], shard) : NULL;
-    }
-    return NULL;
+    return (float *)exec_address(run, (dsc_span){buffers[which], 0, 0}, NULL) + shard->first;
 }
 
 dsc_status dsc_run_round(dsc_run *run)
@@ -58,17 +42,30 @@ dsc_status dsc_run_round(dsc_run *run)
     return run->o.kernels->run[DSC_K_CAST](&shape, operands, NULL, &run->step);
 }
 
+/* Element numbers are those of the whole tensor, so that no layout changes a weight. A vector is one row. */
+static void init_block(const dsc_tensor *tensor, uint64_t seed, const dsc_block *block, int64_t stride, float *shard)
+{
+    int64_t columns = tensor->dims < 2 ? tensor->shape[0] : tensor->shape[1];
+
+    for (int64_t i = 0; i < block->rows; i++)
+        dsc_tensor_init(tensor, seed, (block->row + i) * columns + block->column, block->columns,
+                        shard + (block->shard_row + i) * stride + block->shard_column);
+}
+
+/* Padding is zero since the arena was mapped. */
 dsc_status dsc_run_init_weights(dsc_run *run)
 {
-    const dsc_program *program = run->o.program;
-    const dsc_stage *stage = &run->o.plan->stages[program->stage];
+    const dsc_plan *plan = run->o.plan;
+    const dsc_stage *stage = &plan->stages[run->o.program->stage];
+    dsc_block blocks[DSC_SHARD_BLOCKS];
 
     for (int64_t i = 0; i < stage->shard_count; i++) {
         const dsc_shard *shard = &stage->shards[i];
-        const dsc_tensor *tensor = &run->o.plan->tensors[shard->tensor];
+        int count = dsc_shard_blocks(plan, shard, run->tp_index, blocks);
 
-        dsc_tensor_init(tensor, run->o.plan->config.seed, 0, dsc_tensor_elems(tensor),
-                        values_of(run, program->master, shard));
+        for (int b = 0; b < count; b++)
+            init_block(&plan->tensors[shard->tensor], plan->config.seed, &blocks[b], shard->shape[1],
+                       dsc_run_shard(run, 0, shard));
     }
     return dsc_run_round(run);
 }

@@ -6,10 +6,12 @@
  *
  * A step is complete or absent: it is written as step-00000010.tmp, synced, then renamed. Tensors are contiguous and
  * unfiltered, so that the layout (HDF5, once), the data (pwrite at known offsets) and the hashes (by block) are three
- * separate passes, of which the last two need no HDF5 and divide among ranks. */
+ * separate passes, of which the last two need no HDF5 and divide among ranks. Knows nothing of ranks and layouts: who
+ * writes which piece, and who tells whom, is the caller's. */
 #ifndef DSC_STORE_CHECKPOINT_H
 #define DSC_STORE_CHECKPOINT_H
 
+#include "base/hash.h"
 #include "model/model.h"
 
 /* What stands in /state. The strings are borrowed by dsc_checkpoint_begin during the call; dsc_checkpoint_open makes
@@ -34,7 +36,18 @@ void dsc_checkpoint_state_fini(dsc_checkpoint_state *state);
 enum { DSC_STATE_MODEL, DSC_STATE_EXP_AVG, DSC_STATE_EXP_AVG_SQ, DSC_STATE_COUNT };
 extern const char *const DSC_STATE_PATHS[DSC_STATE_COUNT]; /* "/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq" */
 
-/* ---- Writing */
+/* A rectangle of one tensor, and where its values are: row i, column j of it is element (row + i, column + j) of the
+ * tensor, and values[i * stride + j]. A vector is one row. */
+typedef struct dsc_piece {
+    int which;               /* DSC_STATE_... */
+    int64_t tensor;          /* index into the tensors of begin, join or open */
+    int64_t row, column, rows, columns;
+    float *values;           /* borrowed; only reading changes them */
+    int64_t stride;
+} dsc_piece;
+
+/* ---- Writing: one process begins, others join it; each writes its pieces and flushes. When all have, each hashes its
+ * part. When all have, the first commits with everybody's hashes. After a failure anywhere all abandon. */
 
 typedef struct dsc_checkpoint_writer dsc_checkpoint_writer;
 
@@ -46,15 +59,35 @@ typedef struct dsc_checkpoint_writer dsc_checkpoint_writer;
 dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
                                 const dsc_checkpoint_state *state, dsc_checkpoint_writer **out);
 
-/* Writes one tensor whole: `whole` has dsc_tensor_elems values. Any order, each once; DSC_EIO. */
-dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, int which, int64_t tensor, const float *whole);
+/* Where tensors start in the file, [DSC_STATE_COUNT * count]: what those who join have to be told. Borrowed. */
+const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer);
 
-/* Syncs, hashes, writes the manifest, renames, and lets `latest` follow: after DSC_OK the checkpoint is there and
- * survives a power cut. After DSC_EIO it is not, and an older one of the same step is as it was (unless the message
- * says that only `latest` is behind). Frees and sets *writer to NULL in both cases. */
-dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer);
+/* Opens what another process began, with the same arguments; offsets are borrowed during the call. DSC_EIO when the
+ * file is not there, as in a folder that is not shared; *out only on success. */
+dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
+                               const int64_t *offsets, dsc_checkpoint_writer **out);
 
-/* Removes what was written, frees and sets *writer to NULL; takes NULL. */
+/* Writes a piece: a write of whole rows, or one a row, past any buffer. Pieces in any order; together they cover every
+ * tensor once. DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge. */
+dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_piece *piece);
+
+/* Brings what this process wrote to the disk. DSC_EIO. */
+dsc_status dsc_checkpoint_flush(dsc_checkpoint_writer *writer);
+
+/* Reads back and hashes one of `parts` shares of the file, in blocks, after all have flushed. *out, of *count, is
+ * borrowed until the writer's end; one behind another, the shares' hashes are what commit takes. DSC_EIO. */
+dsc_status dsc_checkpoint_hash(dsc_checkpoint_writer *writer, int64_t part, int64_t parts, const dsc_hash **out,
+                               int64_t *count);
+
+/* For the one that began: writes the manifest, renames, and lets `latest` follow: after DSC_OK the checkpoint is there
+ * and survives a power cut. After DSC_EIO it is not, and an older one of the same step is as it was (unless the message
+ * says that only `latest` is behind). Frees and sets *writer to NULL in both cases.
+ *
+ * hashes   [count], of all blocks; borrowed during the call
+ * returns  DSC_EINTERNAL when count is not the file's number of blocks */
+dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer, const dsc_hash *hashes, int64_t count);
+
+/* Frees and sets *writer to NULL; takes NULL. The one that began removes what was written. */
 void dsc_checkpoint_abandon(dsc_checkpoint_writer **writer);
 
 /* ---- Finding and verifying */
@@ -86,8 +119,8 @@ typedef struct dsc_checkpoint_reader dsc_checkpoint_reader;
 dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int64_t count, dsc_checkpoint_state *state,
                                dsc_checkpoint_reader **out);
 
-/* Reads one tensor whole. DSC_EIO. May be called by several threads at once. */
-dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, int which, int64_t tensor, float *whole);
+/* Reads a piece. DSC_EIO; DSC_EINTERNAL as write. May be called by several threads at once. */
+dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_piece *piece);
 
 void dsc_checkpoint_close(dsc_checkpoint_reader **reader);
 

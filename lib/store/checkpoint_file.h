@@ -1,4 +1,4 @@
-/* checkpoint.h5 as HDF5 sees it: made and opened once, to learn where the tensors lie. Internal. */
+/* checkpoint.h5 as HDF5 sees it: made and opened once, to learn where the tensors lie; then as bytes. Internal. */
 #ifndef DSC_STORE_CHECKPOINT_FILE_H
 #define DSC_STORE_CHECKPOINT_FILE_H
 
@@ -17,6 +17,21 @@ dsc_tensor_path dsc_tensor_path_of(int which, const dsc_tensor *tensor);
 
 /* DSC_ENOTSUP for tensors that schema 1 stores otherwise than they lie in memory. */
 dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count);
+
+/* Where tensors lie in the file. */
+typedef struct dsc_layout {
+    int64_t count;
+    int64_t *offsets;   /* [DSC_STATE_COUNT * count], owned: values of state `which` at which * count + tensor */
+    int64_t (*shapes)[2]; /* [count], owned: rows and columns, a vector as one row */
+} dsc_layout;
+
+dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, dsc_layout *out); /* offsets still 0 */
+void dsc_layout_fini(dsc_layout *layout); /* takes {0} */
+int64_t dsc_layout_bytes(const dsc_layout *layout, int64_t tensor);
+
+/* Moves a piece between memory and the open file. DSC_EIO; DSC_EINTERNAL when it passes the tensor's edge. */
+dsc_status dsc_piece_write(int file, const dsc_layout *layout, const dsc_piece *piece);
+dsc_status dsc_piece_read(int file, const dsc_layout *layout, const dsc_piece *piece);
 
 /* Creates the file with its state and with room for all tensors: offsets[which * count + tensor] is where the values
  * start. */

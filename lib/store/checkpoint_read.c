@@ -140,28 +140,21 @@ out:
 
 /* ---- Reading */
 
-struct dsc_checkpoint_reader {
-    int file;
-    int64_t count;
-    int64_t *offsets, *bytes; /* [DSC_STATE_COUNT * count], [count] */
-};
+struct dsc_checkpoint_reader { int file; dsc_layout layout; };
 
 static dsc_status create_reader(const dsc_tensor *tensors, int64_t count, dsc_checkpoint_reader **out)
 {
     dsc_checkpoint_reader *reader = calloc(1, sizeof *reader);
+    dsc_status status = DSC_OK;
 
     if (reader == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *reader);
     reader->file = -1;
-    reader->count = count;
-    reader->offsets = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *reader->offsets);
-    reader->bytes = calloc((size_t)count + 1, sizeof *reader->bytes);
-    if (reader->offsets == NULL || reader->bytes == NULL) {
-        dsc_checkpoint_close(&reader);
-        return DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " tensors", count);
-    }
-    for (int64_t i = 0; i < count; i++) reader->bytes[i] = (int64_t)sizeof(float) * dsc_tensor_elems(&tensors[i]);
+    DSC_TRY(dsc_layout_init(tensors, count, &reader->layout));
     *out = reader;
-    return DSC_OK;
+    reader = NULL;
+out:
+    dsc_checkpoint_close(&reader);
+    return status;
 }
 
 dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int64_t count, dsc_checkpoint_state *state,
@@ -175,7 +168,7 @@ dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int6
     DSC_TRY(create_reader(tensors, count, &reader));
     DSC_TRY(dsc_path_join(path, DSC_CHECKPOINT_FILE, &file));
     DSC_TRY(open_data(path, &reader->file));
-    DSC_TRY(dsc_checkpoint_file_open(file.str, tensors, count, state, reader->offsets));
+    DSC_TRY(dsc_checkpoint_file_open(file.str, tensors, count, state, reader->layout.offsets));
     *out = reader;
     reader = NULL;
 out:
@@ -183,9 +176,9 @@ out:
     return status;
 }
 
-dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, int which, int64_t tensor, float *whole)
+dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_piece *piece)
 {
-    return dsc_read_at(reader->file, whole, reader->bytes[tensor], reader->offsets[which * reader->count + tensor]);
+    return dsc_piece_read(reader->file, &reader->layout, piece);
 }
 
 void dsc_checkpoint_close(dsc_checkpoint_reader **reader)
@@ -194,8 +187,7 @@ void dsc_checkpoint_close(dsc_checkpoint_reader **reader)
 
     if (r == NULL) return;
     if (r->file >= 0) close(r->file);
-    free(r->offsets);
-    free(r->bytes);
+    dsc_layout_fini(&r->layout);
     free(r);
     *reader = NULL;
 }

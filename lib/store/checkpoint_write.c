@@ -16,9 +16,9 @@ struct dsc_checkpoint_writer {
     dsc_step_name name;             /* step-N */
     bool is_made;                   /* `beside` is ours to remove */
     int file;                       /* checkpoint.h5; -1: not open */
-    int64_t count;
-    int64_t *offsets, *bytes;       /* [DSC_STATE_COUNT * count] */
-    dsc_manifest manifest;
+    dsc_layout layout;
+    dsc_manifest manifest;          /* its ranges cover the file */
+    dsc_hash *hashes;               /* [dsc_manifest_blocks]; those of the hashed part */
 };
 
 /* Frees the writer and leaves the disk as it is; takes NULL. */
@@ -26,8 +26,8 @@ static void free_writer(dsc_checkpoint_writer *writer)
 {
     if (writer == NULL) return;
     if (writer->file >= 0) close(writer->file);
-    free(writer->offsets);
-    free(writer->bytes);
+    dsc_layout_fini(&writer->layout);
+    free(writer->hashes);
     dsc_manifest_fini(&writer->manifest);
     free(writer);
 }
@@ -81,6 +81,7 @@ out:
 
 static dsc_status lay_out(dsc_checkpoint_writer *writer, const dsc_tensor *tensors, const dsc_checkpoint_state *state)
 {
+    const dsc_layout *layout = &writer->layout;
     dsc_path path;
     dsc_status status = DSC_OK;
 
@@ -88,45 +89,57 @@ static dsc_status lay_out(dsc_checkpoint_writer *writer, const dsc_tensor *tenso
         return DSC_FAIL(DSC_EINVAL, "%s: cannot make the folder: %s", writer->beside.str, strerror(errno));
     writer->is_made = true;
     DSC_TRY(dsc_path_join(writer->beside.str, DSC_CHECKPOINT_FILE, &path));
-    DSC_TRY(dsc_checkpoint_file_create(path.str, tensors, writer->count, state, writer->offsets));
+    DSC_TRY(dsc_checkpoint_file_create(path.str, tensors, layout->count, state, layout->offsets));
+out:
+    return status;
+}
+
+/* What the manifest will say of the tensors, and of what lies between them. */
+static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *tensors)
+{
+    const dsc_layout *layout = &writer->layout;
+    struct stat facts;
+    dsc_status status = DSC_OK;
+
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t i = 0; i < layout->count; i++)
+            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str,
+                                     layout->offsets[which * layout->count + i], dsc_layout_bytes(layout, i)));
+    if (fstat(writer->file, &facts) != 0)
+        return DSC_FAIL(DSC_EIO, "%s/%s: %s", writer->beside.str, DSC_CHECKPOINT_FILE, strerror(errno));
+    DSC_TRY(dsc_manifest_cover(&writer->manifest, facts.st_size));
+out:
+    return status;
+}
+
+/* The file that is laid out. */
+static dsc_status open_file(dsc_checkpoint_writer *writer)
+{
+    dsc_path path;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_path_join(writer->beside.str, DSC_CHECKPOINT_FILE, &path));
     writer->file = open(path.str, O_RDWR | O_CLOEXEC);
     if (writer->file < 0) status = DSC_FAIL(DSC_EIO, "%s: cannot write: %s", path.str, strerror(errno));
 out:
     return status;
 }
 
-/* What the manifest will say of the tensors. */
-static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *tensors)
-{
-    dsc_status status = DSC_OK;
-
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
-        for (int64_t i = 0; i < writer->count; i++) {
-            int64_t place = which * writer->count + i;
-
-            writer->bytes[place] = (int64_t)sizeof(float) * dsc_tensor_elems(&tensors[i]);
-            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str,
-                                     writer->offsets[place], writer->bytes[place]));
-        }
-out:
-    return status;
-}
-
-static dsc_status create_writer(int64_t count, dsc_checkpoint_writer **out)
+static dsc_status create_writer(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
+                                dsc_checkpoint_writer **out)
 {
     dsc_checkpoint_writer *writer = calloc(1, sizeof *writer);
+    dsc_status status = DSC_OK;
 
     if (writer == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *writer);
     writer->file = -1;
-    writer->count = count;
-    writer->offsets = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *writer->offsets);
-    writer->bytes = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *writer->bytes);
-    if (writer->offsets == NULL || writer->bytes == NULL) {
-        free_writer(writer);
-        return DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " tensors", count);
-    }
+    DSC_TRY(dsc_layout_init(tensors, count, &writer->layout));
+    DSC_TRY(name_paths(writer, folder, step));
     *out = writer;
-    return DSC_OK;
+    writer = NULL;
+out:
+    free_writer(writer);
+    return status;
 }
 
 dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
@@ -136,11 +149,11 @@ dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tens
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_checkpoint_check_tensors(tensors, count));
-    DSC_TRY(create_writer(count, &writer));
-    DSC_TRY(name_paths(writer, folder, step));
+    DSC_TRY(create_writer(folder, step, tensors, count, &writer));
     DSC_TRY(dsc_make_folders(folder));
     DSC_TRY(remove_left_overs(folder));
     DSC_TRY(lay_out(writer, tensors, state));
+    DSC_TRY(open_file(writer));
     DSC_TRY(list_ranges(writer, tensors));
     *out = writer;
     writer = NULL;
@@ -149,27 +162,68 @@ out:
     return status;
 }
 
-dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, int which, int64_t tensor, const float *whole)
+const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer)
 {
-    int64_t place = which * writer->count + tensor;
-    dsc_status status = dsc_write_at(writer->file, whole, writer->bytes[place], writer->offsets[place]);
+    return writer->layout.offsets;
+}
 
+dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
+                               const int64_t *offsets, dsc_checkpoint_writer **out)
+{
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(create_writer(folder, step, tensors, count, &writer));
+    memcpy(writer->layout.offsets, offsets, sizeof *offsets * (size_t)count * DSC_STATE_COUNT);
+    DSC_TRY(open_file(writer));
+    DSC_TRY(list_ranges(writer, tensors));
+    *out = writer;
+    writer = NULL;
+out:
+    free_writer(writer);
+    return status;
+}
+
+/* ---- Data and hashes */
+
+/* A failure in the file's bytes, with the file's name before it. */
+static dsc_status name_file(const dsc_checkpoint_writer *writer, dsc_status status)
+{
     return status == DSC_OK ? DSC_OK : dsc_fail_in(status, "%s/%s", writer->beside.str, DSC_CHECKPOINT_FILE);
+}
+
+dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_piece *piece)
+{
+    return name_file(writer, dsc_piece_write(writer->file, &writer->layout, piece));
+}
+
+dsc_status dsc_checkpoint_flush(dsc_checkpoint_writer *writer)
+{
+    if (fsync(writer->file) == 0) return DSC_OK;
+    return name_file(writer, DSC_FAIL(DSC_EIO, "cannot sync: %s", strerror(errno)));
+}
+
+dsc_status dsc_checkpoint_hash(dsc_checkpoint_writer *writer, int64_t part, int64_t parts, const dsc_hash **out,
+                               int64_t *count)
+{
+    const dsc_manifest *manifest = &writer->manifest;
+    const int64_t blocks = dsc_manifest_blocks(manifest);
+
+    if (writer->hashes == NULL) writer->hashes = calloc((size_t)blocks + 1, sizeof *writer->hashes);
+    if (writer->hashes == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %" PRId64 " hashes", blocks);
+    *out = writer->hashes;
+    return name_file(writer, dsc_manifest_hash_part(writer->file, manifest, part, parts, writer->hashes, count));
 }
 
 /* ---- Commit */
 
-/* The manifest covers, hashes and follows what is then synced beside the place where it will stand. */
-static dsc_status seal(dsc_checkpoint_writer *writer)
+/* The manifest follows the data, which others have synced, beside the place where both will stand. */
+static dsc_status seal(dsc_checkpoint_writer *writer, const dsc_hash *hashes, int64_t count)
 {
     dsc_path path;
-    struct stat facts;
     dsc_status status = DSC_OK;
 
-    if (fsync(writer->file) != 0 || fstat(writer->file, &facts) != 0)
-        return DSC_FAIL(DSC_EIO, "%s/%s: cannot sync: %s", writer->beside.str, DSC_CHECKPOINT_FILE, strerror(errno));
-    DSC_TRY(dsc_manifest_cover(&writer->manifest, facts.st_size));
-    DSC_TRY(dsc_manifest_hash(writer->file, &writer->manifest));
+    DSC_TRY(dsc_manifest_close(&writer->manifest, hashes, count));
     DSC_TRY(dsc_path_join(writer->beside.str, DSC_MANIFEST_FILE, &path));
     DSC_TRY(dsc_manifest_save(path.str, &writer->manifest));
     DSC_TRY(dsc_sync_path(writer->beside.str));
@@ -177,13 +231,13 @@ out:
     return status;
 }
 
-dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer)
+dsc_status dsc_checkpoint_commit(dsc_checkpoint_writer **writer, const dsc_hash *hashes, int64_t count)
 {
     dsc_checkpoint_writer *w = *writer;
     dsc_text name = {0};
     dsc_status status = DSC_OK;
 
-    DSC_TRY(seal(w));
+    DSC_TRY(seal(w, hashes, count));
     DSC_TRY(dsc_exchange_folders(w->beside.str, w->place.str));
     DSC_TRY(dsc_sync_path(w->folder.str));
     dsc_text_add(&name, "%s\n", w->name.str);

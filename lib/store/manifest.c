@@ -102,7 +102,8 @@ static dsc_status hash_bytes(int file, int64_t offset, int64_t bytes, char *piec
     return DSC_OK;
 }
 
-dsc_status dsc_manifest_hash_block(int file, const dsc_range *range, int64_t block, dsc_hash *out)
+/* The hash of one block of a range. */
+static dsc_status hash_block(int file, const dsc_range *range, int64_t block, dsc_hash *out)
 {
     int64_t start = block * DSC_BLOCK_BYTES;
     char *piece = malloc(PIECE_BYTES);
@@ -147,21 +148,48 @@ static dsc_hash hash_of_ranges(const dsc_manifest *manifest)
     return dsc_hash_end(hasher);
 }
 
-dsc_status dsc_manifest_hash(int file, dsc_manifest *manifest)
+int64_t dsc_manifest_blocks(const dsc_manifest *manifest)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < manifest->range_count; i++) count += manifest->ranges[i].block_count;
+    return count;
+}
+
+/* The share in which a byte of the file lies. */
+static int64_t part_of(const dsc_manifest *manifest, int64_t byte, int64_t parts)
+{
+    return byte / dsc_ceil_div(DSC_MAX(manifest->bytes, 1), parts);
+}
+
+dsc_status dsc_manifest_hash_part(int file, const dsc_manifest *manifest, int64_t part, int64_t parts, dsc_hash *out,
+                                  int64_t *count)
 {
     dsc_status status = DSC_OK;
 
+    *count = 0;
+    for (int64_t i = 0; i < manifest->range_count; i++)
+        for (int64_t block = 0; block < manifest->ranges[i].block_count; block++)
+            if (part_of(manifest, manifest->ranges[i].offset + block * DSC_BLOCK_BYTES, parts) == part)
+                DSC_TRY(hash_block(file, &manifest->ranges[i], block, &out[(*count)++]));
+out:
+    return status;
+}
+
+dsc_status dsc_manifest_close(dsc_manifest *manifest, const dsc_hash *hashes, int64_t count)
+{
+    const int64_t blocks = dsc_manifest_blocks(manifest);
+
+    if (count != blocks) return DSC_FAIL(DSC_EINTERNAL, "%" PRId64 " hashes for %" PRId64 " blocks", count, blocks);
     for (int64_t i = 0; i < manifest->range_count; i++) {
         dsc_range *range = &manifest->ranges[i];
 
-        for (int64_t block = 0; block < range->block_count; block++)
-            DSC_TRY(dsc_manifest_hash_block(file, range, block, &range->blocks[block]));
+        memcpy(range->blocks, hashes, sizeof *hashes * (size_t)range->block_count);
+        hashes += range->block_count;
         range->hash = hash_of_blocks(range);
     }
     manifest->hash = hash_of_ranges(manifest);
-    if (manifest->hash.hex[0] == '\0') status = DSC_FAIL(DSC_ENOMEM, "no memory for a hash");
-out:
-    return status;
+    return manifest->hash.hex[0] != '\0' ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "no memory for a hash");
 }
 
 /* ---- The text */
@@ -341,7 +369,7 @@ dsc_status dsc_manifest_verify(int file, const dsc_manifest *manifest, dsc_text 
     }
     for (int64_t i = 0; i < manifest->range_count; i++)
         for (int64_t block = 0; block < manifest->ranges[i].block_count; block++) {
-            DSC_TRY(dsc_manifest_hash_block(file, &manifest->ranges[i], block, &hash));
+            DSC_TRY(hash_block(file, &manifest->ranges[i], block, &hash));
             if (dsc_equal(hash.hex, manifest->ranges[i].blocks[block].hex)) continue;
             report_fault(&manifest->ranges[i], block, report);
             faults++;

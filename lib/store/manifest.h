@@ -37,12 +37,16 @@ dsc_status dsc_manifest_add(dsc_manifest *manifest, const char *name, int64_t of
  * DSC_EINTERNAL when ranges overlap or pass the end. */
 dsc_status dsc_manifest_cover(dsc_manifest *manifest, int64_t file_bytes);
 
-/* The hash of one block of a range of the open file. Touches nothing else, so blocks can be hashed by anyone in any
- * order. DSC_EIO. */
-dsc_status dsc_manifest_hash_block(int file, const dsc_range *range, int64_t block, dsc_hash *out);
+/* Blocks of all ranges. */
+int64_t dsc_manifest_blocks(const dsc_manifest *manifest);
 
-/* Hashes all blocks, ranges and the file. */
-dsc_status dsc_manifest_hash(int file, dsc_manifest *manifest);
+/* Hashes the blocks of the open file that belong to one of `parts` shares of its bytes, in their order: a block goes
+ * where it starts, so that shares one behind another are all blocks. out has room for all. DSC_EIO. */
+dsc_status dsc_manifest_hash_part(int file, const dsc_manifest *manifest, int64_t part, int64_t parts, dsc_hash *out,
+                                  int64_t *count);
+
+/* Takes the hashes of all blocks, and makes those of ranges and file. DSC_EINTERNAL when count is another. */
+dsc_status dsc_manifest_close(dsc_manifest *manifest, const dsc_hash *hashes, int64_t count);
 
 /* Writes the JSON text and syncs it. DSC_EIO. */
 dsc_status dsc_manifest_save(const char *path, const dsc_manifest *manifest);

@@ -43,6 +43,16 @@ static dsc_status begin(const json_t *which, trainer *out)
     return trainer_init(job, json_string_value(json_object_get(numbers, "model")), &config, bytes, count, out);
 }
 
+/* Data parallel ranks hold all tensors whole. */
+static float *values_of(trainer *t, int which, int64_t tensor)
+{
+    const dsc_stage *stage = &t->plan->stages[0];
+
+    for (int64_t i = 0; i < stage->shard_count; i++)
+        if (stage->shards[i].tensor == tensor) return dsc_run_shard(t->run, which, &stage->shards[i]);
+    return NULL;
+}
+
 /* The formula of make-numbers.py. */
 static void set_weights(trainer *t)
 {
@@ -50,7 +60,7 @@ static void set_weights(trainer *t)
         const dsc_tensor *tensor = &t->plan->tensors[i];
         const char *end = strrchr(tensor->name, '.');
         double base = strstr(tensor->name, ".ln_") != NULL && strcmp(end, ".weight") == 0 ? 1 : 0, phase = 0;
-        float *weights = dsc_run_tensor(t->run, 0, i);
+        float *weights = values_of(t, 0, i);
 
         for (const char *c = tensor->name; *c != '\0'; c++) phase += 0.1 * *c;
         for (int64_t e = 0; e < dsc_tensor_elems(tensor); e++)
@@ -91,7 +101,7 @@ static void check_tensors(trainer *t, int state, double scale, const json_t *lis
 {
     if (!CHECK((int64_t)json_object_size(list) == t->plan->tensor_count, "%zu tensors", json_object_size(list))) return;
     for (int64_t i = 0; i < t->plan->tensor_count; i++)
-        check_tensor(&t->plan->tensors[i], dsc_run_tensor(t->run, state, i), scale, list, key_bias);
+        check_tensor(&t->plan->tensors[i], values_of(t, state, i), scale, list, key_bias);
 }
 
 static void check_scalar(const char *what, int step, double value, const json_t *list)

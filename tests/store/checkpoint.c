@@ -33,6 +33,19 @@ static dsc_checkpoint_state state_of(int64_t step)
                                   .model = "{}"};
 }
 
+static dsc_piece whole_of(const dsc_tensor *tensor, int which, int64_t index, float *values)
+{
+    bool is_vector = tensor->dims < 2;
+    int64_t rows = is_vector ? 1 : tensor->shape[0], columns = is_vector ? tensor->shape[0] : tensor->shape[1];
+
+    return (dsc_piece){which, index, 0, 0, rows, columns, values, columns};
+}
+
+static void fill(int64_t step, int which, int64_t tensor, float whole[MOST_ELEMS])
+{
+    for (int64_t i = 0; i < dsc_tensor_elems(&tensors[tensor]); i++) whole[i] = value_of(step, which, tensor, i);
+}
+
 static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
 {
     float whole[MOST_ELEMS];
@@ -40,9 +53,25 @@ static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
 
     for (int which = 0; which < DSC_STATE_COUNT; which++)
         for (int64_t t = 0; t < TENSORS; t++) {
-            for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++) whole[i] = value_of(step, which, t, i);
-            DSC_TRY(dsc_checkpoint_write(writer, which, t, whole));
+            dsc_piece piece = whole_of(&tensors[t], which, t, whole);
+
+            fill(step, which, t, whole);
+            DSC_TRY(dsc_checkpoint_write(writer, &piece));
         }
+out:
+    return status;
+}
+
+/* As one process alone does. */
+static dsc_status finish(dsc_checkpoint_writer **writer)
+{
+    const dsc_hash *hashes;
+    int64_t count;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_checkpoint_flush(*writer));
+    DSC_TRY(dsc_checkpoint_hash(*writer, 0, 1, &hashes, &count));
+    DSC_TRY(dsc_checkpoint_commit(writer, hashes, count));
 out:
     return status;
 }
@@ -55,7 +84,7 @@ static dsc_status save(const char *folder, int64_t step)
 
     DSC_TRY(dsc_checkpoint_begin(folder, step, tensors, TENSORS, &state, &writer));
     DSC_TRY(write_all(writer, step));
-    DSC_TRY(dsc_checkpoint_commit(&writer));
+    DSC_TRY(finish(&writer));
 out:
     dsc_checkpoint_abandon(&writer);
     return status;
@@ -63,13 +92,15 @@ out:
 
 static bool holds(const dsc_checkpoint_reader *reader, int64_t step)
 {
-    float whole[MOST_ELEMS];
+    float whole[MOST_ELEMS], wanted[MOST_ELEMS];
 
     for (int which = 0; which < DSC_STATE_COUNT; which++)
         for (int64_t t = 0; t < TENSORS; t++) {
-            if (dsc_checkpoint_read(reader, which, t, whole) != DSC_OK) return false;
-            for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++)
-                if (whole[i] != value_of(step, which, t, i)) return false;
+            dsc_piece piece = whole_of(&tensors[t], which, t, whole);
+
+            fill(step, which, t, wanted);
+            if (dsc_checkpoint_read(reader, &piece) != DSC_OK) return false;
+            if (memcmp(whole, wanted, sizeof(float) * (size_t)dsc_tensor_elems(&tensors[t])) != 0) return false;
         }
     return true;
 }
@@ -367,8 +398,12 @@ static void hashes_by_block(void)
     char file[600];
 
     if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, &state, &writer))) goto out;
-    for (int which = 0; which < DSC_STATE_COUNT; which++) CHECK_OK(dsc_checkpoint_write(writer, which, 0, whole));
-    CHECK_OK(dsc_checkpoint_commit(&writer));
+    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+        dsc_piece piece = whole_of(&large, which, 0, whole);
+
+        CHECK_OK(dsc_checkpoint_write(writer, &piece));
+    }
+    CHECK_OK(finish(&writer));
     CHECK_OK(dsc_checkpoint_verify(scratch_path(&scratch, "step-00000001"), &report));
     snprintf(file, sizeof file, "%s/step-00000001/checkpoint.h5", scratch.folder);
     scratch_flip(file, 19000000, 6);
@@ -378,6 +413,215 @@ out:
     dsc_checkpoint_abandon(&writer);
     dsc_text_fini(&report);
     free(whole);
+    scratch_end(&scratch);
+}
+
+/* ---- Many writers */
+
+typedef struct cut { dsc_piece pieces[1000]; int64_t count; } cut;
+
+/* Cuts a rectangle in two at random, and those again, down to pieces of chance sizes. */
+static void cut_at_random(cut *cut, dsc_piece piece)
+{
+    bool by_rows = piece.rows > 1 && (piece.columns < 2 || tap_random_between(0, 1) == 0);
+    int64_t extent = by_rows ? piece.rows : piece.columns, first;
+    dsc_piece left = piece, right = piece;
+
+    if (extent < 2 || tap_random_between(0, 3) == 0 || cut->count > 700) {
+        cut->pieces[cut->count++] = piece;
+        return;
+    }
+    first = tap_random_between(1, extent - 1);
+    *(by_rows ? &left.rows : &left.columns) = first;
+    *(by_rows ? &right.rows : &right.columns) = extent - first;
+    *(by_rows ? &right.row : &right.column) += first;
+    cut_at_random(cut, left);
+    cut_at_random(cut, right);
+}
+
+static void cut_all(cut *cut)
+{
+    cut->count = 0;
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t t = 0; t < TENSORS; t++) cut_at_random(cut, whole_of(&tensors[t], which, t, NULL));
+    for (int64_t i = cut->count - 1; i > 0; i--) {
+        int64_t other = tap_random_between(0, i);
+        dsc_piece piece = cut->pieces[i];
+
+        cut->pieces[i] = cut->pieces[other];
+        cut->pieces[other] = piece;
+    }
+}
+
+/* The piece with memory of its own, in rows that are up to 5 values apart: values is where they start. */
+static dsc_piece place_piece(dsc_piece piece, float *values)
+{
+    piece.stride = piece.columns + tap_random_between(0, 5);
+    piece.values = values;
+    return piece;
+}
+
+static float *element_of(const dsc_piece *piece, int64_t row, int64_t column)
+{
+    return &piece->values[row * piece->stride + column];
+}
+
+static float wanted_of(int64_t step, const dsc_piece *piece, int64_t row, int64_t column)
+{
+    int64_t width = whole_of(&tensors[piece->tensor], 0, 0, NULL).columns;
+
+    return value_of(step, piece->which, piece->tensor, (piece->row + row) * width + piece->column + column);
+}
+
+static dsc_status write_cut(dsc_checkpoint_writer *const *writers, int64_t count, int64_t step, const cut *cut)
+{
+    static float values[65 * (33 + 5)];
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < cut->count; i++) {
+        dsc_piece piece = place_piece(cut->pieces[i], values);
+
+        for (int64_t k = 0; k < piece.rows * piece.columns; k++)
+            *element_of(&piece, k / piece.columns, k % piece.columns) =
+                wanted_of(step, &piece, k / piece.columns, k % piece.columns);
+        DSC_TRY(dsc_checkpoint_write(writers[tap_random_between(0, count - 1)], &piece));
+    }
+out:
+    return status;
+}
+
+/* The hashes of all shares, one behind another, in hashes; returns how many. */
+static int64_t hash_all(dsc_checkpoint_writer *const *writers, int64_t count, dsc_hash *hashes)
+{
+    int64_t total = 0, some = 0;
+    const dsc_hash *part;
+
+    for (int64_t w = 0; w < count; w++) {
+        CHECK_OK(dsc_checkpoint_hash(writers[w], w, count, &part, &some));
+        memcpy(hashes + total, part, sizeof *part * (size_t)some);
+        total += some;
+    }
+    return total;
+}
+
+enum { WRITERS = 8 };
+
+static void save_by_many(const char *folder, int64_t step, int64_t count, const cut *cut)
+{
+    dsc_checkpoint_writer *writers[WRITERS] = {NULL};
+    dsc_checkpoint_state state = state_of(step);
+    dsc_hash hashes[64];
+    int64_t total;
+
+    if (!CHECK_OK(dsc_checkpoint_begin(folder, step, tensors, TENSORS, &state, &writers[0]))) return;
+    for (int64_t w = 1; w < count; w++)
+        if (!CHECK_OK(dsc_checkpoint_join(folder, step, tensors, TENSORS, dsc_checkpoint_offsets(writers[0]),
+                                          &writers[w]))) goto out;
+    CHECK_OK(write_cut(writers, count, step, cut));
+    for (int64_t w = 0; w < count; w++) CHECK_OK(dsc_checkpoint_flush(writers[w]));
+    total = hash_all(writers, count, hashes);
+    CHECK_OK(dsc_checkpoint_commit(&writers[0], hashes, total));
+out:
+    for (int64_t w = 0; w < count; w++) dsc_checkpoint_abandon(&writers[w]);
+}
+
+static bool equal_files(const char *a, const char *b)
+{
+    FILE *x = fopen(a, "rb"), *y = fopen(b, "rb");
+    bool equal = x != NULL && y != NULL;
+
+    for (int left = 0; equal && left != EOF;) {
+        left = fgetc(x);
+        equal = left == fgetc(y);
+    }
+    if (x != NULL) fclose(x);
+    if (y != NULL) fclose(y);
+    return equal;
+}
+
+static void equals_one_writer(void)
+{
+    static cut cut;
+    static const char *const files[] = {"checkpoint.h5", "manifest.json"};
+    scratch one = scratch_begin(), many = scratch_begin();
+    char a[600], b[600];
+
+    CHECK_OK(save(one.folder, 5));
+    for (int64_t count = 1; count <= WRITERS; count++) {
+        cut_all(&cut);
+        save_by_many(many.folder, 5, count, &cut);
+        for (int64_t i = 0; i < DSC_COUNT(files); i++) {
+            snprintf(a, sizeof a, "%s/step-00000005/%s", one.folder, files[i]);
+            snprintf(b, sizeof b, "%s/step-00000005/%s", many.folder, files[i]);
+            CHECK(equal_files(a, b), "%lld writers of %lld pieces: %s is another", (long long)count,
+                  (long long)cut.count, files[i]);
+        }
+        CHECK(access(scratch_path(&many, "step-00000005.tmp"), F_OK) != 0, "the old one is still there");
+    }
+    scratch_end(&one);
+    scratch_end(&many);
+}
+
+static void reads_pieces(void)
+{
+    static cut cut;
+    static float values[65 * (33 + 5)];
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = {0};
+    dsc_checkpoint_reader *reader = NULL;
+    dsc_piece piece;
+
+    CHECK_OK(save(scratch.folder, 5));
+    if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000005"), tensors, TENSORS, &state, &reader)))
+        goto out;
+    cut_all(&cut);
+    for (int64_t i = 0; i < cut.count; i++) {
+        piece = place_piece(cut.pieces[i], values);
+        for (int64_t k = 0; k < DSC_COUNT(values); k++) values[k] = -1;
+        CHECK_OK(dsc_checkpoint_read(reader, &piece));
+        for (int64_t k = 0; k < piece.rows * piece.stride; k++) {
+            int64_t row = k / piece.stride, column = k % piece.stride;
+            float wanted = column < piece.columns ? wanted_of(5, &piece, row, column) : -1;
+
+            if (!CHECK(values[k] == wanted, "piece %lld, row %lld, column %lld: %g, %g was written", (long long)i,
+                       (long long)row, (long long)column, values[k], wanted)) goto out;
+        }
+    }
+    piece = whole_of(&tensors[1], DSC_STATE_MODEL, 1, values);
+    piece.row = 1;
+    CHECK(dsc_checkpoint_read(reader, &piece) == DSC_EINTERNAL && strstr(dsc_message(), "rows 1 + 16") != NULL &&
+          strstr(dsc_message(), "16 x 33") != NULL, "%s", dsc_message());
+out:
+    dsc_checkpoint_state_fini(&state);
+    dsc_checkpoint_close(&reader);
+    scratch_end(&scratch);
+}
+
+/* What others do after a failure of the first must not make a checkpoint, nor disturb one. */
+static void commits_all_or_nothing(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_writer *first = NULL, *second = NULL;
+    dsc_checkpoint_state state = state_of(6);
+    const dsc_hash *hashes;
+    int64_t offsets[DSC_STATE_COUNT * TENSORS], count = 0;
+
+    CHECK_OK(save(scratch.folder, 6));
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, &state, &first))) goto out;
+    memcpy(offsets, dsc_checkpoint_offsets(first), sizeof offsets);
+    CHECK_OK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, offsets, &second));
+    CHECK_OK(dsc_checkpoint_hash(first, 0, 2, &hashes, &count));
+    CHECK(dsc_checkpoint_commit(&first, hashes, count) == DSC_EINTERNAL && first == NULL &&
+          strstr(dsc_message(), "hashes for") != NULL, "%s", dsc_message());
+    CHECK_OK(write_all(second, 7));
+    dsc_checkpoint_abandon(&second);
+    CHECK(verifies_as(scratch.folder, 6), "step 6 is no longer what it was: %s", dsc_message());
+    CHECK(access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
+    CHECK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, offsets, &second) == DSC_EIO && second == NULL,
+          "%s", dsc_message());
+out:
+    dsc_checkpoint_abandon(&first);
+    dsc_checkpoint_abandon(&second);
     scratch_end(&scratch);
 }
 
@@ -393,6 +637,9 @@ static const tap_case cases[] = {
     {"a full disk is an error, and leaves older checkpoints as they were", survives_a_full_disk},
     {"an abandoned save leaves nothing behind", abandons},
     {"tensors of several blocks are verified block by block", hashes_by_block},
+    {"random pieces by 1 to 8 writers make the same files as one who writes tensors whole", equals_one_writer},
+    {"random pieces read back, and nothing beside them is touched", reads_pieces},
+    {"with hashes missing there is no checkpoint, and what others still write harms none", commits_all_or_nothing},
 };
 
 int main(void)

@@ -8,7 +8,56 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Saving: this version's ranks all hold every tensor whole, so rank 0 writes */
+/* ---- Pieces: what of this rank's shards stands where in a checkpoint */
+
+typedef dsc_status (*piece_call)(void *file, const dsc_piece *piece);
+
+/* Calls for each piece of the rank's shards that is_wanted (all, when it is NULL), in every state. */
+static dsc_status each_piece(const job *j, bool (*is_wanted)(const job *j, const dsc_shard *shard), piece_call call,
+                             void *file)
+{
+    const dsc_stage *stage = &j->plan->stages[j->programs[j->rank]->stage];
+    const int64_t tp_index = dsc_plan_coord(j->plan, j->rank).of[DSC_AXIS_TP];
+    dsc_block blocks[DSC_SHARD_BLOCKS];
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < stage->shard_count; i++) {
+        const dsc_shard *shard = &stage->shards[i];
+        int count = is_wanted == NULL || is_wanted(j, shard) ? dsc_shard_blocks(j->plan, shard, tp_index, blocks) : 0;
+
+        for (int piece = 0; piece < count * DSC_STATE_COUNT; piece++) {
+            const dsc_block *b = &blocks[piece / DSC_STATE_COUNT];
+            int which = piece % DSC_STATE_COUNT;
+            float *values = dsc_run_shard(j->run, which, shard) + b->shard_row * shard->shape[1] + b->shard_column;
+
+            DSC_TRY(call(file, &(dsc_piece){which, shard->tensor, b->row, b->column, b->rows, b->columns, values,
+                                            shard->shape[1]}));
+        }
+    }
+out:
+    return status;
+}
+
+static dsc_status write_piece(void *writer, const dsc_piece *piece)
+{
+    return dsc_checkpoint_write(writer, piece);
+}
+
+static dsc_status read_piece(void *reader, const dsc_piece *piece)
+{
+    return dsc_checkpoint_read(reader, piece);
+}
+
+/* Of ranks that hold the same values one writes them: replicas take turns by tensor, so that all have their share. */
+static bool is_ours(const job *j, const dsc_shard *shard)
+{
+    const dsc_coord coord = dsc_plan_coord(j->plan, j->rank);
+
+    return coord.of[DSC_AXIS_DP] == shard->tensor % j->plan->config.strategy.dp && coord.of[DSC_AXIS_CP] == 0 &&
+           (coord.of[DSC_AXIS_TP] == 0 || !shard->is_replicated) && !shard->is_copy;
+}
+
+/* ---- Saving: rank 0 lays the file out and puts it in place, all write and hash their parts in between */
 
 static dsc_status make_folder(const job *j)
 {
@@ -50,40 +99,87 @@ static dsc_status describe(job *j, int64_t step, dsc_checkpoint_state *out)
     return DSC_FAIL(DSC_ENOMEM, "checkpoint: descriptions");
 }
 
-static dsc_status check_whole(const job *j)
+/* All ranks' status. The folder could be written when the run began. */
+static dsc_status meet(const job *j, dsc_status status)
 {
-    for (int64_t t = 0; t < j->plan->tensor_count; t++)
-        if (dsc_run_tensor(j->run, DSC_STATE_MODEL, t) == NULL)
-            return DSC_FAIL(DSC_EINTERNAL, "checkpoint: rank %d does not hold %s whole", j->rank,
-                            j->plan->tensors[t].name);
-    return DSC_OK;
+    return dsc_comm_agree(j->comm, status == DSC_EINVAL ? DSC_EIO : status, false);
 }
 
-static dsc_status write_all(job *j, int64_t step)
+static dsc_status lay_out(job *j, int64_t step, dsc_checkpoint_writer **out)
 {
-    dsc_checkpoint_writer *writer = NULL;
     dsc_checkpoint_state state = {0};
     dsc_status status = DSC_OK;
 
-    DSC_TRY(check_whole(j));
     DSC_TRY(describe(j, step, &state));
-    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, j->plan->tensors, j->plan->tensor_count, &state, &writer));
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
-        for (int64_t t = 0; t < j->plan->tensor_count; t++)
-            DSC_TRY(dsc_checkpoint_write(writer, which, t, dsc_run_tensor(j->run, which, t)));
-    DSC_TRY(dsc_checkpoint_commit(&writer));
+    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, j->plan->tensors, j->plan->tensor_count, &state, out));
 out:
-    dsc_checkpoint_abandon(&writer);
     dsc_checkpoint_state_fini(&state);
+    return status;
+}
+
+/* A writer on every rank. Collective. */
+static dsc_status open_writers(job *j, int64_t step, dsc_checkpoint_writer **out)
+{
+    const dsc_plan *plan = j->plan;
+    const int64_t bytes = DSC_STATE_COUNT * plan->tensor_count * (int64_t)sizeof(int64_t);
+    int64_t *offsets = malloc((size_t)bytes);
+    dsc_status status = offsets != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "checkpoint: %" PRId64 " bytes", bytes);
+
+    if (status == DSC_OK && j->rank == 0) status = lay_out(j, step, out);
+    DSC_TRY(meet(j, status));
+    if (j->rank == 0) memcpy(offsets, dsc_checkpoint_offsets(*out), (size_t)bytes);
+    status = dsc_comm_broadcast(j->comm, offsets, bytes, 0);
+    if (status != DSC_OK) return status; /* which may still read the offsets */
+    if (j->rank > 0)
+        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, offsets, out);
+    DSC_TRY(meet(j, status));
+out:
+    free(offsets);
+    return status;
+}
+
+static dsc_status write_ours(job *j, dsc_checkpoint_writer *writer)
+{
+    dsc_status status = each_piece(j, is_ours, write_piece, writer);
+
+    return status == DSC_OK ? dsc_checkpoint_flush(writer) : status;
+}
+
+/* Everybody's hashes, on rank 0; *out is the caller's to free. Collective. */
+static dsc_status gather_hashes(job *j, dsc_checkpoint_writer *writer, dsc_hash **out, int64_t *count)
+{
+    const int ranks = dsc_comm_size(j->comm);
+    const dsc_hash *hashes = NULL;
+    int64_t ours = 0, *counts = calloc((size_t)ranks, sizeof *counts);
+    void *all = NULL;
+    dsc_status status = counts != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "checkpoint: %d counts", ranks);
+
+    if (status == DSC_OK) status = dsc_checkpoint_hash(writer, j->rank, ranks, &hashes, &ours);
+    DSC_TRY(meet(j, status));
+    DSC_TRY(dsc_comm_gather(j->comm, hashes, ours * (int64_t)sizeof *hashes, &all, counts));
+    *out = all;
+    *count = 0;
+    for (int rank = 0; rank < ranks; rank++) *count += counts[rank] / (int64_t)sizeof *hashes;
+out:
+    free(counts);
     return status;
 }
 
 dsc_status save_step(job *j, int64_t step)
 {
-    dsc_status status = j->rank == 0 ? write_all(j, step) : DSC_OK;
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_hash *hashes = NULL;
+    int64_t count = 0;
+    dsc_status status = DSC_OK;
 
-    /* The folder could be written when the run began. */
-    return dsc_comm_agree(j->comm, status == DSC_EINVAL ? DSC_EIO : status, false);
+    DSC_TRY(open_writers(j, step, &writer));
+    DSC_TRY(meet(j, write_ours(j, writer)));
+    DSC_TRY(gather_hashes(j, writer, &hashes, &count));
+    DSC_TRY(meet(j, j->rank == 0 ? dsc_checkpoint_commit(&writer, hashes, count) : DSC_OK));
+out:
+    dsc_checkpoint_abandon(&writer);
+    free(hashes);
+    return status;
 }
 
 /* ---- Resuming */
@@ -149,10 +245,7 @@ static dsc_status load(job *j, const char *path)
 
     DSC_TRY(dsc_checkpoint_open(path, j->plan->tensors, j->plan->tensor_count, &state, &reader));
     DSC_TRY(check_same(j, path, &state));
-    DSC_TRY(check_whole(j));
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
-        for (int64_t t = 0; t < j->plan->tensor_count; t++)
-            DSC_TRY(dsc_checkpoint_read(reader, which, t, dsc_run_tensor(j->run, which, t)));
+    DSC_TRY(each_piece(j, NULL, read_piece, reader));
     DSC_TRY(dsc_run_round(j->run));
     dsc_run_state_set(j->run, &(dsc_run_state){state.optimizer_step, state.samples_seen, state.scaler_iteration,
                                                state.scaler_last_overflow, state.scaler_hysteresis, state.loss_scale});
