@@ -6,6 +6,8 @@
 /* What is longer is refused when it is to happen (engine.c); sums of a few such times do not wrap. */
 #define MOST_NS 0x1p60
 
+const char *const DSC_MOTION_NAMES[] = {"all_reduce", "reduce_scatter", "all_gather", "send"};
+
 /* ---- Expansion */
 
 /* Every member passes on to the next, the last to the first. */
@@ -35,17 +37,43 @@ static int64_t ceil_log2(int64_t n)
     return log;
 }
 
-static dsc_status expand_flat(dsc_fabric *fabric, dsc_algorithm algorithm, const int64_t *members, int64_t count,
+/* How often the data go round: an all-reduce is a reduce-scatter and an all-gather. */
+static int64_t halves_of(dsc_motion motion) { return motion == DSC_MOVE_ALL_REDUCE ? 2 : 1; }
+
+static dsc_status expand_ring(dsc_fabric *fabric, dsc_motion motion, const int64_t *members, int64_t count,
+                              dsc_expansion *inout)
+{
+    dsc_status status = DSC_OK;
+    int64_t latency = 0, halves = halves_of(motion);
+
+    DSC_TRY(add_ring(fabric, members, count, 1, &inout->phases[0], &latency));
+    set_pace(&inout->phases[0], (double)(halves * (count - 1)) / (double)count, halves * (count - 1), latency);
+    inout->phase_count = 1;
+out:
+    return status;
+}
+
+static dsc_status expand_tree(dsc_fabric *fabric, dsc_motion motion, const int64_t *members, int64_t count,
                               dsc_expansion *inout)
 {
     dsc_status status = DSC_OK;
     int64_t latency = 0;
 
+    if (motion != DSC_MOVE_ALL_REDUCE) return DSC_OK;
     DSC_TRY(add_ring(fabric, members, count, 1, &inout->phases[0], &latency));
-    if (algorithm == DSC_BY_RING)
-        set_pace(&inout->phases[0], 2 * (double)(count - 1) / (double)count, 2 * (count - 1), latency);
-    else
-        set_pace(&inout->phases[0], 2, 2 * ceil_log2(count), latency);
+    set_pace(&inout->phases[0], 2, 2 * ceil_log2(count), latency);
+    inout->phase_count = 1;
+out:
+    return status;
+}
+
+static dsc_status expand_message(dsc_fabric *fabric, const int64_t *members, dsc_expansion *inout)
+{
+    dsc_status status = DSC_OK;
+    int64_t latency = 0;
+
+    DSC_TRY(dsc_fabric_path(fabric, members[0], members[1], &inout->phases[0].load, &latency));
+    set_pace(&inout->phases[0], 1, 1, latency);
     inout->phase_count = 1;
 out:
     return status;
@@ -67,36 +95,68 @@ static int64_t members_each(const dsc_fabric *fabric, const int64_t *members, in
     return each;
 }
 
-static dsc_status expand_hierarchy(dsc_fabric *fabric, const int64_t *members, int64_t count, dsc_expansion *inout)
+/* Rings inside all nodes, as one more phase. */
+static dsc_status add_inside(dsc_fabric *fabric, const int64_t *members, int64_t count, int64_t each,
+                             dsc_expansion *inout)
 {
+    dsc_phase *phase = &inout->phases[inout->phase_count++];
     dsc_status status = DSC_OK;
-    int64_t each = members_each(fabric, members, count), nodes, inside = 0, between = 0;
+    int64_t latency = 0;
 
-    if (each == 0) return DSC_OK;
-    nodes = count / each;
-    for (int64_t node = 0; node < nodes; node++) {
-        DSC_TRY(add_ring(fabric, members + node * each, each, 1, &inout->phases[0], &inside));
-        DSC_TRY(add_ring(fabric, members + node * each, each, 1, &inout->phases[2], &inside));
-    }
-    for (int64_t i = 0; i < each; i++) DSC_TRY(add_ring(fabric, members + i, nodes, each, &inout->phases[1], &between));
-    set_pace(&inout->phases[0], (double)(each - 1) / (double)each, each - 1, inside);
-    set_pace(&inout->phases[1], 2 * (double)(nodes - 1) / (double)count, 2 * (nodes - 1), between);
-    set_pace(&inout->phases[2], (double)(each - 1) / (double)each, each - 1, inside);
-    inout->phase_count = 3;
+    for (int64_t first = 0; first < count; first += each)
+        DSC_TRY(add_ring(fabric, members + first, each, 1, phase, &latency));
+    set_pace(phase, (double)(each - 1) / (double)each, each - 1, latency);
 out:
     return status;
 }
 
-dsc_status dsc_expand(dsc_fabric *fabric, dsc_algorithm algorithm, const int64_t *members, int64_t count,
-                      dsc_expansion *inout)
+/* Rings of the members that have one place in their nodes. */
+static dsc_status add_between(dsc_fabric *fabric, const int64_t *members, int64_t count, int64_t each, int64_t halves,
+                              dsc_expansion *inout)
 {
-    if (algorithm == DSC_BY_HIERARCHY) return expand_hierarchy(fabric, members, count, inout);
-    return expand_flat(fabric, algorithm, members, count, inout);
+    dsc_phase *phase = &inout->phases[inout->phase_count++];
+    dsc_status status = DSC_OK;
+    int64_t latency = 0, nodes = count / each;
+
+    for (int64_t i = 0; i < each; i++) DSC_TRY(add_ring(fabric, members + i, nodes, each, phase, &latency));
+    set_pace(phase, (double)(halves * (nodes - 1)) / (double)count, halves * (nodes - 1), latency);
+out:
+    return status;
+}
+
+static dsc_status expand_hierarchy(dsc_fabric *fabric, dsc_motion motion, const int64_t *members, int64_t count,
+                                   dsc_expansion *inout)
+{
+    dsc_status status = DSC_OK;
+    int64_t each = members_each(fabric, members, count);
+
+    if (each == 0) return DSC_OK;
+    inout->phase_count = 0;
+    if (motion != DSC_MOVE_ALL_GATHER) DSC_TRY(add_inside(fabric, members, count, each, inout));
+    DSC_TRY(add_between(fabric, members, count, each, halves_of(motion), inout));
+    if (motion != DSC_MOVE_REDUCE_SCATTER) DSC_TRY(add_inside(fabric, members, count, each, inout));
+out:
+    return status;
+}
+
+dsc_status dsc_expand(dsc_fabric *fabric, dsc_motion motion, dsc_algorithm algorithm, const int64_t *members,
+                      int64_t count, dsc_expansion *inout)
+{
+    if (motion == DSC_MOVE_MESSAGE)
+        return algorithm == DSC_BY_RING ? expand_message(fabric, members, inout) : DSC_OK;
+    switch (algorithm) {
+    case DSC_BY_RING: return expand_ring(fabric, motion, members, count, inout);
+    case DSC_BY_TREE: return expand_tree(fabric, motion, members, count, inout);
+    default: return expand_hierarchy(fabric, motion, members, count, inout);
+    }
 }
 
 void dsc_expansion_fini(dsc_expansion *expansion)
 {
-    for (int i = 0; i < DSC_PHASES; i++) dsc_load_fini(&expansion->phases[i].load);
+    for (int i = 0; i < DSC_PHASES; i++) {
+        dsc_load_fini(&expansion->phases[i].load);
+        dsc_load_fini(&expansion->phases[i].binding);
+    }
     *expansion = (dsc_expansion){0};
 }
 
@@ -142,40 +202,41 @@ const dsc_expansion *dsc_expansion_fastest(const dsc_expansion *expansions, int6
 /* ---- Measurement */
 
 /* How far a sample's ranks are from those asked for; INFINITY for other collectives and numbers of nodes. */
-static double distance(const dsc_collective_sample *sample, const char *kind, int64_t ranks, int64_t nodes)
+static double distance(const dsc_collective_sample *sample, dsc_motion motion, int64_t ranks, int64_t nodes)
 {
-    if (strcmp(sample->kind, kind) != 0 || sample->nodes != nodes || sample->bytes <= 0) return INFINITY;
+    if (strcmp(sample->kind, DSC_MOTION_NAMES[motion]) != 0 || sample->nodes != nodes || sample->bytes <= 0)
+        return INFINITY;
     return fabs(log((double)sample->ranks / (double)ranks));
 }
 
 /* Of the samples as near as possible, the largest of at most `bytes` and the smallest of at least that. */
 typedef struct bracket { const dsc_collective_sample *below, *above; } bracket;
 
-static bracket find_bracket(const dsc_calibration *calibration, const char *kind, int64_t ranks, int64_t nodes,
+static bracket find_bracket(const dsc_calibration *calibration, dsc_motion motion, int64_t ranks, int64_t nodes,
                             int64_t bytes)
 {
     double nearest = INFINITY;
     bracket found = {0};
 
     for (int64_t i = 0; i < calibration->collective_count; i++)
-        nearest = fmin(nearest, distance(&calibration->collectives[i], kind, ranks, nodes));
+        nearest = fmin(nearest, distance(&calibration->collectives[i], motion, ranks, nodes));
     for (int64_t i = 0; i < calibration->collective_count && nearest < INFINITY; i++) {
         const dsc_collective_sample *sample = &calibration->collectives[i];
 
-        if (distance(sample, kind, ranks, nodes) > nearest) continue;
+        if (distance(sample, motion, ranks, nodes) > nearest) continue;
         if (sample->bytes <= bytes && (found.below == NULL || sample->bytes > found.below->bytes)) found.below = sample;
         if (sample->bytes >= bytes && (found.above == NULL || sample->bytes < found.above->bytes)) found.above = sample;
     }
     return found;
 }
 
-bool dsc_collective_measured(const dsc_calibration *calibration, const char *kind, int64_t ranks, int64_t nodes,
+bool dsc_collective_measured(const dsc_calibration *calibration, dsc_motion motion, int64_t ranks, int64_t nodes,
                              int64_t bytes, int64_t *out)
 {
     bracket near = {0};
     double ns;
 
-    if (calibration != NULL) near = find_bracket(calibration, kind, ranks, nodes, bytes);
+    if (calibration != NULL) near = find_bracket(calibration, motion, ranks, nodes, bytes);
     if (near.below == NULL && near.above == NULL) return false;
     if (near.below == NULL) {
         ns = (double)near.above->time_ns;

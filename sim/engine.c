@@ -10,8 +10,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when rows of replicas are wanted */
-
 /* ---- Activities */
 
 /* 36 years: more than any step takes, and sums of two such times do not wrap. */
@@ -110,6 +108,7 @@ static dsc_status record_extent(dsc_engine *e, dsc_sim_rank *r)
 {
     dsc_status status = DSC_OK;
 
+    if (r->extent == NULL) return DSC_OK;
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
         int64_t bytes = dsc_extent_bytes(r->extent, space);
 
@@ -141,8 +140,8 @@ static dsc_status try_start(dsc_engine *e, dsc_sim_rank *r, int lane, int cause)
     r->busy[lane] = true;
     r->start_ns[lane] = e->now_ns;
     r->runs[lane].event.op = h.use->base + h.instance->index;
-    if (lane == DSC_LANE_COMPUTE) dsc_account_idle(&r->account, cause, e->now_ns);
-    dsc_extent_op_start(r->extent, r->segment, h.instance->use, h.instance->index);
+    dsc_account_start(&r->account, lane, cause, e->now_ns);
+    if (r->extent != NULL) dsc_extent_op_start(r->extent, r->segment, h.instance->use, h.instance->index);
     DSC_TRY(record_extent(e, r));
     DSC_TRY(dsc_op_is_communication(h.op->kind) ? dsc_meeting_arrive(e, r, lane, h.op) : run_kernels(e, r, lane, &h));
 out:
@@ -166,7 +165,7 @@ static dsc_status begin_segment(dsc_engine *e, dsc_sim_rank *r)
     dsc_status status = DSC_OK;
 
     dsc_account_idle(&r->account, DSC_CAUSE_HOST, e->now_ns);
-    dsc_extent_segment_start(r->extent);
+    if (r->extent != NULL) dsc_extent_segment_start(r->extent);
     DSC_TRY(record_extent(e, r));
     r->left = 0;
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
@@ -184,7 +183,7 @@ dsc_status dsc_rank_finish(dsc_engine *e, dsc_sim_rank *r, int lane)
     head h = head_of(r, lane);
     dsc_status status = DSC_OK;
 
-    dsc_extent_op_end(r->extent, r->segment, h.instance->use, h.instance->index);
+    if (r->extent != NULL) dsc_extent_op_end(r->extent, r->segment, h.instance->use, h.instance->index);
     DSC_TRY(record_extent(e, r));
     DSC_TRY(dsc_record_op(e->recorder, r->which, h.use, h.instance->index, h.op, r->start_ns[lane], e->now_ns));
     if (lane == DSC_LANE_COMPUTE) dsc_account_busy(&r->account, h.op->kind, r->start_ns[lane], e->now_ns);
@@ -334,7 +333,6 @@ static dsc_status init_rank(dsc_engine *e, int64_t number, const dsc_program *pr
     for (int space = 0; space < DSC_SPACE_COUNT; space++) r->extent_bytes[space] = -1; /* nothing recorded */
     DSC_TRY(dsc_fabric_core(e->fabric, number, &r->core.resource, &r->core.amount));
     DSC_TRY(find_script(e, program, &r->script));
-    DSC_TRY(dsc_extent_create(program, &r->extent));
 out:
     return status;
 }
@@ -353,11 +351,12 @@ static dsc_status choose_ranks(dsc_engine *e, const dsc_program *const *programs
     int64_t ranks = e->plan->ranks;
     bool wants_replicas = options->ranks == DSC_RANKS_ALL || options->list_count > 0;
 
-    e->folded = (!wants_replicas || ranks > UNFOLDED_RANKS) && can_fold(e);
+    e->folded = (!wants_replicas || ranks > DSC_UNFOLDED_RANKS) && can_fold(e);
     e->which_of = malloc((size_t)ranks * sizeof *e->which_of);
+    e->member_of = calloc((size_t)ranks, sizeof *e->member_of);
     e->ranks = calloc((size_t)ranks, sizeof *e->ranks);
     e->scripts = calloc((size_t)ranks, sizeof *e->scripts);
-    if (e->which_of == NULL || e->ranks == NULL || e->scripts == NULL)
+    if (e->which_of == NULL || e->member_of == NULL || e->ranks == NULL || e->scripts == NULL)
         return DSC_FAIL(DSC_ENOMEM, "simulation of %" PRId64 " ranks", ranks);
     for (int64_t number = 0; number < ranks; number++) {
         if (e->folded && dsc_plan_representative(e->plan, number) != number) continue;
@@ -370,16 +369,21 @@ out:
     return status;
 }
 
+/* The recorder, and what it needs of ranks whose rows it writes. */
 static dsc_status make_recorder(dsc_engine *e, const dsc_cluster *cluster, const dsc_program *const *programs,
                                 const dsc_sim_options *options, dsc_trace *trace)
 {
     int64_t *simulated = malloc((size_t)e->rank_count * sizeof *simulated);
-    dsc_status status;
+    dsc_status status = DSC_OK;
 
     if (simulated == NULL) return DSC_FAIL(DSC_ENOMEM, "simulation of %" PRId64 " ranks", e->rank_count);
     for (int64_t i = 0; i < e->rank_count; i++) simulated[i] = e->ranks[i].number;
-    status = dsc_recorder_create(e->plan, cluster, e->fabric, options, simulated, e->rank_count, e->folded, programs,
-                                 trace, &e->recorder);
+    DSC_TRY(dsc_recorder_create(e->plan, cluster, e->fabric, options, simulated, e->rank_count, e->folded, programs,
+                                trace, &e->recorder));
+    for (int64_t i = 0; i < e->rank_count; i++)
+        if (dsc_recorder_wants(e->recorder, i))
+            DSC_TRY(dsc_extent_create(e->ranks[i].script->program, &e->ranks[i].extent));
+out:
     free(simulated);
     return status;
 }
@@ -398,6 +402,7 @@ static void engine_fini(dsc_engine *e)
     free(e->meetings);
     free(e->by_flow);
     free(e->which_of);
+    free(e->member_of);
     free(e->ranks);
     free(e->scripts);
     dsc_agenda_fini(&e->agenda);
@@ -429,6 +434,7 @@ dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const 
     DSC_TRY(dsc_fabric_create(cluster, plan->ranks, e.links, &e.fabric));
     DSC_TRY(choose_ranks(&e, programs, options));
     DSC_TRY(make_recorder(&e, cluster, programs, options, trace));
+    DSC_TRY(dsc_meetings_create(&e));
     DSC_TRY(run_step(&e, 1));
     *timing = *critical_timing(&e);
     *wire_bytes = e.wire_bytes;

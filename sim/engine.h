@@ -1,4 +1,4 @@
-/* The parts of a simulation that the event engine (engine.c) and the meetings of ranks for collectives (meeting.c)
+/* The parts of a simulation that the event engine (engine.c) and the meetings of ranks for transfers (meeting.c)
  * share. */
 #ifndef DSC_SIM_ENGINE_H
 #define DSC_SIM_ENGINE_H
@@ -7,6 +7,8 @@
 #include "sim/collective.h"
 #include "sim/record.h"
 #include "sim/timing.h"
+
+enum { DSC_UNFOLDED_RANKS = 64 }; /* at most so many are simulated one by one when rows of replicas are wanted */
 
 /* What ranks of one program share. */
 typedef struct dsc_script {
@@ -37,23 +39,28 @@ typedef struct dsc_sim_rank {
     int64_t over[DSC_LANE_COUNT], start_ns[DSC_LANE_COUNT];
     bool busy[DSC_LANE_COUNT];
     dsc_activity runs[DSC_LANE_COUNT], pause;
-    dsc_meeting *meetings[DSC_AXIS_COUNT][DSC_LANE_COUNT];
-    dsc_extent *extent;
+    dsc_meeting *meetings[DSC_AXIS_COUNT]; /* of its groups */
+    dsc_meeting *messages; /* those that it sends, one for each receiver */
+    dsc_extent *extent;    /* NULL: its rows are not wanted */
     int64_t extent_bytes[DSC_SPACE_COUNT]; /* as last recorded */
     dsc_account account;
 } dsc_sim_rank;
 
-/* Where the members of a group come together for a collective, each in its lane's order, so that one is under way at
- * most. */
+/* Where the members of a group come together for a collective, or sender and receiver for a message, each in its lane's
+ * order, so that one is under way at most. */
 struct dsc_meeting {
-    int axis, lane;
+    int axis;                        /* pp: messages from members[0] to members[1] */
+    int64_t first;                   /* the group's lowest rank, or the sender */
     dsc_sim_rank **members; int64_t member_count, arrived; /* those simulated */
     int64_t size, nodes, replicas;   /* ranks of the group; nodes they are on; groups that this one stands for */
-    dsc_expansion expansions[DSC_ALGORITHM_COUNT];
+    dsc_expansion *expansions[DSC_MOTION_COUNT]; /* [DSC_ALGORITHM_COUNT] of what the programs want; else NULL */
     dsc_load work;                   /* a measured transfer: a thread on each member's cores */
-    /* of the collective under way: */
+    double crowding;                 /* how many times longer than measured that thread takes (dsc_fabric_crowding) */
+    dsc_meeting *next;               /* of the sender's messages */
+    /* of the transfer under way: */
     dsc_activity transfer;
-    int64_t bytes;
+    const dsc_op *op; int64_t number; /* the first to arrive, and its number in its rank's program */
+    dsc_motion motion;
     const dsc_expansion *chosen;     /* NULL: measured */
     int phase;
     bool is_moving;                  /* past the phase's latency */
@@ -67,6 +74,7 @@ typedef struct dsc_engine {
     dsc_script *scripts; int64_t script_count;
     dsc_sim_rank *ranks; int64_t rank_count;
     int64_t *which_of;               /* [plan->ranks] simulated rank that stands for it */
+    dsc_meeting **member_of;         /* [rank_count] the last meeting of which it was found to be a member */
     dsc_meeting **meetings; int64_t meeting_count, meeting_capacity;
     dsc_activity **by_flow; int64_t by_flow_capacity;
     dsc_links *links;
@@ -91,8 +99,10 @@ dsc_status dsc_rank_finish(dsc_engine *engine, dsc_sim_rank *rank, int lane);
 
 /* ---- meeting.c */
 
-/* The rank stands at the head of its lane with a collective; the last member to come sets all going. Alone on its axis
- * there is nothing to wait for. */
+/* Makes the meetings of all groups and messages in the ranks' programs. */
+dsc_status dsc_meetings_create(dsc_engine *engine);
+/* The rank stands at the head of its lane with a collective or a message; the last member to come sets all going. Alone
+ * on its axis there is nothing to wait for. */
 dsc_status dsc_meeting_arrive(dsc_engine *engine, dsc_sim_rank *rank, int lane, const dsc_op *op);
 /* The present part of the transfer is over. */
 dsc_status dsc_meeting_go_on(dsc_engine *engine, dsc_meeting *meeting);

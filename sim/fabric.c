@@ -321,6 +321,15 @@ dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, 
                        resource);
 }
 
+double dsc_fabric_crowding(const dsc_fabric *fabric, int64_t rank, int64_t ranks)
+{
+    dsc_place place = place_of(fabric, rank);
+    double cores = (double)DSC_MAX(place.node_type->cores, 1);
+
+    if (place.device->is_gpu) return 1;
+    return fmax((double)fabric->on_node[place.node] / cores, 1) / fmax((double)ranks / cores, 1);
+}
+
 const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource)
 {
     return fabric->names[resource][0] == '\0' ? NULL : fabric->names[resource];

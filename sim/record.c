@@ -10,7 +10,7 @@ struct dsc_recorder {
     dsc_trace *trace;
     int32_t step;
     int64_t *first;    /* [simulated + 1] into traced: the ranks whose rows a simulated rank writes */
-    int64_t *traced;
+    int64_t *traced; int64_t traced_count;
     int32_t *link_of; int64_t link_capacity, link_count; /* by resource: number in the head's list; -1 */
     int64_t name_capacity;
 };
@@ -42,7 +42,7 @@ static void choose_ranks(dsc_recorder *recorder, const dsc_sim_options *options,
                 recorder->traced[traced++] = rank;
         }
     }
-    recorder->first[count] = traced;
+    recorder->first[count] = recorder->traced_count = traced;
 }
 
 /* /ranks: a rank's own rows where it is traced, else those of the lowest traced rank with the same program, or none. */
@@ -107,6 +107,11 @@ void dsc_recorder_destroy(dsc_recorder *recorder)
     free(recorder->traced);
     free(recorder->link_of);
     free(recorder);
+}
+
+bool dsc_recorder_wants(const dsc_recorder *recorder, int64_t which)
+{
+    return recorder->trace != NULL && recorder->first[which] < recorder->first[which + 1];
 }
 
 /* ---- Rows */
@@ -194,7 +199,7 @@ dsc_status dsc_record_flow(dsc_recorder *recorder, const dsc_load *load, double 
     dsc_trace *trace = recorder->trace;
     dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; trace != NULL && i < load->count; i++) {
+    for (int64_t i = 0; recorder->traced_count > 0 && i < load->count; i++) {
         dsc_link_row row = {.t_start_ns = start_ns, .t_end_ns = end_ns,
                             .bytes = llround(load->demands[i].amount * bytes)};
 

@@ -15,6 +15,9 @@ dsc_status dsc_recorder_create(const dsc_plan *plan, const dsc_cluster *cluster,
                                const dsc_program *const *programs, dsc_trace *trace, dsc_recorder **out);
 void dsc_recorder_destroy(dsc_recorder *recorder); /* takes NULL */
 
+/* Whether rows of simulated rank number `which` are written. */
+bool dsc_recorder_wants(const dsc_recorder *recorder, int64_t which);
+
 /* The rows that follow are of that step, 1, 2, ... */
 void dsc_record_step_begin(dsc_recorder *recorder, int32_t step);
 dsc_status dsc_record_step_end(dsc_recorder *recorder, const char *path, int64_t start_ns, int64_t end_ns,
@@ -25,7 +28,8 @@ dsc_status dsc_record_op(dsc_recorder *recorder, int64_t which, const dsc_use *u
                          int64_t start_ns, int64_t end_ns);
 dsc_status dsc_record_memory(dsc_recorder *recorder, int64_t which, int space, int64_t now_ns, int64_t bytes);
 
-/* A flow of `bytes` (of which each link takes its amount) that is over; resources that are no links are passed by. */
+/* A flow of `bytes` (of which each link takes its amount) that is over; resources that are no links are passed by.
+ * Written where any rank's rows are. */
 dsc_status dsc_record_flow(dsc_recorder *recorder, const dsc_load *load, double bytes, int64_t start_ns,
                            int64_t end_ns);
 

@@ -14,7 +14,7 @@ static int64_t time_of(dsc_cluster *cluster, int64_t ranks, dsc_algorithm algori
 
     for (int64_t i = 0; i < ranks; i++) members[i] = i;
     if (CHECK_OK(dsc_links_create(&links)) && CHECK_OK(dsc_fabric_create(cluster, ranks, links, &fabric)) &&
-        CHECK_OK(dsc_expand(fabric, algorithm, members, ranks, &expansion)) &&
+        CHECK_OK(dsc_expand(fabric, DSC_MOVE_ALL_REDUCE, algorithm, members, ranks, &expansion)) &&
         CHECK_OK(dsc_expansion_seal(fabric, links, NULL, 0, &expansion)))
         ns = dsc_expansion_ns(&expansion, bytes);
     dsc_expansion_fini(&expansion);
@@ -88,14 +88,15 @@ static void measured_times_are_interpolated(void)
     int64_t ns;
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
-        bool found = dsc_collective_measured(&calibration, "all_reduce", rows[i].ranks, 1, rows[i].bytes, &ns);
+        bool found = dsc_collective_measured(&calibration, DSC_MOVE_ALL_REDUCE, rows[i].ranks, 1, rows[i].bytes, &ns);
 
         CHECK(found && ns == rows[i].ns, "%lld ranks, %lld bytes: %lld ns, %lld wanted", (long long)rows[i].ranks,
               (long long)rows[i].bytes, (long long)ns, (long long)rows[i].ns);
     }
-    CHECK(!dsc_collective_measured(&calibration, "all_reduce", 2, 2, 1000, &ns), "measured on one node, asked for two");
-    CHECK(!dsc_collective_measured(&calibration, "send", 2, 1, 1000, &ns), "a send was not measured");
-    CHECK(!dsc_collective_measured(NULL, "all_reduce", 2, 1, 1000, &ns), "nothing was measured");
+    CHECK(!dsc_collective_measured(&calibration, DSC_MOVE_ALL_REDUCE, 2, 2, 1000, &ns),
+          "measured on one node, asked for two");
+    CHECK(!dsc_collective_measured(&calibration, DSC_MOVE_MESSAGE, 2, 1, 1000, &ns), "a send was not measured");
+    CHECK(!dsc_collective_measured(NULL, DSC_MOVE_ALL_REDUCE, 2, 1, 1000, &ns), "nothing was measured");
 }
 
 static const tap_case cases[] = {
