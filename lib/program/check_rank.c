@@ -13,6 +13,7 @@
 typedef struct atom_fact {
     int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
     int32_t writer_use;
+    bool is_partial;                          /* a part of a sum over tensor ranks */
     int32_t readers[DSC_LANE_COUNT];
     /* of a gradient: axes (as bits) over which it has to be summed before it is used, and over which it was */
     int8_t needed_sums, sums;
@@ -35,6 +36,7 @@ typedef struct rank_check {
     const dsc_use *uses, *use;
     int32_t use_index, clock[DSC_LANE_COUNT];
     int64_t number;
+    bool makes_parts;                         /* the call at hand */
     uint64_t all_parts;                       /* of a sum that all micro-batches have added to */
     dsc_status status;
 } rank_check;
@@ -194,6 +196,24 @@ static dsc_status check_reduced(const rank_check *c, const atom_fact *fact)
     return refuse(c, why);
 }
 
+/* What adds up a sum over tensor ranks: of activations, parts that wait for it; of gradients see check_reduced. */
+static bool sums_parts(const rank_check *c)
+{
+    return c->op->axis == DSC_AXIS_TP && (c->op->kind == DSC_OP_ALL_REDUCE || c->op->kind == DSC_OP_REDUCE_SCATTER);
+}
+
+/* Parts are summed before anything else reads them, and once. */
+static dsc_status check_parts(const rank_check *c, const atom_fact *fact, dsc_span span)
+{
+    if (is_gradient(c, span)) {
+        if (c->op->axis < 0 || (fact->sums & (1 << c->op->axis)) == 0) return DSC_OK;
+        return refuse(c, "sums gradients that were summed before");
+    }
+    if (fact->is_partial && !sums_parts(c)) return refuse_buffer(c, "reads a part that is not summed over tp:", span.buffer);
+    if (!fact->is_partial && sums_parts(c)) return refuse_buffer(c, "sums over tp what is whole:", span.buffer);
+    return DSC_OK;
+}
+
 static void count_add(const rank_check *c, atom_fact *fact, bool is_read)
 {
     if (!is_add(c)) {
@@ -226,6 +246,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
             if (!is_ordered(c, lane, fact->readers[lane]))
                 c->status = refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
+        if (c->status == DSC_OK && is_read) c->status = check_parts(c, fact, span);
         if (c->status == DSC_OK && is_read && is_gradient(c, span)) c->status = check_reduced(c, fact);
         if (c->status == DSC_OK && is_sum(c, span)) c->status = check_sum(c, fact);
     }
@@ -244,10 +265,39 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer = c->counts[c->op->lane];
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
+            fact->is_partial = c->makes_parts;
             if (is_sum(c, span)) count_add(c, fact, is_read);
         }
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
+}
+
+/* The stage's shard that holds an element of the flat buffers. */
+static const dsc_shard *shard_at(const rank_check *c, int64_t elem)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+    int64_t low = 0, high = stage->shard_count;
+
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+
+        if (stage->shards[middle].first <= elem) low = middle;
+        else high = middle;
+    }
+    return &stage->shards[low];
+}
+
+/* A product over a dimension that tensor ranks have cut is a part of the whole one, and so is an embedding. */
+static bool is_partial_call(const rank_check *c, const dsc_call *call)
+{
+    dsc_span weight = call->operands[1];
+    dsc_cut cut;
+
+    if (c->plan->config.strategy.tp == 1) return false;
+    if (call->shape.kernel == DSC_K_EMBED_FWD) return true;
+    if (call->shape.kernel != DSC_K_GEMM || weight.buffer != c->program->parameters) return false;
+    cut = c->plan->tensors[shard_at(c, weight.offset / dsc_dtype_bytes(c->plan->type))->tensor].cut;
+    return call->shape.flags & DSC_TRANS_B ? cut == DSC_CUT_COLUMNS || cut == DSC_CUT_QKV : cut == DSC_CUT_ROWS;
 }
 
 /* The op's clock: its lane's last, and the clocks of all that it waits for. */
@@ -279,6 +329,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
     DSC_TRY(check_fit(c, template_));
     DSC_TRY(advance_clock(c, unfolded));
     if (dsc_op_is_communication(c->op->kind)) {
+        c->makes_parts = false;
         dsc_op_visit(template_, c->op, visit_before, c);
         DSC_TRY(c->status);
         dsc_op_visit(template_, c->op, visit_after, c);
@@ -286,6 +337,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
 
+        c->makes_parts = is_partial_call(c, call);
         dsc_call_visit(call, visit_before, c);
         DSC_TRY(c->status);
         dsc_call_visit(call, visit_after, c);
@@ -346,11 +398,9 @@ out:
 
 static bool is_in_shard(const rank_check *c, int64_t elem)
 {
-    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+    const dsc_shard *shard = shard_at(c, elem);
 
-    for (int64_t i = 0; i < stage->shard_count; i++)
-        if (elem >= stage->shards[i].first && elem < stage->shards[i].first + stage->shards[i].elems) return true;
-    return false;
+    return elem >= shard->first && elem < shard->first + shard->elems;
 }
 
 /* Every parameter is updated by the segment that has just been checked. */

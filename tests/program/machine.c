@@ -35,7 +35,8 @@ dsc_cluster *machine_cluster(int64_t devices)
 
 void machine_init(machine *m, const char *model_text, const dsc_strategy *strategy)
 {
-    dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->dp, 1));
+    dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->tp, 1) * DSC_MAX(strategy->pp, 1) *
+                                           DSC_MAX(strategy->dp, 1));
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_model model;
 

@@ -10,7 +10,7 @@ typedef struct machine {
     dsc_program **programs; /* [ranks], each its own */
 } machine;
 
-/* model as for dsc_model_load; strategy's dp is the number of ranks. Ends the test program when it cannot be made. */
+/* model as for dsc_model_load; there are tp * pp * dp ranks. Ends the test program when it cannot be made. */
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy);
 void machine_fini(machine *m);
 
