@@ -9,10 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LACKS_SUM = 1, LACKS_BIAS = 2 };
+
 /* What stands at an address: who wrote it, as which buffer, who read it since. */
 typedef struct atom_fact {
     int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
     int32_t writer_use;
+    int8_t lacks;                             /* LACKS_*: of a product that tensor ranks have in parts */
     int32_t readers[DSC_LANE_COUNT];
     /* of a gradient: axes (as bits) over which it has to be summed before it is used, and over which it was */
     int8_t needed_sums, sums;
@@ -35,6 +38,7 @@ typedef struct rank_check {
     const dsc_use *uses, *use;
     int32_t use_index, clock[DSC_LANE_COUNT];
     int64_t number;
+    int8_t lacking;                           /* LACKS_*: what the call at hand leaves to be done */
     uint64_t all_parts;                       /* of a sum that all micro-batches have added to */
     dsc_status status;
 } rank_check;
@@ -194,6 +198,28 @@ static dsc_status check_reduced(const rank_check *c, const atom_fact *fact)
     return refuse(c, why);
 }
 
+/* What adds up a sum over tensor ranks: of activations, parts that wait for it; of gradients see check_reduced. */
+static bool sums_parts(const rank_check *c)
+{
+    return c->op->axis == DSC_AXIS_TP && (c->op->kind == DSC_OP_ALL_REDUCE || c->op->kind == DSC_OP_REDUCE_SCATTER);
+}
+
+/* Parts are summed, once, before anything else reads them; then bias and residual are added. */
+static dsc_status check_parts(const rank_check *c, const atom_fact *fact, dsc_span span)
+{
+    int allowed = sums_parts(c) ? LACKS_SUM | LACKS_BIAS : c->op->kind == DSC_OP_JOIN ? LACKS_BIAS : 0;
+    int wrong = fact->lacks & ~allowed;
+
+    if (is_gradient(c, span)) {
+        if (c->op->axis < 0 || (fact->sums & (1 << c->op->axis)) == 0) return DSC_OK;
+        return refuse(c, "sums gradients that were summed before");
+    }
+    if (wrong & LACKS_SUM) return refuse_buffer(c, "reads a part that is not summed over tp:", span.buffer);
+    if (wrong & LACKS_BIAS) return refuse_buffer(c, "reads a product without its bias and residual:", span.buffer);
+    if (sums_parts(c) && !(fact->lacks & LACKS_SUM)) return refuse_buffer(c, "sums over tp what is whole:", span.buffer);
+    return DSC_OK;
+}
+
 static void count_add(const rank_check *c, atom_fact *fact, bool is_read)
 {
     if (!is_add(c)) {
@@ -226,6 +252,8 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
             if (!is_ordered(c, lane, fact->readers[lane]))
                 c->status = refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
+        if (c->status == DSC_OK && is_read) c->status = check_parts(c, fact, span);
+        if (is_read && sums_parts(c)) c->lacking = fact->lacks & LACKS_BIAS;
         if (c->status == DSC_OK && is_read && is_gradient(c, span)) c->status = check_reduced(c, fact);
         if (c->status == DSC_OK && is_sum(c, span)) c->status = check_sum(c, fact);
     }
@@ -244,10 +272,42 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer = c->counts[c->op->lane];
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
+            fact->lacks = c->lacking;
             if (is_sum(c, span)) count_add(c, fact, is_read);
         }
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
+}
+
+/* The stage's shard that holds an element of the flat buffers. */
+static const dsc_shard *shard_at(const rank_check *c, int64_t elem)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+    int64_t low = 0, high = stage->shard_count;
+
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2;
+
+        if (stage->shards[middle].first <= elem) low = middle;
+        else high = middle;
+    }
+    return &stage->shards[low];
+}
+
+/* A product over a dimension that tensor ranks have cut is a part of the whole one, and so is an embedding. */
+static int8_t lacking_after(const rank_check *c, const dsc_call *call)
+{
+    dsc_span weight = call->operands[1];
+    bool is_transposed = call->shape.flags & DSC_TRANS_B;
+    const dsc_tensor *tensor;
+
+    if (c->plan->config.strategy.tp == 1) return 0;
+    if (call->shape.kernel == DSC_K_EMBED_FWD) return LACKS_SUM;
+    if (call->shape.kernel != DSC_K_GEMM || weight.buffer != c->program->parameters) return 0;
+    tensor = &c->plan->tensors[shard_at(c, weight.offset / dsc_dtype_bytes(c->plan->type))->tensor];
+    if (is_transposed) return tensor->cut == DSC_CUT_COLUMNS || tensor->cut == DSC_CUT_QKV ? LACKS_SUM : 0;
+    if (tensor->role == DSC_ROLE_PROJ_W || tensor->role == DSC_ROLE_OUT_W) return LACKS_SUM | LACKS_BIAS;
+    return tensor->cut == DSC_CUT_ROWS ? LACKS_SUM : 0;
 }
 
 /* The op's clock: its lane's last, and the clocks of all that it waits for. */
@@ -279,6 +339,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
     DSC_TRY(check_fit(c, template_));
     DSC_TRY(advance_clock(c, unfolded));
     if (dsc_op_is_communication(c->op->kind)) {
+        c->lacking = 0;
         dsc_op_visit(template_, c->op, visit_before, c);
         DSC_TRY(c->status);
         dsc_op_visit(template_, c->op, visit_after, c);
@@ -286,6 +347,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
 
+        c->lacking = lacking_after(c, call);
         dsc_call_visit(call, visit_before, c);
         DSC_TRY(c->status);
         dsc_call_visit(call, visit_after, c);
@@ -346,11 +408,9 @@ out:
 
 static bool is_in_shard(const rank_check *c, int64_t elem)
 {
-    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+    const dsc_shard *shard = shard_at(c, elem);
 
-    for (int64_t i = 0; i < stage->shard_count; i++)
-        if (elem >= stage->shards[i].first && elem < stage->shards[i].first + stage->shards[i].elems) return true;
-    return false;
+    return elem >= shard->first && elem < shard->first + shard->elems;
 }
 
 /* Every parameter is updated by the segment that has just been checked. */

@@ -50,7 +50,8 @@ static void drops_any_op(void)
         int32_t op;
 
         machine_init(&m, MODEL, &s);
-        t = tap_random_between(0, m.programs[0]->template_count - 1);
+        do t = tap_random_between(0, m.programs[0]->template_count - 1);
+        while (m.programs[0]->templates[t].op_count == 0);
         op = (int32_t)tap_random_between(0, m.programs[0]->templates[t].op_count - 1);
         snprintf(how, sizeof how, "a program without %s", DSC_OP_NAMES[m.programs[0]->templates[t].ops[op].kind]);
         for (int64_t rank = 0; rank < m.plan->ranks; rank++) machine_drop(m.programs[rank], t, op);

@@ -1,4 +1,5 @@
 #include "tests/program/machine.h"
+#include "program/build.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,8 @@ dsc_cluster *machine_cluster(int64_t devices)
 
 void machine_init(machine *m, const char *model_text, const dsc_strategy *strategy)
 {
-    dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->dp, 1));
+    dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->tp, 1) * DSC_MAX(strategy->pp, 1) *
+                                           DSC_MAX(strategy->dp, 1));
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_model model;
 
@@ -62,9 +64,19 @@ dsc_status machine_check(const machine *m)
 
 bool machine_find(const dsc_program *program, dsc_op_kind kind, int64_t *template_, int32_t *index)
 {
-    for (*template_ = 0; *template_ < program->template_count; ++*template_)
-        for (*index = 0; *index < program->templates[*template_].op_count; ++*index)
-            if (program->templates[*template_].ops[*index].kind == (int)kind) return true;
+    *template_ = 0;
+    *index = 0;
+    return machine_find_next(program, kind, -1, template_, index);
+}
+
+bool machine_find_next(const dsc_program *program, dsc_op_kind kind, int axis, int64_t *template_, int32_t *index)
+{
+    for (; *template_ < program->template_count; ++*template_, *index = 0)
+        for (; *index < program->templates[*template_].op_count; ++*index) {
+            const dsc_op *op = &program->templates[*template_].ops[*index];
+
+            if (op->kind == (int)kind && (axis < 0 || op->axis == axis)) return true;
+        }
     return false;
 }
 
@@ -113,20 +125,50 @@ static void drop_waits(dsc_program *program, dsc_segment *segment, int64_t templ
     (void)program;
 }
 
-void machine_drop(dsc_program *program, int64_t t, int32_t index)
+static void number_ops(dsc_program *program)
 {
-    dsc_template *template_ = &program->templates[t];
     int64_t base = 0;
 
-    drop_deps(template_, index);
-    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) drop_waits(program, &program->segments[s], t, index);
-    memmove(template_->ops + index, template_->ops + index + 1,
-            (size_t)(template_->op_count - index - 1) * sizeof(dsc_op));
-    template_->op_count--;
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++)
         for (int64_t u = 0; u < program->segments[s].use_count; u++) {
             program->segments[s].uses[u].base = base;
             base += program->templates[program->segments[s].uses[u].template_].op_count;
         }
     program->op_count = base;
+}
+
+void machine_drop(dsc_program *program, int64_t t, int32_t index)
+{
+    dsc_template *template_ = &program->templates[t];
+
+    drop_deps(template_, index);
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) drop_waits(program, &program->segments[s], t, index);
+    memmove(template_->ops + index, template_->ops + index + 1,
+            (size_t)(template_->op_count - index - 1) * sizeof(dsc_op));
+    template_->op_count--;
+    number_ops(program);
+}
+
+void machine_depend(dsc_program *program)
+{
+    for (int64_t t = 0; t < program->template_count; t++) {
+        program->templates[t].dep_count = 0;
+        for (int64_t i = 0; i < program->templates[t].op_count; i++) program->templates[t].ops[i].deps = 0;
+    }
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
+        program->segments[s].wait_count = 0;
+        for (int64_t u = 0; u < program->segments[s].use_count; u++) program->segments[s].uses[u].waits = 0;
+    }
+    must(dsc_program_depend(program));
+}
+
+void machine_move_up(dsc_program *program, int segment, int64_t from, int64_t to)
+{
+    dsc_segment *s = &program->segments[segment];
+    dsc_use use = s->uses[from];
+
+    memmove(s->uses + to + 1, s->uses + to, (size_t)(from - to) * sizeof *s->uses);
+    s->uses[to] = use;
+    number_ops(program);
+    machine_depend(program);
 }

@@ -10,7 +10,7 @@ typedef struct machine {
     dsc_program **programs; /* [ranks], each its own */
 } machine;
 
-/* model as for dsc_model_load; strategy's dp is the number of ranks. Ends the test program when it cannot be made. */
+/* model as for dsc_model_load; there are tp * pp * dp ranks. Ends the test program when it cannot be made. */
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy);
 void machine_fini(machine *m);
 
@@ -20,8 +20,16 @@ dsc_cluster *machine_cluster(int64_t devices);
 /* Takes an op out of a template and moves everything that counts ops. */
 void machine_drop(dsc_program *program, int64_t template_, int32_t index);
 
+/* Finds anew what waits for what, so that what is amiss is not that. */
+void machine_depend(dsc_program *program);
+
+/* Moves a use of a segment to an earlier place, and finds anew what waits for what. */
+void machine_move_up(dsc_program *program, int segment, int64_t from, int64_t to);
+
 /* First op of a kind: false when there is none. */
 bool machine_find(const dsc_program *program, dsc_op_kind kind, int64_t *template_, int32_t *index);
+/* The next one of a kind on an axis (-1: any), from *template_ and *index on. */
+bool machine_find_next(const dsc_program *program, dsc_op_kind kind, int axis, int64_t *template_, int32_t *index);
 
 dsc_status machine_check(const machine *m);
 
