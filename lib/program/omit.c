@@ -29,7 +29,8 @@ static int64_t sequence_of(const dsc_program *program, const family *f, int64_t 
             const dsc_use *use = &program->segments[s].uses[u];
             const dsc_template *template_ = &program->templates[use->template_];
 
-            if (use->base < number) sequence += count_in(f, template_, DSC_MIN(template_->op_count, number - use->base));
+            if (use->base >= number) continue;
+            sequence += count_in(f, template_, DSC_MIN(template_->op_count, number - use->base));
         }
     return sequence;
 }
