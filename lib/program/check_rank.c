@@ -194,7 +194,8 @@ static dsc_status check_reduced(const rank_check *c, const atom_fact *fact)
     char why[96];
 
     if (missing == 0 || (c->op->kind != DSC_OP_GRAD_NORM && c->op->kind != DSC_OP_UPDATE)) return DSC_OK;
-    snprintf(why, sizeof why, "uses gradients that are not summed over %s", DSC_AXIS_NAMES[__builtin_ctz((unsigned)missing)]);
+    snprintf(why, sizeof why, "uses gradients that are not summed over %s",
+             DSC_AXIS_NAMES[__builtin_ctz((unsigned)missing)]);
     return refuse(c, why);
 }
 
@@ -216,7 +217,8 @@ static dsc_status check_parts(const rank_check *c, const atom_fact *fact, dsc_sp
     }
     if (wrong & LACKS_SUM) return refuse_buffer(c, "reads a part that is not summed over tp:", span.buffer);
     if (wrong & LACKS_BIAS) return refuse_buffer(c, "reads a product without its bias and residual:", span.buffer);
-    if (sums_parts(c) && !(fact->lacks & LACKS_SUM)) return refuse_buffer(c, "sums over tp what is whole:", span.buffer);
+    if (sums_parts(c) && !(fact->lacks & LACKS_SUM))
+        return refuse_buffer(c, "sums over tp what is whole:", span.buffer);
     return DSC_OK;
 }
 

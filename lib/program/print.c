@@ -51,7 +51,8 @@ static void print_segment(const dsc_program *program, int segment, dsc_text *out
             use = &s->uses[u];
         }
         dsc_text_add(out, "  op %-7" PRId64 " %-20s", use->base, program->templates[use->template_].name);
-        if (use->micro_batch >= 0) dsc_text_add(out, " micro-batch %d, slot %d", use->micro_batch, use->copy[DSC_LIFE_SLOT]);
+        if (use->micro_batch >= 0)
+            dsc_text_add(out, " micro-batch %d, slot %d", use->micro_batch, use->copy[DSC_LIFE_SLOT]);
         for (int32_t w = 0; w < use->waits; w++) {
             const dsc_wait *wait = &s->waits[use->first_wait + w];
 
