@@ -88,7 +88,8 @@ static void check_flat_order(const dsc_plan *plan, const dsc_stage *stage)
     for (int64_t i = 0; i < stage->shard_count; i++) {
         const dsc_shard *shard = &stage->shards[i], *before = i > 0 ? shard - 1 : shard;
         bool is_cut = plan->config.strategy.tp == 1 || plan->tensors[shard->tensor].cut != DSC_CUT_NONE;
-        bool is_next = shard->chunk > before->chunk || (shard->chunk == before->chunk && shard->tensor > before->tensor);
+        bool is_next = shard->chunk > before->chunk ||
+                       (shard->chunk == before->chunk && shard->tensor > before->tensor);
 
         CHECK(shard->first >= reached && shard->first * 2 % DSC_ALIGN == 0, "shard %lld begins at %lld", (long long)i,
               (long long)shard->first);

@@ -54,6 +54,24 @@ static void weighs_volumes(void)
     check_order(CLUSTER, &s, "dp,pp", "next tp,cp,pp,dp: ");
 }
 
+/* Eight tensor ranks' replicas on the other node are eight groups on eight NICs of 25 GB/s; a rank sends its gradients,
+ * fp32, around a ring of two. */
+static void shares_ports(void)
+{
+    dsc_strategy s = make_strategy(8, 2, 1);
+    dsc_plan *plan = make_plan(MODEL, CLUSTER, &s);
+    double expected, ns;
+
+    if (plan == NULL) return;
+    expected = (double)dsc_model_parameters(&plan->model) / 8 * 4 / 25;
+    ns = plan->order_cost.axis_ns[DSC_AXIS_DP];
+    CHECK(ns > expected && ns < 1.1 * expected, "%.4g ns, bytes alone take %.4g", ns, expected);
+    CHECK(dsc_equal(plan->order_cost.link[DSC_AXIS_DP], "fabric") &&
+              dsc_equal(plan->order_cost.link[DSC_AXIS_TP], "nvswitch"),
+          "tp over %s, dp over %s", plan->order_cost.link[DSC_AXIS_TP], plan->order_cost.link[DSC_AXIS_DP]);
+    dsc_plan_destroy(plan);
+}
+
 static void keeps_what_is_given(void)
 {
     dsc_strategy s = make_strategy(8, 2, 1);
@@ -81,6 +99,7 @@ static void is_fast_for_many(void)
 static const tap_case cases[] = {
     {"the axis that sends most stays inside nodes", keeps_talk_inside_nodes},
     {"the number of micro-batches decides between pipeline and data", weighs_volumes},
+    {"groups that leave a node share its ports", shares_ports},
     {"a given order is kept", keeps_what_is_given},
     {"one node, or one without links, keeps the default order", keeps_the_default_without_links},
     {"a hundred thousand ranks are placed at once", is_fast_for_many},
