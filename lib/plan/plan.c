@@ -140,9 +140,20 @@ static void print_chunk(int64_t stage, const dsc_chunk *chunk, dsc_text *out)
     dsc_text_add(out, "%s%s\n", chunk->has_embedding ? ", embedding" : "", chunk->has_head ? ", head" : "");
 }
 
+static void print_stage(const dsc_plan *plan, int64_t stage, dsc_text *out)
+{
+    dsc_static_bytes bytes = dsc_plan_static_bytes(plan, stage);
+
+    for (int64_t c = 0; c < plan->stages[stage].chunk_count; c++)
+        print_chunk(stage, &plan->stages[stage].chunks[c], out);
+    dsc_text_add(out, "           parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
+                 dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
+}
+
 void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
 {
     const dsc_strategy *s = &plan->config.strategy;
+    enum { SHOWN = 2 }; /* stages at each end, where there are many */
 
     dsc_text_add(out, "placement  %" PRId64 " ranks = tp %" PRId64 " x cp %" PRId64 " x dp %" PRId64 " x pp %" PRId64
                  "\n", plan->ranks, s->tp, s->cp, s->dp, s->pp);
@@ -154,10 +165,10 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
     dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
                  dsc_dtype_name(plan->gradient_type), s->bucket_elems);
     for (int64_t i = 0; i < s->pp; i++) {
-        dsc_static_bytes bytes = dsc_plan_static_bytes(plan, i);
-
-        for (int64_t c = 0; c < plan->stages[i].chunk_count; c++) print_chunk(i, &plan->stages[i].chunks[c], out);
-        dsc_text_add(out, "           parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
-                     dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
+        if (i == SHOWN && s->pp > 4 * SHOWN) {
+            dsc_text_add(out, "...\n");
+            i = s->pp - SHOWN;
+        }
+        print_stage(plan, i, out);
     }
 }

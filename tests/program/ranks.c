@@ -415,7 +415,8 @@ static void sums_another_piece(void)
     machine_init(&m, MODEL, &s);
     CHECK_OK(machine_check(&m));
     for (; count < 2 && machine_find_next(m.programs[3], DSC_OP_ALL_REDUCE, DSC_AXIS_DP, &t, &op); op++)
-        if (m.programs[3]->templates[t].ops[op].bytes == norm_bytes) found[count++] = &m.programs[3]->templates[t].ops[op];
+        if (m.programs[3]->templates[t].ops[op].bytes == norm_bytes)
+            found[count++] = &m.programs[3]->templates[t].ops[op];
     if (CHECK(count == 2, "no two buckets of one size")) {
         dsc_span swap = found[0]->data;
 

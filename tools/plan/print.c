@@ -125,6 +125,16 @@ static void add_ledger_row(const evaluation *e, int64_t rank, int space, const d
                  ledger->arena_bytes + libraries, e->plan->capacity_bytes[space]);
 }
 
+enum { SHOWN_STAGES = 2 }; /* at each end, where there are many */
+
+/* Stages in the middle of a long pipeline are like their neighbours. */
+static bool is_shown(const evaluation *e, int64_t stage)
+{
+    int64_t stages = e->plan->config.strategy.pp;
+
+    return stages <= 4 * SHOWN_STAGES || stage < SHOWN_STAGES || stage >= stages - SHOWN_STAGES;
+}
+
 /* Bytes at the peak of each stage. */
 static dsc_status print_ledger(const evaluation *e, dsc_text *out)
 {
@@ -137,9 +147,10 @@ static dsc_status print_ledger(const evaluation *e, dsc_text *out)
         for (int space = 0; space < DSC_SPACE_COUNT; space++) {
             dsc_ledger ledger;
 
-            if (dsc_plan_representative(e->plan, rank) != rank) continue;
+            if (dsc_plan_representative(e->plan, rank) != rank || !is_shown(e, e->programs[rank]->stage)) continue;
             DSC_TRY(dsc_program_ledger(e->programs[rank], space, &ledger));
-            add_ledger_row(e, rank, space, &ledger, &rows);
+            if (ledger.arena_bytes + e->plan->libraries_bytes[space] > 0)
+                add_ledger_row(e, rank, space, &ledger, &rows);
         }
     dsc_text_add(out, "\nMemory, bytes of a rank at its peak\n");
     dsc_table_print(dsc_text_str(&rows), out);
@@ -176,22 +187,106 @@ static void print_prices(const evaluation *e, const dsc_program *program, dsc_te
     dsc_text_fini(&rows);
 }
 
-dsc_status print_explanation(const evaluation *e, dsc_text *out)
-{
-    dsc_status status = DSC_OK;
-    char *cluster = NULL;
+/* ---- Of programs too long to be read op by op */
 
-    DSC_TRY(print_ledger(e, out));
+typedef struct priced { const dsc_shape *shape; int64_t times, ns; } priced;
+
+static int by_total(const void *a, const void *b)
+{
+    const priced *x = a, *y = b;
+    int64_t left = x->times * x->ns, right = y->times * y->ns;
+
+    return left != right ? (left < right ? 1 : -1) : (x->shape > y->shape) - (x->shape < y->shape);
+}
+
+/* Adds a call that is made so many times. */
+static dsc_status add_priced(const evaluation *e, priced **rows, int64_t *count, int64_t *capacity,
+                             const dsc_shape *shape, int64_t times)
+{
+    for (int64_t i = 0; i < *count; i++)
+        if (memcmp((*rows)[i].shape, shape, sizeof *shape) == 0) {
+            (*rows)[i].times += times;
+            return DSC_OK;
+        }
+    return DSC_PUSH(*rows, *count, *capacity, ((priced){shape, times, dsc_price_call(e->prices, shape)}));
+}
+
+/* What takes most of a step. */
+static dsc_status print_dearest(const evaluation *e, const dsc_program *program, dsc_text *out)
+{
+    enum { DEAREST = 8 };
+    const dsc_segment *segment = &program->segments[DSC_SEGMENT_GRADIENTS];
+    int64_t count = 0, capacity = 0, *uses = calloc((size_t)program->template_count + 1, sizeof *uses);
+    priced *rows = NULL;
+    dsc_text table = {0};
+    dsc_status status = DSC_OK;
+
+    if (uses == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "prices of %" PRId64 " templates", program->template_count));
+    for (int64_t u = 0; u < segment->use_count; u++) uses[segment->uses[u].template_]++;
+    for (int64_t t = 0; t < program->template_count; t++)
+        for (int64_t i = 0; i < program->templates[t].call_count && uses[t] > 0; i++)
+            DSC_TRY(add_priced(e, &rows, &count, &capacity, &program->templates[t].calls[i].shape, uses[t]));
+    if (count > 0) qsort(rows, (size_t)count, sizeof *rows, by_total);
+    dsc_text_add(&table, "call\ttimes\tprice\tin a step\tsource\n");
+    for (int64_t i = 0; i < DSC_MIN(count, DEAREST); i++) {
+        char words[128];
+
+        dsc_shape_print(rows[i].shape, words, sizeof words);
+        dsc_text_add(&table, "%s\t%" PRId64 "\t%s\t%s\t%s\n", words, rows[i].times, dsc_ns_str(rows[i].ns).str,
+                     dsc_ns_str(rows[i].times * rows[i].ns).str, dsc_price_source(e->prices, rows[i].shape));
+    }
+    dsc_text_add(out, "\nDearest kernel calls of stage %" PRId64 ", of %" PRId64 " different ones\n", program->stage,
+                 count);
+    dsc_table_print(dsc_text_str(&table), out);
+out:
+    dsc_text_fini(&table);
+    free(rows);
+    free(uses);
+    return status;
+}
+
+/* Ops that would have to be listed. */
+static bool is_long(const evaluation *e)
+{
+    const int64_t readable = 2000;
+    int64_t ops = 0;
+
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++)
+        if (dsc_plan_representative(e->plan, rank) == rank)
+            for (int64_t t = 0; t < e->programs[rank]->template_count; t++)
+                ops += e->programs[rank]->templates[t].op_count;
+    return ops > readable;
+}
+
+static dsc_status print_digest(const evaluation *e, dsc_text *out)
+{
+    dsc_text_add(out, "\nPrograms\n");
+    dsc_programs_print(e->plan, e->programs, out);
+    return print_dearest(e, e->programs[e->worst[DSC_SPACE_DEVICE].rank], out);
+}
+
+static dsc_status print_in_full(const evaluation *e, dsc_text *out)
+{
+    char *cluster = dsc_cluster_json(e->cluster);
+
+    if (cluster == NULL) return DSC_FAIL(DSC_ENOMEM, "cluster: its description");
     for (int64_t rank = 0; rank < e->plan->ranks; rank++) {
         if (dsc_plan_representative(e->plan, rank) != rank) continue;
         dsc_text_add(out, "\nProgram of stage %" PRId64 "\n", e->programs[rank]->stage);
         dsc_program_print(e->programs[rank], out);
         print_prices(e, e->programs[rank], out);
     }
-    cluster = dsc_cluster_json(e->cluster);
-    if (cluster == NULL) return DSC_FAIL(DSC_ENOMEM, "cluster: its description");
     dsc_text_add(out, "\nCluster\n%s\n", cluster);
-out:
     free(cluster);
+    return DSC_OK;
+}
+
+dsc_status print_explanation(const evaluation *e, dsc_text *out)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(print_ledger(e, out));
+    DSC_TRY(is_long(e) ? print_digest(e, out) : print_in_full(e, out));
+out:
     return status;
 }
