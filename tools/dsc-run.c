@@ -38,15 +38,20 @@ static const dsc_field fields[] = {
     TEXT("log", log, "FILE", "write a JSON line a step"),
     TEXT("eval-data", eval_data, "DATA", "data on which the loss is evaluated, one global batch"),
     COUNT("eval-every", eval_every, 1, "steps between evaluations (only at the end)"),
-    {.name = "dry-run", .type = DSC_FIELD_FLAG, .offset = offsetof(run_options, dry_run),
+    {.name = "dry-run",
+     .type = DSC_FIELD_FLAG,
+     .offset = offsetof(run_options, dry_run),
      .help = "plan, check and print, allocate nothing"},
-    {.name = "json", .type = DSC_FIELD_FLAG, .offset = offsetof(run_options, json),
+    {.name = "json",
+     .type = DSC_FIELD_FLAG,
+     .offset = offsetof(run_options, json),
      .help = "print --log's JSON lines in place of lines for people"},
-    TEXT("bind", bind, "cores|none", "ranks of a machine each keep to their share of its cores (cores), unless the launcher has bound "
-         "them"),
+    TEXT("bind", bind, "cores|none",
+         "keep each rank to its share of its machine's cores (cores), or leave it as it is"),
     TEXT("kernels", kernels, "NAME", "set of kernels: ref, cpu, cpu-avx2, cpu-avx512 (the fastest here)"),
     TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
-    COUNT("fake-compute", fake_compute_us, 0, "for tests of schedules: kernels are not run, and a layer's products take K microseconds an op"),
+    COUNT("fake-compute", fake_compute_us, 0,
+          "for tests: kernels are not run, ops with products of a layer sleep K us"),
     TEXT("fail-op", fail_op, "RANK:OP", "for tests: let that op fail as if memory were out"),
     {0}};
 
@@ -89,7 +94,8 @@ static dsc_status check_options(const job *j, const tool_inputs *inputs)
     if (strcmp(o->data, "-") == 0 || strcmp(o->eval_data, "-") == 0)
         return DSC_FAIL(DSC_EINVAL, "data cannot be standard input: it is mapped, and read in any order");
     if (strcmp(o->log, "-") == 0) return DSC_FAIL(DSC_EINVAL, "--log cannot be standard output: use --json for that");
-    if (strcmp(o->trace, "-") == 0) return DSC_FAIL(DSC_EINVAL, "--trace cannot be standard output: HDF5 files need seeking");
+    if (strcmp(o->trace, "-") == 0)
+        return DSC_FAIL(DSC_EINVAL, "--trace cannot be standard output: HDF5 files need seeking");
     if (o->save_every > 0 && o->save[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--save-every needs --save DIR");
     if (strcmp(o->resume, "auto") == 0 && o->save[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--resume auto needs --save DIR");
@@ -178,8 +184,10 @@ static dsc_status find_omitted(const job *j, int64_t *out)
     if ((omitted = malloc((size_t)j->plan->ranks * sizeof *omitted)) == NULL)
         DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--omit-op of %" PRId64 " ranks", j->plan->ranks));
     DSC_TRY(dsc_program_omit(j->plan, j->programs, rank, op, omitted));
-    if (dsc_program_find(j->programs[rank], op, &place) && place.segment == DSC_SEGMENT_EVALUATE && j->eval_source == NULL)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--omit-op %s: that op evaluates, and there is no --eval-data", j->options.omit_op));
+    if (dsc_program_find(j->programs[rank], op, &place) && place.segment == DSC_SEGMENT_EVALUATE &&
+        j->eval_source == NULL)
+        DSC_TRY(
+            DSC_FAIL(DSC_EINVAL, "--omit-op %s: that op evaluates, and there is no --eval-data", j->options.omit_op));
     *out = omitted[j->rank];
 out:
     free(omitted);

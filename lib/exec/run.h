@@ -22,8 +22,8 @@ typedef struct dsc_run_options {
     dsc_feed train, evaluation;
     int64_t omitted;                /* number of an op that is left out; -1: none */
     int64_t failing;                /* for tests: number of an op that fails as if memory were out; -1: none */
-    int64_t fake_compute_ns;        /* for tests of schedules: > 0: kernels are not run; ops with products of a layer sleep
-                                       so long, others take no time */
+    int64_t fake_compute_ns;        /* for tests of schedules: > 0: kernels are not run; ops with products of a layer
+                                       sleep so long, others take no time */
     const atomic_int *stop;       /* set by a signal handler: finish the step, then stop; may be NULL */
 } dsc_run_options;
 

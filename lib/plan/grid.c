@@ -94,10 +94,10 @@ int64_t dsc_plan_group_count(const dsc_plan *plan)
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out)
 {
     int64_t degree = is_member(plan, rank, axis) ? dsc_plan_degree(plan, axis) : 1;
-    int64_t apart = axis == DSC_AXIS_TIED ? plan->config.strategy.pp - 1 : 1, stride = apart * stride_of(plan, along(axis));
+    int64_t apart = axis == DSC_AXIS_TIED ? plan->config.strategy.pp - 1 : 1;
     int64_t lowest = degree > 1 ? lowest_of_group(plan, rank, axis) : rank;
 
-    for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * stride;
+    for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * apart * stride_of(plan, along(axis));
     return degree;
 }
 

@@ -40,7 +40,7 @@ static const refusal REFUSALS[] = {
      "kv_heads = heads, no gate)"},
 };
 
-/* Heads and inner columns are cut in equal parts; rows of activations too, where the sequence is; rows of the vocabulary
+/* Heads and inner columns are cut in equal parts, and rows of activations where the sequence is. Rows of the vocabulary
  * need not be, but a rank beyond them would have nothing to do. */
 static dsc_status check_tensor_parallel(const dsc_plan *plan)
 {
@@ -70,7 +70,8 @@ static dsc_status check_interleaved(const dsc_plan *plan)
     const dsc_strategy *s = &plan->config.strategy;
 
     if (s->virtual_stages < 2)
-        return DSC_FAIL(DSC_EINVAL, "--schedule interleaved: --virtual-stages is %" PRId64 ", at least 2 are interleaved",
+        return DSC_FAIL(DSC_EINVAL,
+                        "--schedule interleaved: --virtual-stages is %" PRId64 ", and it takes 2 to interleave",
                         s->virtual_stages);
     if (plan->micro_batches % s->pp != 0)
         return DSC_FAIL(DSC_EINVAL,

@@ -18,9 +18,9 @@ static void hash_plan(dsc_plan *plan)
                  s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
     dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,
                  plan->micro_batches, s->global_batch, s->seq_len);
-    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero, s->offload,
-                 s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type, plan->gradient_type,
-                 s->attention, s->virtual_stages, s->bucket_elems, s->partition);
+    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
+                 s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
+                 plan->gradient_type, s->attention, s->virtual_stages, s->bucket_elems, s->partition);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
     dsc_text_fini(&text);
 }
@@ -115,8 +115,10 @@ static void print_choice(const dsc_plan *plan, dsc_text *out)
             dsc_text_add(out, ", %s %.3g over %s", DSC_AXIS_NAMES[axis], here->axis_ns[axis] / 1e6, here->link[axis]);
     dsc_text_add(out, "\n           next ");
     print_order(next->order, out);
-    dsc_text_add(out, ": %.3g ms, %s %.3g over %s\n", next->ns / 1e6, DSC_AXIS_NAMES[worst], next->axis_ns[worst] / 1e6,
-                 next->link[worst]);
+    if (next->axis_ns[worst] > here->axis_ns[worst])
+        dsc_text_add(out, ": %.3g ms, %s %.3g over %s\n", next->ns / 1e6, DSC_AXIS_NAMES[worst],
+                     next->axis_ns[worst] / 1e6, next->link[worst]);
+    else dsc_text_add(out, ": as much, on the same links\n");
 }
 
 static void print_why(const dsc_plan *plan, dsc_text *out)
@@ -132,7 +134,8 @@ static void print_chunk(int64_t stage, const dsc_chunk *chunk, dsc_text *out)
 {
     dsc_text_add(out, "stage %-4" PRId64, stage);
     if (chunk->layers > 0)
-        dsc_text_add(out, " layers %" PRId64 " to %" PRId64, chunk->first_layer, chunk->first_layer + chunk->layers - 1);
+        dsc_text_add(out, " layers %" PRId64 " to %" PRId64, chunk->first_layer,
+                     chunk->first_layer + chunk->layers - 1);
     else dsc_text_add(out, " no layers");
     dsc_text_add(out, "%s%s\n", chunk->has_embedding ? ", embedding" : "", chunk->has_head ? ", head" : "");
 }

@@ -33,7 +33,7 @@ typedef struct dsc_shard {
     int64_t padded_rows;   /* allocated rows, >= shape[0] */
     int64_t first, elems;  /* in flat buffers; elems = padded_rows * shape[1] */
     bool is_replicated;    /* tp > 1, and whole on every tensor rank */
-    bool is_copy;          /* the last stage's copy of a tied embedding: the first stage's counts in norms and is saved */
+    bool is_copy;          /* the last stage's copy of a tied embedding: the first's counts in norms and is saved */
 } dsc_shard;
 
 /* A rectangle of a tensor and where a shard holds it. Row i, column j of it is element (row + i) * tensor's columns +
@@ -100,8 +100,8 @@ dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);
 int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
 
 /* Groups: the ranks that differ along one axis only (tied: the first and the last stage of those that differ along pp
- * only, when pp > 1 and the model ties its head). Ids are dense over axes and groups of size > 1, in order of axis, then
- * of lowest rank; -1 where the rank is alone on that axis, or not a member. World is one group of all ranks. */
+ * only, when pp > 1 and the model ties its head). Ids are dense over axes and groups of size > 1, in order of axis,
+ * then of lowest rank; -1 where the rank is alone on that axis, or not a member. World is one group of all ranks. */
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis);
 int64_t dsc_plan_group_count(const dsc_plan *plan);
 /* Members ascending into out (room for the axis' degree); returns how many. A rank that is no member is alone. */

@@ -4,6 +4,7 @@
 #define DSC_PROGRAM_BUILD_H
 
 #include "program/program.h"
+#include "program/schedule.h"
 
 /* Activations of a layer that its backward needs, or, where they are recomputed, the transients that stand in. Under
  * sequence parallelism norms, x and mid are of the rank's rows; whole1 and whole2 are the norms of all rows, gathered,
@@ -18,7 +19,11 @@ typedef struct dsc_layer_buffers {
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket of gradients: shards [first, end) of the stage, of one chunk, a contiguous piece of the flat buffers. */
-typedef struct dsc_bucket { int64_t first, end, first_elem, elems, missing; bool is_replicated; int32_t chunk; } dsc_bucket;
+typedef struct dsc_bucket {
+    int64_t first, end, first_elem, elems;
+    int64_t missing;    /* shards whose gradients are not complete in the backward under construction */
+    bool is_replicated; /* over tp */
+} dsc_bucket;
 
 /* What a backward pass does: gradients of inputs, of weights, or both; whether it is the first to write those that go
  * with the inputs' pass (norms, head, embeddings, the loss) and those that go with the weights' (products); whether
@@ -52,10 +57,11 @@ typedef struct dsc_builder {
 /* A chunk's buffers that several of its passes share, and its shards. */
 typedef struct dsc_chunk_buffers {
     const dsc_chunk *chunk;
-    dsc_layer_buffers *slots;         /* [layers + 1] in the slot; -1 where recomputed. x of the last is the head's input,
-                                         or goes to the next stage */
+    dsc_layer_buffers *slots;         /* [layers + 1] in the slot; -1 where recomputed. x of the last is the head's
+                                         input, or goes to the next stage */
     dsc_layer_deferred *deferred;     /* [layers] */
-    dsc_layer_buffers *kept;          /* [layers] deferred too: what was recomputed and the weights' pass needs; else -1 */
+    dsc_layer_buffers *kept;          /* [layers] deferred too: what the weights' pass needs of what was recomputed;
+                                         else -1 */
     const dsc_shard **shards;         /* [1 + layers][role]: first those outside the layers; NULL where there is none */
     int32_t tokens;                   /* in the slot; -1 where no embedding and no head is */
     int32_t from_next, to_previous;   /* boxes: gradients of the last and of the first layer's x; -1 */
@@ -101,6 +107,33 @@ void dsc_build_update(dsc_builder *b);
 dsc_status dsc_build_buckets(dsc_builder *b);
 /* The gradient of a tensor is complete: when it is the last of its bucket, the bucket's reduction is emitted. */
 void dsc_build_complete(dsc_builder *b, int64_t layer, dsc_role role);
+
+/* ---- From passes to uses (uses.c) */
+
+/* Copies of a region: the last that was given back is the next to be taken. */
+typedef struct dsc_pool { int32_t *free; int64_t free_count, capacity; int32_t made; } dsc_pool;
+
+/* The templates of a chunk's passes, made when they are first wanted; backwards by what dsc_backward says, as bits. */
+typedef struct dsc_chunk_templates { int32_t forward, backwards[32], weights; } dsc_chunk_templates;
+
+/* The schedule's passes as they become uses. */
+typedef struct dsc_schedule_uses {
+    dsc_pass *passes; int64_t count;
+    struct { int64_t first_x, first_w, last; } *bounds; /* [chunk] passes of inputs and weights; the last of weights */
+    dsc_chunk_templates *templates;                     /* [chunk] */
+    dsc_pool pools[DSC_LIFE_COUNT];                     /* of slots and deferred */
+    int32_t (*leases)[DSC_LIFE_COUNT];                  /* [micro-batch][chunk] copies taken */
+    int64_t sends[2];                                   /* forward and backward passes so far: boxes take turns */
+} dsc_schedule_uses;
+
+dsc_status dsc_uses_init(dsc_builder *b, dsc_schedule_uses *s);
+void dsc_uses_fini(dsc_schedule_uses *s);
+void dsc_enter_chunk(dsc_builder *b, int64_t chunk);
+/* Of what belongs to no micro-batch. Templates without ops have no use. */
+void dsc_use_once(dsc_builder *b, int segment, int32_t template_);
+void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s);
+/* Forward only, in the schedule's order, for evaluation. */
+void dsc_use_losses(dsc_builder *b, dsc_schedule_uses *s);
 
 /* ---- After emission */
 

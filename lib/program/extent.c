@@ -86,7 +86,8 @@ static int64_t static_end(const dsc_program *program, int space)
     for (int64_t i = 0; i < program->buffer_count; i++) {
         const dsc_buffer *buffer = &program->buffers[i];
 
-        if (buffer->space == space && buffer->life == DSC_LIFE_STATIC) end = DSC_MAX(end, buffer->offset + buffer->bytes);
+        if (buffer->space == space && buffer->life == DSC_LIFE_STATIC)
+            end = DSC_MAX(end, buffer->offset + buffer->bytes);
     }
     return end;
 }

@@ -146,7 +146,7 @@ typedef struct dsc_op {
     int16_t kind, lane;
     int32_t layer;             /* -1 */
     int32_t axis;              /* dsc_axis of its group; -1 */
-    int32_t peer, channel;     /* send, recv: the other's place on the axis; messages of a channel arrive in order. -1 */
+    int32_t peer, channel;     /* send, recv: the other's place on the axis; a channel's messages arrive in order. -1 */
     int32_t first_call, calls; /* of the template's calls; communication has none */
     int32_t first_dep, deps;   /* of the template's deps */
     dsc_span source;           /* reduce_scatter, all_gather: what is read; else absent */

@@ -31,7 +31,7 @@ dsc_status dsc_build_buckets(dsc_builder *b)
     for (int64_t i = end - 1; i >= 0; i--) {
         int64_t elems = shards[end - 1].first + shards[end - 1].elems - shards[i].first;
         dsc_bucket bucket = {.first = i, .end = end, .first_elem = shards[i].first, .elems = elems, .missing = end - i,
-                             .is_replicated = shards[i].is_replicated, .chunk = shards[i].chunk};
+                             .is_replicated = shards[i].is_replicated};
 
         if (takes_more(b, i, elems)) continue;
         if (DSC_PUSH(b->buckets, b->bucket_count, capacity, bucket) != DSC_OK) return DSC_ENOMEM;

@@ -25,13 +25,6 @@ layouts() { # one a line, as far as they are wanted
     done <"$srcdir/tests/equivalence/layouts.txt"
 }
 
-# learn LOG RANKS OPTIONS: 20 steps; the log is complete
-learn() {
-    local log=$1 ranks=$2
-    shift 2
-    train "$ranks" --steps 20 --log "$log" "$@" >/dev/null && [ "$(wc -l <"$log")" -eq 20 ]
-}
-
 # reference OPTIONS: the log of the run on one rank that gets these
 reference() { local words=$*; echo "one.${words// /}"; }
 
@@ -39,17 +32,6 @@ refer() { # OPTIONS: that run, which has to learn: equal curves that do not fall
     learn "$(reference "$@")" 1 --dp 1 --micro-batch 1 "$@" || return
     column loss "$(reference "$@")" |
         awk 'NR == 1 { first = $1 } END { print first, "to", $1; exit !($1 < first - 0.5) }'
-}
-
-# near KEY LIMIT A B: all values agree to the limit, as a share
-near() {
-    paste <(column "$1" "$3") <(column "$1" "$4") | awk -v key="$1" -v limit="$2" '
-        function size(x) { return x < 0 ? -x : x }
-        $1 != $2 && !(size($1 - $2) <= limit * size($2)) {
-            bad = 1
-            print key " of step " NR ": " $1 ", one rank has " $2
-        }
-        END { exit bad || NR != 20 }'
 }
 
 same() { # KEY A B

@@ -66,6 +66,13 @@ train() {
     launch "$ranks" dsc-run --model "$tiny" --data text.txt --device cpu --global-batch 16 "$@"
 }
 
+# learn LOG RANKS OPTIONS: 20 steps; the log is complete
+learn() {
+    local log=$1 ranks=$2
+    shift 2
+    train "$ranks" --steps 20 --log "$log" "$@" >/dev/null && [ "$(wc -l <"$log")" -eq 20 ]
+}
+
 # reaches STEP LOG: waits until the run that was started last has logged so many
 reaches() {
     until [ "$(cat "$2" 2>/dev/null | wc -l)" -ge "$1" ]; do
@@ -77,5 +84,16 @@ reaches() {
 # column KEY LOG: the values of a key, one line a step; what a log says but for the time that it took
 column() { sed -n "s/.*\"$1\":\(\[[^]]*\]\|[^,}]*\).*/\1/p" "$2"; }
 timeless() { sed 's/"step_s":[^,]*,//' "$1"; }
+
+# near KEY LIMIT A B: all values of 20 steps agree to the limit, as a share; B is one rank's log
+near() {
+    paste <(column "$1" "$3") <(column "$1" "$4") | awk -v key="$1" -v limit="$2" '
+        function size(x) { return x < 0 ? -x : x }
+        $1 != $2 && !(size($1 - $2) <= limit * size($2)) {
+            bad = 1
+            print key " of step " NR ": " $1 ", one rank has " $2
+        }
+        END { exit bad || NR != 20 }'
+}
 
 exhaustive() { [ "${DSC_EXHAUSTIVE:-0}" != 0 ]; }

@@ -57,20 +57,27 @@ static void compare_order(int schedule, const json_t *item, int64_t stage, const
     free(passes);
 }
 
+static int schedule_of(const char *key)
+{
+    if (dsc_equal(key, "order_1f1b")) return DSC_1F1B;
+    if (dsc_equal(key, "order_gpipe")) return DSC_GPIPE;
+    return dsc_equal(key, "order_zbh1_quickstart") ? DSC_ZB_H1 : DSC_SCHEDULE_AUTO;
+}
+
+static bool is_order(const char *key) { return strncmp(key, "order_", strlen("order_")) == 0; }
+
 static void compare_orders(const json_t *item)
 {
-    static const struct { const char *key; int schedule; } keys[] = {
-        {"order_1f1b", DSC_1F1B}, {"order_gpipe", DSC_GPIPE}, {"order_zbh1_quickstart", DSC_ZB_H1}};
     size_t stages = (size_t)whole(item, "stages");
+    const json_t *order;
+    const char *key;
 
-    for (int64_t k = 0; k < DSC_COUNT(keys); k++) {
-        const json_t *order = json_object_get(item, keys[k].key);
-
-        if (order == NULL) continue;
-        CHECK(json_array_size(order) == stages && stages > 0, "%s: %zu orders of %zu stages", keys[k].key,
+    json_object_foreach((json_t *)item, key, order) {
+        if (!is_order(key)) continue;
+        CHECK(json_array_size(order) == stages && stages > 0, "%s: %zu orders of %zu stages", key,
               json_array_size(order), stages);
         for (size_t stage = 0; stage < json_array_size(order); stage++)
-            compare_order(keys[k].schedule, item, (int64_t)stage, string_of(json_array_get(order, stage)));
+            compare_order(schedule_of(key), item, (int64_t)stage, string_of(json_array_get(order, stage)));
     }
 }
 
@@ -102,8 +109,8 @@ static void compare_interleaved(const json_t *item)
         int64_t stage = whole(rank, "rank"), warmup = whole(rank, "num_warmup");
 
         compare_order(DSC_INTERLEAVED, item, stage, string_of(json_object_get(rank, "order")));
-        CHECK(leading_forwards(item, stage) == DSC_MIN(warmup + 1, all), "stage %" PRId64 ": warm-up of %" PRId64, stage,
-              warmup);
+        CHECK(leading_forwards(item, stage) == DSC_MIN(warmup + 1, all), "stage %" PRId64 ": warm-up of %" PRId64,
+              stage, warmup);
     }
 }
 
@@ -348,10 +355,10 @@ static void compare_coordinates(const dsc_plan *plan, const json_t *axes, const 
     }
 }
 
-/* Members in their order; ids ascending from the axis' first group. A group of one is none here. */
+/* Members in their order; groups, and their ids, ascending. A group of one has no id here. */
 static void compare_groups(const dsc_plan *plan, dsc_axis axis, const json_t *groups)
 {
-    int64_t degree = dsc_plan_degree(plan, axis), first = -1;
+    int64_t degree = dsc_plan_degree(plan, axis), first = -1, before = -1;
     int64_t *members = calloc((size_t)degree, sizeof *members);
     const json_t *group, *rank;
     size_t number, i;
@@ -361,6 +368,9 @@ static void compare_groups(const dsc_plan *plan, dsc_axis axis, const json_t *gr
     json_array_foreach(groups, number, group) {
         int64_t lowest = json_integer_value(json_array_get(group, 0));
 
+        CHECK(lowest > before && lowest < plan->ranks, "%s: group %zu begins with rank %" PRId64 ", behind %" PRId64,
+              DSC_AXIS_NAMES[axis], number, lowest, before);
+        before = lowest;
         if (number == 0) first = dsc_plan_group(plan, lowest, axis);
         CHECK(dsc_plan_group_ranks(plan, lowest, axis, members) == (int64_t)json_array_size(group), "%s: group of %zu",
               DSC_AXIS_NAMES[axis], json_array_size(group));
@@ -376,18 +386,23 @@ static void compare_groups(const dsc_plan *plan, dsc_axis axis, const json_t *gr
     free(members);
 }
 
-/* DeepSpeed calls so all ranks of one replica; each of ours must be there once, and alone have that place. */
+/* DeepSpeed calls so all ranks of one replica, in ascending order. */
 static void compare_replicas(const dsc_plan *plan, const json_t *groups)
 {
     const json_t *group, *rank;
+    int64_t before;
     size_t number, i;
 
     json_array_foreach(groups, number, group) {
         CHECK((int64_t)json_array_size(group) == plan->ranks / plan->config.strategy.dp, "replica of %zu ranks",
               json_array_size(group));
-        json_array_foreach(group, i, rank)
-            CHECK(dsc_plan_coord(plan, json_integer_value(rank)).of[DSC_AXIS_DP] == (int64_t)number,
+        before = -1;
+        json_array_foreach(group, i, rank) {
+            CHECK(dsc_plan_coord(plan, json_integer_value(rank)).of[DSC_AXIS_DP] == (int64_t)number &&
+                      json_integer_value(rank) > before,
                   "rank %" JSON_INTEGER_FORMAT " is in replica %zu", json_integer_value(rank), number);
+            before = json_integer_value(rank);
+        }
     }
 }
 
@@ -430,6 +445,16 @@ static void compare_topology(const json_t *item)
 
 static bool has(const json_t *item, const char *key) { return json_object_get(item, key) != NULL; }
 
+static bool has_orders(json_t *item)
+{
+    json_t *value;
+    const char *key;
+
+    json_object_foreach(item, key, value)
+        if (is_order(key)) return true;
+    return false;
+}
+
 static void agrees(void)
 {
     const char *path = *next_path++;
@@ -440,8 +465,7 @@ static void agrees(void)
     items = json_is_object(file) ? json_object_get(file, "cases") : file;
     CHECK(json_array_size(items) > 0, "%s: nothing to compare", path);
     json_array_foreach(items, i, item) {
-        if (has(item, "order_1f1b") || has(item, "order_gpipe") || has(item, "order_zbh1_quickstart"))
-            compare_orders(item);
+        if (has_orders(item)) compare_orders(item);
         else if (has(item, "model_chunks") && has(item, "ranks")) compare_interleaved(item);
         else if (has(item, "per_stage")) compare_instructions(item);
         else if (has(item, "weights")) compare_partition(item);

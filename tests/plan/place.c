@@ -87,8 +87,11 @@ static void refuses_with_a_reason(void)
 {
     dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
 
-    s.tp = 2;
-    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--tp", NULL});
+    s.cp = 2;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--cp", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.sequence_parallel = true;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--sequence-parallel", "tp is 1", NULL});
     s = DSC_CONFIG_DEFAULT.strategy;
     s.zero = 1;
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--zero", NULL});
@@ -98,6 +101,51 @@ static void refuses_with_a_reason(void)
     s = DSC_CONFIG_DEFAULT.strategy;
     strcpy(s.attention, "bigbird");
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--attention", NULL});
+}
+
+static dsc_strategy pipeline(int64_t pp, int64_t virtual_stages, int schedule)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.pp = pp;
+    s.virtual_stages = virtual_stages;
+    s.schedule = schedule;
+    s.micro_batch = 1;
+    s.global_batch = 8;
+    s.dp = 1;
+    return s;
+}
+
+/* The model has 4 layers, 6 heads, 384 inner columns and 64 positions. */
+static void refuses_what_tp_cannot_cut(void)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.tp = 4;
+    refused(&s, 4, DSC_EINVAL, (const char *const[]){"--tp 4", "heads, 6", NULL});
+    s.tp = 2;
+    s.micro_batch = 1;
+    s.seq_len = 63;
+    s.sequence_parallel = true;
+    refused(&s, 2, DSC_EINVAL, (const char *const[]){"tp 2", "= 63 tokens", NULL});
+}
+
+static void refuses_what_a_pipeline_cannot_run(void)
+{
+    dsc_strategy s = pipeline(7, 1, DSC_1F1B);
+
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"--pp 7", "4 layers", NULL});
+    s = pipeline(6, 1, DSC_1F1B);
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"6 chunks", "4 layers", NULL});
+    s = pipeline(2, 2, DSC_1F1B);
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"--virtual-stages 2", "interleaved", NULL});
+    s = pipeline(1, 2, DSC_INTERLEAVED);
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"--virtual-stages 2", "pp is 1", NULL});
+    s = pipeline(2, 1, DSC_INTERLEAVED);
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"interleaved", "1", "2", NULL});
+    s = pipeline(2, 2, DSC_INTERLEAVED);
+    s.global_batch = 7;
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"7 micro-batches", "pp 2", NULL});
 }
 
 static void refuses_sizes_past_any_machine(void)
@@ -119,6 +167,8 @@ static const tap_case cases[] = {
     {"rank and coordinate are inverse, groups have their members", rank_and_coordinate_are_inverse},
     {"what disagrees is refused with both numbers", names_both_numbers},
     {"what this version cannot do is refused by name", refuses_with_a_reason},
+    {"tensor parallelism that a model or batch does not divide by is refused", refuses_what_tp_cannot_cut},
+    {"a pipeline that the layers or micro-batches do not fill is refused", refuses_what_a_pipeline_cannot_run},
     {"sizes past any machine are refused before they are multiplied", refuses_sizes_past_any_machine},
 };
 

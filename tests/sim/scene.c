@@ -45,20 +45,34 @@ dsc_cluster *scene_cpus(int64_t ranks, int64_t cores)
     return cluster;
 }
 
-dsc_plan *scene_plan(const dsc_cluster *cluster, int64_t dp, int64_t global_batch, int recompute, int precision)
+static dsc_plan *make_plan(const char *model_text, const dsc_cluster *cluster, const dsc_strategy *strategy)
 {
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_plan *plan = NULL;
     dsc_model model;
 
-    config.strategy.dp = dp;
-    config.strategy.micro_batch = 1;
-    config.strategy.global_batch = global_batch;
-    config.strategy.recompute = recompute;
-    config.strategy.precision = precision;
-    if (CHECK_OK(dsc_model_load("layers=3,hidden=64,heads=4,vocab=256,seq=32", &model)))
+    config.strategy = *strategy;
+    if (CHECK_OK(dsc_model_load(model_text, &model)))
         CHECK_OK(dsc_plan_create(&model, cluster, &config, &plan));
     return plan;
+}
+
+dsc_plan *scene_plan_of(const dsc_cluster *cluster, const dsc_strategy *strategy)
+{
+    return make_plan("layers=8,hidden=64,heads=4,vocab=256,seq=32", cluster, strategy);
+}
+
+dsc_plan *scene_plan(const dsc_cluster *cluster, int64_t dp, int64_t global_batch, int recompute, int precision)
+{
+    const dsc_config config = DSC_CONFIG_DEFAULT;
+    dsc_strategy strategy = config.strategy;
+
+    strategy.dp = dp;
+    strategy.micro_batch = 1;
+    strategy.global_batch = global_batch;
+    strategy.recompute = recompute;
+    strategy.precision = precision;
+    return make_plan("layers=3,hidden=64,heads=4,vocab=256,seq=32", cluster, &strategy);
 }
 
 /* ---- Programs by hand */
@@ -98,9 +112,21 @@ int32_t scene_kernel(dsc_program *program, int64_t elems)
     return add_op(program, (dsc_op){.kind = DSC_OP_MLP_FWD, .axis = -1, .calls = 1});
 }
 
+int32_t scene_collective(dsc_program *program, dsc_op_kind kind, dsc_axis axis, int64_t bytes)
+{
+    return add_op(program, (dsc_op){.kind = (int16_t)kind, .axis = axis, .peer = -1, .channel = -1, .type = DSC_FP32,
+                                    .bytes = bytes});
+}
+
 int32_t scene_all_reduce(dsc_program *program, int64_t bytes)
 {
-    return add_op(program, (dsc_op){.kind = DSC_OP_ALL_REDUCE, .axis = DSC_AXIS_DP, .type = DSC_FP32, .bytes = bytes});
+    return scene_collective(program, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, bytes);
+}
+
+int32_t scene_message(dsc_program *program, dsc_op_kind kind, int64_t peer, int32_t channel, int64_t bytes)
+{
+    return add_op(program, (dsc_op){.kind = (int16_t)kind, .axis = DSC_AXIS_PP, .peer = (int32_t)peer,
+                                    .channel = channel, .type = DSC_FP32, .bytes = bytes});
 }
 
 /* Dependencies of an op stand together: the list is made anew with the added one in its place. */
@@ -117,22 +143,38 @@ void scene_wait(dsc_program *program, int32_t op, int32_t on)
     for (int64_t i = 0, first = 0; i < t->op_count; first += t->ops[i++].deps) t->ops[i].first_dep = (int32_t)first;
 }
 
-dsc_status scene_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *program,
-                          dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace)
+static dsc_status simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
+                           dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace)
 {
-    const dsc_program **programs = calloc((size_t)plan->ranks, sizeof *programs);
     dsc_sim_options options = {.ranks = ranks};
     dsc_timing unused_timing;
     int64_t unused_bytes;
     dsc_prices *prices = NULL;
     dsc_status status;
 
-    for (int64_t rank = 0; rank < plan->ranks; rank++) programs[rank] = program;
     DSC_TRY(dsc_prices_create(plan, cluster, NULL, &prices));
     DSC_TRY(dsc_simulate(plan, cluster, programs, prices, &options, timing == NULL ? &unused_timing : timing,
                          wire_bytes == NULL ? &unused_bytes : wire_bytes, trace));
 out:
     dsc_prices_destroy(prices);
+    return status;
+}
+
+dsc_status scene_simulate_stages(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *by_stage,
+                                 dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace)
+{
+    const dsc_program **programs = calloc((size_t)plan->ranks, sizeof *programs);
+    dsc_status status;
+
+    for (int64_t rank = 0; rank < plan->ranks; rank++)
+        programs[rank] = by_stage[dsc_plan_coord(plan, rank).of[DSC_AXIS_PP]];
+    status = simulate(plan, cluster, programs, ranks, timing, wire_bytes, trace);
     free(programs);
     return status;
+}
+
+dsc_status scene_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *program,
+                          dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace)
+{
+    return scene_simulate_stages(plan, cluster, &program, ranks, timing, wire_bytes, trace);
 }

@@ -15,15 +15,24 @@ dsc_cluster *scene_cpus(int64_t ranks, int64_t cores);
 /* The plan of a small GPT with these degrees; NULL after a failed check. */
 dsc_plan *scene_plan(const dsc_cluster *cluster, int64_t dp, int64_t global_batch, int recompute, int precision);
 
+/* The same of any strategy: 8 layers, 4 heads; dp 0: what the cluster has devices for. */
+dsc_plan *scene_plan_of(const dsc_cluster *cluster, const dsc_strategy *strategy);
+
 /* A program of one template in one segment, built op by op. A kernel is adam's update of `elems` elements. */
 dsc_program *scene_program(const dsc_plan *plan);
 int32_t scene_kernel(dsc_program *program, int64_t elems);
 int32_t scene_all_reduce(dsc_program *program, int64_t bytes);
+int32_t scene_collective(dsc_program *program, dsc_op_kind kind, dsc_axis axis, int64_t bytes);
+/* A send to, or a receive from, the stage `peer`. */
+int32_t scene_message(dsc_program *program, dsc_op_kind kind, int64_t peer, int32_t channel, int64_t bytes);
 /* The op waits for an earlier or later one. */
 void scene_wait(dsc_program *program, int32_t op, int32_t on);
 
 /* Simulates; timing, wire_bytes and trace may be NULL. `program` is that of all ranks. */
 dsc_status scene_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *program,
                           dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace);
+/* The same with a program for each stage. */
+dsc_status scene_simulate_stages(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *by_stage,
+                                 dsc_trace_ranks ranks, dsc_timing *timing, int64_t *wire_bytes, dsc_trace *trace);
 
 #endif

@@ -1,0 +1,136 @@
+/* Kernel calls of the passes, one helper a kernel: operands in the order of the kernel table. */
+#include "program/pass.h"
+
+dsc_shape pass_shape_of(const dsc_builder *b, dsc_kernel kernel, int flags, int64_t d0, int64_t d1, int64_t d2)
+{
+    return (dsc_shape){.kernel = (int16_t)kernel, .type = (int8_t)b->type, .out = (int8_t)b->type, .flags = flags,
+                       .d = {d0, d1, d2}};
+}
+
+dsc_span pass_whole(const dsc_builder *b, int32_t buffer) { return dsc_span_whole(b, buffer); }
+
+dsc_span pass_weight(const dsc_builder *b, int64_t layer, dsc_role role)
+{
+    return dsc_span_of(b, b->program->parameters, b->type, layer, role);
+}
+
+dsc_span pass_gradient(const dsc_builder *b, int64_t layer, dsc_role role)
+{
+    return dsc_span_of(b, b->program->gradients, b->gradient_type, layer, role);
+}
+
+/* Columns of a product's weight. */
+int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role)
+{
+    const dsc_shard *shard = dsc_build_shard(b, layer, role);
+
+    return shard == NULL ? 0 : shard->shape[1];
+}
+
+/* Columns of the MLP's first product. */
+int64_t pass_ffn(const dsc_builder *b) { return b->plan->model.ffn / b->tp; }
+
+/* Vocabulary rows of the head's weight, padding included. */
+int64_t pass_padded_vocab(const dsc_builder *b) { return dsc_build_shard(b, -1, DSC_ROLE_WTE)->padded_rows; }
+
+/* A product whose result is summed over tensor ranks: its bias, added once, is another matter. */
+static bool is_row_parallel(dsc_role role) { return role == DSC_ROLE_PROJ_W || role == DSC_ROLE_OUT_W; }
+
+/* y[rows,n] = x[rows,k] * W[k,n] + bias (+ residual); of a row-parallel product on several ranks only x * W. */
+void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y)
+{
+    bool is_partial = b->is_cut && is_row_parallel(role);
+    int flags = is_partial ? 0 : DSC_HAS_BIAS | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
+    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, flags, b->rows, pass_width(b, layer, role), k);
+
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, x), pass_weight(b, layer, role), pass_weight(b, layer, role + 1),
+                                       pass_whole(b, residual), pass_whole(b, y)));
+}
+
+/* dx[rows,k] = dy[rows,n] * W[k,n]^T */
+void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int32_t dx)
+{
+    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, k, pass_width(b, layer, role));
+
+    dsc_build_call(
+        b, &shape,
+        OPERANDS(pass_whole(b, dy), pass_weight(b, layer, role), DSC_NO_SPAN, DSC_NO_SPAN, pass_whole(b, dx)));
+}
+
+/* dW[k,n] (+)= x[rows,k]^T * dy[rows,n], dbias[n] (+)= sum over rows of dy, of the rank's own rows where the bias is
+ * whole on all tensor ranks and rows are cut (own_dy). */
+void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy,
+                          int32_t own_dy)
+{
+    int64_t n = pass_width(b, layer, role);
+    int accumulate = b->pass.is_first_w ? 0 : DSC_ACCUMULATE;
+    dsc_shape w = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | accumulate, k, n, b->rows);
+    dsc_shape bias = pass_shape_of(b, DSC_K_COLUMN_SUM, accumulate, own_dy == dy ? b->rows : b->kept_rows, n, 0);
+
+    w.out = bias.out = (int8_t)b->gradient_type;
+    dsc_build_call(
+        b, &w, OPERANDS(pass_whole(b, x), pass_whole(b, dy), DSC_NO_SPAN, DSC_NO_SPAN, pass_gradient(b, layer, role)));
+    dsc_build_call(b, &bias, OPERANDS(pass_whole(b, own_dy), pass_gradient(b, layer, role + 1)));
+}
+
+void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t y, int32_t stats)
+{
+    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_FWD, 0, b->kept_rows, b->hidden, 0);
+
+    dsc_build_call(b, &shape,
+                   OPERANDS(pass_whole(b, x), pass_weight(b, layer, role), pass_weight(b, layer, role + 1),
+                            pass_whole(b, y), pass_whole(b, stats)));
+}
+
+void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
+                       int32_t residual, int32_t dx)
+{
+    int flags = residual >= 0 ? DSC_HAS_RESIDUAL : 0;
+    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_BWD_X, flags, b->kept_rows, b->hidden, 0);
+
+    dsc_build_call(b, &shape,
+                   OPERANDS(pass_whole(b, dy), pass_whole(b, x), pass_whole(b, stats), pass_weight(b, layer, role),
+                            pass_whole(b, residual), pass_whole(b, dx)));
+}
+
+static dsc_shape heads(const dsc_builder *b, dsc_kernel kernel)
+{
+    const dsc_model *model = &b->plan->model;
+    int flags = model->causal ? DSC_CAUSAL : 0;
+    dsc_shape shape = pass_shape_of(b, kernel, flags, b->batch, b->seq, model->heads / b->tp);
+
+    shape.d[3] = model->kv_heads / b->tp;
+    shape.d[4] = model->hidden / model->heads;
+    return shape;
+}
+
+bool pass_stores_scores(const dsc_builder *b) { return dsc_equal(b->plan->attention_kernel, "dense-unfused"); }
+
+void pass_mix(dsc_builder *b, const dsc_layer_buffers *l)
+{
+    dsc_shape shape = heads(b, pass_stores_scores(b) ? DSC_K_SCORES_FWD : DSC_K_ATTENTION_FWD);
+
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, l->qkv), pass_whole(b, l->context), pass_whole(b, l->lse)));
+}
+
+void pass_mix_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv)
+{
+    dsc_shape shape = heads(b, pass_stores_scores(b) ? DSC_K_SCORES_BWD : DSC_K_ATTENTION_BWD);
+
+    if (pass_stores_scores(b))
+        dsc_build_call(
+            b, &shape,
+            OPERANDS(pass_whole(b, dcontext), pass_whole(b, l->qkv), pass_whole(b, l->lse), pass_whole(b, dqkv)));
+    else
+        dsc_build_call(b, &shape,
+                       OPERANDS(pass_whole(b, dcontext), pass_whole(b, l->qkv), pass_whole(b, l->context),
+                                pass_whole(b, l->lse), pass_whole(b, dqkv)));
+}
+
+void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t second, int32_t out)
+{
+    dsc_shape shape = pass_shape_of(b, kernel, 0, b->rows * pass_ffn(b), 0, 0);
+
+    if (kernel == DSC_K_GELU_FWD) dsc_build_call(b, &shape, OPERANDS(pass_whole(b, in), pass_whole(b, out)));
+    else dsc_build_call(b, &shape, OPERANDS(pass_whole(b, in), pass_whole(b, second), pass_whole(b, out)));
+}

@@ -1,0 +1,74 @@
+/* What the files of a pass share: call.c, activation.c and between.c serve forward.c and backward.c. Internal to
+ * lib/program. */
+#ifndef DSC_PROGRAM_PASS_H
+#define DSC_PROGRAM_PASS_H
+
+#include "program/build.h"
+
+#define OPERANDS(...) ((const dsc_span[DSC_KERNEL_OPERANDS]){__VA_ARGS__})
+
+/* ---- call.c */
+
+/* Of the training type; the dimensions past d2 are the caller's. */
+dsc_shape pass_shape_of(const dsc_builder *b, dsc_kernel kernel, int flags, int64_t d0, int64_t d1, int64_t d2);
+/* All of a buffer; absent for -1. */
+dsc_span pass_whole(const dsc_builder *b, int32_t buffer);
+/* The rank's shard of a tensor, as parameter or gradient; absent where the stage has none. */
+dsc_span pass_weight(const dsc_builder *b, int64_t layer, dsc_role role);
+dsc_span pass_gradient(const dsc_builder *b, int64_t layer, dsc_role role);
+/* Columns of a product's weight, of the MLP's first product, rows of the head's weight with padding. */
+int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role);
+int64_t pass_ffn(const dsc_builder *b);
+int64_t pass_padded_vocab(const dsc_builder *b);
+/* y = x W + bias (+ residual), its gradients by x and by W and bias. own_dy: of the rank's rows, for a bias that all
+ * tensor ranks hold. */
+void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y);
+void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int32_t dx);
+void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy, int32_t own_dy);
+void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t y, int32_t stats);
+void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
+                     int32_t residual, int32_t dx);
+/* The core of attention, by flash or with stored scores. */
+bool pass_stores_scores(const dsc_builder *b);
+void pass_mix(dsc_builder *b, const dsc_layer_buffers *l);
+void pass_mix_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv);
+/* GELU: second is the backward's u. */
+void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t second, int32_t out);
+
+/* ---- activation.c */
+
+/* New buffers; transient: of all rows; kept: of C columns of the rows that the rank keeps. */
+int32_t pass_activations(dsc_builder *b, const char *name, dsc_life life, int64_t layer, int64_t bytes);
+int32_t pass_transient(dsc_builder *b, const char *name, int64_t layer, int64_t columns);
+int32_t pass_kept(dsc_builder *b, const char *name, dsc_life life, int64_t layer);
+int64_t pass_stats_bytes(const dsc_builder *b);
+int64_t pass_qkv_columns(const dsc_builder *b);
+int64_t pass_context_columns(const dsc_builder *b);
+/* A layer's buffers in the pass under construction, with transients for what is not kept. */
+dsc_layer_buffers pass_buffers_of(dsc_builder *b, int64_t index);
+
+/* ---- between.c */
+
+void pass_tensor_op(dsc_builder *b, dsc_op_kind kind, int64_t layer, int32_t source, int32_t data, dsc_dtype type);
+/* All rows of what is kept by rows: a gathered copy, or itself where rows are not cut. */
+int32_t pass_gathered(dsc_builder *b, const char *name, int64_t layer, int32_t own);
+/* Where a product writes its parts that end up, summed, in `sum`; and that sum. */
+int32_t pass_partial_of(dsc_builder *b, int64_t layer, int32_t sum);
+void pass_sum_partial(dsc_builder *b, int64_t layer, int32_t partial, int32_t sum);
+/* A send or a receive between virtual stages lower and lower + 1. */
+void pass_message(dsc_builder *b, dsc_op_kind kind, int64_t lower, bool is_gradient, int32_t buffer);
+int64_t pass_virtual_stage(const dsc_builder *b);
+
+/* ---- forward.c */
+
+/* Set l->whole1 and whole2. y -1: up to the activation. */
+void pass_attention_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l);
+void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l, int32_t y);
+/* Sets the builder's normf, whole_normf, statsf, logits. */
+void pass_head_fwd(dsc_builder *b, int32_t x, int accumulate);
+/* What embeddings over tensor ranks need to know of their shards. */
+void pass_cut_embedding(const dsc_builder *b, dsc_shape *shape);
+dsc_span pass_positions(const dsc_builder *b, dsc_span wpe, dsc_dtype type);
+void pass_name_template(dsc_builder *b, const char *name);
+
+#endif

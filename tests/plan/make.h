@@ -1,0 +1,14 @@
+/* Plans for tests, without programs. */
+#ifndef TESTS_PLAN_MAKE_H
+#define TESTS_PLAN_MAKE_H
+
+#include "plan/plan.h"
+
+/* One micro-batch of one sequence, in fp32, on so many replicas, stages and tensor ranks. */
+dsc_strategy make_strategy(int64_t tp, int64_t dp, int64_t pp);
+
+/* A plan on the described cluster, or on as many devices of one node as it needs where that is NULL. NULL, and a failed
+ * check, when it cannot be made. */
+dsc_plan *make_plan(const char *model, const char *cluster, const dsc_strategy *strategy);
+
+#endif
