@@ -41,6 +41,21 @@ static int64_t sort_unique(int64_t *values, int64_t count)
     return kept;
 }
 
+static dsc_status place_buffers(const dsc_program *program, dsc_atoms *atoms)
+{
+    atoms->whole = malloc((size_t)(program->buffer_count + 1) * sizeof *atoms->whole);
+    if (atoms->whole == NULL) return DSC_ENOMEM;
+    for (int64_t i = 0; i < program->buffer_count; i++) {
+        const dsc_buffer *b = &program->buffers[i];
+        const int64_t *bounds = atoms->bounds[b->space][b->life];
+        int64_t known = atoms->counts[b->space][b->life];
+
+        atoms->whole[i].low = dsc_atoms_at(bounds, known, b->offset);
+        atoms->whole[i].high = dsc_atoms_at(bounds, known, b->offset + b->bytes);
+    }
+    return DSC_OK;
+}
+
 dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
 {
     dsc_atoms atoms;
@@ -58,6 +73,7 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
             atoms.first[space][life] = atoms.count;
             atoms.count += atoms.counts[space][life] * copies;
         }
+    if (context.status == DSC_OK) context.status = place_buffers(program, &atoms);
     if (context.status != DSC_OK) {
         dsc_atoms_fini(&atoms);
         return DSC_FAIL(DSC_ENOMEM, "program: %lld atoms", (long long)atoms.count);
@@ -70,6 +86,7 @@ void dsc_atoms_fini(dsc_atoms *atoms)
 {
     for (int space = 0; space < DSC_SPACE_COUNT; space++)
         for (int life = 0; life < DSC_LIFE_COUNT; life++) free(atoms->bounds[space][life]);
+    free(atoms->whole);
     memset(atoms, 0, sizeof *atoms);
 }
 
@@ -93,8 +110,12 @@ void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span s
     int space = buffer->space, life = buffer->life;
     const int64_t *bounds = atoms->bounds[space][life];
     int64_t known = atoms->counts[space][life], start = buffer->offset + span.offset;
-    int64_t low = dsc_atoms_at(bounds, known, start), high = dsc_atoms_at(bounds, known, start + span.bytes);
+    int64_t low = atoms->whole[span.buffer].low, high = atoms->whole[span.buffer].high;
 
+    if (span.offset != 0 || span.bytes != buffer->bytes) {
+        low = dsc_atoms_at(bounds, known, start);
+        high = dsc_atoms_at(bounds, known, start + span.bytes);
+    }
     *first = atoms->first[space][life] + (use == NULL ? 0 : use->copy[life] * known) + low;
     *count = high - low;
 }

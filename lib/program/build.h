@@ -151,6 +151,7 @@ typedef struct dsc_atoms {
     int64_t counts[DSC_SPACE_COUNT][DSC_LIFE_COUNT];
     int64_t first[DSC_SPACE_COUNT][DSC_LIFE_COUNT];   /* number of the region's first atom; copies follow one another */
     int64_t count;                         /* of all atoms */
+    struct { int64_t low, high; } *whole;  /* [buffer] places in bounds of its start and end: most spans are whole */
 } dsc_atoms;
 dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out);
 void dsc_atoms_fini(dsc_atoms *atoms);
