@@ -447,6 +447,34 @@ static void changes_one_rank_of_many(void)
     }
 }
 
+/* Where all ranks of a stage share a program, one stands for them; what it does wrong is found as well. */
+static void refuses_folded_machines(void)
+{
+    dsc_strategy s = layout(CUT);
+    const dsc_program *const *programs = NULL;
+    machine m;
+    dsc_op *op;
+    int64_t t;
+    int32_t index;
+
+    machine_init(&m, MODEL, &s);
+    if (CHECK_OK(dsc_programs_create(m.plan, &programs))) {
+        dsc_program *last = (dsc_program *)programs[m.plan->ranks - 1];
+
+        CHECK_OK(dsc_program_check(m.plan, programs, m.plan->ranks));
+        if (CHECK(machine_find(last, DSC_OP_SEND, &t, &index), "no send")) {
+            op = &last->templates[t].ops[index];
+            op->channel++;
+            CHECK(dsc_program_check(m.plan, programs, m.plan->ranks) == DSC_EINVAL, "a wrong channel is accepted");
+            op->channel--;
+            op->bytes = op->data.bytes -= 64;
+            CHECK(dsc_program_check(m.plan, programs, m.plan->ranks) == DSC_EINVAL, "a short message is accepted");
+        }
+    }
+    dsc_programs_destroy(m.plan, programs);
+    machine_fini(&m);
+}
+
 static const tap_case cases[] = {
     {"a stage without any one of its ops is refused", drops_any_op_of_a_stage},
     {"a rank without any one of its ops is refused", drops_any_op_of_a_rank},
@@ -466,6 +494,7 @@ static const tap_case cases[] = {
     {"two collectives exchanged on one rank are refused", swaps_two_collectives},
     {"a sum of two pieces is refused", sums_another_piece},
     {"a collective that is another on one rank is refused", changes_one_rank_of_many},
+    {"what a representative does wrong is refused where it stands for others", refuses_folded_machines},
 };
 
 int main(void)

@@ -95,7 +95,8 @@ static void print_check(const evaluation *e, dsc_text *out)
 
     for (int64_t rank = 0; rank < e->plan->ranks; rank++) ops += e->programs[rank]->op_count;
     dsc_text_add(out, "check      %" PRId64 " ops on %" PRId64 " ranks: operands in their buffers, buffers in arenas;\n"
-                 "           no read before write, no race, no cycle; groups see their collectives in one order\n", ops,
+                 "           no read before write, no race, no cycle; groups see their collectives in one order;\n"
+                 "           every send meets its receive\n", ops,
                  e->plan->ranks);
 }
 
