@@ -415,9 +415,9 @@ out:
 static dsc_status check_alike(const dsc_meeting *m, const dsc_sim_rank *r, int64_t number, const dsc_op *op)
 {
     if (m->motion != motion_of(op) || m->op->channel != op->channel)
-        return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s, channel %d) meets op %" PRId64 " (%s, channel "
-                        "%d) of its %s group", r->number, number, DSC_OP_NAMES[op->kind], op->channel, m->number,
-                        DSC_OP_NAMES[m->op->kind], m->op->channel, DSC_AXIS_NAMES[m->axis]);
+        return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s, channel %d) meets op %" PRId64 " (%s, "
+                        "channel %d) of its %s group", r->number, number, DSC_OP_NAMES[op->kind], op->channel,
+                        m->number, DSC_OP_NAMES[m->op->kind], m->op->channel, DSC_AXIS_NAMES[m->axis]);
     if (m->op->bytes != op->bytes)
         return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s) brings %" PRId64 " bytes where others of "
                         "its %s group bring %" PRId64, r->number, number, DSC_OP_NAMES[op->kind], op->bytes,

@@ -109,8 +109,9 @@ static void messages_take_their_path(void)
 static void measured_times_are_interpolated(void)
 {
     dsc_collective_sample samples[] = {
-        {"all_reduce", 2, 1, 2, 1000, 5000}, {"all_reduce", 2, 1, 2, 100000, 50000}, {"all_reduce", 4, 1, 4, 1000, 9000},
-        {"all_reduce", 2, 1, 4, 1000, 7000}, {"all_gather", 2, 1, 2, 1000, 1},       {"send", 2, 1, 2, 1000, 400}};
+        {"all_reduce", 2, 1, 2, 1000, 5000}, {"all_reduce", 2, 1, 2, 100000, 50000},
+        {"all_reduce", 4, 1, 4, 1000, 9000}, {"all_reduce", 2, 1, 4, 1000, 7000},
+        {"all_gather", 2, 1, 2, 1000, 1},    {"send", 2, 1, 2, 1000, 400}};
     dsc_calibration calibration = {.collectives = samples, .collective_count = DSC_COUNT(samples)};
     const struct { dsc_motion motion; int64_t ranks, at_work, bytes, ns; } rows[] = {
         {DSC_MOVE_ALL_REDUCE, 2, 2, 1000, 5000},     {DSC_MOVE_ALL_REDUCE, 2, 2, 10000, 15811},
@@ -143,7 +144,8 @@ static const tap_case cases[] = {
     {"devices of a node share its NICs where there are fewer", devices_share_scarce_nics},
     {"reduce-scatter and all-gather take half an all-reduce, by ring and by hierarchy", halves_take_half},
     {"a message costs S/b + a of its path", messages_take_their_path},
-    {"measured transfers are interpolated, and scaled from the nearest setting to the one asked for", measured_times_are_interpolated},
+    {"measured transfers are interpolated, and scaled from the nearest setting to the one asked for",
+     measured_times_are_interpolated},
 };
 
 int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }

@@ -61,8 +61,9 @@ static void add_transfers(const dsc_calibration *calibration, dsc_text *out)
     for (int64_t i = 0; i < calibration->copy_count; i++) {
         const dsc_copy_sample *copy = &calibration->copies[i];
 
-        dsc_text_add(&rows, "copy %s to %s\t1\t1\t1\t%s\t%s\t%.2f\n", copy->from, copy->to, dsc_bytes_str(copy->bytes).str,
-                     dsc_ns_str(copy->time_ns).str, (double)copy->bytes / (double)copy->time_ns);
+        dsc_text_add(&rows, "copy %s to %s\t1\t1\t1\t%s\t%s\t%.2f\n", copy->from, copy->to,
+                     dsc_bytes_str(copy->bytes).str, dsc_ns_str(copy->time_ns).str,
+                     (double)copy->bytes / (double)copy->time_ns);
     }
     for (int64_t i = 0; i < calibration->collective_count; i++) {
         const dsc_collective_sample *c = &calibration->collectives[i];
