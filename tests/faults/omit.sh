@@ -1,11 +1,18 @@
 #!/bin/bash
 # The program is what runs: without any one of its ops, training goes another way or ends with status 3 and a message.
-# An op of each (lane, kind) of every rank is left out, chosen at random; with DSC_EXHAUSTIVE=1 every op.
+# An op of each (lane, kind) is left out, chosen at random: of every rank where these are two, else of all; with
+# DSC_EXHAUSTIVE=1 every op.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 : "${DSC_SEED:=$(date +%s)}"
 echo "# DSC_SEED=$DSC_SEED"
-layout=(--dp 2 --micro-batch 4)
+
+# ranks and options
+cut="--model layers=4,hidden=40,heads=4,vocab=131,seq=24 --tp 2 --pp 2"
+layouts=("2 --dp 2 --micro-batch 4 --recompute none"
+    "2 --dp 2 --micro-batch 4 --recompute full"
+    "8 $cut --dp 2 --micro-batch 2 --virtual-stages 2 --sequence-parallel"
+    "4 $cut --dp 1 --micro-batch 4 --schedule zb-h1")
 
 # ops OPTIONS: rank,op,lane,kind of the program, in random order
 ops() {
@@ -15,12 +22,16 @@ ops() {
         sort -g | cut -d, -f3-6
 }
 
-chosen() { if exhaustive; then cat; else awk -F, '!seen[$1, $3, $4]++'; fi | sort -t, -k1n -k2n; }
+# chosen RANKS: those of the list to be left out
+chosen() {
+    if exhaustive; then cat; else awk -F, -v few=$(($1 <= 2)) '!seen[few ? $1 : 0, $3, $4]++'; fi | sort -t, -k1n -k2n
+}
 
-# differs RANK:OP OPTIONS: a run of 3 steps without the op
+# differs RANK:OP RANKS OPTIONS: a run of 3 steps without the op
 differs() {
-    local status
-    limit=60 train 2 --steps 3 --log log --omit-op "$@" >lines 2>messages
+    local omitted=$1 ranks=$2 status
+    shift 2
+    limit=60 train "$ranks" --steps 3 --log log --omit-op "$omitted" "$@" >lines 2>messages
     status=$?
     [ $status -eq 3 ] && [ -s messages ] && return
     cat messages
@@ -29,18 +40,20 @@ differs() {
 
 curve() { column loss "$1"; column grad_norm "$1"; }
 
-declare -A lists
+lists=()
 total=0
-for recompute in none full; do
-    lists[$recompute]=$(ops "${layout[@]}" --recompute $recompute | chosen)
-    total=$((total + $(wc -l <<<"${lists[$recompute]}")))
+for layout in "${layouts[@]}"; do
+    read -r ranks options <<<"$layout"
+    lists+=("$(ops $options | chosen "$ranks")")
+    total=$((total + $(wc -l <<<"${lists[-1]}")))
 done
-plan $((total + 2))
-for recompute in none full; do
-    train 2 "${layout[@]}" --recompute $recompute --steps 3 --log whole >/dev/null
-    report $? "the whole program runs, recompute $recompute"
+plan $((total + ${#layouts[@]}))
+for i in "${!layouts[@]}"; do
+    read -r ranks options <<<"${layouts[i]}"
+    train "$ranks" $options --steps 3 --log whole >/dev/null
+    report $? "the whole program runs: $options"
     while IFS=, read -r rank op lane kind; do
-        ok "training needs rank $rank's op $op, $kind on $lane, recompute $recompute" \
-            differs "$rank:$op" "${layout[@]}" --recompute $recompute
-    done <<<"${lists[$recompute]}"
+        ok "training needs rank $rank's op $op, $kind on $lane: ${options#"$cut "}" \
+            differs "$rank:$op" "$ranks" $options
+    done <<<"${lists[i]}"
 done
