@@ -201,55 +201,79 @@ const dsc_expansion *dsc_expansion_fastest(const dsc_expansion *expansions, int6
 
 /* ---- Measurement */
 
-/* How far a sample's ranks are from those asked for; INFINITY for other collectives and numbers of nodes. */
-static double distance(const dsc_collective_sample *sample, dsc_motion motion, int64_t ranks, int64_t nodes)
+/* How far a sample's setting is from the one asked for; INFINITY for other motions and numbers of nodes. */
+static double distance(const dsc_collective_sample *sample, dsc_motion motion, const dsc_setting *setting)
 {
-    if (strcmp(sample->kind, DSC_MOTION_NAMES[motion]) != 0 || sample->nodes != nodes || sample->bytes <= 0)
+    if (strcmp(sample->kind, DSC_MOTION_NAMES[motion]) != 0 || sample->nodes != setting->nodes || sample->bytes <= 0)
         return INFINITY;
-    return fabs(log((double)sample->ranks / (double)ranks));
+    return fabs(log((double)sample->ranks / (double)setting->ranks)) +
+           fabs(log((double)sample->at_work / (double)setting->at_work));
 }
 
-/* Of the samples as near as possible, the largest of at most `bytes` and the smallest of at least that. */
+/* Of the samples of one setting, the largest of at most `bytes` and the smallest of at least that. */
 typedef struct bracket { const dsc_collective_sample *below, *above; } bracket;
 
-static bracket find_bracket(const dsc_calibration *calibration, dsc_motion motion, int64_t ranks, int64_t nodes,
+static bool is_as_good(const dsc_collective_sample *sample, const dsc_collective_sample *best)
+{
+    return sample->ranks == best->ranks && sample->at_work == best->at_work && sample->nodes == best->nodes &&
+           strcmp(sample->kind, best->kind) == 0 && sample->bytes > 0;
+}
+
+static bracket find_bracket(const dsc_calibration *calibration, dsc_motion motion, const dsc_setting *setting,
                             int64_t bytes)
 {
-    double nearest = INFINITY;
+    const dsc_collective_sample *best = NULL;
     bracket found = {0};
 
-    for (int64_t i = 0; i < calibration->collective_count; i++)
-        nearest = fmin(nearest, distance(&calibration->collectives[i], motion, ranks, nodes));
-    for (int64_t i = 0; i < calibration->collective_count && nearest < INFINITY; i++) {
+    for (int64_t i = 0; i < calibration->collective_count; i++) {
+        const dsc_collective_sample *sample = &calibration->collectives[i];
+        double away = distance(sample, motion, setting);
+
+        if (away < (best == NULL ? INFINITY : distance(best, motion, setting))) best = sample;
+    }
+    for (int64_t i = 0; best != NULL && i < calibration->collective_count; i++) {
         const dsc_collective_sample *sample = &calibration->collectives[i];
 
-        if (distance(sample, motion, ranks, nodes) > nearest) continue;
+        if (!is_as_good(sample, best)) continue;
         if (sample->bytes <= bytes && (found.below == NULL || sample->bytes > found.below->bytes)) found.below = sample;
         if (sample->bytes >= bytes && (found.above == NULL || sample->bytes < found.above->bytes)) found.above = sample;
     }
     return found;
 }
 
-bool dsc_collective_measured(const dsc_calibration *calibration, dsc_motion motion, int64_t ranks, int64_t nodes,
+static double interpolate(const bracket *near, int64_t bytes)
+{
+    double along;
+
+    if (near->below == NULL) return (double)near->above->time_ns;
+    if (near->above == NULL) return (double)near->below->time_ns * (double)bytes / (double)near->below->bytes;
+    if (near->below->bytes == near->above->bytes) return (double)near->below->time_ns;
+    along = log((double)bytes / (double)near->below->bytes) /
+            log((double)near->above->bytes / (double)near->below->bytes);
+    return exp((1 - along) * log((double)near->below->time_ns) + along * log((double)near->above->time_ns));
+}
+
+/* What a member's time is proportional to. */
+static double burden(dsc_motion motion, double ranks, double at_work, double cores)
+{
+    double share = motion == DSC_MOVE_MESSAGE || ranks < 2 ? 1 : (ranks - 1) / ranks;
+
+    return share * fmax(at_work / cores, 1);
+}
+
+bool dsc_collective_measured(const dsc_calibration *calibration, dsc_motion motion, const dsc_setting *setting,
                              int64_t bytes, int64_t *out)
 {
+    const dsc_collective_sample *sample;
     bracket near = {0};
     double ns;
 
-    if (calibration != NULL) near = find_bracket(calibration, motion, ranks, nodes, bytes);
-    if (near.below == NULL && near.above == NULL) return false;
-    if (near.below == NULL) {
-        ns = (double)near.above->time_ns;
-    } else if (near.above == NULL) {
-        ns = (double)near.below->time_ns * (double)bytes / (double)near.below->bytes;
-    } else if (near.below->bytes == near.above->bytes) {
-        ns = (double)near.below->time_ns;
-    } else {
-        double along = log((double)bytes / (double)near.below->bytes) /
-                       log((double)near.above->bytes / (double)near.below->bytes);
-
-        ns = exp((1 - along) * log((double)near.below->time_ns) + along * log((double)near.above->time_ns));
-    }
+    if (calibration != NULL) near = find_bracket(calibration, motion, setting, bytes);
+    sample = near.below == NULL ? near.above : near.below;
+    if (sample == NULL) return false;
+    ns = interpolate(&near, bytes) *
+         burden(motion, (double)setting->ranks, (double)setting->at_work, setting->cores) /
+         burden(motion, sample->ranks, sample->at_work, setting->cores);
     *out = (int64_t)fmin(round(ns), MOST_NS);
     return true;
 }

@@ -58,11 +58,19 @@ int64_t dsc_expansion_ns(const dsc_expansion *expansion, int64_t bytes);
 /* The one of expansions[DSC_ALGORITHM_COUNT] that the closed form finds fastest, the first of equals. */
 const dsc_expansion *dsc_expansion_fastest(const dsc_expansion *expansions, int64_t bytes);
 
-/* The measured time of a motion of that payload, by the samples of the nearest number of ranks on
- * as many nodes, interpolated in the logarithms of bytes and time; above the largest sample time grows with the
- * bytes, below the smallest it does not fall. false when nothing of the kind was measured (calibration NULL is
- * nothing). Pure. */
-bool dsc_collective_measured(const dsc_calibration *calibration, dsc_motion motion, int64_t ranks, int64_t nodes,
+/* A group as measurements know it. */
+typedef struct dsc_setting {
+    int64_t ranks, nodes; /* of the group */
+    int64_t at_work;      /* ranks of each of its nodes that do the same at once */
+    double cores;         /* that these share */
+} dsc_setting;
+
+/* The measured time of a motion of that payload, by the samples of the nearest setting on as many nodes, interpolated
+ * in the logarithms of bytes and time; above the largest sample time grows with the bytes, below the smallest it does
+ * not fall. From that setting to the one asked for it goes as what a member passes on, (n-1)/n, and as ranks at work to
+ * a core where there are more than one. false when nothing of the kind was measured (calibration NULL is nothing).
+ * Pure. */
+bool dsc_collective_measured(const dsc_calibration *calibration, dsc_motion motion, const dsc_setting *setting,
                              int64_t bytes, int64_t *out);
 
 #endif

@@ -53,9 +53,9 @@ struct dsc_meeting {
     int64_t first;                   /* the group's lowest rank, or the sender */
     dsc_sim_rank **members; int64_t member_count, arrived; /* those simulated */
     int64_t size, nodes, replicas;   /* ranks of the group; nodes they are on; groups that this one stands for */
+    dsc_setting setting;             /* the same for measurements */
     dsc_expansion *expansions[DSC_MOTION_COUNT]; /* [DSC_ALGORITHM_COUNT] of what the programs want; else NULL */
     dsc_load work;                   /* a measured transfer: a thread on each member's cores */
-    double crowding;                 /* how many times longer than measured that thread takes (dsc_fabric_crowding) */
     dsc_meeting *next;               /* of the sender's messages */
     /* of the transfer under way: */
     dsc_activity transfer;

@@ -321,13 +321,12 @@ dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, 
                        resource);
 }
 
-double dsc_fabric_crowding(const dsc_fabric *fabric, int64_t rank, int64_t ranks)
+void dsc_fabric_neighbours(const dsc_fabric *fabric, int64_t rank, int64_t *ranks, double *cores)
 {
     dsc_place place = place_of(fabric, rank);
-    double cores = (double)DSC_MAX(place.node_type->cores, 1);
 
-    if (place.device->is_gpu) return 1;
-    return fmax((double)fabric->on_node[place.node] / cores, 1) / fmax((double)ranks / cores, 1);
+    *ranks = fabric->on_node[place.node];
+    *cores = place.device->is_gpu ? INFINITY : (double)DSC_MAX(place.node_type->cores, 1);
 }
 
 const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource)

@@ -36,9 +36,8 @@ bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b);
  * outnumber cores is in its prices. *threads is how many its kernels use; *resource -1 on a GPU. */
 dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, double *threads);
 
-/* How many times more all ranks of its node crowd a CPU rank's cores than `ranks` of them alone would, where there are
- * fewer cores than ranks; 1 on a GPU. */
-double dsc_fabric_crowding(const dsc_fabric *fabric, int64_t rank, int64_t ranks);
+/* Ranks on its node, itself included, and the cores that transfers among them share; INFINITY on GPUs. */
+void dsc_fabric_neighbours(const dsc_fabric *fabric, int64_t rank, int64_t *ranks, double *cores);
 
 /* "node0/device3/nvlink/out"; borrowed until destroy. NULL for what is no link: cores. */
 const char *dsc_fabric_link_name(const dsc_fabric *fabric, int32_t resource);

@@ -159,7 +159,6 @@ static dsc_status load_cores(dsc_engine *e, dsc_meeting *m)
 
     if (core == NULL) return DSC_FAIL(DSC_ENOMEM, "simulation: cores of %" PRId64 " ranks", m->member_count);
     for (int64_t i = 0; i < cores; i++) DSC_TRY(dsc_load_add(e->fabric, &m->work, core[i], 1));
-    m->crowding = dsc_fabric_crowding(e->fabric, m->first, dsc_ceil_div(m->size, m->nodes));
 out:
     free(core);
     return status;
@@ -284,6 +283,8 @@ static dsc_status meeting_create(dsc_engine *e, int64_t first, int axis, int64_t
     m->first = group[0];
     DSC_TRY(list_members(e, m, group));
     m->nodes = count_nodes(e, group, size);
+    m->setting = (dsc_setting){.ranks = size, .nodes = m->nodes};
+    dsc_fabric_neighbours(e->fabric, m->first, &m->setting.at_work, &m->setting.cores);
     m->transfer = (dsc_activity){.type = DSC_TRANSFER, .owner = m, .flow = -1, .event.rank = m->members[0]->number};
     DSC_TRY(load_cores(e, m));
     DSC_TRY(dsc_array_reserve(&e->meetings, &e->meeting_capacity, e->meeting_count + 1, sizeof *e->meetings));
@@ -369,9 +370,9 @@ static dsc_status begin_transfer(dsc_engine *e, dsc_meeting *m)
     e->wire_bytes += sends_of(m->motion, m->size) * m->op->bytes * m->replicas;
     m->phase = 0;
     m->chosen = NULL;
-    if (dsc_collective_measured(calibration, m->motion, m->size, m->nodes, m->op->bytes, &ns)) {
+    if (dsc_collective_measured(calibration, m->motion, &m->setting, m->op->bytes, &ns)) {
         m->moving_since_ns = e->now_ns;
-        return dsc_activity_flow(e, &m->transfer, (double)ns * m->crowding, &m->work, 1, 1);
+        return dsc_activity_flow(e, &m->transfer, (double)ns, &m->work, 1, 1);
     }
     m->chosen = dsc_expansion_fastest(expansions, m->op->bytes);
     return begin_phase(e, m);
@@ -414,9 +415,9 @@ out:
 static dsc_status check_alike(const dsc_meeting *m, const dsc_sim_rank *r, int64_t number, const dsc_op *op)
 {
     if (m->motion != motion_of(op) || m->op->channel != op->channel)
-        return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s, channel %d) meets op %" PRId64 " (%s, channel "
-                        "%d) of its %s group", r->number, number, DSC_OP_NAMES[op->kind], op->channel, m->number,
-                        DSC_OP_NAMES[m->op->kind], m->op->channel, DSC_AXIS_NAMES[m->axis]);
+        return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s, channel %d) meets op %" PRId64 " (%s, "
+                        "channel %d) of its %s group", r->number, number, DSC_OP_NAMES[op->kind], op->channel,
+                        m->number, DSC_OP_NAMES[m->op->kind], m->op->channel, DSC_AXIS_NAMES[m->axis]);
     if (m->op->bytes != op->bytes)
         return DSC_FAIL(DSC_EINVAL, "rank %" PRId64 ": op %" PRId64 " (%s) brings %" PRId64 " bytes where others of "
                         "its %s group bring %" PRId64, r->number, number, DSC_OP_NAMES[op->kind], op->bytes,

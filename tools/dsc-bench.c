@@ -222,6 +222,23 @@ static bool is_launched(void)
     return getenv("PMI_SIZE") != NULL || getenv("PMI_RANK") != NULL || getenv("PMIX_RANK") != NULL;
 }
 
+/* Transfers of more ranks than there are cores, where these are few: small models are tried out so, and what ranks do
+ * that wait for a core no other sample tells. That a launcher does not allow it is no failure. */
+static dsc_status measure_crowd(const bench_request *request, dsc_calibration *out)
+{
+    enum { CROWD = 8 };
+    bench_request transfers = *request;
+    dsc_status status = DSC_OK;
+
+    if (!request->collectives || request->cores >= CROWD) return DSC_OK;
+    memset(transfers.kernels, 0, sizeof transfers.kernels);
+    transfers.copies = false;
+    status = bench_launch(CROWD, &transfers, out);
+    if (status == DSC_OK || status == DSC_ENOTSUP) return DSC_OK;
+    dsc_log(DSC_WARNING, "%s: %d ranks at once are not measured", dsc_message(), CROWD);
+    return DSC_OK;
+}
+
 /* What ranks that share the machine's cores do, then one rank with all of them. Where there is no launcher, one rank is
  * measured all the same. */
 static dsc_status measure_by_workers(const bench_request *request, dsc_calibration *out)
@@ -234,7 +251,10 @@ static dsc_status measure_by_workers(const bench_request *request, dsc_calibrati
         status = bench_launch((int)request->cores, &shared, out);
     if (status == DSC_ENOTSUP) dsc_log(DSC_WARNING, "%s: only one rank is measured", dsc_message());
     else if (status != DSC_OK) return status;
-    return has_kernels(request) || request->copies ? bench_launch(1, request, out) : DSC_OK;
+    DSC_TRY(measure_crowd(request, out));
+    if (has_kernels(request) || request->copies) DSC_TRY(bench_launch(1, request, out));
+out:
+    return status;
 }
 
 static dsc_status write_results(const options *o, const dsc_calibration *calibration)

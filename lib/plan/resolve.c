@@ -46,11 +46,12 @@ static dsc_status resolve_degrees(dsc_plan *plan, const dsc_cluster *cluster)
                             " devices; give --dp to leave some idle", others, devices);
         strategy->dp = devices / others;
     }
-    if (!dsc_mul(others, strategy->dp, &plan->ranks) || plan->ranks > devices)
+    if (!dsc_mul(others, strategy->dp, &plan->ranks)) plan->ranks = INT64_MAX;
+    if (plan->ranks > devices)
         return DSC_FAIL(DSC_EINVAL,
-                        "tp %" PRId64 " x pp %" PRId64 " x cp %" PRId64 " x dp %" PRId64
-                        " needs more ranks than the %" PRId64 " that there are",
-                        strategy->tp, strategy->pp, strategy->cp, strategy->dp, devices);
+                        "tp %" PRId64 " x pp %" PRId64 " x cp %" PRId64 " x dp %" PRId64 " = %" PRId64
+                        " ranks, more than the %" PRId64 " that there are",
+                        strategy->tp, strategy->pp, strategy->cp, strategy->dp, plan->ranks, devices);
     if (plan->ranks > MOST_RANKS)
         return DSC_FAIL(DSC_EINVAL, "%" PRId64 " ranks, at most %d can be planned; give --dp to leave devices idle",
                         plan->ranks, MOST_RANKS);

@@ -114,7 +114,8 @@ static int32_t backward_of(dsc_builder *b, dsc_schedule_uses *s, int64_t index)
 }
 
 /* Slots and deferred gradients are taken by the pass that fills them and given back by the last that reads them. */
-static void lease(dsc_schedule_uses *s, const dsc_pass *pass, int32_t copies[DSC_LIFE_COUNT], int32_t held[DSC_LIFE_COUNT])
+static void lease(dsc_schedule_uses *s, const dsc_pass *pass, int32_t copies[DSC_LIFE_COUNT],
+                  int32_t held[DSC_LIFE_COUNT])
 {
     if (pass->kind == DSC_PASS_FORWARD) held[DSC_LIFE_SLOT] = take(&s->pools[DSC_LIFE_SLOT]);
     if (pass->kind == DSC_PASS_BACKWARD_X) held[DSC_LIFE_DEFERRED] = take(&s->pools[DSC_LIFE_DEFERRED]);

@@ -39,6 +39,7 @@ static const dsc_column collective_columns[] = {
     DSC_COLUMN(dsc_collective_sample, kind, "name"),
     DSC_COLUMN(dsc_collective_sample, ranks, "1"),
     DSC_COLUMN(dsc_collective_sample, nodes, "1"),
+    DSC_COLUMN(dsc_collective_sample, at_work, "1"),
     DSC_COLUMN(dsc_collective_sample, bytes, "B"),
     DSC_COLUMN(dsc_collective_sample, time_ns, "ns"),
 };
@@ -157,10 +158,10 @@ static dsc_status check_samples(const char *path, const dsc_calibration *calibra
     for (int64_t i = 0; i < calibration->collective_count; i++) {
         const dsc_collective_sample *sample = &calibration->collectives[i];
 
-        if (sample->ranks < 1 || sample->nodes < 1 || sample->bytes < 0 || sample->time_ns < 0)
-            return DSC_FAIL(DSC_EINVAL, "%s: /collectives, row %lld: %lld bytes on %d ranks of %d nodes took %lld ns",
-                            path, (long long)i, (long long)sample->bytes, sample->ranks, sample->nodes,
-                            (long long)sample->time_ns);
+        if (sample->ranks < 1 || sample->nodes < 1 || sample->at_work < 1 || sample->bytes < 0 || sample->time_ns < 0)
+            return DSC_FAIL(DSC_EINVAL, "%s: /collectives, row %lld: %lld bytes on %d ranks of %d nodes, %d at work "
+                            "on each, took %lld ns", path, (long long)i, (long long)sample->bytes, sample->ranks,
+                            sample->nodes, sample->at_work, (long long)sample->time_ns);
     }
     return DSC_OK;
 }

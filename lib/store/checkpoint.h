@@ -38,13 +38,13 @@ extern const char *const DSC_STATE_PATHS[DSC_STATE_COUNT]; /* "/model", "/optimi
 
 /* A rectangle of one tensor, and where its values are: row i, column j of it is element (row + i, column + j) of the
  * tensor, and values[i * stride + j]. A vector is one row. */
-typedef struct dsc_piece {
+typedef struct dsc_checkpoint_piece {
     int which;               /* DSC_STATE_... */
     int64_t tensor;          /* index into the tensors of begin, join or open */
     int64_t row, column, rows, columns;
     float *values;           /* borrowed; only reading changes them */
     int64_t stride;
-} dsc_piece;
+} dsc_checkpoint_piece;
 
 /* ---- Writing: one process begins, others join it; each writes its pieces and flushes. When all have, each hashes its
  * part. When all have, the first commits with everybody's hashes. After a failure anywhere all abandon. */
@@ -69,7 +69,7 @@ dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tenso
 
 /* Writes a piece: a write of whole rows, or one a row, past any buffer. Pieces in any order; together they cover every
  * tensor once. DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge. */
-dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_piece *piece);
+dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_checkpoint_piece *piece);
 
 /* Brings what this process wrote to the disk. DSC_EIO. */
 dsc_status dsc_checkpoint_flush(dsc_checkpoint_writer *writer);
@@ -96,15 +96,23 @@ void dsc_checkpoint_abandon(dsc_checkpoint_writer **writer);
  * *out. DSC_EINVAL when it cannot be read. */
 dsc_status dsc_checkpoint_steps(const char *folder, int64_t **out, int64_t *count);
 
-/* The newest step in folder that verifies, as path (folder/step-N) in path[size]; "" when there is none or no folder.
- * What was skipped, and why, is added to *skipped, a line each. Reads every byte of what it finds. DSC_EINVAL when a
- * folder is there and cannot be read, or size is too small. */
-dsc_status dsc_checkpoint_find(const char *folder, char *path, size_t size, dsc_text *skipped);
-
 /* Compares every byte with the manifest, before and without HDF5. *report receives a line for each fault, which names
  * the tensor, or says that the file's structure or the manifest is hit; a line with the figures when there is none.
  * DSC_EINFEASIBLE when it does not verify, DSC_EINVAL when there is no checkpoint at path. */
 dsc_status dsc_checkpoint_verify(const char *path, dsc_text *report);
+
+/* The same of one of `parts` shares of the bytes, so that several can verify together: the reports one behind another
+ * have each fault once, and are empty when there is none. */
+dsc_status dsc_checkpoint_verify_part(const char *path, int64_t part, int64_t parts, dsc_text *report);
+
+/* The newest step in folder that verifies, as path (folder/step-N) in path[size]; "" when there is none or no folder.
+ * What was skipped, and why, is added to *skipped, a line each. Reads every byte of what it finds. DSC_EINVAL when a
+ * folder is there and cannot be read, or size is too small.
+ *
+ * verify   called for each path until it returns DSC_OK, as dsc_checkpoint_verify; NULL: that */
+typedef dsc_status (*dsc_checkpoint_verifier)(void *context, const char *path, dsc_text *report);
+dsc_status dsc_checkpoint_find(const char *folder, dsc_checkpoint_verifier verify, void *context, char *path,
+                               size_t size, dsc_text *skipped);
 
 /* ---- Reading */
 
@@ -120,7 +128,7 @@ dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int6
                                dsc_checkpoint_reader **out);
 
 /* Reads a piece. DSC_EIO; DSC_EINTERNAL as write. May be called by several threads at once. */
-dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_piece *piece);
+dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece);
 
 void dsc_checkpoint_close(dsc_checkpoint_reader **reader);
 

@@ -30,8 +30,8 @@ void dsc_layout_fini(dsc_layout *layout); /* takes {0} */
 int64_t dsc_layout_bytes(const dsc_layout *layout, int64_t tensor);
 
 /* Moves a piece between memory and the open file. DSC_EIO; DSC_EINTERNAL when it passes the tensor's edge. */
-dsc_status dsc_piece_write(int file, const dsc_layout *layout, const dsc_piece *piece);
-dsc_status dsc_piece_read(int file, const dsc_layout *layout, const dsc_piece *piece);
+dsc_status dsc_checkpoint_piece_write(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece);
+dsc_status dsc_checkpoint_piece_read(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece);
 
 /* Creates the file with its state and with room for all tensors: offsets[which * count + tensor] is where the values
  * start. */

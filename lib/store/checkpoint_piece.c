@@ -34,7 +34,7 @@ int64_t dsc_layout_bytes(const dsc_layout *layout, int64_t tensor)
     return (int64_t)sizeof(float) * layout->shapes[tensor][0] * layout->shapes[tensor][1];
 }
 
-static dsc_status check_edges(const int64_t shape[2], const dsc_piece *piece)
+static dsc_status check_edges(const int64_t shape[2], const dsc_checkpoint_piece *piece)
 {
     if (piece->row >= 0 && piece->rows >= 0 && piece->rows <= shape[0] - piece->row && piece->column >= 0 &&
         piece->columns >= 0 && piece->columns <= shape[1] - piece->column)
@@ -46,7 +46,7 @@ static dsc_status check_edges(const int64_t shape[2], const dsc_piece *piece)
 }
 
 /* Rows that touch in the file and in memory are one run of bytes; else each row is one. */
-static dsc_status move_runs(int file, const dsc_layout *layout, const dsc_piece *piece, bool is_write)
+static dsc_status move_runs(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece, bool is_write)
 {
     const int64_t width = layout->shapes[piece->tensor][1];
     const int64_t start = layout->offsets[piece->which * layout->count + piece->tensor];
@@ -65,19 +65,19 @@ out:
     return status;
 }
 
-static dsc_status move_piece(int file, const dsc_layout *layout, const dsc_piece *piece, bool is_write)
+static dsc_status move_piece(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece, bool is_write)
 {
     dsc_status status = check_edges(layout->shapes[piece->tensor], piece);
 
     return status == DSC_OK ? move_runs(file, layout, piece, is_write) : status;
 }
 
-dsc_status dsc_piece_write(int file, const dsc_layout *layout, const dsc_piece *piece)
+dsc_status dsc_checkpoint_piece_write(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece)
 {
     return move_piece(file, layout, piece, true);
 }
 
-dsc_status dsc_piece_read(int file, const dsc_layout *layout, const dsc_piece *piece)
+dsc_status dsc_checkpoint_piece_read(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece)
 {
     return move_piece(file, layout, piece, false);
 }

@@ -192,9 +192,9 @@ static dsc_status name_file(const dsc_checkpoint_writer *writer, dsc_status stat
     return status == DSC_OK ? DSC_OK : dsc_fail_in(status, "%s/%s", writer->beside.str, DSC_CHECKPOINT_FILE);
 }
 
-dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_piece *piece)
+dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_checkpoint_piece *piece)
 {
-    return name_file(writer, dsc_piece_write(writer->file, &writer->layout, piece));
+    return name_file(writer, dsc_checkpoint_piece_write(writer->file, &writer->layout, piece));
 }
 
 dsc_status dsc_checkpoint_flush(dsc_checkpoint_writer *writer)

@@ -354,24 +354,33 @@ static void report_fault(const dsc_range *range, int64_t block, dsc_text *report
                  is_data(range) ? range->name : "the file's structure", first, last);
 }
 
-dsc_status dsc_manifest_verify(int file, const dsc_manifest *manifest, dsc_text *report)
+static dsc_status check_size(int file, const dsc_manifest *manifest, int64_t part, dsc_text *report)
 {
     struct stat facts;
+
+    if (fstat(file, &facts) != 0) return DSC_FAIL(DSC_EIO, "cannot read: %s", strerror(errno));
+    if ((int64_t)facts.st_size == manifest->bytes) return DSC_OK;
+    if (part == 0)
+        dsc_text_add(report, "checkpoint.h5 has %" PRId64 " bytes, %" PRId64 " were written\n", (int64_t)facts.st_size,
+                     manifest->bytes);
+    return DSC_FAIL(DSC_EINFEASIBLE, "its size is another");
+}
+
+dsc_status dsc_manifest_verify(int file, const dsc_manifest *manifest, int64_t part, int64_t parts, dsc_text *report)
+{
     int64_t faults = 0;
     dsc_hash hash;
     dsc_status status = DSC_OK;
 
-    if (fstat(file, &facts) != 0) return DSC_FAIL(DSC_EIO, "cannot read: %s", strerror(errno));
-    if ((int64_t)facts.st_size != manifest->bytes) {
-        dsc_text_add(report, "checkpoint.h5 has %" PRId64 " bytes, %" PRId64 " were written\n", (int64_t)facts.st_size,
-                     manifest->bytes);
-        return DSC_FAIL(DSC_EINFEASIBLE, "its size is another");
-    }
+    DSC_TRY(check_size(file, manifest, part, report));
     for (int64_t i = 0; i < manifest->range_count; i++)
         for (int64_t block = 0; block < manifest->ranges[i].block_count; block++) {
-            DSC_TRY(hash_block(file, &manifest->ranges[i], block, &hash));
-            if (dsc_equal(hash.hex, manifest->ranges[i].blocks[block].hex)) continue;
-            report_fault(&manifest->ranges[i], block, report);
+            const dsc_range *range = &manifest->ranges[i];
+
+            if (part_of(manifest, range->offset + block * DSC_BLOCK_BYTES, parts) != part) continue;
+            DSC_TRY(hash_block(file, range, block, &hash));
+            if (dsc_equal(hash.hex, range->blocks[block].hex)) continue;
+            report_fault(range, block, report);
             faults++;
         }
     if (faults > 0) status = DSC_FAIL(DSC_EINFEASIBLE, "%" PRId64 " blocks are damaged", faults);

@@ -54,7 +54,8 @@ dsc_status dsc_manifest_save(const char *path, const dsc_manifest *manifest);
 /* Reads it; DSC_EINVAL when there is none, DSC_EINFEASIBLE when it is not as it was written. *out only on success. */
 dsc_status dsc_manifest_load(const char *path, dsc_manifest *out);
 
-/* Compares every byte of the open file; *report receives a line for each fault. DSC_EINFEASIBLE when there is one. */
-dsc_status dsc_manifest_verify(int file, const dsc_manifest *manifest, dsc_text *report);
+/* Compares every byte of one of `parts` shares of the open file, as dsc_manifest_hash_part cuts it; *report receives a
+ * line for each fault, another size of the file being the first share's. DSC_EINFEASIBLE when there is one. */
+dsc_status dsc_manifest_verify(int file, const dsc_manifest *manifest, int64_t part, int64_t parts, dsc_text *report);
 
 #endif

@@ -15,10 +15,11 @@ typedef struct dsc_kernel_sample {
 
 typedef struct dsc_copy_sample { char from[16], to[16]; int64_t bytes, time_ns; } dsc_copy_sample;
 
-/* kind: "all_reduce", "all_gather", "reduce_scatter", "broadcast", "send"; bytes as in wire_bytes' n. */
+/* kind: "all_reduce", "all_gather", "reduce_scatter", "broadcast", "send" (half the time of there and back); bytes as
+ * in wire_bytes' n. at_work: ranks of each node that were in such groups at once. */
 typedef struct dsc_collective_sample {
     char kind[24];
-    int32_t ranks, nodes;
+    int32_t ranks, nodes, at_work;
     int64_t bytes, time_ns;
 } dsc_collective_sample;
 

@@ -79,7 +79,20 @@ begins_as_one() { # LAYOUT
     train $1 "${words[@]}" --steps 0 --save zero && "$build/dsc-checkpoint" diff zero/step-00000000 one/step-00000000
 }
 
-plan $((1 + 4 * pairs))
+# Several ranks verify, each a share of the bytes.
+skips_damaged() {
+    train 4 --dp 4 "${words[@]}" --steps 20 --save one --resume auto --log late.log 2>notes >/dev/null
+    cat notes
+    grep -q 'skipped step-00000020: /.* is damaged' notes && grep -q 'resuming from one/step-00000010' notes &&
+        [ "$(column step late.log | head -n 1)" = 11 ]
+}
+
+names_damaged() {
+    train 4 --dp 4 "${words[@]}" --steps 30 --resume damaged/step-00000020 >lines 2>notes
+    [ $? -eq 2 ] && grep -q -- '--resume damaged/step-00000020: /.* is damaged' notes && [ ! -s lines ]
+}
+
+plan $((3 + 4 * pairs))
 one="1 --dp 1 --micro-batch 1"
 # shellcheck disable=SC2086
 train $one "${words[@]}" --steps 0 --save one && go one.log one "$one" --save-every 10
@@ -94,3 +107,10 @@ for ((pair = 0; pair < pairs; pair++)); do
     ok "from its step 10 goes on as one rank: n=$b" continues "$b"
     rm -rf a again b zero
 done
+
+# A byte of some tensor
+target=one/step-00000020/checkpoint.h5
+printf '\377' | dd of=$target bs=1 seek=$(($(stat -c %s $target) * 3 / 4)) conv=notrunc status=none
+cp -r one damaged
+ok "a damaged checkpoint is skipped, and the one before is taken" skips_damaged
+ok "where it was asked for, its tensor is named" names_damaged

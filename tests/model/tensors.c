@@ -99,7 +99,7 @@ static void gpt2_has_its_names_and_shapes(void)
     if (!make_list("gpt2", &list)) return;
     CHECK(list.count == 148, "%lld tensors, the checkpoint has 148", (long long)list.count);
     check_tensor(&list, "transformer.wte.weight", 2, 50257, 768, DSC_CUT_ROWS);
-    check_tensor(&list, "transformer.wpe.weight", 2, 1024, 768, DSC_CUT_NONE);
+    check_tensor(&list, "transformer.wpe.weight", 2, 1024, 768, DSC_CUT_ROWS);
     check_tensor(&list, "transformer.h.0.ln_1.bias", 1, 768, 1, DSC_CUT_NONE);
     check_tensor(&list, "transformer.h.0.attn.c_attn.weight", 2, 768, 2304, DSC_CUT_QKV);
     check_tensor(&list, "transformer.h.11.attn.c_attn.bias", 1, 2304, 1, DSC_CUT_QKV);

@@ -26,7 +26,11 @@ lists() { "$build/dsc-bench" --list --json | holds '"gemm" in d and "collectives
 
 measures() {
     "$build/dsc-bench" --quick --json cast collectives -o cast.h5 >cast.json || return
-    holds '{k["ranks"] for k in d["kernels"]} >= {1} and all(k["time_ns"] > 0 for k in d["kernels"])' <cast.json
+    holds '{k["ranks"] for k in d["kernels"]} >= {1} and all(k["time_ns"] > 0 for k in d["kernels"])' <cast.json ||
+        return
+    holds '{(c["kind"], c["ranks"]) for c in d["collectives"]} >= {(kind, 2) for kind in
+        ("all_reduce", "reduce_scatter", "all_gather", "send")} and
+        all(c["time_ns"] > 0 and c["at_work"] >= c["ranks"] for c in d["collectives"])' <cast.json
 }
 
 prices() {

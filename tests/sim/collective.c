@@ -4,8 +4,9 @@
 #include "tests/tap.h"
 #include <stdlib.h>
 
-/* Expands the all-reduce of the cluster's first `ranks` devices and gives its time for a payload. */
-static int64_t time_of(dsc_cluster *cluster, int64_t ranks, dsc_algorithm algorithm, int64_t bytes)
+/* Expands a motion of the cluster's first `ranks` devices and gives its time for a payload. */
+static int64_t time_of_motion(dsc_cluster *cluster, dsc_motion motion, int64_t ranks, dsc_algorithm algorithm,
+                              int64_t bytes)
 {
     dsc_links *links = NULL;
     dsc_fabric *fabric = NULL;
@@ -14,7 +15,7 @@ static int64_t time_of(dsc_cluster *cluster, int64_t ranks, dsc_algorithm algori
 
     for (int64_t i = 0; i < ranks; i++) members[i] = i;
     if (CHECK_OK(dsc_links_create(&links)) && CHECK_OK(dsc_fabric_create(cluster, ranks, links, &fabric)) &&
-        CHECK_OK(dsc_expand(fabric, DSC_MOVE_ALL_REDUCE, algorithm, members, ranks, &expansion)) &&
+        CHECK_OK(dsc_expand(fabric, motion, algorithm, members, ranks, &expansion)) &&
         CHECK_OK(dsc_expansion_seal(fabric, links, NULL, 0, &expansion)))
         ns = dsc_expansion_ns(&expansion, bytes);
     dsc_expansion_fini(&expansion);
@@ -22,6 +23,11 @@ static int64_t time_of(dsc_cluster *cluster, int64_t ranks, dsc_algorithm algori
     dsc_links_destroy(links);
     dsc_cluster_destroy(cluster);
     return ns;
+}
+
+static int64_t time_of(dsc_cluster *cluster, int64_t ranks, dsc_algorithm algorithm, int64_t bytes)
+{
+    return time_of_motion(cluster, DSC_MOVE_ALL_REDUCE, ranks, algorithm, bytes);
 }
 
 static void check_near(const char *what, int64_t ns, double wanted)
@@ -77,26 +83,58 @@ static void devices_share_scarce_nics(void)
                2 * (3.0 / 4 * (1 << 28) / 100 + 3 * SCENE_LATENCY_NS) + (1 << 28) / 10.0 + 2 * SCENE_NIC_LATENCY_NS);
 }
 
+static void halves_take_half(void)
+{
+    static const dsc_motion halves[] = {DSC_MOVE_REDUCE_SCATTER, DSC_MOVE_ALL_GATHER};
+
+    for (int64_t i = 0; i < DSC_COUNT(halves); i++) {
+        for (int algorithm = DSC_BY_RING; algorithm <= DSC_BY_HIERARCHY; algorithm += DSC_BY_HIERARCHY - DSC_BY_RING) {
+            int64_t half = time_of_motion(scene_gpus(8, 4), halves[i], 32, algorithm, 1 << 28);
+
+            check_near("8 nodes of 4", half, (double)time_of(scene_gpus(8, 4), 32, algorithm, 1 << 28) / 2);
+        }
+        CHECK(time_of_motion(scene_gpus(1, 4), halves[i], 4, DSC_BY_TREE, 64) == INT64_MAX, "a tree scatters nothing");
+    }
+}
+
+static void messages_take_their_path(void)
+{
+    check_near("inside a node", time_of_motion(scene_gpus(1, 2), DSC_MOVE_MESSAGE, 2, DSC_BY_RING, 12345678),
+               123456.78 + SCENE_LATENCY_NS);
+    check_near("between nodes", time_of_motion(scene_gpus(2, 1), DSC_MOVE_MESSAGE, 2, DSC_BY_RING, 12345678),
+               1234567.8 + SCENE_NIC_LATENCY_NS);
+}
+
+/* On 2 cores: 8 ranks at work take 4 times what 2 take; a member passes on 1/2 among 2 ranks, 3/4 among 4. */
 static void measured_times_are_interpolated(void)
 {
-    dsc_collective_sample samples[] = {{"all_reduce", 2, 1, 1000, 5000}, {"all_reduce", 2, 1, 100000, 50000},
-                                       {"all_reduce", 4, 1, 1000, 9000}, {"all_gather", 2, 1, 1000, 1}};
+    dsc_collective_sample samples[] = {
+        {"all_reduce", 2, 1, 2, 1000, 5000}, {"all_reduce", 2, 1, 2, 100000, 50000},
+        {"all_reduce", 4, 1, 4, 1000, 9000}, {"all_reduce", 2, 1, 4, 1000, 7000},
+        {"all_gather", 2, 1, 2, 1000, 1},    {"send", 2, 1, 2, 1000, 400}};
     dsc_calibration calibration = {.collectives = samples, .collective_count = DSC_COUNT(samples)};
-    const struct { int64_t ranks, bytes, ns; } rows[] = {{2, 1000, 5000},  {2, 10000, 15811}, {2, 100000, 50000},
-                                                         {2, 200000, 100000}, {2, 8, 5000},   {3, 1000, 9000},
-                                                         {16, 2000, 18000}};
+    const struct { dsc_motion motion; int64_t ranks, at_work, bytes, ns; } rows[] = {
+        {DSC_MOVE_ALL_REDUCE, 2, 2, 1000, 5000},     {DSC_MOVE_ALL_REDUCE, 2, 2, 10000, 15811},
+        {DSC_MOVE_ALL_REDUCE, 2, 2, 100000, 50000},  {DSC_MOVE_ALL_REDUCE, 2, 2, 200000, 100000},
+        {DSC_MOVE_ALL_REDUCE, 2, 2, 8, 5000},        {DSC_MOVE_ALL_REDUCE, 3, 4, 1000, 8000},
+        {DSC_MOVE_ALL_REDUCE, 16, 16, 2000, 90000},  {DSC_MOVE_ALL_REDUCE, 2, 4, 1000, 7000},
+        {DSC_MOVE_ALL_REDUCE, 2, 8, 1000, 14000},    {DSC_MOVE_MESSAGE, 2, 8, 1000, 1600},
+        {DSC_MOVE_ALL_GATHER, 2, 1, 1000, 1}};
+    dsc_setting setting = {2, 2, 1, 2};
     int64_t ns;
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
-        bool found = dsc_collective_measured(&calibration, DSC_MOVE_ALL_REDUCE, rows[i].ranks, 1, rows[i].bytes, &ns);
+        dsc_setting wanted = {rows[i].ranks, 1, rows[i].at_work, 2};
+        bool found = dsc_collective_measured(&calibration, rows[i].motion, &wanted, rows[i].bytes, &ns);
 
-        CHECK(found && ns == rows[i].ns, "%lld ranks, %lld bytes: %lld ns, %lld wanted", (long long)rows[i].ranks,
-              (long long)rows[i].bytes, (long long)ns, (long long)rows[i].ns);
+        CHECK(found && ns == rows[i].ns, "row %lld, %lld ranks, %lld bytes: %lld ns, %lld wanted", (long long)i,
+              (long long)rows[i].ranks, (long long)rows[i].bytes, (long long)ns, (long long)rows[i].ns);
     }
-    CHECK(!dsc_collective_measured(&calibration, DSC_MOVE_ALL_REDUCE, 2, 2, 1000, &ns),
+    CHECK(!dsc_collective_measured(&calibration, DSC_MOVE_ALL_REDUCE, &setting, 1000, &ns),
           "measured on one node, asked for two");
-    CHECK(!dsc_collective_measured(&calibration, DSC_MOVE_MESSAGE, 2, 1, 1000, &ns), "a send was not measured");
-    CHECK(!dsc_collective_measured(NULL, DSC_MOVE_ALL_REDUCE, 2, 1, 1000, &ns), "nothing was measured");
+    setting.nodes = 1;
+    CHECK(!dsc_collective_measured(&calibration, DSC_MOVE_REDUCE_SCATTER, &setting, 1000, &ns), "of another kind");
+    CHECK(!dsc_collective_measured(NULL, DSC_MOVE_ALL_REDUCE, &setting, 1000, &ns), "nothing was measured");
 }
 
 static const tap_case cases[] = {
@@ -104,7 +142,10 @@ static const tap_case cases[] = {
     {"a tree costs 2 S/b + 2 log2(n) a, less for small messages only", tree_wins_when_latency_rules},
     {"a hierarchy brings S/g through each of a node's NICs", hierarchy_uses_all_nics},
     {"devices of a node share its NICs where there are fewer", devices_share_scarce_nics},
-    {"measured collectives are interpolated for the nearest number of ranks", measured_times_are_interpolated},
+    {"reduce-scatter and all-gather take half an all-reduce, by ring and by hierarchy", halves_take_half},
+    {"a message costs S/b + a of its path", messages_take_their_path},
+    {"measured transfers are interpolated, and scaled from the nearest setting to the one asked for",
+     measured_times_are_interpolated},
 };
 
 int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }

@@ -10,7 +10,7 @@ static void fill(dsc_calibration *calibration)
     dsc_kernel_sample gemm = {{DSC_K_GEMM, DSC_BF16, DSC_FP32, DSC_TRANS_B | DSC_HAS_BIAS, {128, 64, 32}}, 2, 12345};
     dsc_kernel_sample attention = {{DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, DSC_CAUSAL, {4, 256, 12, 12, 64}}, 1, 999};
     dsc_copy_sample copy = {"device", "host", 1 << 20, 777};
-    dsc_collective_sample collective = {"all_reduce", 8, 2, INT64_C(1) << 40, 31};
+    dsc_collective_sample collective = {"all_reduce", 8, 2, 4, INT64_C(1) << 40, 31};
 
     dsc_calibration_init(calibration);
     calibration->machine = strdup("{\"dsc_cluster\": 1}");

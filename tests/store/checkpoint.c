@@ -33,12 +33,12 @@ static dsc_checkpoint_state state_of(int64_t step)
                                   .model = "{}"};
 }
 
-static dsc_piece whole_of(const dsc_tensor *tensor, int which, int64_t index, float *values)
+static dsc_checkpoint_piece whole_of(const dsc_tensor *tensor, int which, int64_t index, float *values)
 {
     bool is_vector = tensor->dims < 2;
     int64_t rows = is_vector ? 1 : tensor->shape[0], columns = is_vector ? tensor->shape[0] : tensor->shape[1];
 
-    return (dsc_piece){which, index, 0, 0, rows, columns, values, columns};
+    return (dsc_checkpoint_piece){which, index, 0, 0, rows, columns, values, columns};
 }
 
 static void fill(int64_t step, int which, int64_t tensor, float whole[MOST_ELEMS])
@@ -53,7 +53,7 @@ static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
 
     for (int which = 0; which < DSC_STATE_COUNT; which++)
         for (int64_t t = 0; t < TENSORS; t++) {
-            dsc_piece piece = whole_of(&tensors[t], which, t, whole);
+            dsc_checkpoint_piece piece = whole_of(&tensors[t], which, t, whole);
 
             fill(step, which, t, whole);
             DSC_TRY(dsc_checkpoint_write(writer, &piece));
@@ -96,7 +96,7 @@ static bool holds(const dsc_checkpoint_reader *reader, int64_t step)
 
     for (int which = 0; which < DSC_STATE_COUNT; which++)
         for (int64_t t = 0; t < TENSORS; t++) {
-            dsc_piece piece = whole_of(&tensors[t], which, t, whole);
+            dsc_checkpoint_piece piece = whole_of(&tensors[t], which, t, whole);
 
             fill(step, which, t, wanted);
             if (dsc_checkpoint_read(reader, &piece) != DSC_OK) return false;
@@ -186,6 +186,19 @@ static const char *tensor_at(const char *path, long byte, char name[160])
     return name;
 }
 
+/* Of several who share the work, one reports the fault that `all` found, and the others nothing. */
+static void check_parts(const char *path, const char *all)
+{
+    dsc_text reports = {0};
+    int64_t parts = tap_random_between(2, 8), faulty = 0;
+
+    for (int64_t part = 0; part < parts; part++)
+        faulty += dsc_checkpoint_verify_part(path, part, parts, &reports) != DSC_OK;
+    CHECK(faulty > 0 && dsc_equal(dsc_text_str(&reports), all), "%lld of %lld parts: %s, but in one: %s",
+          (long long)faulty, (long long)parts, dsc_text_str(&reports), all);
+    dsc_text_fini(&reports);
+}
+
 static void finds_flipped_bits(void)
 {
     enum { FLIPS = 200 };
@@ -212,9 +225,11 @@ static void finds_flipped_bits(void)
         CHECK(status == DSC_EINFEASIBLE && strstr(dsc_text_str(&report), name) != NULL,
               "byte %ld, bit %d of %s (%s): %s: %s", byte, bit, file, name, dsc_status_name(status),
               dsc_text_str(&report));
+        check_parts(path, dsc_text_str(&report));
         scratch_flip(file, byte, bit);
         dsc_text_fini(&report);
     }
+    for (int64_t part = 0; part < 3; part++) CHECK_OK(dsc_checkpoint_verify_part(path, part, 3, NULL));
     tap_note("%d flips, %d of them in tensors", FLIPS, in_tensors);
     scratch_end(&scratch);
 }
@@ -243,7 +258,7 @@ static void takes_the_newest_that_verifies(void)
     dsc_text skipped = {0};
     char found[512] = "x", file[600];
 
-    CHECK_OK(dsc_checkpoint_find(scratch_path(&scratch, "absent"), found, sizeof found, &skipped));
+    CHECK_OK(dsc_checkpoint_find(scratch_path(&scratch, "absent"), NULL, NULL, found, sizeof found, &skipped));
     CHECK(found[0] == '\0' && skipped.count == 0, "found %s", found);
     CHECK_OK(save(scratch.folder, 9));
     CHECK_OK(save(scratch.folder, 10));
@@ -254,7 +269,7 @@ static void takes_the_newest_that_verifies(void)
     if (rename(scratch_path(&scratch, "step-00000009"), file) != 0) perror(file);
     snprintf(file, sizeof file, "%s/step-00000011/manifest.json", scratch.folder);
     remove(file);
-    CHECK_OK(dsc_checkpoint_find(scratch.folder, found, sizeof found, &skipped));
+    CHECK_OK(dsc_checkpoint_find(scratch.folder, NULL, NULL, found, sizeof found, &skipped));
     CHECK(dsc_equal(found, scratch_path(&scratch, "step-00000010")), "found %s", found);
     CHECK(strstr(dsc_text_str(&skipped), "skipped step-123456789: /") &&
               strstr(dsc_text_str(&skipped), "skipped step-00000011: "),
@@ -378,7 +393,7 @@ static void abandons(void)
     CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, &state, &writer));
     dsc_checkpoint_abandon(&writer);
     CHECK(writer == NULL && access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
-    CHECK_OK(dsc_checkpoint_find(scratch.folder, found, sizeof found, &skipped));
+    CHECK_OK(dsc_checkpoint_find(scratch.folder, NULL, NULL, found, sizeof found, &skipped));
     CHECK(found[0] == '\0', "found %s", found);
     CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, &state, &writer) == DSC_EINVAL && writer == NULL,
           "%s", dsc_message());
@@ -399,7 +414,7 @@ static void hashes_by_block(void)
 
     if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, &state, &writer))) goto out;
     for (int which = 0; which < DSC_STATE_COUNT; which++) {
-        dsc_piece piece = whole_of(&large, which, 0, whole);
+        dsc_checkpoint_piece piece = whole_of(&large, which, 0, whole);
 
         CHECK_OK(dsc_checkpoint_write(writer, &piece));
     }
@@ -418,14 +433,14 @@ out:
 
 /* ---- Many writers */
 
-typedef struct cut { dsc_piece pieces[1000]; int64_t count; } cut;
+typedef struct cut { dsc_checkpoint_piece pieces[1000]; int64_t count; } cut;
 
 /* Cuts a rectangle in two at random, and those again, down to pieces of chance sizes. */
-static void cut_at_random(cut *cut, dsc_piece piece)
+static void cut_at_random(cut *cut, dsc_checkpoint_piece piece)
 {
     bool by_rows = piece.rows > 1 && (piece.columns < 2 || tap_random_between(0, 1) == 0);
     int64_t extent = by_rows ? piece.rows : piece.columns, first;
-    dsc_piece left = piece, right = piece;
+    dsc_checkpoint_piece left = piece, right = piece;
 
     if (extent < 2 || tap_random_between(0, 3) == 0 || cut->count > 700) {
         cut->pieces[cut->count++] = piece;
@@ -446,7 +461,7 @@ static void cut_all(cut *cut)
         for (int64_t t = 0; t < TENSORS; t++) cut_at_random(cut, whole_of(&tensors[t], which, t, NULL));
     for (int64_t i = cut->count - 1; i > 0; i--) {
         int64_t other = tap_random_between(0, i);
-        dsc_piece piece = cut->pieces[i];
+        dsc_checkpoint_piece piece = cut->pieces[i];
 
         cut->pieces[i] = cut->pieces[other];
         cut->pieces[other] = piece;
@@ -454,19 +469,19 @@ static void cut_all(cut *cut)
 }
 
 /* The piece with memory of its own, in rows that are up to 5 values apart: values is where they start. */
-static dsc_piece place_piece(dsc_piece piece, float *values)
+static dsc_checkpoint_piece place_piece(dsc_checkpoint_piece piece, float *values)
 {
     piece.stride = piece.columns + tap_random_between(0, 5);
     piece.values = values;
     return piece;
 }
 
-static float *element_of(const dsc_piece *piece, int64_t row, int64_t column)
+static float *element_of(const dsc_checkpoint_piece *piece, int64_t row, int64_t column)
 {
     return &piece->values[row * piece->stride + column];
 }
 
-static float wanted_of(int64_t step, const dsc_piece *piece, int64_t row, int64_t column)
+static float wanted_of(int64_t step, const dsc_checkpoint_piece *piece, int64_t row, int64_t column)
 {
     int64_t width = whole_of(&tensors[piece->tensor], 0, 0, NULL).columns;
 
@@ -479,7 +494,7 @@ static dsc_status write_cut(dsc_checkpoint_writer *const *writers, int64_t count
     dsc_status status = DSC_OK;
 
     for (int64_t i = 0; i < cut->count; i++) {
-        dsc_piece piece = place_piece(cut->pieces[i], values);
+        dsc_checkpoint_piece piece = place_piece(cut->pieces[i], values);
 
         for (int64_t k = 0; k < piece.rows * piece.columns; k++)
             *element_of(&piece, k / piece.columns, k % piece.columns) =
@@ -569,7 +584,7 @@ static void reads_pieces(void)
     scratch scratch = scratch_begin();
     dsc_checkpoint_state state = {0};
     dsc_checkpoint_reader *reader = NULL;
-    dsc_piece piece;
+    dsc_checkpoint_piece piece;
 
     CHECK_OK(save(scratch.folder, 5));
     if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000005"), tensors, TENSORS, &state, &reader)))
@@ -628,7 +643,7 @@ out:
 static const tap_case cases[] = {
     {"a checkpoint reads back as it was written, state included", reads_back},
     {"tensors of other shapes, missing and unknown ones are refused by name", refuses_other_tensors},
-    {"each of 200 flipped bits is found, and its tensor named", finds_flipped_bits},
+    {"each of 200 flipped bits is found, by one or by several, and its tensor named", finds_flipped_bits},
     {"a file that is too short does not verify, and no file is bad input", finds_truncation},
     {"the newest checkpoint that verifies is found, and the skipped ones are named", takes_the_newest_that_verifies},
     {"a step that is there is replaced, and latest follows", replaces_a_step},

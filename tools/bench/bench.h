@@ -29,7 +29,7 @@ dsc_status bench_kernels(dsc_comm *comm, const bench_request *request, dsc_calib
 /* Adds copies between spaces, by one rank while the others wait. Collective. */
 dsc_status bench_copies(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
 
-/* Adds collectives among 2, 4, ... and all ranks, and messages between two. Collective. */
+/* Adds collectives among 2, 4, ... and all ranks, and messages between two, all such groups at once. Collective. */
 dsc_status bench_collectives(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
 
 /* The lower quartile of times[0 .. count), which get sorted: nearer than the median to what the machine does when

@@ -57,18 +57,19 @@ static void add_transfers(const dsc_calibration *calibration, dsc_text *out)
 {
     dsc_text rows = {0};
 
-    dsc_text_add(&rows, "transfer\tranks\tnodes\tbytes\ttime\tGB/s\n");
+    dsc_text_add(&rows, "transfer\tranks\tnodes\tat work\tbytes\ttime\tGB/s\n");
     for (int64_t i = 0; i < calibration->copy_count; i++) {
         const dsc_copy_sample *copy = &calibration->copies[i];
 
-        dsc_text_add(&rows, "copy %s to %s\t1\t1\t%s\t%s\t%.2f\n", copy->from, copy->to, dsc_bytes_str(copy->bytes).str,
-                     dsc_ns_str(copy->time_ns).str, (double)copy->bytes / (double)copy->time_ns);
+        dsc_text_add(&rows, "copy %s to %s\t1\t1\t1\t%s\t%s\t%.2f\n", copy->from, copy->to,
+                     dsc_bytes_str(copy->bytes).str, dsc_ns_str(copy->time_ns).str,
+                     (double)copy->bytes / (double)copy->time_ns);
     }
     for (int64_t i = 0; i < calibration->collective_count; i++) {
         const dsc_collective_sample *c = &calibration->collectives[i];
 
-        dsc_text_add(&rows, "%s\t%d\t%d\t%s\t%s\t%.2f\n", c->kind, c->ranks, c->nodes, dsc_bytes_str(c->bytes).str,
-                     dsc_ns_str(c->time_ns).str, (double)c->bytes / (double)c->time_ns);
+        dsc_text_add(&rows, "%s\t%d\t%d\t%d\t%s\t%s\t%.2f\n", c->kind, c->ranks, c->nodes, c->at_work,
+                     dsc_bytes_str(c->bytes).str, dsc_ns_str(c->time_ns).str, (double)c->bytes / (double)c->time_ns);
     }
     if (calibration->copy_count + calibration->collective_count > 0) {
         dsc_text_add(out, "\n");
@@ -149,9 +150,9 @@ static json_t *collectives_json(const dsc_calibration *calibration)
     for (int64_t i = 0; i < calibration->collective_count; i++) {
         const dsc_collective_sample *c = &calibration->collectives[i];
 
-        json_array_append_new(array, json_pack("{s:s, s:i, s:i, s:I, s:I}", "kind", c->kind, "ranks", c->ranks,
-                                               "nodes", c->nodes, "bytes", (json_int_t)c->bytes, "time_ns",
-                                               (json_int_t)c->time_ns));
+        json_array_append_new(array, json_pack("{s:s, s:i, s:i, s:i, s:I, s:I}", "kind", c->kind, "ranks", c->ranks,
+                                               "nodes", c->nodes, "at_work", c->at_work, "bytes", (json_int_t)c->bytes,
+                                               "time_ns", (json_int_t)c->time_ns));
     }
     return array;
 }

@@ -13,14 +13,27 @@ static json_t *real_or_null(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+/* The axes, fastest first, as they were chosen or given. */
+static json_t *rank_order_json(const dsc_plan *plan)
+{
+    dsc_text order = {0};
+    json_t *json;
+
+    for (int i = 0; i < DSC_COUNT(plan->order); i++)
+        dsc_text_add(&order, "%s%s", i > 0 ? "," : "", DSC_AXIS_NAMES[plan->order[i]]);
+    json = json_string(dsc_text_str(&order));
+    dsc_text_fini(&order);
+    return json;
+}
+
 /* The strategy's rows of the configuration, resolved. */
-static json_t *strategy_json(const dsc_config *config)
+static json_t *strategy_json(const dsc_plan *plan)
 {
     static const char *const keys[] = {
         "tp", "pp", "dp", "cp", "micro_batch", "global_batch", "gradient_accumulation_steps", "seq_len",
         "virtual_stages", "schedule", "zero", "offload", "recompute", "sequence_parallel", "precision", "attention",
-        "optimizer", "rank_order"};
-    char *text = dsc_config_json(config);
+        "optimizer", "partition"};
+    char *text = dsc_config_json(&plan->config);
     json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL), *object = json_object();
 
     for (int64_t i = 0; i < DSC_COUNT(keys); i++) {
@@ -28,6 +41,7 @@ static json_t *strategy_json(const dsc_config *config)
 
         if (value != NULL) json_object_set(object, keys[i], value);
     }
+    json_object_set_new(object, "rank_order", rank_order_json(plan));
     json_decref(rows);
     free(text);
     return object;
@@ -90,7 +104,7 @@ dsc_status print_json(const evaluation *e, FILE *out)
     dsc_programs_hash(e->plan, e->programs, hash);
     json_object_set_new(object, "feasible", json_boolean(e->feasible));
     json_object_set_new(object, "reason", e->feasible ? json_null() : json_string(e->reason));
-    json_object_set_new(object, "strategy", strategy_json(&e->plan->config));
+    json_object_set_new(object, "strategy", strategy_json(e->plan));
     json_object_set_new(object, "program_hash", json_string(hash));
     json_object_set_new(object, "memory", memory_json(e, DSC_SPACE_DEVICE));
     json_object_set_new(object, "host_memory", memory_json(e, DSC_SPACE_HOST));

@@ -10,7 +10,7 @@
 
 /* ---- Pieces: what of this rank's shards stands where in a checkpoint */
 
-typedef dsc_status (*piece_call)(void *file, const dsc_piece *piece);
+typedef dsc_status (*piece_call)(void *file, const dsc_checkpoint_piece *piece);
 
 /* Calls for each piece of the rank's shards that is_wanted (all, when it is NULL), in every state. */
 static dsc_status each_piece(const job *j, bool (*is_wanted)(const job *j, const dsc_shard *shard), piece_call call,
@@ -27,23 +27,24 @@ static dsc_status each_piece(const job *j, bool (*is_wanted)(const job *j, const
 
         for (int piece = 0; piece < count * DSC_STATE_COUNT; piece++) {
             const dsc_block *b = &blocks[piece / DSC_STATE_COUNT];
+            const int64_t stride = shard->shape[1];
             int which = piece % DSC_STATE_COUNT;
-            float *values = dsc_run_shard(j->run, which, shard) + b->shard_row * shard->shape[1] + b->shard_column;
+            float *values = dsc_run_shard(j->run, which, shard) + b->shard_row * stride + b->shard_column;
+            dsc_checkpoint_piece part = {which, shard->tensor, b->row, b->column, b->rows, b->columns, values, stride};
 
-            DSC_TRY(call(file, &(dsc_piece){which, shard->tensor, b->row, b->column, b->rows, b->columns, values,
-                                            shard->shape[1]}));
+            DSC_TRY(call(file, &part));
         }
     }
 out:
     return status;
 }
 
-static dsc_status write_piece(void *writer, const dsc_piece *piece)
+static dsc_status write_piece(void *writer, const dsc_checkpoint_piece *piece)
 {
     return dsc_checkpoint_write(writer, piece);
 }
 
-static dsc_status read_piece(void *reader, const dsc_piece *piece)
+static dsc_status read_piece(void *reader, const dsc_checkpoint_piece *piece)
 {
     return dsc_checkpoint_read(reader, piece);
 }
@@ -182,31 +183,108 @@ out:
     return status;
 }
 
-/* ---- Resuming */
+/* ---- Finding: rank 0 looks for a checkpoint, all ranks verify what it finds */
 
-/* The checkpoint that --resume means, verified; "" when a fresh start is meant. */
-static dsc_status find_checkpoint(const job *j, char *path, size_t size)
+/* Each rank a share of the bytes; *report has all faults on rank 0. Collective. */
+static dsc_status verify_share(const job *j, const char *path, dsc_text *report)
 {
-    const bool is_auto = strcmp(j->options.resume, "auto") == 0;
-    dsc_text skipped = {0}, report = {0};
+    const int ranks = dsc_comm_size(j->comm);
+    int64_t length = 0, *counts = calloc((size_t)ranks, sizeof *counts);
+    void *all = NULL;
+    dsc_text ours = {0};
+    dsc_status status = counts != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "checkpoint: %d counts", ranks), verified;
+
+    DSC_TRY(dsc_comm_agree(j->comm, status, false));
+    verified = dsc_checkpoint_verify_part(path, j->rank, ranks, &ours);
+    DSC_TRY(dsc_comm_gather(j->comm, ours.bytes, ours.count, &all, counts));
+    for (int rank = 0; rank < ranks; rank++) length += counts[rank];
+    if (j->rank == 0) dsc_text_add(report, "%.*s", (int)length, (const char *)all);
+    status = dsc_comm_agree(j->comm, verified, false);
+out:
+    dsc_text_fini(&ours);
+    free(counts);
+    free(all);
+    return status;
+}
+
+typedef struct checkpoint_path { char str[4096]; } checkpoint_path; /* "": none */
+
+/* Rank 0's side: the others get the path. */
+static dsc_status verify_together(void *context, const char *path, dsc_text *report)
+{
+    const job *j = context;
+    checkpoint_path told = {""};
     dsc_status status = DSC_OK;
 
-    if (is_auto) {
-        DSC_TRY(dsc_checkpoint_find(j->options.save, path, size, &skipped));
-        if (skipped.count > 0) dsc_log(DSC_WARNING, "%s", dsc_text_str(&skipped));
-        if (path[0] == '\0') dsc_log(DSC_NOTE, "no checkpoint in %s: starting afresh", j->options.save);
-    } else {
-        snprintf(path, size, "%s", j->options.resume);
-        status = dsc_checkpoint_verify(path, &report);
-        if (status == DSC_EINFEASIBLE) status = DSC_FAIL(DSC_EINVAL, "--resume %s: %s", path, dsc_text_str(&report));
-        DSC_TRY(status);
-    }
-    if (path[0] != '\0') dsc_log(DSC_NOTE, "resuming from %s", path);
+    snprintf(told.str, sizeof told.str, "%s", path);
+    DSC_TRY(dsc_comm_broadcast(j->comm, &told, sizeof told, 0));
+    DSC_TRY(verify_share(j, path, report));
 out:
-    dsc_text_fini(&skipped);
+    return status;
+}
+
+/* The others': what does not verify is for rank 0 to judge; a failed group fails in the next broadcast too. */
+static dsc_status verify_until_found(const job *j)
+{
+    checkpoint_path told = {""};
+    dsc_text report = {0};
+    dsc_status status = DSC_OK;
+
+    do {
+        DSC_TRY(dsc_comm_broadcast(j->comm, &told, sizeof told, 0));
+        if (told.str[0] != '\0') verify_share(j, told.str, &report);
+    } while (told.str[0] != '\0');
+out:
     dsc_text_fini(&report);
     return status;
 }
+
+static dsc_status find_newest(job *j, checkpoint_path *out)
+{
+    dsc_text skipped = {0};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_checkpoint_find(j->options.save, verify_together, j, out->str, sizeof out->str, &skipped));
+    if (skipped.count > 0) dsc_log(DSC_WARNING, "%s", dsc_text_str(&skipped));
+    if (out->str[0] == '\0') dsc_log(DSC_NOTE, "no checkpoint in %s: starting afresh", j->options.save);
+out:
+    dsc_text_fini(&skipped);
+    return status;
+}
+
+static dsc_status verify_given(job *j, checkpoint_path *out)
+{
+    dsc_text report = {0};
+    dsc_status status;
+
+    snprintf(out->str, sizeof out->str, "%s", j->options.resume);
+    status = verify_together(j, out->str, &report);
+    if (status == DSC_EINFEASIBLE) status = DSC_FAIL(DSC_EINVAL, "--resume %s: %s", out->str, dsc_text_str(&report));
+    dsc_text_fini(&report);
+    return status;
+}
+
+/* The checkpoint that --resume means, verified; "" when a fresh start is meant. Collective. */
+static dsc_status find_checkpoint(job *j, checkpoint_path *out)
+{
+    checkpoint_path end = {""};
+    dsc_status status, ended;
+
+    if (j->rank > 0) {
+        status = verify_until_found(j);
+    } else {
+        status = strcmp(j->options.resume, "auto") == 0 ? find_newest(j, out) : verify_given(j, out);
+        if (status == DSC_OK && out->str[0] != '\0') dsc_log(DSC_NOTE, "resuming from %s", out->str);
+        ended = dsc_comm_broadcast(j->comm, &end, sizeof end, 0);
+        if (status == DSC_OK) status = ended;
+    }
+    DSC_TRY(dsc_comm_agree(j->comm, status, false));
+    DSC_TRY(dsc_comm_broadcast(j->comm, out, sizeof *out, 0));
+out:
+    return status;
+}
+
+/* ---- Resuming */
 
 /* Shapes alone do not tell a model: other heads, say, cut the same tensors otherwise. */
 static bool is_same_model(const job *j, const char *json)
@@ -258,15 +336,11 @@ out:
 
 dsc_status resume(job *j)
 {
-    char path[4096] = "";
+    checkpoint_path path = {""};
     dsc_status status = DSC_OK;
 
-    if (j->options.resume[0] != '\0') {
-        status = j->rank == 0 ? find_checkpoint(j, path, sizeof path) : DSC_OK;
-        DSC_TRY(dsc_comm_agree(j->comm, status, false));
-        DSC_TRY(dsc_comm_broadcast(j->comm, path, sizeof path, 0));
-    }
-    DSC_TRY(dsc_comm_agree(j->comm, path[0] != '\0' ? load(j, path) : dsc_run_init_weights(j->run), false));
+    if (j->options.resume[0] != '\0') DSC_TRY(find_checkpoint(j, &path));
+    DSC_TRY(dsc_comm_agree(j->comm, path.str[0] != '\0' ? load(j, path.str) : dsc_run_init_weights(j->run), false));
 out:
     return status;
 }
