@@ -337,11 +337,13 @@ out:
     return status;
 }
 
-/* Replicas may be folded where each sits on the same hardware as its representative. */
+/* Replicas may be folded where each sits on the same hardware as its representative, and has cores of its own. */
 static bool can_fold(const dsc_engine *e)
 {
     for (int64_t number = 0; number < e->plan->ranks; number++)
-        if (!dsc_fabric_alike(e->fabric, number, dsc_plan_representative(e->plan, number))) return false;
+        if (!dsc_fabric_alike(e->fabric, number, dsc_plan_representative(e->plan, number)) ||
+            dsc_fabric_is_crowded(e->fabric, number))
+            return false;
     return true;
 }
 

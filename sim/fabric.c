@@ -309,23 +309,39 @@ bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b)
            fabric->on_node[one.node] == fabric->on_node[other.node];
 }
 
+/* Ranks that share the cores of the machine that the place is on. */
+static int64_t on_machine(const dsc_fabric *fabric, const dsc_place *place)
+{
+    return fabric->on_node[place->node] * DSC_MAX(place->node_type->nodes_per_machine, 1);
+}
+
+bool dsc_fabric_is_crowded(const dsc_fabric *fabric, int64_t rank)
+{
+    dsc_place place = place_of(fabric, rank);
+
+    return !place.device->is_gpu && on_machine(fabric, &place) > place.node_type->cores;
+}
+
 dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, double *threads)
 {
     dsc_place place = place_of(fabric, rank);
-    double cores = fmax((double)place.node_type->cores / (double)fabric->on_node[place.node], 1);
+    bool is_crowded = dsc_fabric_is_crowded(fabric, rank);
+    double cores = (double)place.node_type->cores / (double)(is_crowded ? 1 : on_machine(fabric, &place));
+    int64_t first = is_crowded ? place.node % DSC_MAX(place.node_type->nodes_per_machine, 1) : 0; /* of the machine */
 
     *resource = -1;
-    *threads = floor(cores);
+    *threads = is_crowded ? 1 : floor(cores);
     if (place.device->is_gpu) return DSC_OK;
-    return resource_of(fabric, place.node * fabric->node_slots + 2 * fabric->devices + place.local, cores, "",
-                       resource);
+    return resource_of(fabric,
+                       (place.node - first) * fabric->node_slots + 2 * fabric->devices + (is_crowded ? 0 : place.local),
+                       cores, "", resource);
 }
 
 void dsc_fabric_neighbours(const dsc_fabric *fabric, int64_t rank, int64_t *ranks, double *cores)
 {
     dsc_place place = place_of(fabric, rank);
 
-    *ranks = fabric->on_node[place.node];
+    *ranks = on_machine(fabric, &place);
     *cores = place.device->is_gpu ? INFINITY : (double)DSC_MAX(place.node_type->cores, 1);
 }
 

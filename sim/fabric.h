@@ -31,9 +31,11 @@ dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *l
 int64_t dsc_fabric_node(const dsc_fabric *fabric, int64_t rank);
 /* Whether two ranks sit on devices of one type in nodes of one type with as many ranks. */
 bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b);
+/* Whether ranks of the machine that this one is on outnumber its cores; false on a GPU. */
+bool dsc_fabric_is_crowded(const dsc_fabric *fabric, int64_t rank);
 
-/* A CPU rank's share of its node's cores, in threads, as a resource; at least one: what a rank lacks when ranks
- * outnumber cores is in its prices. *threads is how many its kernels use; *resource -1 on a GPU. */
+/* A CPU rank's share of its node's cores, in threads, as a resource; all of the machine's, which its ranks then take
+ * turns on, where they outnumber them. *threads is how many its kernels use; *resource -1 on a GPU. */
 dsc_status dsc_fabric_core(dsc_fabric *fabric, int64_t rank, int32_t *resource, double *threads);
 
 /* Ranks on its node, itself included, and the cores that transfers among them share; INFINITY on GPUs. */

@@ -109,13 +109,20 @@ static bool next_replica(const dsc_engine *e, const dsc_meeting *m, dsc_coord *c
     return false;
 }
 
-/* Inside a node of CPUs a transfer is work for the members' cores. Room for each member. */
+/* A transfer is work for the members' cores inside a node of CPUs, and between nodes where ranks outnumber cores: who
+ * moves it has to wait for one. Each resource once. Room for each member. */
 static int64_t list_cores(const dsc_meeting *m, int32_t *out)
 {
+    bool is_work = m->nodes == 1 || (double)m->setting.at_work > m->setting.cores;
     int64_t count = 0;
 
-    for (int64_t i = 0; i < m->member_count && m->nodes == 1; i++)
-        if (m->members[i]->core.resource >= 0) out[count++] = m->members[i]->core.resource;
+    for (int64_t i = 0; i < m->member_count && is_work; i++) {
+        int32_t resource = m->members[i]->core.resource;
+        bool is_listed = resource < 0;
+
+        for (int64_t k = 0; k < count && !is_listed; k++) is_listed = out[k] == resource;
+        if (!is_listed) out[count++] = resource;
+    }
     return count;
 }
 

@@ -1,6 +1,7 @@
 #include "sim/price.h"
 #include "base/json.h"
 #include "sim/measured.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@ struct dsc_prices {
     const dsc_calibration *calibration;
     dsc_measured *measured;        /* NULL without a calibration */
     const dsc_device_type *device; /* the cluster's first */
-    int64_t ranks_per_node;
+    int64_t at_work;               /* ranks of a machine that compute at once, at most one a core */
+    double share;                  /* a core is so many times what the description gives a rank that shares it */
     price *slots; int64_t slot_count, used; /* open addressing; slot_count is a power of two, at most half are used */
     price last;                    /* stands in when memory for the table is out */
 };
@@ -54,7 +56,12 @@ dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, c
     DSC_TRY(dsc_cluster_place(cluster, 0, &place));
     for (int64_t i = 0; i < place.node_type->device_types; i++) devices += place.node_type->devices[i].count;
     prices->device = place.device;
-    prices->ranks_per_node = DSC_MIN(devices, plan->ranks);
+    prices->at_work = DSC_MIN(devices * DSC_MAX(place.node_type->nodes_per_machine, 1), plan->ranks);
+    prices->share = 1;
+    if (!place.device->is_gpu && prices->at_work > place.node_type->cores) {
+        prices->share = fmax((double)DSC_MIN(devices, plan->ranks) / (double)place.node_type->cores, 1);
+        prices->at_work = place.node_type->cores;
+    }
     if (calibration != NULL) {
         DSC_TRY(check_machine(calibration, place.node_type));
         DSC_TRY(dsc_measured_create(calibration, &prices->measured));
@@ -137,9 +144,9 @@ static price make_price(const dsc_prices *prices, const dsc_shape *shape)
     double ns = 0;
 
     if (prices->measured != NULL)
-        ns = dsc_measured_ns(prices->measured, shape, prices->ranks_per_node, !device->is_gpu, &is_sample);
+        ns = dsc_measured_ns(prices->measured, shape, prices->at_work, !device->is_gpu, &is_sample);
     if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), is_sample ? "measured" : "interpolated"};
-    ns = described_ns(device, shape);
+    ns = described_ns(device, shape) / prices->share;
     return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), has_table(device) ? "preset" : "first principles"};
 }
 

@@ -187,14 +187,18 @@ static dsc_status measure(dsc_comm *comm, const bench_request *request, dsc_cali
     int64_t resident;
     dsc_status status = DSC_OK;
 
-    dsc_kernels_threads((int)DSC_MAX(1, request->cores / dsc_comm_node_size(comm)));
+    dsc_kernels_threads((int)DSC_MAX(1, request->cores / dsc_comm_machine_size(comm)));
     DSC_TRY(warm_libraries());
     resident = bench_resident_bytes();
     DSC_TRY(dsc_comm_max(comm, &resident, 1));
     out->libraries_bytes = DSC_MAX(out->libraries_bytes, resident);
     if (request->collectives) DSC_TRY(bench_collectives(comm, request, out));
     if (request->copies) DSC_TRY(bench_copies(comm, request, out));
-    if (has_kernels(request)) {
+    if (has_kernels(request) && dsc_comm_machine_size(comm) > request->cores) {
+        if (dsc_comm_rank(comm) == 0)
+            dsc_log(DSC_WARNING, "kernels are not measured: %d ranks have %lld cores here; without a launcher they are",
+                    dsc_comm_machine_size(comm), (long long)request->cores);
+    } else if (has_kernels(request)) {
         out->op_overhead_ns = bench_op_overhead_ns();
         DSC_TRY(bench_kernels(comm, request, out));
     }

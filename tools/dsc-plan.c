@@ -17,7 +17,7 @@ static const dsc_field fields[] = {
     FLAG("json", json, "print one JSON object; with --list-models or --list-clusters an array of them"),
     FLAG("explain", explain, "print memory, program, prices and cluster in full; without --model the cluster as JSON"),
     FLAG("check", check, "say what the check of the whole machine proved (it always runs)"),
-    TEXT("calibration", calibration, "FILE.h5", "prices that dsc-bench measured on this kind of machine"),
+    TEXT("calibration", calibration, "FILE.h5[,FILE.h5]", "prices that dsc-bench measured on this kind of machine"),
     TEXT("trace", trace, "FILE.h5", "write the predicted trace"),
     TEXT("trace-ranks", trace_ranks, "folded|all|LIST", "ranks whose rows are traced; a list as 0,3,8-15 (folded)"),
     {.name = "eval-every", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, eval_every), .low = 1, .high = 1e15,

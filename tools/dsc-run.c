@@ -116,6 +116,7 @@ static dsc_status make_cluster(job *j, const tool_inputs *inputs)
         return dsc_cluster_load(inputs->cluster, &j->cluster);
     DSC_TRY(dsc_cluster_local(&local));
     DSC_TRY(dsc_cluster_of_ranks(local, nodes, dsc_ceil_div(dsc_comm_size(j->comm), nodes), &j->cluster));
+    j->cluster->node_types[0].nodes_per_machine = dsc_comm_machine_size(j->comm) / dsc_comm_node_size(j->comm);
 out:
     dsc_cluster_destroy(local);
     return status;
@@ -215,7 +216,7 @@ static dsc_status bind_rank(const job *j)
     if (how[0] != '\0' && strcmp(how, "cores") != 0 && strcmp(how, "none") != 0)
         return DSC_FAIL(DSC_EINVAL, "--bind %s: must be cores or none", how);
     if (strcmp(how, "none") == 0) return DSC_OK;
-    return dsc_cluster_bind(dsc_comm_node_rank(j->comm), dsc_comm_node_size(j->comm), &cores);
+    return dsc_cluster_bind(dsc_comm_machine_rank(j->comm), dsc_comm_machine_size(j->comm), &cores);
 }
 
 static dsc_status describe_run(const job *j, dsc_run_options *out)
@@ -231,7 +232,7 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
     DSC_TRY(bind_rank(j));
     cores = j->cluster->is_local ? j->cluster->node_types[0].cores : 1;
-    dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_node_size(j->comm), 1));
+    dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_machine_size(j->comm), 1));
 out:
     return status;
 }

@@ -47,6 +47,7 @@ typedef struct dsc_node_type {
     dsc_link *links; int64_t link_count;
     dsc_nic *nics; int64_t nic_count;
     int64_t host_memory_bytes, cores;
+    int64_t nodes_per_machine;   /* nodes that are containers of one machine and share these cores; 0, 1: it is alone */
     double host_bandwidth_bytes_per_s;
 } dsc_node_type;
 

@@ -78,6 +78,7 @@ static const member tier_members[] = {
 static const member node_members[] = {
     {"host_memory_bytes", INT, SIZES_OF(dsc_node_type, host_memory_bytes), 1, MOST_BYTES, NEEDED},
     {"cores", INT, SIZES_OF(dsc_node_type, cores), 1, MOST_COUNT, NEEDED},
+    {"nodes_per_machine", INT, SIZES_OF(dsc_node_type, nodes_per_machine), 0, MOST_COUNT, OPTIONAL},
     {"host_bandwidth_bytes_per_s", REAL, SIZES_OF(dsc_node_type, host_bandwidth_bytes_per_s), 0, MOST_RATE, OPTIONAL},
     END,
 };

@@ -186,6 +186,7 @@ dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t
     if (local->tier_count > 0) cluster->network[local->tier_count - 1].nodes = nodes;
     if (from->nic_count > 0) node->nics[0] = from->nics[0];
     node->cores = from->cores;
+    node->nodes_per_machine = from->nodes_per_machine;
     node->host_memory_bytes = from->host_memory_bytes;
     node->host_bandwidth_bytes_per_s = from->host_bandwidth_bytes_per_s;
     cluster->nodes[0].count = nodes;

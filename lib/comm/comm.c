@@ -19,35 +19,45 @@ dsc_status dsc_mpi_check(int code, const char *what)
     return DSC_FAIL(DSC_ECOMM, "%s: %.*s", what, length, text);
 }
 
-/* What ranks of one host have in common and others do not: the booted kernel, and its network (a container or a network
- * namespace with addresses of its own is a host of its own). */
-static dsc_hash identify_host(void)
+/* Where a rank runs. Ranks of one machine have the booted kernel in common, those of one host its network too: a
+ * container, or a network namespace with addresses of its own, is a host of its own that shares a machine's cores. */
+typedef struct identity { dsc_hash machine, host; } identity;
+
+static identity identify(void)
 {
     char text[512] = "";
     struct stat network = {0};
     int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    identity own;
 
     if (file >= 0) {
         if (read(file, text, 64) < 0) text[0] = '\0';
         close(file);
     }
+    if (text[0] == '\0') gethostname(text, 64);
+    own.machine = dsc_hash_of(text, sizeof text);
     gethostname(text + 64, sizeof text - 128);
     stat("/proc/self/ns/net", &network);
     memcpy(text + sizeof text - 64, &network.st_ino, sizeof network.st_ino);
-    return dsc_hash_of(text, sizeof text);
+    own.host = dsc_hash_of(text, sizeof text);
+    return own;
 }
 
 /* Numbers the hosts in the order of their lowest ranks. first[i] is the lowest rank of node i. */
-static void number_nodes(dsc_comm *comm, const dsc_hash *hosts, int *first)
+static void number_nodes(dsc_comm *comm, const identity *all, int *first)
 {
     for (int rank = 0; rank < comm->size; rank++) {
         int node = 0;
 
-        while (node < comm->nodes && strcmp(hosts[first[node]].hex, hosts[rank].hex) != 0) node++;
+        while (node < comm->nodes && strcmp(all[first[node]].host.hex, all[rank].host.hex) != 0) node++;
         if (node == comm->nodes) first[comm->nodes++] = rank;
         comm->node_of[rank] = node;
     }
     for (int rank = 0; rank < comm->size; rank++) {
+        bool is_here = strcmp(all[rank].machine.hex, all[comm->rank].machine.hex) == 0;
+
+        comm->machine_size += is_here;
+        comm->machine_rank += is_here && rank < comm->rank;
         if (comm->node_of[rank] != comm->node_of[comm->rank]) continue;
         if (rank < comm->rank) comm->node_rank++;
         comm->node_size++;
@@ -57,21 +67,21 @@ static void number_nodes(dsc_comm *comm, const dsc_hash *hosts, int *first)
 static dsc_status find_nodes(dsc_comm *comm)
 {
     dsc_status status = DSC_OK;
-    dsc_hash own = identify_host(), *hosts = calloc((size_t)comm->size, sizeof *hosts);
+    identity own = identify(), *all = calloc((size_t)comm->size, sizeof *all);
     int *first = malloc((size_t)comm->size * sizeof *first);
     dsc_request request = {0};
 
     comm->node_of = malloc((size_t)comm->size * sizeof *comm->node_of);
-    if (hosts == NULL || first == NULL || comm->node_of == NULL) {
+    if (all == NULL || first == NULL || comm->node_of == NULL) {
         status = DSC_FAIL(DSC_ENOMEM, "no memory for %d ranks", comm->size);
         goto out;
     }
-    DSC_TRY(dsc_all_gather_start(comm->world, &own, hosts, sizeof own, &request));
+    DSC_TRY(dsc_all_gather_start(comm->world, &own, all, sizeof own, &request));
     DSC_TRY(dsc_request_wait(comm, &request));
-    number_nodes(comm, hosts, first);
+    number_nodes(comm, all, first);
 out:
     free(first);
-    if (!request.active) free(hosts); /* else MPI may still read it */
+    if (!request.active) free(all); /* else MPI may still read it */
     return status;
 }
 
@@ -152,4 +162,6 @@ int dsc_comm_nodes(const dsc_comm *comm) { return comm->nodes; }
 int dsc_comm_node_of(const dsc_comm *comm, int rank) { return comm->node_of[rank]; }
 int dsc_comm_node_size(const dsc_comm *comm) { return comm->node_size; }
 int dsc_comm_node_rank(const dsc_comm *comm) { return comm->node_rank; }
+int dsc_comm_machine_size(const dsc_comm *comm) { return comm->machine_size; }
+int dsc_comm_machine_rank(const dsc_comm *comm) { return comm->machine_rank; }
 int64_t dsc_comm_wire_bytes(const dsc_comm *comm) { return comm->wire_bytes; }

@@ -30,6 +30,9 @@ int dsc_comm_nodes(const dsc_comm *comm);              /* how many hosts */
 int dsc_comm_node_of(const dsc_comm *comm, int rank);  /* 0 .. nodes - 1, in order of their lowest rank */
 int dsc_comm_node_size(const dsc_comm *comm);          /* ranks on this rank's host */
 int dsc_comm_node_rank(const dsc_comm *comm);
+/* The same of the machine whose cores it shares: more than its host's where hosts are containers of one kernel. */
+int dsc_comm_machine_size(const dsc_comm *comm);
+int dsc_comm_machine_rank(const dsc_comm *comm);
 
 /* A group of ranks[0..count) (of the job, ascending; this rank among them). Collective over its members, who create
  * their groups in one order. A group of one needs no communicator. */

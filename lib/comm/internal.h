@@ -31,7 +31,7 @@ typedef struct dsc_failure_channel {
 
 struct dsc_comm {
     int rank, size;
-    int nodes, node_size, node_rank;
+    int nodes, node_size, node_rank, machine_size, machine_rank;
     int *node_of; /* [size] */
     int cores;    /* of this host */
     int64_t wire_bytes;

@@ -16,7 +16,7 @@ int64_t dsc_clock_ns(void)
 /* Naps grow slowly with the wait: what they add to it stays in proportion, and who waits long leaves cores alone. */
 void dsc_comm_nap(const dsc_comm *comm, int round)
 {
-    int64_t longest_ns = comm->node_size > comm->cores ? 500000 : 100000;
+    int64_t longest_ns = comm->machine_size > comm->cores ? 500000 : 100000;
     int64_t nap_ns = DSC_MIN(20000 + (int64_t)round / 16 * 20000, longest_ns);
 
     if (round == 0)

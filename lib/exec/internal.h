@@ -37,9 +37,12 @@ struct dsc_run {
     bool is_handed[DSC_SEGMENT_COUNT];  /* all of the segment's addresses were noted */
     atomic_llong peaks[DSC_SPACE_COUNT];
 
-    /* Compute runs in the caller's thread, all other lanes in the mover's. */
+    /* Compute runs in the caller's thread, all other lanes in the mover's, or, while the caller waits, in the
+     * caller's. */
     pthread_t mover;
     bool has_mover;
+    pthread_mutex_t moving;             /* held by who moves lanes and calls comm */
+    atomic_bool caller_moves;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     atomic_int waiters, progress;       /* threads in a wait; ops that are over */

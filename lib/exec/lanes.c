@@ -1,6 +1,7 @@
 /* Two threads step the lanes of a segment: the caller's runs compute, the mover's all others, so that messages move
- * while kernels run (MPI progresses only inside MPI calls). Each lane is in order; across lanes an op waits until the
- * counters say that what it needs is over. */
+ * while kernels run (MPI progresses only inside MPI calls). A caller that has to wait moves them itself, which spares two
+ * changes of thread, milliseconds where ranks outnumber cores. Each lane is in order; across lanes an op waits until
+ * the counters say that what it needs is over. */
 #include "exec/internal.h"
 #include <errno.h>
 #include <stdio.h>
@@ -46,23 +47,6 @@ void exec_fail(dsc_run *run, dsc_status status)
     note_failure(run, status);
 }
 
-/* Waits until the lane has `count` ops behind it; false when the run has failed. */
-static bool await(dsc_run *run, const exec_lane *lane, int count)
-{
-    enum { SPINS = 2000 }; /* some microseconds: less than waking a thread costs */
-
-    for (int i = 0; i < SPINS && atomic_load(&lane->done) < count; i++) __builtin_ia32_pause();
-    if (atomic_load(&lane->done) < count) {
-        pthread_mutex_lock(&run->mutex);
-        atomic_fetch_add(&run->waiters, 1);
-        while (atomic_load(&lane->done) < count && !atomic_load(&run->has_failed))
-            pthread_cond_wait(&run->changed, &run->mutex);
-        atomic_fetch_sub(&run->waiters, 1);
-        pthread_mutex_unlock(&run->mutex);
-    }
-    return !atomic_load(&run->has_failed);
-}
-
 static void op_of(const dsc_run *run, const dsc_instance *instance, const dsc_use **use, const dsc_op **op)
 {
     *use = &run->o.program->segments[run->segment].uses[instance->use];
@@ -81,7 +65,7 @@ static void measure(const dsc_run *run, const dsc_use *use, const dsc_op *op, in
     }
 }
 
-/* ---- Compute: the caller's thread */
+/* ---- An op that ends where it begins: compute's, and the host's */
 
 static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *instance)
 {
@@ -103,30 +87,7 @@ out:
     return status;
 }
 
-static void run_compute(dsc_run *run)
-{
-    const dsc_unfolded *unfolded = &run->unfolded[run->segment];
-    exec_lane *lane = &run->lanes[DSC_LANE_COMPUTE];
-
-    for (int64_t i = 0; i < unfolded->lane_counts[DSC_LANE_COMPUTE]; i++) {
-        const dsc_instance *instance = &unfolded->lanes[DSC_LANE_COMPUTE][i];
-        dsc_status status;
-
-        for (int32_t n = 0; n < instance->needs; n++) {
-            dsc_need need = unfolded->needs[instance->first_need + n];
-
-            if (!await(run, &run->lanes[need.lane], need.count)) return;
-        }
-        if (atomic_load(&run->has_failed)) return;
-        if ((status = run_here(run, lane, instance)) != DSC_OK) {
-            exec_fail(run, status);
-            return;
-        }
-        advance(run, lane);
-    }
-}
-
-/* ---- All other lanes: the mover's thread */
+/* ---- All other lanes: whoever moves them */
 
 static bool is_ready(dsc_run *run, const dsc_unfolded *unfolded, const dsc_instance *instance)
 {
@@ -230,6 +191,28 @@ out:
     return status;
 }
 
+/* Moves what can be moved, and looks for failures of other ranks when nothing can. */
+static dsc_status move_once(dsc_run *run, bool *is_over, bool *has_moved, bool *is_active)
+{
+    dsc_status status = DSC_OK;
+
+    pthread_mutex_lock(&run->moving);
+    DSC_TRY(move_lanes(run, is_over, has_moved, is_active));
+    if (!*has_moved && !*is_over && run->o.plan->ranks > 1) status = dsc_comm_failure(run->o.comm);
+out:
+    pthread_mutex_unlock(&run->moving);
+    return status;
+}
+
+/* While the caller waits, it moves. */
+static void sleep_while_caller_moves(dsc_run *run)
+{
+    pthread_mutex_lock(&run->mutex);
+    while (atomic_load(&run->caller_moves) && !atomic_load(&run->has_failed))
+        pthread_cond_wait(&run->changed, &run->mutex);
+    pthread_mutex_unlock(&run->mutex);
+}
+
 static dsc_status move_segment(dsc_run *run)
 {
     bool is_over = false, has_moved, is_active;
@@ -239,18 +222,62 @@ static dsc_status move_segment(dsc_run *run)
     while (!is_over && !atomic_load(&run->has_failed)) {
         int seen = atomic_load(&run->progress);
 
-        DSC_TRY(move_lanes(run, &is_over, &has_moved, &is_active));
-        if (has_moved || is_over) {
-            idle_rounds = 0;
-            continue;
-        }
-        if (run->o.plan->ranks > 1 && (status = dsc_comm_failure(run->o.comm)) != DSC_OK) break;
-        if (is_active) dsc_comm_nap(run->o.comm, idle_rounds++);
+        if (atomic_load(&run->caller_moves)) sleep_while_caller_moves(run);
+        DSC_TRY(move_once(run, &is_over, &has_moved, &is_active));
+        if (has_moved || is_over) idle_rounds = 0;
+        else if (is_active) dsc_comm_nap(run->o.comm, idle_rounds++);
         else sleep_until_progress(run, seen);
     }
 out:
     return status;
 }
+
+/* Waits until the lane has `count` ops behind it; false when the run has failed. */
+static bool await(dsc_run *run, const exec_lane *lane, int count)
+{
+    bool is_over, has_moved, is_active;
+    dsc_status status = DSC_OK;
+    int idle_rounds = 0;
+
+    if (atomic_load(&lane->done) >= count) return !atomic_load(&run->has_failed);
+    atomic_store(&run->caller_moves, true);
+    while (status == DSC_OK && atomic_load(&lane->done) < count && !atomic_load(&run->has_failed)) {
+        status = move_once(run, &is_over, &has_moved, &is_active);
+        if (status == DSC_OK && has_moved) idle_rounds = 0;
+        else if (status == DSC_OK) dsc_comm_nap(run->o.comm, idle_rounds++);
+    }
+    if (status != DSC_OK) exec_fail(run, status);
+    atomic_store(&run->caller_moves, false);
+    wake_all(run);
+    return !atomic_load(&run->has_failed);
+}
+
+/* ---- Compute: the caller's thread */
+
+static void run_compute(dsc_run *run)
+{
+    const dsc_unfolded *unfolded = &run->unfolded[run->segment];
+    exec_lane *lane = &run->lanes[DSC_LANE_COMPUTE];
+
+    for (int64_t i = 0; i < unfolded->lane_counts[DSC_LANE_COMPUTE]; i++) {
+        const dsc_instance *instance = &unfolded->lanes[DSC_LANE_COMPUTE][i];
+        dsc_status status;
+
+        for (int32_t n = 0; n < instance->needs; n++) {
+            dsc_need need = unfolded->needs[instance->first_need + n];
+
+            if (!await(run, &run->lanes[need.lane], need.count)) return;
+        }
+        if (atomic_load(&run->has_failed)) return;
+        if ((status = run_here(run, lane, instance)) != DSC_OK) {
+            exec_fail(run, status);
+            return;
+        }
+        advance(run, lane);
+    }
+}
+
+/* ---- The mover's thread */
 
 static void *mover_main(void *argument)
 {
@@ -308,6 +335,8 @@ dsc_status exec_run_segment(dsc_run *run, int segment)
         pthread_mutex_unlock(&run->mutex);
     }
     run_compute(run);
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
+        if (!await(run, &run->lanes[lane], (int)run->unfolded[segment].lane_counts[lane])) break;
     pthread_mutex_lock(&run->mutex);
     while (run->mover_segment != NO_SEGMENT) {
         atomic_fetch_add(&run->waiters, 1);
@@ -327,6 +356,7 @@ dsc_status exec_lanes_create(dsc_run *run)
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) DSC_TRY(dsc_segment_unfold(run->o.program, s, &run->unfolded[s]));
     run->mover_segment = NO_SEGMENT;
     pthread_mutex_init(&run->mutex, NULL);
+    pthread_mutex_init(&run->moving, NULL);
     pthread_cond_init(&run->changed, NULL);
     if ((error = pthread_create(&run->mover, NULL, mover_main, run)) != 0)
         status = DSC_FAIL(DSC_ENOMEM, "executor: no thread for communication: %s", strerror(error));
@@ -345,6 +375,7 @@ void exec_lanes_destroy(dsc_run *run)
         pthread_join(run->mover, NULL);
         pthread_cond_destroy(&run->changed);
         pthread_mutex_destroy(&run->mutex);
+        pthread_mutex_destroy(&run->moving);
     }
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) dsc_unfolded_fini(&run->unfolded[s]);
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(run->lanes[lane].rows);

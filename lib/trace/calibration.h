@@ -35,5 +35,8 @@ typedef struct dsc_calibration {
 
 void dsc_calibration_init(dsc_calibration *out);
 void dsc_calibration_fini(dsc_calibration *calibration);
+/* Adds what another file measured on that kind of machine, say, transfers between nodes to one node's kernels. What is
+ * not a row stays into's, unless that has none. DSC_ENOMEM. */
+dsc_status dsc_calibration_add(dsc_calibration *into, const dsc_calibration *from);
 
 #endif

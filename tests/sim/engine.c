@@ -186,7 +186,7 @@ static dsc_cluster *random_cluster(int64_t dp)
 {
     int64_t nodes = dp % 2 == 0 ? tap_random_between(1, 2) : 1;
 
-    return tap_random_between(0, 1) == 0 ? scene_gpus(nodes, dp / nodes) : scene_cpus(dp, tap_random_between(1, 8));
+    return tap_random_between(0, 1) == 0 ? scene_gpus(nodes, dp / nodes) : scene_cpus(dp, dp * tap_random_between(1, 4));
 }
 
 /* Calls check on the results of random strategies. */

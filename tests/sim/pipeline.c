@@ -356,7 +356,7 @@ static dsc_cluster *cluster_of(int i)
 {
     dsc_cluster *cluster;
 
-    if (i % 5 == 0) return scene_cpus(8, 4);
+    if (i % 5 == 0) return scene_cpus(8, 16);
     cluster = scene_gpus(1 << i % 4, 8 >> i % 4);
     if (i % 2 == 1) cluster->node_types[0].nics[0].count = 1;
     return cluster;

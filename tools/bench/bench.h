@@ -35,6 +35,7 @@ dsc_status bench_collectives(dsc_comm *comm, const bench_request *request, dsc_c
 /* The lower quartile of times[0 .. count), which get sorted: nearer than the median to what the machine does when
  * nobody else wants its cores for a moment. */
 int64_t bench_quartile(int64_t *times, int64_t count);
+int64_t bench_median(int64_t *times, int64_t count);
 
 /* Resident bytes of this process. */
 int64_t bench_resident_bytes(void);

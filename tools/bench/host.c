@@ -18,6 +18,12 @@ int64_t bench_quartile(int64_t *times, int64_t count)
     return times[count / 4];
 }
 
+int64_t bench_median(int64_t *times, int64_t count)
+{
+    qsort(times, (size_t)count, sizeof *times, compare_times);
+    return times[count / 2];
+}
+
 int64_t bench_resident_bytes(void)
 {
     long long total = 0, resident = 0;

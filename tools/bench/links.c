@@ -85,30 +85,30 @@ static int count_nodes(const dsc_comm *comm, int count)
     return most + 1;
 }
 
-/* From when the last member is ready until the last is through, as programs have it: in a tight loop none would have to
- * be woken. Clocks of several nodes differ: there it is the rank's own time, after a barrier. */
+/* From when the last member is ready until the last is through, on rank 0's clock, as programs have it: in a tight loop
+ * none would have to be woken. */
 static dsc_status time_all(const transfer *t, dsc_status (*run)(const transfer *), int64_t repeats, int64_t *out)
 {
-    int64_t starts[MAX_REPEATS] = {0}, ends[MAX_REPEATS] = {0};
+    int64_t starts[MAX_REPEATS] = {0}, ends[MAX_REPEATS] = {0}, offset, uncertainty;
     dsc_status status = DSC_OK;
 
+    DSC_TRY(dsc_clock_align(t->comm, &offset, &uncertainty));
     for (int64_t i = 0; i < repeats; i++) {
         DSC_TRY(dsc_comm_barrier(t->comm));
         if (t->group == NULL) continue;
-        starts[i] = dsc_clock_ns();
+        starts[i] = dsc_clock_ns() + offset;
         DSC_TRY(run(t));
-        ends[i] = dsc_clock_ns();
+        ends[i] = dsc_clock_ns() + offset;
     }
-    if (count_nodes(t->comm, dsc_comm_size(t->comm)) == 1) {
-        DSC_TRY(dsc_comm_max(t->comm, starts, (int)repeats));
-        DSC_TRY(dsc_comm_max(t->comm, ends, (int)repeats));
-    }
+    DSC_TRY(dsc_comm_max(t->comm, starts, (int)repeats));
+    DSC_TRY(dsc_comm_max(t->comm, ends, (int)repeats));
     for (int64_t i = 0; i < repeats; i++) out[i] = DSC_MAX(ends[i] - starts[i], 1);
 out:
     return status;
 }
 
-/* The lower quartile over repetitions, on rank 0, which is in a group. */
+/* The median over repetitions, on rank 0, which is in a group: a transfer waits for the slowest of its members, so that
+ * what is late now and then is a part of it. */
 static dsc_status time_kind(const transfer *t, int kind, int64_t slot, int64_t *out)
 {
     int64_t times[MAX_REPEATS], found = 0;
@@ -118,19 +118,19 @@ static dsc_status time_kind(const transfer *t, int kind, int64_t slot, int64_t *
     DSC_TRY(dsc_comm_max(t->comm, times, 1));
     const int64_t repeats = DSC_MAX(MIN_REPEATS, DSC_MIN(slot / times[0], MAX_REPEATS));
     DSC_TRY(time_all(t, kinds[kind].run, repeats, times));
-    if (dsc_comm_rank(t->comm) == 0) found = bench_quartile(times, repeats) / kinds[kind].trips;
+    if (dsc_comm_rank(t->comm) == 0) found = bench_median(times, repeats) / kinds[kind].trips;
     DSC_TRY(dsc_comm_max(t->comm, &found, 1));
     *out = DSC_MAX(found, 1);
 out:
     return status;
 }
 
-/* Ranks of a node that are in groups of so many. */
+/* Ranks of a machine that are in groups of so many. */
 static int count_at_work(const dsc_comm *comm, int count)
 {
-    const int all = dsc_comm_size(comm), nodes = count_nodes(comm, all);
+    const int all = dsc_comm_size(comm);
 
-    return (int)dsc_ceil_div(all / count * count, nodes);
+    return (int)dsc_ceil_div((int64_t)(all / count * count) * dsc_comm_machine_size(comm), all);
 }
 
 /* Of groups of so many ranks, all at once: so it is in training, where each replica and each stage has its own. */

@@ -46,13 +46,29 @@ out:
     return status;
 }
 
-/* What libraries take of a measured machine is known. */
-static dsc_status load_calibration(const char *path, evaluation *e)
+static dsc_status add_calibration(const char *path, dsc_calibration *into)
 {
+    dsc_calibration more;
     dsc_status status = DSC_OK;
 
-    if (path[0] == '\0') return DSC_OK;
-    DSC_TRY(dsc_calibration_load(path, &e->calibration));
+    dsc_calibration_init(&more);
+    DSC_TRY(dsc_calibration_load(path, &more));
+    DSC_TRY(dsc_calibration_add(into, &more));
+    if (into->machine == NULL && (into->machine = strdup(more.machine)) == NULL)
+        status = DSC_FAIL(DSC_ENOMEM, "%s: its machine", path);
+out:
+    dsc_calibration_fini(&more);
+    return status;
+}
+
+/* One file or several, apart by commas. What libraries take of a measured machine is known. */
+static dsc_status load_calibration(const char *paths, evaluation *e)
+{
+    char words[4096], *rest = words, *path;
+    dsc_status status = DSC_OK;
+
+    snprintf(words, sizeof words, "%s", paths);
+    while (paths[0] != '\0' && (path = strsep(&rest, ",")) != NULL) DSC_TRY(add_calibration(path, &e->calibration));
     for (int64_t t = 0; t < e->cluster->node_type_count && e->calibration.libraries_bytes > 0; t++)
         for (int64_t d = 0; d < e->cluster->node_types[t].device_types; d++)
             e->cluster->node_types[t].devices[d].libraries_bytes = e->calibration.libraries_bytes;
