@@ -130,23 +130,25 @@ static void print_why(const dsc_plan *plan, dsc_text *out)
     else dsc_text_add(out, " by default: there is nothing to choose by\n");
 }
 
-static void print_chunk(int64_t stage, const dsc_chunk *chunk, dsc_text *out)
+static void print_chunk(const dsc_chunk *chunk, dsc_text *out)
 {
-    dsc_text_add(out, "stage %-4" PRId64, stage);
     if (chunk->layers > 0)
-        dsc_text_add(out, " layers %" PRId64 " to %" PRId64, chunk->first_layer,
+        dsc_text_add(out, "layers %" PRId64 " to %" PRId64, chunk->first_layer,
                      chunk->first_layer + chunk->layers - 1);
-    else dsc_text_add(out, " no layers");
-    dsc_text_add(out, "%s%s\n", chunk->has_embedding ? ", embedding" : "", chunk->has_head ? ", head" : "");
+    else dsc_text_add(out, "no layers");
+    dsc_text_add(out, "%s%s", chunk->has_embedding ? ", embedding" : "", chunk->has_head ? ", head" : "");
 }
 
 static void print_stage(const dsc_plan *plan, int64_t stage, dsc_text *out)
 {
     dsc_static_bytes bytes = dsc_plan_static_bytes(plan, stage);
 
-    for (int64_t c = 0; c < plan->stages[stage].chunk_count; c++)
-        print_chunk(stage, &plan->stages[stage].chunks[c], out);
-    dsc_text_add(out, "           parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
+    dsc_text_add(out, "stage %-4" PRId64 " ", stage);
+    for (int64_t c = 0; c < plan->stages[stage].chunk_count; c++) {
+        dsc_text_add(out, "%s", c > 0 ? "; " : "");
+        print_chunk(&plan->stages[stage].chunks[c], out);
+    }
+    dsc_text_add(out, ": parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
                  dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
 }
 

@@ -79,10 +79,10 @@ void dsc_program_print(const dsc_program *program, dsc_text *out)
 
 /* ---- All stages on one screen */
 
-/* What templates of one name, on several stages and chunks, are alike in. */
+/* Templates of one name, on several stages and chunks: how much the largest of them does. */
 typedef struct digest {
     char name[32];
-    int64_t kinds[DSC_OP_KIND_COUNT], lanes[DSC_LANE_COUNT], ops, flops, sent_bytes;
+    int64_t lanes[DSC_LANE_COUNT], ops, flops, sent_bytes;
     int64_t first_stage, last_stage, templates, uses;
     dsc_text stages;             /* ranges before first_stage .. last_stage */
 } digest;
@@ -127,7 +127,6 @@ static digest digest_of(const dsc_plan *plan, const dsc_program *program, int64_
     for (int64_t i = 0; i < template_->op_count; i++) {
         const dsc_op *op = &template_->ops[i];
 
-        d.kinds[op->kind]++;
         d.lanes[op->lane]++;
         d.flops += op->flops;
         d.sent_bytes += sent_bytes(plan, op);
@@ -135,11 +134,7 @@ static digest digest_of(const dsc_plan *plan, const dsc_program *program, int64_
     return d;
 }
 
-static bool are_alike(const digest *a, const digest *b)
-{
-    return strcmp(a->name, b->name) == 0 && memcmp(a->kinds, b->kinds, sizeof a->kinds) == 0 && a->flops == b->flops &&
-           a->sent_bytes == b->sent_bytes;
-}
+static void keep_larger(int64_t *of, int64_t other) { *of = DSC_MAX(*of, other); }
 
 static void end_range(digest *d)
 {
@@ -149,13 +144,15 @@ static void end_range(digest *d)
 
 static dsc_status add_digest(digests *all, digest d)
 {
-    int64_t place = all->count;
     digest *row;
 
     for (int64_t i = 0; i < all->count; i++) {
         row = &all->rows[i];
-        if (strcmp(row->name, d.name) == 0) place = i + 1; /* beside those of its name */
-        if (!are_alike(row, &d)) continue;
+        if (strcmp(row->name, d.name) != 0) continue;
+        for (int lane = 0; lane < DSC_LANE_COUNT; lane++) keep_larger(&row->lanes[lane], d.lanes[lane]);
+        keep_larger(&row->ops, d.ops);
+        keep_larger(&row->flops, d.flops);
+        keep_larger(&row->sent_bytes, d.sent_bytes);
         if (d.first_stage > row->last_stage + 1) {
             end_range(row);
             row->first_stage = d.first_stage;
@@ -165,11 +162,7 @@ static dsc_status add_digest(digests *all, digest d)
         row->uses += d.uses;
         return DSC_OK;
     }
-    if (DSC_PUSH(all->rows, all->count, all->capacity, d) != DSC_OK) return DSC_ENOMEM;
-    row = &all->rows[place];
-    memmove(row + 1, row, (size_t)(all->count - 1 - place) * sizeof *row);
-    *row = d;
-    return DSC_OK;
+    return DSC_PUSH(all->rows, all->count, all->capacity, d);
 }
 
 static void print_digests(digests *all, dsc_text *out)

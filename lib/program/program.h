@@ -283,8 +283,8 @@ void dsc_programs_destroy(const dsc_plan *plan, const dsc_program *const *progra
 
 /* Program for people: templates op by op, then the uses of each segment. */
 void dsc_program_print(const dsc_program *program, dsc_text *out);
-/* The programs of all stages on one screen: of what their templates are made, those alike on one line, and the order of
- * passes in a step (F0-3.1: forward, micro-batches 0 to 3, chunk 1; B backward, X of inputs alone, W of weights). */
+/* The programs of all stages on one screen: what the largest template of each name is made of, and the order of passes
+ * in a step (F0-3.1: forward, micro-batches 0 to 3, chunk 1; B backward, X of inputs alone, W of weights). */
 void dsc_programs_print(const dsc_plan *plan, const dsc_program *const *programs, dsc_text *out);
 /* The op table as Markdown, for doc/program.md. */
 void dsc_op_table_print(dsc_text *out);
