@@ -41,6 +41,11 @@ static dsc_status resolve_degrees(dsc_plan *plan, const dsc_cluster *cluster)
         return DSC_FAIL(DSC_EINVAL, "tp %" PRId64 " x cp %" PRId64 " x pp %" PRId64 " is too large", strategy->tp,
                         strategy->cp, strategy->pp);
     if (strategy->dp == 0) {
+        if (others > devices)
+            return DSC_FAIL(DSC_EINVAL,
+                            "tp %" PRId64 " x pp %" PRId64 " x cp %" PRId64 " = %" PRId64
+                            " ranks, more than the %" PRId64 " that there are",
+                            strategy->tp, strategy->pp, strategy->cp, others, devices);
         if (devices % others != 0)
             return DSC_FAIL(DSC_EINVAL, "tp x cp x pp = %" PRId64 " does not divide the cluster's %" PRId64
                             " devices; give --dp to leave some idle", others, devices);
