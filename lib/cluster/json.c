@@ -241,17 +241,25 @@ out:
 #define ARRAY(where, object, key, members, start, base, field, counter)                                              \
     read_array(where, object, key, members, sizeof *(base)->field, start, &(base)->field, &(base)->counter)
 
+/* A device is a GPU unless the description says no, or calls it a cpu. */
+static void tell_cpus(const json_t *devices, dsc_node_type *node)
+{
+    for (int64_t i = 0; i < node->device_types; i++)
+        if (json_object_get(json_array_get(devices, (size_t)i), "gpu") == NULL)
+            node->devices[i].is_gpu = strcmp(node->devices[i].name, "cpu") != 0;
+}
+
 static dsc_status read_node_type(const char *where, const char *name, const json_t *object, dsc_node_type *node)
 {
     static const char *const more[] = {"devices", "links", "nics", NULL};
-    static const dsc_device_type start = {.is_gpu = true};
     json_place at = place_in(where, name, -1);
     dsc_status status = DSC_OK;
 
     snprintf(node->name, sizeof node->name, "%.47s", name);
     DSC_TRY(check_keys(at.str, object, node_members, more));
     DSC_TRY(read_members(at.str, object, node_members, node));
-    DSC_TRY(ARRAY(at.str, object, "devices", device_members, &start, node, devices, device_types));
+    DSC_TRY(ARRAY(at.str, object, "devices", device_members, NULL, node, devices, device_types));
+    tell_cpus(json_object_get(object, "devices"), node);
     DSC_TRY(ARRAY(at.str, object, "links", link_members, NULL, node, links, link_count));
     DSC_TRY(ARRAY(at.str, object, "nics", nic_members, NULL, node, nics, nic_count));
     if (node->device_types == 0) status = DSC_FAIL(DSC_EINVAL, "%s: \"devices\": at least one is needed", at.str);

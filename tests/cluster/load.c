@@ -123,6 +123,21 @@ static void json_is_taken(void)
     dsc_cluster_destroy(cluster);
 }
 
+#define CPU(gpu)                                                                                        \
+    "{\"name\":\"cpu\"," gpu "\"count\":2,\"memory_bytes\":1e9,\"bandwidth_bytes_per_s\":1e10,"         \
+    "\"peak_flops\":{\"fp32\":1e11}}"
+
+static void cpus_are_told_by_name(void)
+{
+    dsc_cluster *cluster = NULL;
+    const dsc_device_type *devices;
+
+    if (!CHECK_OK(load_text(ONE_NODE(NODE_WITH(CPU("") "," CPU("\"gpu\":true,"), LINK, NIC)), &cluster))) return;
+    devices = cluster->node_types[0].devices;
+    CHECK(!devices[0].is_gpu && devices[1].is_gpu, "gpu: %d, %d", devices[0].is_gpu, devices[1].is_gpu);
+    dsc_cluster_destroy(cluster);
+}
+
 static void check_refusal(const char *text, dsc_status status, const char *const words[3])
 {
     CHECK(dsc_exit_status(status) == 2, "%s: status %s", text, dsc_status_name(status));
@@ -259,6 +274,7 @@ static const tap_case cases[] = {
     {"presets have all that prices read", presets_are_complete},
     {"a cluster's JSON reads back as the same cluster", json_reads_back},
     {"a JSON description is taken as written", json_is_taken},
+    {"a device called cpu is no GPU, unless the description says so", cpus_are_told_by_name},
     {"bad words are refused in one line that names the cause", bad_words_are_refused},
     {"bad files are refused in one line that names file and key", bad_files_are_refused},
     {"synthetic machines have their cores", synthetic_machines_have_their_cores},
