@@ -266,7 +266,7 @@ static dsc_piece copied_outgoing(const dsc_transfer *t, int64_t k)
 {
     dsc_piece piece = slot_part(t, k);
 
-    memcpy(piece.address, t->out + k * DSC_SEGMENT, (size_t)piece.bytes);
+    if (piece.bytes > 0) memcpy(piece.address, t->out + k * DSC_SEGMENT, (size_t)piece.bytes);
     return piece;
 }
 
@@ -274,7 +274,7 @@ static void copied_land(dsc_transfer *t, int64_t k)
 {
     dsc_piece piece = slot_part(t, k);
 
-    memcpy(t->out + k * DSC_SEGMENT, piece.address, (size_t)piece.bytes);
+    if (piece.bytes > 0) memcpy(t->out + k * DSC_SEGMENT, piece.address, (size_t)piece.bytes);
 }
 
 static const dsc_flow sending_copy = {.name = "send", .outgoing = copied_outgoing};
