@@ -4,9 +4,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* A shard starts at a multiple of DSC_ALIGN bytes whatever the element's size, down to 16 bits. */
-enum { ALIGN_ELEMS = DSC_ALIGN / 2 };
-
 /* Rows of the vocabulary on a rank are padded so that products over them have whole cache lines. */
 enum { VOCAB_ALIGN = 64 };
 
@@ -141,9 +138,7 @@ static dsc_status add_shards(const dsc_plan *plan, dsc_stage *stage, bool replic
             dsc_shard shard = shard_of(plan, &stage->chunks[c], t);
             if (shard.is_replicated != replicated) continue;
             shard.chunk = (int32_t)c;
-            shard.first = stage->flat_elems;
             if (DSC_PUSH(stage->shards, stage->shard_count, *capacity, shard) != DSC_OK) return DSC_ENOMEM;
-            stage->flat_elems = dsc_round_up(shard.first + shard.elems, ALIGN_ELEMS);
         }
     return DSC_OK;
 }
@@ -155,9 +150,8 @@ static dsc_status cut_tensors(const dsc_plan *plan, dsc_stage *stage)
     int64_t capacity = 0;
 
     DSC_TRY(add_shards(plan, stage, false, &capacity));
-    stage->replicated_shard = stage->shard_count;
-    stage->replicated_first = stage->flat_elems;
     DSC_TRY(add_shards(plan, stage, true, &capacity));
+    DSC_TRY(dsc_plan_fill_buckets(plan, stage));
 out:
     return status;
 }

@@ -14,8 +14,29 @@ static bool has_sp_alone(const dsc_plan *plan)
 {
     return plan->config.strategy.sequence_parallel && plan->config.strategy.tp == 1;
 }
-static bool has_zero(const dsc_plan *plan) { return plan->config.strategy.zero > 0; }
-static bool has_offload(const dsc_plan *plan) { return plan->config.strategy.offload != DSC_OFFLOAD_NONE; }
+/* ZB-H1 makes a bucket's gradients in two passes, each of several micro-batches in flight. */
+static bool has_zero_in_halves(const dsc_plan *plan)
+{
+    return plan->config.strategy.zero >= 2 && plan->config.strategy.schedule == DSC_ZB_H1;
+}
+static bool has_whole_parameters_elsewhere(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    return s->offload == DSC_OFFLOAD_PARAMS && s->dp > 1 && (s->zero == 1 || s->zero == 2);
+}
+static bool has_ratio_alone(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    return s->offload_ratio < 1 && s->offload != DSC_OFFLOAD_OPTIMIZER;
+}
+static bool has_delay_alone(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    return s->delay_update > 0 && (s->offload != DSC_OFFLOAD_OPTIMIZER || s->offload_ratio < 1);
+}
 static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
 static bool is_compressed(const dsc_plan *plan) { return plan->config.strategy.optimizer >= DSC_ONEBIT_ADAM; }
 static bool is_sparse(const dsc_plan *plan) { return plan->attention_kernel == NULL; }
@@ -30,8 +51,16 @@ static bool is_no_gpt2(const dsc_plan *plan)
 static const refusal REFUSALS[] = {
     {has_cp, "--cp: this version's programs do not split the sequence"},
     {has_sp_alone, "--sequence-parallel shards what tensor parallelism replicates, and tp is 1"},
-    {has_zero, "--zero: this version's programs replicate gradients and optimizer states; use --zero 0"},
-    {has_offload, "--offload: this version's programs keep all states on the device; use --offload none"},
+    {has_zero_in_halves,
+     "--zero 2 and 3 reduce a bucket's gradients after each backward pass, and --schedule zb-h1 makes them in two "
+     "passes far apart; use --zero 1, or --schedule 1f1b"},
+    {has_whole_parameters_elsewhere,
+     "--offload params: a rank's host holds the weights that it updates, with --zero 1 and 2 a part of what it "
+     "computes with; use --zero 3, which gathers the parts"},
+    {has_ratio_alone, "--offload-ratio divides the optimizer's states between host and device: it takes --offload optimizer"},
+    {has_delay_alone,
+     "--delay-update overlaps updates in host memory with the next step: it takes --offload optimizer, with all of the "
+     "states there (--offload-ratio 1)"},
     {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
     {is_compressed, "--optimizer: this version's programs update with adam or adamw only"},
     {is_sparse, "--attention: this version's programs compute dense and dense-unfused attention only"},

@@ -16,4 +16,7 @@ void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster);
 /* Layers to stages and chunks, tensors to shards. */
 dsc_status dsc_plan_cut(dsc_plan *plan);
 
+/* A stage's shards to buckets: places in the flat order, and where each state of each bucket is kept. */
+dsc_status dsc_plan_fill_buckets(const dsc_plan *plan, dsc_stage *stage);
+
 #endif

@@ -21,6 +21,7 @@ static void hash_plan(dsc_plan *plan)
     dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
                  plan->gradient_type, s->attention, s->virtual_stages, s->bucket_elems, s->partition);
+    dsc_text_add(&text, "offload %a %" PRId64 " %" PRId64 "\n", s->offload_ratio, s->delay_update, s->prefetch);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
     dsc_text_fini(&text);
 }
@@ -63,6 +64,7 @@ void dsc_plan_destroy(dsc_plan *plan)
     for (int64_t s = 0; plan->stages != NULL && s < plan->config.strategy.pp; s++) {
         free(plan->stages[s].chunks);
         free(plan->stages[s].shards);
+        free(plan->stages[s].buckets);
     }
     free(plan->stages);
     free(plan->tensors);
@@ -84,16 +86,6 @@ dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out)
 out:
     dsc_cluster_destroy(local);
     return status;
-}
-
-dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage)
-{
-    int64_t elems = plan->stages[stage].flat_elems, moments = 2 * dsc_dtype_bytes(DSC_FP32);
-    int64_t master = plan->type == DSC_FP32 ? 0 : dsc_dtype_bytes(DSC_FP32);
-
-    return (dsc_static_bytes){.parameters = elems * dsc_dtype_bytes(plan->type),
-                              .gradients = elems * dsc_dtype_bytes(plan->gradient_type),
-                              .optimizer = elems * (moments + master)};
 }
 
 static void print_order(const int *order, dsc_text *out)
@@ -141,15 +133,20 @@ static void print_chunk(const dsc_chunk *chunk, dsc_text *out)
 
 static void print_stage(const dsc_plan *plan, int64_t stage, dsc_text *out)
 {
-    dsc_static_bytes bytes = dsc_plan_static_bytes(plan, stage);
-
     dsc_text_add(out, "stage %-4" PRId64 " ", stage);
     for (int64_t c = 0; c < plan->stages[stage].chunk_count; c++) {
         dsc_text_add(out, "%s", c > 0 ? "; " : "");
         print_chunk(&plan->stages[stage].chunks[c], out);
     }
-    dsc_text_add(out, ": parameters %s, gradients %s, optimizer %s\n", dsc_bytes_str(bytes.parameters).str,
-                 dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        dsc_static_bytes bytes = dsc_plan_static_bytes(plan, stage, space);
+
+        if (space == DSC_SPACE_HOST && plan->config.strategy.offload == DSC_OFFLOAD_NONE) break;
+        dsc_text_add(out, "%s parameters %s, gradients %s, optimizer %s",
+                     space == DSC_SPACE_HOST ? "; in host memory" : ":", dsc_bytes_str(bytes.parameters).str,
+                     dsc_bytes_str(bytes.gradients).str, dsc_bytes_str(bytes.optimizer).str);
+    }
+    dsc_text_add(out, "\n");
 }
 
 void dsc_plan_print(const dsc_plan *plan, dsc_text *out)

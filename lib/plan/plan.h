@@ -22,8 +22,8 @@ extern const char *const DSC_SPACE_NAMES[]; /* "device", "host", NULL */
 
 enum { DSC_ALIGN = 64 }; /* bytes; of every buffer, and of a tensor's start in flat buffers */
 
-/* A tensor's part on a rank: the rows and columns it holds, and its place in the stage's flat buffers (parameters,
- * gradients and optimizer states have one order). Rows past shape[0] up to padded_rows are zero and stay zero. Of a
+/* A tensor's part on a rank: the rows and columns it holds, and its place in the stage's flat order, which parameters,
+ * gradients and optimizer states share. Rows past shape[0] up to padded_rows are zero and stay zero. Of a
  * vocabulary, or of positions, that tp does not divide, the last ranks hold fewer rows than shape[0], or none: their
  * rows past the tensor's end are zero too. */
 typedef struct dsc_shard {
@@ -31,7 +31,8 @@ typedef struct dsc_shard {
     int32_t chunk;         /* of the stage */
     int64_t shape[2];      /* held; shape[1] is 1 for vectors */
     int64_t padded_rows;   /* allocated rows, >= shape[0] */
-    int64_t first, elems;  /* in flat buffers; elems = padded_rows * shape[1] */
+    int64_t first, elems;  /* in the flat order; elems = padded_rows * shape[1] */
+    int64_t bucket;        /* of the stage */
     bool is_replicated;    /* tp > 1, and whole on every tensor rank */
     bool is_copy;          /* the last stage's copy of a tied embedding: the first's counts in norms and is saved */
 } dsc_shard;
@@ -44,14 +45,42 @@ enum { DSC_SHARD_BLOCKS = 3 };
 
 typedef struct dsc_chunk { int64_t first_layer, layers; bool has_embedding, has_head; } dsc_chunk;
 
-/* One pipeline stage: its chunks (virtual stages) and shards in flat order. */
+/* What a rank keeps of a bucket from step to step. */
+typedef enum dsc_kept {
+    DSC_KEPT_PARAMETERS, /* in the training type: whole, or, where passes gather them, the rank's part */
+    DSC_KEPT_GRADIENTS,  /* whole, as passes add to them; not where they are streamed */
+    DSC_KEPT_SUMS,       /* the part of the reduced gradients that the update reads; not where it is GRADIENTS */
+    DSC_KEPT_MASTER,     /* the part of the weights in fp32; not where it is PARAMETERS */
+    DSC_KEPT_EXP_AVG,    /* the parts of the moments */
+    DSC_KEPT_EXP_AVG_SQ,
+    DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, on its way to the device */
+    DSC_KEPT_COUNT
+} dsc_kept;
+extern const char *const DSC_KEPT_NAMES[]; /* "parameters", ..., NULL */
+
+/* Consecutive shards of one chunk that are reduced, updated and gathered together. ZeRO (Rajbhandari et al. 2020) cuts
+ * each bucket in equal parts, one for each data-parallel rank; parts stand in their buffers at the same place on every
+ * rank, so that all run one program. */
+typedef struct dsc_bucket {
+    int64_t first, end;        /* shards */
+    int32_t chunk;
+    int64_t first_elem, elems; /* in the flat order, padding included; elems divide by the plan's parts */
+    bool is_replicated;        /* over tp */
+    bool is_tied, is_copy;     /* the embedding that the first and the last stage share; the last's copy of it */
+    bool is_gathered;          /* parameters are whole only while a pass needs them */
+    bool is_streamed;          /* gradients are whole only while a pass makes them, and are reduced after each pass */
+    int8_t space[DSC_KEPT_COUNT];  /* dsc_space of what is kept */
+    int64_t home[DSC_KEPT_COUNT];  /* first element in the buffer of that kind and space; -1: not kept */
+} dsc_bucket;
+
+/* One pipeline stage: its chunks (virtual stages), its shards in flat order and the buckets that they fill. */
 typedef struct dsc_stage {
     dsc_chunk *chunks; int64_t chunk_count;
     dsc_shard *shards; int64_t shard_count; /* by chunk and tensor; first those cut over tp (all, when tp is 1), then
                                                those replicated */
-    int64_t flat_elems;       /* of every flat buffer, alignment gaps included */
-    int64_t replicated_shard; /* the first that is replicated; shard_count: none is */
-    int64_t replicated_first; /* its place; flat_elems: there is none */
+    dsc_bucket *buckets; int64_t bucket_count; /* ascending */
+    int64_t flat_elems;       /* of all buckets */
+    int64_t kept_elems[DSC_KEPT_COUNT][DSC_SPACE_COUNT]; /* of the buffer of each kind in each space */
 } dsc_stage;
 
 /* What an order of the axes costs in a step: the time that messages take over each axis' slowest link when nothing else
@@ -72,8 +101,10 @@ typedef struct dsc_plan {
     dsc_model model;
     dsc_config config;      /* strategy resolved: no degree or size is 0, schedule chosen, seq_len set */
     int64_t ranks, micro_batches;  /* micro_batches of a replica in a step */
+    int64_t parts;          /* that a bucket is cut in: dp with ZeRO, else 1 */
     dsc_dtype type;         /* of parameters and activations */
-    dsc_dtype gradient_type;
+    dsc_dtype gradient_type; /* of what is kept of gradients */
+    dsc_dtype stream_type;   /* of gradients that are streamed, while a pass makes them */
     dsc_tensor *tensors; int64_t tensor_count;
     dsc_stage *stages;      /* [pp] */
     int order[4];           /* axes, fastest first */
@@ -112,12 +143,39 @@ int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis); /* members of a gr
  * last shard is empty. Returns how many. Pure. */
 int dsc_shard_blocks(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, dsc_block out[DSC_SHARD_BLOCKS]);
 
+/* ---- Buckets (plan/bucket.c) */
+
+/* What decides places in the flat order: a shard starts at a multiple of `align` elements, and a bucket's end is padded
+ * to a multiple of `part_align` elements for each of `parts`. */
+typedef struct dsc_flat_rule { int64_t align, parts, part_align; } dsc_flat_rule;
+
+/* Gives shards [bucket->first, bucket->end) places from bucket->first_elem on and sets the bucket's elems. Pure. */
+void dsc_flatten(const dsc_flat_rule *rule, dsc_shard *shards, dsc_bucket *bucket);
+
+/* Elements of a bucket's part, 0 <= part < parts, that lie in a shard: how many (0: none), from which element of the
+ * shard on, and where in the part. Pure. */
+typedef struct dsc_overlap { int64_t elems, in_shard, in_part; } dsc_overlap;
+dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t part, const dsc_shard *shard);
+
+/* Where something of a bucket is kept: the kind and space that name the buffer (SUMS may be GRADIENTS, MASTER may be
+ * PARAMETERS), and elements in it. */
+typedef struct dsc_home { dsc_kept kept; dsc_space space; int64_t first, elems; } dsc_home;
+dsc_home dsc_bucket_home(const dsc_plan *plan, const dsc_bucket *bucket, dsc_kept kept);
+dsc_dtype dsc_kept_type(const dsc_plan *plan, dsc_kept kept);
+
+/* The rectangles (at most DSC_RUN_BLOCKS) that `elems` elements of a shard from `first` on, rows one behind another,
+ * fill of a block. Returns how many. Pure. */
+enum { DSC_RUN_BLOCKS = 3 };
+int dsc_block_run(const dsc_block *block, int64_t shard_columns, int64_t first, int64_t elems,
+                  dsc_block out[DSC_RUN_BLOCKS]);
+
 /* The lowest rank whose program is this rank's but for renaming: same stage. */
 int64_t dsc_plan_representative(const dsc_plan *plan, int64_t rank);
 
-/* Bytes of a rank of the stage that no activation changes. Pure. */
+/* Bytes of a space on a rank of the stage that no activation changes: weights on their way to the device count as
+ * parameters. Pure. */
 typedef struct dsc_static_bytes { int64_t parameters, gradients, optimizer; } dsc_static_bytes;
-dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage);
+dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage, dsc_space space);
 
 void dsc_plan_print(const dsc_plan *plan, dsc_text *out); /* placement for people */
 

@@ -91,7 +91,8 @@ static dsc_status resolve_sequence(dsc_plan *plan)
     return DSC_OK;
 }
 
-/* Gradients of a single micro-batch stay in the training precision; sums of several are kept in fp32. */
+/* Gradients of a single micro-batch stay in the training precision; sums of several are kept in fp32. To the host they
+ * go in the training precision; between replicas as they are kept, so that all stages of ZeRO round alike. */
 static void resolve_types(dsc_plan *plan)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
@@ -99,6 +100,7 @@ static void resolve_types(dsc_plan *plan)
     plan->type = strategy->precision;
     plan->gradient_type = plan->micro_batches > 1 ? DSC_FP32 : plan->type;
     if (strategy->grad_accum_dtype >= 0 && plan->type != DSC_FP32) plan->gradient_type = strategy->grad_accum_dtype;
+    plan->stream_type = strategy->offload == DSC_OFFLOAD_NONE ? plan->gradient_type : plan->type;
 }
 
 /* Sizes past which no machine goes: below them no product or sum of a program's bytes, flops or op numbers leaves its
@@ -174,6 +176,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     DSC_TRY(resolve_sequence(plan));
     DSC_TRY(check_sizes(plan));
     resolve_types(plan);
+    plan->parts = strategy->zero > 0 ? strategy->dp : 1;
     strategy->virtual_stages = DSC_MAX(strategy->virtual_stages, 1);
     if (strategy->schedule == DSC_SCHEDULE_AUTO)
         strategy->schedule = strategy->virtual_stages > 1 ? DSC_INTERLEAVED : DSC_1F1B;

@@ -50,3 +50,34 @@ int dsc_shard_blocks(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_in
     }
     return 0;
 }
+
+/* Columns [low, high) of a shard's rows [row, row + rows), as far as the block has them. */
+static int add_run(const dsc_block *block, int64_t row, int64_t rows, int64_t low, int64_t high, dsc_block *out)
+{
+    int64_t first = DSC_MAX(row, block->shard_row), end = DSC_MIN(row + rows, block->shard_row + block->rows);
+
+    low = DSC_MAX(low, block->shard_column);
+    high = DSC_MIN(high, block->shard_column + block->columns);
+    if (first >= end || low >= high) return 0;
+    *out = (dsc_block){.rows = end - first, .columns = high - low, .row = block->row + first - block->shard_row,
+                       .column = block->column + low - block->shard_column, .shard_row = first, .shard_column = low};
+    return 1;
+}
+
+/* A run begins and ends within a row: a piece of the first, whole rows, a piece of the last. */
+int dsc_block_run(const dsc_block *block, int64_t shard_columns, int64_t first, int64_t elems,
+                  dsc_block out[DSC_RUN_BLOCKS])
+{
+    int64_t row = first / shard_columns, column = first % shard_columns, end = column + elems;
+    int64_t rows = end / shard_columns, rest = end % shard_columns;
+    int count = 0;
+
+    if (rows == 0) return add_run(block, row, 1, column, end, out);
+    if (column > 0) {
+        count += add_run(block, row, 1, column, shard_columns, out + count);
+        row++;
+        rows--;
+    }
+    count += add_run(block, row, rows, 0, shard_columns, out + count);
+    return count + add_run(block, row + rows, 1, 0, rest, out + count);
+}

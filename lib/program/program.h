@@ -17,7 +17,10 @@
 /* In order within a lane; across lanes by dependencies only. */
 #define DSC_LANES(L)                                                          \
     L(COMPUTE, compute, "kernels")                                            \
-    L(HOST, host, "the host's own work: tokens")                              \
+    L(LOAD, load, "tokens")                                                   \
+    L(HOST, host, "what the host computes: sums, norms and updates there")    \
+    L(COPY_IN, copy_in, "from the host's memory to the device's")             \
+    L(COPY_OUT, copy_out, "from the device's memory to the host's")           \
     L(TP, tp, "tensor-parallel collectives")                                  \
     L(PP_SEND, pp_send, "activations and gradients to neighbouring stages")   \
     L(PP_RECV, pp_recv, "activations and gradients from neighbouring stages") \
@@ -32,11 +35,12 @@ typedef enum dsc_lane {
     DSC_LANE_COUNT
 } dsc_lane;
 
-/* The op table: id, name, lane (AXIS: that of the axis that it goes over), doc. An op is at most one sublayer of one
+/* The op table: id, name, lane (AXIS: that of the axis that it goes over; SPACE: compute, or host where what it works on
+ * is in host memory), doc. An op is at most one sublayer of one
  * micro-batch, split where a collective begins. The gradient of the input (_bwd_x) and of the weights (_bwd_w) are
  * always two ops. doc/program.md is made from this table. */
 #define DSC_OPS(O)                                                                                                  \
-    O(LOAD, load, HOST, "tokens of a micro-batch, from the source into the slot")                                   \
+    O(LOAD, load, LOAD, "tokens of a micro-batch, from the source into the slot")                                   \
     O(EMBED_FWD, embed_fwd, COMPUTE, "token and position embedding")                                                \
     O(NORM_FWD, norm_fwd, COMPUTE, "norm of a sequence shard, before it is gathered; forward or again")             \
     O(ATTENTION_FWD, attention_fwd, COMPUTE, "norm, q k v, attention, projection, residual")                        \
@@ -61,9 +65,14 @@ typedef enum dsc_lane {
     O(ALL_GATHER, all_gather, AXIS, "the parts of all members of a group, in order")                                \
     O(SEND, send, AXIS, "activations to the next stage, or gradients to the one before")                            \
     O(RECV, recv, AXIS, "what a neighbouring stage sends")                                                          \
-    O(GRAD_NORM, grad_norm, COMPUTE, "sum of squares of the gradients, and how many are not finite")                \
+    O(CLEAR, clear, COMPUTE, "zeroes of a bucket of gradients that no pass writes")                                 \
+    O(COPY_OUT, copy_out, COPY_OUT, "gradients to the host's memory")                                               \
+    O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
+    O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \
     O(AGREE, agree, AXIS, "sums loss, squares, overflow and stop requests over all ranks")                          \
-    O(UPDATE, update, COMPUTE, "the optimizer on a bucket of parameters")
+    O(UPDATE, update, SPACE, "the optimizer on a bucket of parameters")                                             \
+    O(ROUND, round, SPACE, "a bucket's weights in the training precision")                                          \
+    O(COPY_IN, copy_in, COPY_IN, "parameters to the device's memory")
 
 typedef enum dsc_op_kind {
 #define O(id, name, lane, doc) DSC_OP_##id,
@@ -75,12 +84,16 @@ typedef enum dsc_op_kind {
 extern const char *const DSC_OP_NAMES[];  /* NULL-terminated, by dsc_op_kind */
 extern const char *const DSC_OP_DOCS[];
 extern const char *const DSC_LANE_NAMES[];
-int dsc_op_lane(int kind, int axis);           /* the lane it runs in; axis -1: none. Pure. */
+/* The lane it runs in: axis -1: none; space: of what it works on. Pure. */
+int dsc_op_lane(int kind, int axis, int space);
 bool dsc_op_is_communication(int kind);
 
-/* Straight-line pieces of a step; their names make the path. */
+/* Straight-line pieces of a step; their names make the path. Spread belongs to no step: whoever has set the weights
+ * runs it. */
 #define DSC_SEGMENTS(S)                                                                                             \
+    S(SPREAD, spread, "weights, first made or read, to where passes look for them")                                 \
     S(GRADIENTS, gradients, "all micro-batches forward and backward, reduction, norm, agreement")                   \
+    S(DELAYED, delayed, "the same while the step before's updates are made in host memory")                         \
     S(UPDATE, update, "the optimizer")                                                                              \
     S(EVALUATE, evaluate, "forward only, on other data, and agreement")
 
@@ -93,8 +106,9 @@ typedef enum dsc_segment_id {
 } dsc_segment_id;
 extern const char *const DSC_SEGMENT_NAMES[];
 
-/* The values that all ranks agreed on; the only thing that chooses what comes next. */
-typedef struct dsc_outcome { bool overflow, evaluate; } dsc_outcome;
+/* The values that all ranks agreed on; the only thing that chooses what comes next. An update that a step defers is
+ * pending when the next begins. */
+typedef struct dsc_outcome { bool pending, overflow, defer, evaluate; } dsc_outcome;
 /* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call
  * it. */
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);
@@ -121,6 +135,7 @@ typedef struct dsc_buffer {
     int8_t space, life, class_;
     int32_t layer;      /* -1: none */
     int32_t owner;      /* template of a transient; chunk of what has copies; -1 */
+    int32_t bucket;     /* what it holds all or a part of, for a time; -1 */
     int64_t bytes;
     int64_t offset;     /* from the start of its copy of the region */
 } dsc_buffer;
@@ -128,13 +143,15 @@ typedef struct dsc_buffer {
 /* A range of a buffer. buffer -1: absent. */
 typedef struct dsc_span { int32_t buffer; int64_t offset, bytes; } dsc_span;
 
-/* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. Of gradients that tensor ranks
- * hold alike, squares and non-finite values are counted apart, since the sum has them tp times. */
+/* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. It is in host memory, which the
+ * device's kernels reach. Squares and non-finite values are counted in pairs, one for each lane that counts (device,
+ * host), and apart for gradients that tensor ranks hold alike, since the sum has those tp times. */
 enum {
     DSC_SCALAR_LOSS,
     DSC_SCALAR_SQUARES, DSC_SCALAR_NONFINITE,
     DSC_SCALAR_REPLICATED_SQUARES, DSC_SCALAR_REPLICATED_NONFINITE,
-    DSC_SCALAR_STOP,
+    DSC_SCALAR_HOST, /* the same four of what is in host memory */
+    DSC_SCALAR_STOP = DSC_SCALAR_HOST + 4,
     DSC_SCALAR_COUNT
 };
 
@@ -149,10 +166,10 @@ typedef struct dsc_op {
     int32_t peer, channel;     /* send, recv: the other's place on the axis; a channel's messages arrive in order. -1 */
     int32_t first_call, calls; /* of the template's calls; communication has none */
     int32_t first_dep, deps;   /* of the template's deps */
-    dsc_span source;           /* reduce_scatter, all_gather: what is read; else absent */
-    dsc_span data;             /* communication: what is sent, received, made of source, or reduced in place */
+    dsc_span source;           /* reduce_scatter, all_gather, copies: what is read; else absent */
+    dsc_span data;             /* communication, copies: what is sent, received, made of source, or reduced in place */
     int8_t type;               /* dsc_dtype of data */
-    int64_t bytes, flops;      /* kernels: contract's sums; communication: payload n, the larger of source and data */
+    int64_t bytes, flops;      /* kernels: contract's sums; else payload n, the larger of source and data */
 } dsc_op;
 
 /* Op `on` of the same use, in another lane, has to be over before the op starts. */
@@ -202,7 +219,8 @@ typedef struct dsc_program {
     dsc_region regions[DSC_SPACE_COUNT][DSC_LIFE_COUNT];
     int64_t arena_bytes[DSC_SPACE_COUNT];
     int64_t op_count;          /* over all segments */
-    int32_t parameters, master, gradients, exp_avg, exp_avg_sq, scalars; /* static buffers; master is parameters in fp32 */
+    int32_t kept[DSC_KEPT_COUNT][DSC_SPACE_COUNT]; /* static buffers; -1: there is none */
+    int32_t scalars;
     char hash[33];             /* of all the above */
 } dsc_program;
 
@@ -211,6 +229,9 @@ void dsc_program_destroy(dsc_program *program);
 
 /* Offset of a span in its space's arena, for a use (NULL: of a static buffer). Pure. */
 int64_t dsc_program_offset(const dsc_program *program, dsc_span span, const dsc_use *use);
+
+/* What is kept of a bucket: the home's elements. Pure. */
+dsc_span dsc_program_kept(const dsc_program *program, const dsc_bucket *bucket, dsc_kept kept);
 
 /* The op and template of an op number; false past the end. */
 typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;
