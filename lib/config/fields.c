@@ -7,7 +7,7 @@
 #include <string.h>
 
 const dsc_config DSC_CONFIG_DEFAULT = {
-    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .attention = "dense"},
+    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .attention = "dense", .offload_ratio = 1, .prefetch = 1},
     .lr = 1e-3,
     .beta1 = 0.9,
     .beta2 = 0.999,

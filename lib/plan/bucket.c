@@ -42,14 +42,23 @@ static bool are_alike(const dsc_plan *plan, const dsc_shard *x, const dsc_shard 
     return x->chunk == y->chunk && x->is_replicated == y->is_replicated && !is_tied(plan, x) && !is_tied(plan, y);
 }
 
+/* A bias stays with the weight before it: one kernel makes the gradients of both. */
+static bool is_bias_of(const dsc_plan *plan, const dsc_shard *weight, const dsc_shard *bias)
+{
+    const dsc_tensor *w = &plan->tensors[weight->tensor], *b = &plan->tensors[bias->tensor];
+
+    return w->layer == b->layer && b->role == w->role + 1 && b->dims == 1;
+}
+
 /* Whether a bucket that holds shards [i, end) takes the one before too: it is not full, and one that alone is over the
  * size does not hold back the smaller ones. */
 static bool takes_more(const dsc_plan *plan, const dsc_shard *shards, int64_t i, int64_t end)
 {
     int64_t most = plan->config.strategy.bucket_elems, elems = 0;
 
+    if (i == 0 || !are_alike(plan, &shards[i - 1], &shards[i])) return false;
     for (int64_t s = i; s < end; s++) elems += shards[s].elems;
-    return i > 0 && are_alike(plan, &shards[i - 1], &shards[i]) && elems < most && shards[i - 1].elems < most;
+    return is_bias_of(plan, &shards[i - 1], &shards[i]) || (elems < most && shards[i - 1].elems < most);
 }
 
 static void reverse(dsc_bucket *buckets, int64_t count)
@@ -105,18 +114,29 @@ static bool is_gathered(const dsc_plan *plan, const dsc_bucket *bucket)
     return !bucket->is_replicated && (s->offload == DSC_OFFLOAD_PARAMS || (s->zero == 3 && s->dp > 1));
 }
 
+/* Where two stages share the embedding, its gradient stays until it is summed over them; that of the positions, which
+ * the same kernel makes, stays with it. */
+static bool is_by_tied(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket)
+{
+    bool has_positions = false;
+
+    for (int64_t s = bucket->first; s < bucket->end; s++)
+        has_positions |= plan->tensors[stage->shards[s].tensor].role == DSC_ROLE_WPE;
+    return bucket->is_tied || (has_positions && dsc_plan_degree(plan, DSC_AXIS_TIED) > 1);
+}
+
 /* Gradients leave after each pass where the stage of ZeRO says so, where it costs no message more (a single replica,
  * which has a host to take them, or a single micro-batch), and where one pass makes all of a bucket. */
-static bool is_streamed(const dsc_plan *plan, const dsc_bucket *bucket)
+static bool is_streamed(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket)
 {
     const dsc_strategy *s = &plan->config.strategy;
     bool leaves = plan->parts > 1 || bucket->space[DSC_KEPT_SUMS] == DSC_SPACE_HOST;
 
-    if (bucket->is_replicated || bucket->is_tied || s->schedule == DSC_ZB_H1 || !leaves) return false;
+    if (bucket->is_replicated || is_by_tied(plan, stage, bucket) || s->schedule == DSC_ZB_H1 || !leaves) return false;
     return s->zero >= 2 || s->dp == 1 || plan->micro_batches == 1;
 }
 
-static void choose_spaces(const dsc_plan *plan, dsc_bucket *bucket, dsc_space optimizer)
+static void choose_spaces(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket, dsc_space optimizer)
 {
     bool params = plan->config.strategy.offload == DSC_OFFLOAD_PARAMS;
 
@@ -126,7 +146,7 @@ static void choose_spaces(const dsc_plan *plan, dsc_bucket *bucket, dsc_space op
     }
     bucket->space[DSC_KEPT_GRADIENTS] = DSC_SPACE_DEVICE;
     bucket->is_gathered = is_gathered(plan, bucket);
-    bucket->is_streamed = is_streamed(plan, bucket);
+    bucket->is_streamed = is_streamed(plan, stage, bucket);
     bucket->space[DSC_KEPT_PARAMETERS] = bucket->is_gathered && params ? DSC_SPACE_HOST : DSC_SPACE_DEVICE;
 }
 
@@ -162,7 +182,7 @@ static void place_states(const dsc_plan *plan, dsc_stage *stage)
         dsc_bucket *bucket = &stage->buckets[i];
         bool is_taken = taken + (double)bucket->elems / 2 <= wanted;
 
-        choose_spaces(plan, bucket, is_taken ? DSC_SPACE_HOST : DSC_SPACE_DEVICE);
+        choose_spaces(plan, stage, bucket, is_taken ? DSC_SPACE_HOST : DSC_SPACE_DEVICE);
         drop_doubles(plan, bucket);
         if (is_taken) taken += (double)bucket->elems;
     }

@@ -5,10 +5,10 @@
 
 static void norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats)
 {
-    int accumulate = b->pass.is_first_x ? 0 : DSC_ACCUMULATE;
-    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_BWD_W, accumulate, b->kept_rows, b->hidden, 0);
+    int adds = pass_adds(b, layer, role, b->pass.is_first_x);
+    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_BWD_W, adds, b->kept_rows, b->hidden, 0);
 
-    shape.out = (int8_t)b->gradient_type;
+    shape.out = (int8_t)pass_gradient_type(b, layer, role);
     dsc_build_op(b, DSC_OP_NORM_BWD_W, layer);
     dsc_build_call(b, &shape,
                    OPERANDS(pass_whole(b, dy), pass_whole(b, x), pass_whole(b, stats), pass_gradient(b, layer, role),
@@ -78,12 +78,12 @@ static void complete_product(dsc_builder *b, int64_t layer, dsc_role role)
 
 static void head_bwd(dsc_builder *b, int32_t x, int32_t dx)
 {
-    int accumulate = b->pass.is_first_x ? 0 : DSC_ACCUMULATE;
+    int adds = pass_adds(b, -1, DSC_ROLE_WTE, b->pass.is_first_x);
     dsc_shape gx = pass_shape_of(b, DSC_K_GEMM, 0, b->rows, b->hidden, pass_padded_vocab(b));
-    dsc_shape gw = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | accumulate, pass_padded_vocab(b), b->hidden, b->rows);
+    dsc_shape gw = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | adds, pass_padded_vocab(b), b->hidden, b->rows);
     norm_bwd n = {-1, DSC_ROLE_NORMF_W, x, b->statsf, -1, -1, -1, dx};
 
-    gw.out = (int8_t)b->gradient_type;
+    gw.out = (int8_t)pass_gradient_type(b, -1, DSC_ROLE_WTE);
     make_dnorm(b, "dnormf", &n);
     dsc_build_op(b, DSC_OP_HEAD_BWD_X, -1);
     dsc_build_call(b, &gx,
@@ -173,17 +173,17 @@ static int32_t attention_bwd(dsc_builder *b, int64_t index, dsc_layer_buffers *l
 /* Where the head is, it has written the tied embedding's gradient before. */
 static void embed_bwd(dsc_builder *b, int32_t dx)
 {
-    int first = b->here->chunk->has_head ? 0 : DSC_FIRST;
-    dsc_shape shape =
-        pass_shape_of(b, DSC_K_EMBED_BWD, b->pass.is_first_x ? first : DSC_ACCUMULATE, b->batch, b->seq, b->hidden);
+    bool is_first = b->pass.is_first_x, writes = pass_adds(b, -1, DSC_ROLE_WTE, is_first) == 0;
+    int flags = pass_adds(b, -1, DSC_ROLE_WPE, is_first) | (writes && !b->here->chunk->has_head ? DSC_FIRST : 0);
+    dsc_shape shape = pass_shape_of(b, DSC_K_EMBED_BWD, flags, b->batch, b->seq, b->hidden);
     int32_t all_dx = pass_gathered(b, "dx", -1, dx);
 
-    shape.out = (int8_t)b->gradient_type;
+    shape.out = (int8_t)pass_gradient_type(b, -1, DSC_ROLE_WTE);
     pass_cut_embedding(b, &shape);
     dsc_build_op(b, DSC_OP_EMBED_BWD_W, -1);
     dsc_build_call(b, &shape,
                    OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, all_dx), pass_gradient(b, -1, DSC_ROLE_WTE),
-                            pass_positions(b, pass_gradient(b, -1, DSC_ROLE_WPE), b->gradient_type)));
+                            pass_positions(b, pass_gradient(b, -1, DSC_ROLE_WPE), shape.out)));
     dsc_build_end(b);
     dsc_build_complete(b, -1, DSC_ROLE_WTE);
     dsc_build_complete(b, -1, DSC_ROLE_WPE);
@@ -219,6 +219,8 @@ static void backward(dsc_builder *b)
     for (int64_t i = chunk->layers - 1; i >= 0; i--) {
         dsc_layer_buffers l = pass_buffers_of(b, i);
 
+        dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM2_W, DSC_ROLE_OUT_B);
+        dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM1_W, DSC_ROLE_PROJ_B);
         recompute(b, chunk->first_layer + i, &l);
         dy = mlp_bwd(b, i, &l, dy);
         dy = attention_bwd(b, i, &l, dy);
@@ -262,11 +264,11 @@ void dsc_build_backward(dsc_builder *b, dsc_backward pass)
     char name[32];
 
     b->pass = pass;
-    b->is_reducing = pass.is_last && b->plan->config.strategy.dp > 1;
+    b->direction = -1;
     snprintf(name, sizeof name, "backward%s%s%s", pass.inputs && pass.weights ? "" : pass.inputs ? "_x" : "_w",
-             is_first ? "" : "+add", b->is_reducing ? "+reduce" : "");
+             is_first ? "" : "+add", pass.is_last ? "+reduce" : "");
     pass_name_template(b, name);
     if (pass.inputs) backward(b);
     else backward_w(b);
-    b->is_reducing = false;
+    dsc_build_arrived(b);
 }

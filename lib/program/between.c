@@ -6,7 +6,7 @@
 
 void pass_tensor_op(dsc_builder *b, dsc_op_kind kind, int64_t layer, int32_t source, int32_t data, dsc_dtype type)
 {
-    dsc_build_collective(b, kind, DSC_AXIS_TP, layer, pass_whole(b, source), pass_whole(b, data), type);
+    dsc_build_transfer(b, kind, DSC_AXIS_TP, layer, pass_whole(b, source), pass_whole(b, data), type);
 }
 
 /* All rows of what is kept by rows: itself where rows are not cut. */
@@ -39,7 +39,7 @@ void pass_message(dsc_builder *b, dsc_op_kind kind, int64_t lower, bool is_gradi
 {
     int64_t pp = b->plan->config.strategy.pp;
     bool is_upwards = (kind == DSC_OP_SEND) != is_gradient;
-    dsc_op *op = dsc_build_collective(b, kind, DSC_AXIS_PP, -1, DSC_NO_SPAN, pass_whole(b, buffer), b->type);
+    dsc_op *op = dsc_build_transfer(b, kind, DSC_AXIS_PP, -1, DSC_NO_SPAN, pass_whole(b, buffer), b->type);
 
     op->peer = (int32_t)((is_upwards ? lower + 1 : lower) % pp);
     op->channel = (int32_t)(2 * lower + is_gradient);

@@ -2,25 +2,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A buffer for each kind of state in each space where some bucket keeps it. */
 static void make_static(dsc_builder *b)
 {
-    const int64_t elems = b->stage->flat_elems;
+    static const dsc_class classes[DSC_KEPT_COUNT] = {
+        [DSC_KEPT_PARAMETERS] = DSC_CLASS_PARAMETERS, [DSC_KEPT_COPY] = DSC_CLASS_PARAMETERS,
+        [DSC_KEPT_GRADIENTS] = DSC_CLASS_GRADIENTS,   [DSC_KEPT_SUMS] = DSC_CLASS_GRADIENTS,
+        [DSC_KEPT_MASTER] = DSC_CLASS_OPTIMIZER,      [DSC_KEPT_EXP_AVG] = DSC_CLASS_OPTIMIZER,
+        [DSC_KEPT_EXP_AVG_SQ] = DSC_CLASS_OPTIMIZER};
     dsc_program *p = b->program;
-    const struct { int32_t *buffer; const char *name; dsc_class class_; dsc_dtype type; int64_t elems; } rows[] = {
-        {&p->parameters, "parameters", DSC_CLASS_PARAMETERS, b->type, elems},
-        {&p->gradients, "gradients", DSC_CLASS_GRADIENTS, b->gradient_type, elems},
-        {&p->exp_avg, "exp_avg", DSC_CLASS_OPTIMIZER, DSC_FP32, elems},
-        {&p->exp_avg_sq, "exp_avg_sq", DSC_CLASS_OPTIMIZER, DSC_FP32, elems},
-        {&p->scalars, "scalars", DSC_CLASS_BUFFERS, DSC_FP64, DSC_SCALAR_COUNT},
-    };
 
-    for (int64_t i = 0; i < DSC_COUNT(rows); i++)
-        *rows[i].buffer = dsc_build_buffer(b, rows[i].name, DSC_LIFE_STATIC, rows[i].class_, -1,
-                                           rows[i].elems * dsc_dtype_bytes(rows[i].type));
-    p->master = p->parameters;
-    if (b->type != DSC_FP32)
-        p->master =
-            dsc_build_buffer(b, "master", DSC_LIFE_STATIC, DSC_CLASS_OPTIMIZER, -1, elems * dsc_dtype_bytes(DSC_FP32));
+    for (int kept = 0; kept < DSC_KEPT_COUNT; kept++)
+        for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+            int64_t bytes = b->stage->kept_elems[kept][space] * dsc_dtype_bytes(dsc_kept_type(b->plan, kept));
+
+            p->kept[kept][space] = -1;
+            if (bytes > 0)
+                p->kept[kept][space] = dsc_build_static(b, space, DSC_KEPT_NAMES[kept], classes[kept], bytes);
+        }
+    p->scalars = dsc_build_static(b, DSC_SPACE_HOST, "scalars", DSC_CLASS_BUFFERS,
+                                  DSC_SCALAR_COUNT * dsc_dtype_bytes(DSC_FP64));
 }
 
 /* ---- The whole program */
@@ -32,28 +33,52 @@ static bool has_head(const dsc_stage *stage)
     return false;
 }
 
-static void make_segments(dsc_builder *b, dsc_schedule_uses *s)
+static void use_built(dsc_builder *b, int segment) { dsc_use_once(b, segment, b->template_index); }
+
+/* All of a step but its update. Returns the template that tells of no loss, or -1; *agree: that of the agreement. */
+static int32_t make_gradients(dsc_builder *b, dsc_schedule_uses *s, int32_t *agree)
 {
-    int32_t clear = -1, agree;
+    int32_t clear = -1;
 
     dsc_use_passes(b, s);
     dsc_build_rest(b);
-    dsc_use_once(b, DSC_SEGMENT_GRADIENTS, b->template_index);
+    use_built(b, DSC_SEGMENT_GRADIENTS);
     dsc_build_norm(b);
-    dsc_use_once(b, DSC_SEGMENT_GRADIENTS, b->template_index);
+    use_built(b, DSC_SEGMENT_GRADIENTS);
     if (!has_head(b->stage)) {
         dsc_build_clear_loss(b);
         clear = b->template_index;
-        dsc_use_once(b, DSC_SEGMENT_GRADIENTS, clear);
+        use_built(b, DSC_SEGMENT_GRADIENTS);
     }
     dsc_build_agree(b);
-    agree = b->template_index;
-    dsc_use_once(b, DSC_SEGMENT_GRADIENTS, agree);
+    *agree = b->template_index;
+    use_built(b, DSC_SEGMENT_GRADIENTS);
+    return clear;
+}
+
+/* Updates in host memory while passes see the weights of before (Ren et al. 2021, delayed parameter update): what a
+ * bucket's gradients overwrite, and where its weights go, the lanes wait for as for anything else. */
+static void make_delayed(dsc_builder *b)
+{
+    dsc_build_update_alone(b);
+    use_built(b, DSC_SEGMENT_DELAYED);
+    dsc_use_again(b, DSC_SEGMENT_DELAYED, DSC_SEGMENT_GRADIENTS);
+    dsc_build_spread_alone(b);
+    use_built(b, DSC_SEGMENT_DELAYED);
+}
+
+static void make_segments(dsc_builder *b, dsc_schedule_uses *s)
+{
+    int32_t agree, clear = make_gradients(b, s, &agree);
+
+    if (b->plan->config.strategy.delay_update > 0) make_delayed(b);
     dsc_build_update(b);
-    dsc_use_once(b, DSC_SEGMENT_UPDATE, b->template_index);
+    use_built(b, DSC_SEGMENT_UPDATE);
     dsc_use_losses(b, s);
     if (clear >= 0) dsc_use_once(b, DSC_SEGMENT_EVALUATE, clear);
     dsc_use_once(b, DSC_SEGMENT_EVALUATE, agree);
+    dsc_build_spread(b);
+    use_built(b, DSC_SEGMENT_SPREAD);
 }
 
 /* The chunk's shards by layer and role. */
@@ -106,7 +131,9 @@ static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, ds
                        .is_sequence_cut = strategy->tp > 1 && strategy->sequence_parallel,
                        .hidden = plan->model.hidden,
                        .type = plan->type,
-                       .gradient_type = plan->gradient_type};
+                       .buckets = plan->stages[stage].buckets,
+                       .bucket_count = plan->stages[stage].bucket_count,
+                       .arrival = {.bucket = -1}};
 }
 
 static void fini_builder(dsc_builder *b)
@@ -118,8 +145,7 @@ static void fini_builder(dsc_builder *b)
         free(b->chunks[c].shards);
     }
     free(b->chunks);
-    free(b->buckets);
-    free(b->bucket_of);
+    free(b->states);
 }
 
 static dsc_status build(dsc_builder *b, dsc_schedule_uses *s)
@@ -128,10 +154,10 @@ static dsc_status build(dsc_builder *b, dsc_schedule_uses *s)
 
     make_static(b);
     DSC_TRY(b->status);
-    DSC_TRY(dsc_build_buckets(b));
     DSC_TRY(dsc_uses_init(b, s));
     b->chunks = calloc((size_t)b->stage->chunk_count, sizeof *b->chunks);
-    if (b->chunks == NULL)
+    b->states = calloc((size_t)b->bucket_count + 1, sizeof *b->states);
+    if (b->chunks == NULL || b->states == NULL)
         DSC_TRY(DSC_FAIL(DSC_ENOMEM, "program: %lld chunks", (long long)b->stage->chunk_count));
     for (int64_t c = 0; c < b->stage->chunk_count; c++) DSC_TRY(init_chunk(b, c));
     make_segments(b, s);
@@ -223,6 +249,14 @@ int64_t dsc_program_offset(const dsc_program *program, dsc_span span, const dsc_
     const dsc_region *region = &program->regions[buffer->space][buffer->life];
 
     return region->base + (use == NULL ? 0 : use->copy[buffer->life] * region->bytes) + buffer->offset + span.offset;
+}
+
+dsc_span dsc_program_kept(const dsc_program *program, const dsc_bucket *bucket, dsc_kept kept)
+{
+    dsc_home home = dsc_bucket_home(program->plan, bucket, kept);
+    int64_t each = dsc_dtype_bytes(dsc_kept_type(program->plan, home.kept));
+
+    return (dsc_span){program->kept[home.kept][home.space], home.first * each, home.elems * each};
 }
 
 /* The last use of the segment that begins at or before the op; -1 when there is none. */

@@ -18,12 +18,12 @@ typedef struct dsc_layer_buffers {
 /* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, mid and qkv. */
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
 
-/* A bucket of gradients: shards [first, end) of the stage, of one chunk, a contiguous piece of the flat buffers. */
-typedef struct dsc_bucket {
-    int64_t first, end, first_elem, elems;
-    int64_t missing;    /* shards whose gradients are not complete in the backward under construction */
-    bool is_replicated; /* over tp */
-} dsc_bucket;
+/* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all its
+ * weights, and of all its gradients (-1: none yet). */
+typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients; } dsc_bucket_state;
+
+/* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */
+typedef struct dsc_arrival { int64_t bucket; dsc_span span; dsc_dtype type; } dsc_arrival;
 
 /* What a backward pass does: gradients of inputs, of weights, or both; whether it is the first to write those that go
  * with the inputs' pass (norms, head, embeddings, the loss) and those that go with the weights' (products); whether
@@ -34,6 +34,7 @@ typedef struct dsc_builder {
     dsc_program *program;
     const dsc_plan *plan;
     const dsc_stage *stage;
+    const dsc_bucket *buckets; int64_t bucket_count; /* the stage's */
     int32_t chunk;
     int64_t batch, seq, rows, hidden; /* of a micro-batch: rows = batch * seq */
     int64_t kept_rows;                /* of what sequence parallelism cuts; else rows */
@@ -41,16 +42,17 @@ typedef struct dsc_builder {
     bool is_cut;                      /* tp > 1 */
     bool is_sequence_cut;
     bool is_split;                    /* some backward passes of the schedule are two */
-    dsc_dtype type, gradient_type;
+    dsc_dtype type;
     dsc_template *template_;          /* under construction; moves when templates are added */
     int32_t template_index;
     struct dsc_chunk_buffers *chunks; /* of each chunk */
     struct dsc_chunk_buffers *here;   /* of the chunk under construction */
     int32_t normf, whole_normf, statsf, logits; /* of the pass under construction */
     dsc_backward pass;
-    dsc_bucket *buckets; int64_t bucket_count;
-    int64_t *bucket_of;               /* [shards] */
-    bool is_reducing;                 /* buckets that are complete are summed over the replicas */
+    dsc_bucket_state *states;         /* [buckets] */
+    int direction;                    /* in which the pass goes through buckets: 1, -1 */
+    dsc_arrival arrival;
+    bool is_counted[2];               /* host memory's squares have a first summand; [is_replicated] */
     dsc_status status;                /* the first failure; later calls do nothing */
 } dsc_builder;
 
@@ -71,18 +73,22 @@ typedef struct dsc_chunk_buffers {
 
 int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
                          int64_t bytes);
+int32_t dsc_build_static(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bytes);
+/* Transient, for all of a bucket or a part of it. */
+int32_t dsc_build_for_bucket(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
+                             int64_t bytes);
 void dsc_build_template(dsc_builder *b, const char *name);
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
+void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer);
 void dsc_build_call(dsc_builder *b, const dsc_shape *shape, const dsc_span operands[DSC_KERNEL_OPERANDS]);
 void dsc_build_end(dsc_builder *b);  /* of the op: its workspace is made */
-/* Returns the op, for sends and receives to be told their peer. */
-dsc_op *dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, int64_t layer, dsc_span source,
-                             dsc_span data, dsc_dtype type);
+/* A collective, message or copy (axis -1). Returns the op, for sends and receives to be told their peer. */
+dsc_op *dsc_build_transfer(dsc_builder *b, dsc_op_kind kind, int axis, int64_t layer, dsc_span source, dsc_span data,
+                           dsc_dtype type);
 
 extern const dsc_span DSC_NO_SPAN;
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer);
-/* Of the flat buffer `buffer` (elements of `type`): the whole shard of a tensor, or elements first .. first + elems. */
-dsc_span dsc_span_of(const dsc_builder *b, int32_t buffer, dsc_dtype type, int64_t layer, dsc_role role);
+/* Elements first .. first + elems of a buffer of `type`. */
 dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t elems);
 dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count);
 /* The stage's shard of a tensor; NULL when it holds none. */
@@ -103,10 +109,32 @@ void dsc_build_rest(dsc_builder *b);
 void dsc_build_norm(dsc_builder *b);
 void dsc_build_clear_loss(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);
-void dsc_build_update(dsc_builder *b);
-dsc_status dsc_build_buckets(dsc_builder *b);
-/* The gradient of a tensor is complete: when it is the last of its bucket, the bucket's reduction is emitted. */
+
+/* ---- Parameters on their way to passes (fetch.c) */
+
+/* Before an op that reads weights first .. last of a layer: what of them is gathered is on its way, and so is what the
+ * pass needs next. */
+void dsc_build_fetch(dsc_builder *b, int64_t layer, dsc_role first, dsc_role last);
+/* Where the shard's weights are in the pass under construction. */
+dsc_span dsc_build_weights(dsc_builder *b, const dsc_shard *shard);
+
+/* ---- Gradients on their way to the update (reduce.c) */
+
+dsc_span dsc_build_gradients(dsc_builder *b, const dsc_shard *shard);
+dsc_dtype dsc_build_gradient_type(const dsc_builder *b, const dsc_shard *shard);
+/* The gradient of a tensor is complete: when it is the last of its bucket, what becomes of the bucket is emitted. */
 void dsc_build_complete(dsc_builder *b, int64_t layer, dsc_role role);
+/* At a pass' end: what has arrived is added. */
+void dsc_build_arrived(dsc_builder *b);
+
+/* ---- The update (update.c) */
+
+/* The optimizer on all buckets, and the new weights on their way; or the two apart. */
+void dsc_build_update(dsc_builder *b);
+void dsc_build_update_alone(dsc_builder *b);
+void dsc_build_spread_alone(dsc_builder *b);
+/* Weights that were set, rounded, and on their way. */
+void dsc_build_spread(dsc_builder *b);
 
 /* ---- From passes to uses (uses.c) */
 
@@ -132,6 +160,8 @@ void dsc_enter_chunk(dsc_builder *b, int64_t chunk);
 /* Of what belongs to no micro-batch. Templates without ops have no use. */
 void dsc_use_once(dsc_builder *b, int segment, int32_t template_);
 void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s);
+/* All uses of a segment once more, in another. */
+void dsc_use_again(dsc_builder *b, int segment, int from);
 /* Forward only, in the schedule's order, for evaluation. */
 void dsc_use_losses(dsc_builder *b, dsc_schedule_uses *s);
 

@@ -9,14 +9,33 @@ dsc_shape pass_shape_of(const dsc_builder *b, dsc_kernel kernel, int flags, int6
 
 dsc_span pass_whole(const dsc_builder *b, int32_t buffer) { return dsc_span_whole(b, buffer); }
 
-dsc_span pass_weight(const dsc_builder *b, int64_t layer, dsc_role role)
+dsc_span pass_weight(dsc_builder *b, int64_t layer, dsc_role role)
 {
-    return dsc_span_of(b, b->program->parameters, b->type, layer, role);
+    const dsc_shard *shard = dsc_build_shard(b, layer, role);
+
+    return shard == NULL ? DSC_NO_SPAN : dsc_build_weights(b, shard);
 }
 
-dsc_span pass_gradient(const dsc_builder *b, int64_t layer, dsc_role role)
+dsc_span pass_gradient(dsc_builder *b, int64_t layer, dsc_role role)
 {
-    return dsc_span_of(b, b->program->gradients, b->gradient_type, layer, role);
+    const dsc_shard *shard = dsc_build_shard(b, layer, role);
+
+    return shard == NULL ? DSC_NO_SPAN : dsc_build_gradients(b, shard);
+}
+
+dsc_dtype pass_gradient_type(const dsc_builder *b, int64_t layer, dsc_role role)
+{
+    const dsc_shard *shard = dsc_build_shard(b, layer, role);
+
+    return shard == NULL ? b->plan->gradient_type : dsc_build_gradient_type(b, shard);
+}
+
+/* Of a tensor whose gradients are streamed every pass is the first. */
+int pass_adds(const dsc_builder *b, int64_t layer, dsc_role role, bool is_first)
+{
+    const dsc_shard *shard = dsc_build_shard(b, layer, role);
+
+    return is_first || (shard != NULL && b->buckets[shard->bucket].is_streamed) ? 0 : DSC_ACCUMULATE;
 }
 
 /* Columns of a product's weight. */
@@ -63,11 +82,12 @@ void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x,
                           int32_t own_dy)
 {
     int64_t n = pass_width(b, layer, role);
-    int accumulate = b->pass.is_first_w ? 0 : DSC_ACCUMULATE;
-    dsc_shape w = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | accumulate, k, n, b->rows);
-    dsc_shape bias = pass_shape_of(b, DSC_K_COLUMN_SUM, accumulate, own_dy == dy ? b->rows : b->kept_rows, n, 0);
+    int adds = pass_adds(b, layer, role, b->pass.is_first_w), bias_adds = pass_adds(b, layer, role + 1, b->pass.is_first_w);
+    dsc_shape w = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | adds, k, n, b->rows);
+    dsc_shape bias = pass_shape_of(b, DSC_K_COLUMN_SUM, bias_adds, own_dy == dy ? b->rows : b->kept_rows, n, 0);
 
-    w.out = bias.out = (int8_t)b->gradient_type;
+    w.out = (int8_t)pass_gradient_type(b, layer, role);
+    bias.out = (int8_t)pass_gradient_type(b, layer, role + 1);
     dsc_build_call(
         b, &w, OPERANDS(pass_whole(b, x), pass_whole(b, dy), DSC_NO_SPAN, DSC_NO_SPAN, pass_gradient(b, layer, role)));
     dsc_build_call(b, &bias, OPERANDS(pass_whole(b, own_dy), pass_gradient(b, layer, role + 1)));

@@ -4,23 +4,43 @@
 
 const dsc_span DSC_NO_SPAN = {.buffer = -1};
 
-int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
-                         int64_t bytes)
+static int32_t add_buffer(dsc_builder *b, const char *name, dsc_buffer buffer)
 {
     dsc_program *program = b->program;
-    dsc_buffer buffer = {.space = DSC_SPACE_DEVICE,
-                         .life = (int8_t)life,
-                         .class_ = (int8_t)class_,
-                         .layer = (int32_t)layer,
-                         .owner = life == DSC_LIFE_STATIC      ? -1
-                                  : life == DSC_LIFE_TRANSIENT ? b->template_index
-                                                               : b->chunk,
-                         .bytes = bytes};
 
     if (b->status != DSC_OK) return -1;
     snprintf(buffer.name, sizeof buffer.name, "%s", name);
     b->status = DSC_PUSH(program->buffers, program->buffer_count, program->buffer_capacity, buffer);
     return (int32_t)program->buffer_count - 1;
+}
+
+int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
+                         int64_t bytes)
+{
+    return add_buffer(b, name, (dsc_buffer){.space = DSC_SPACE_DEVICE, .life = (int8_t)life, .class_ = (int8_t)class_,
+                                            .layer = (int32_t)layer,
+                                            .owner = life == DSC_LIFE_TRANSIENT ? b->template_index : b->chunk,
+                                            .bucket = -1, .bytes = bytes});
+}
+
+int32_t dsc_build_static(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bytes)
+{
+    return add_buffer(b, name, (dsc_buffer){.space = (int8_t)space, .life = DSC_LIFE_STATIC, .class_ = (int8_t)class_,
+                                            .layer = -1, .owner = -1, .bucket = -1, .bytes = bytes});
+}
+
+/* A bucket's first shard says which layer it is of. */
+static int32_t layer_of_bucket(const dsc_builder *b, int64_t bucket)
+{
+    return (int32_t)b->plan->tensors[b->stage->shards[b->buckets[bucket].first].tensor].layer;
+}
+
+int32_t dsc_build_for_bucket(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
+                             int64_t bytes)
+{
+    return add_buffer(b, name, (dsc_buffer){.space = (int8_t)space, .life = DSC_LIFE_TRANSIENT,
+                                            .class_ = (int8_t)class_, .layer = layer_of_bucket(b, bucket),
+                                            .owner = b->template_index, .bucket = (int32_t)bucket, .bytes = bytes});
 }
 
 void dsc_build_template(dsc_builder *b, const char *name)
@@ -33,11 +53,15 @@ void dsc_build_template(dsc_builder *b, const char *name)
     b->status = DSC_PUSH(program->templates, program->template_count, program->template_capacity, template_);
     b->template_index = (int32_t)program->template_count - 1;
     b->template_ = &program->templates[b->template_index];
+    for (int64_t i = 0; i < b->bucket_count; i++)
+        b->states[i] = (dsc_bucket_state){b->buckets[i].end - b->buckets[i].first, -1, -1};
 }
 
-void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer)
+void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer) { dsc_build_op_in(b, DSC_SPACE_DEVICE, kind, layer); }
+
+void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer)
 {
-    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind, -1), .layer = (int32_t)layer, .axis = -1,
+    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind, -1, space), .layer = (int32_t)layer, .axis = -1,
                  .peer = -1, .channel = -1, .source = DSC_NO_SPAN, .data = DSC_NO_SPAN};
 
     if (b->status != DSC_OK) return;
@@ -83,8 +107,8 @@ void dsc_build_end(dsc_builder *b)
     }
 }
 
-dsc_op *dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, int64_t layer, dsc_span source,
-                             dsc_span data, dsc_dtype type)
+dsc_op *dsc_build_transfer(dsc_builder *b, dsc_op_kind kind, int axis, int64_t layer, dsc_span source, dsc_span data,
+                           dsc_dtype type)
 {
     static dsc_op nowhere; /* what callers may write to after a failure */
     dsc_op *op;
@@ -92,7 +116,7 @@ dsc_op *dsc_build_collective(dsc_builder *b, dsc_op_kind kind, dsc_axis axis, in
     dsc_build_op(b, kind, layer);
     if (b->status != DSC_OK) return &nowhere;
     op = &b->template_->ops[b->template_->op_count - 1];
-    op->lane = (int16_t)dsc_op_lane(kind, axis);
+    op->lane = (int16_t)dsc_op_lane(kind, axis, DSC_SPACE_DEVICE);
     op->axis = axis;
     op->source = source;
     op->data = data;
@@ -119,13 +143,6 @@ const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role r
     int64_t place = layer < 0 ? 0 : layer - b->here->chunk->first_layer + 1;
 
     return b->here->shards[place * DSC_ROLE_COUNT + role];
-}
-
-dsc_span dsc_span_of(const dsc_builder *b, int32_t buffer, dsc_dtype type, int64_t layer, dsc_role role)
-{
-    const dsc_shard *shard = dsc_build_shard(b, layer, role);
-
-    return shard == NULL ? DSC_NO_SPAN : dsc_span_elems(buffer, type, shard->first, shard->elems);
 }
 
 dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count)

@@ -69,6 +69,7 @@ static void embed_fwd(dsc_builder *b)
     dsc_shape shape = pass_shape_of(b, DSC_K_EMBED_FWD, 0, b->batch, b->seq, b->hidden);
     int32_t x = b->here->slots[0].x, partial = pass_partial_of(b, -1, x);
 
+    dsc_build_fetch(b, -1, DSC_ROLE_WTE, DSC_ROLE_WPE);
     pass_cut_embedding(b, &shape);
     dsc_build_op(b, DSC_OP_EMBED_FWD, -1);
     dsc_build_call(b, &shape,
@@ -134,6 +135,8 @@ void pass_head_fwd(dsc_builder *b, int32_t x, int accumulate)
 {
     dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, pass_padded_vocab(b), b->hidden);
 
+    dsc_build_fetch(b, -1, DSC_ROLE_WTE, DSC_ROLE_WTE);
+    dsc_build_fetch(b, -1, DSC_ROLE_NORMF_W, DSC_ROLE_NORMF_B);
     b->normf = pass_kept(b, "normf", DSC_LIFE_TRANSIENT, -1);
     b->statsf = pass_activations(b, "statsf", DSC_LIFE_TRANSIENT, -1, pass_stats_bytes(b));
     b->logits = pass_transient(b, "logits", -1, pass_padded_vocab(b));
@@ -163,13 +166,16 @@ void dsc_build_forward(dsc_builder *b)
     pass_name_template(b, "forward");
     if (b->status == DSC_OK) b->template_->is_forward = true;
     b->pass = (dsc_backward){0};
+    b->direction = 1;
     if (b->here->tokens >= 0) load(b);
     if (chunk->has_embedding) embed_fwd(b);
     else pass_message(b, DSC_OP_RECV, pass_virtual_stage(b) - 1, false, b->here->slots[0].x);
     for (int64_t i = 0; i < chunk->layers; i++) {
         dsc_layer_buffers l = pass_buffers_of(b, i);
 
+        dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM1_W, DSC_ROLE_PROJ_B);
         pass_attention_fwd(b, DSC_OP_ATTENTION_FWD, chunk->first_layer + i, &l);
+        dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM2_W, DSC_ROLE_OUT_B);
         pass_mlp_fwd(b, DSC_OP_MLP_FWD, chunk->first_layer + i, &l, b->here->slots[i + 1].x);
     }
     if (!chunk->has_head) pass_message(b, DSC_OP_SEND, pass_virtual_stage(b), false, b->here->slots[chunk->layers].x);
@@ -178,5 +184,6 @@ void dsc_build_forward(dsc_builder *b)
 void dsc_build_loss(dsc_builder *b, bool is_first)
 {
     pass_name_template(b, is_first ? "loss" : "loss+add");
+    b->direction = -1;
     pass_head_fwd(b, b->here->slots[b->here->chunk->layers].x, is_first ? 0 : DSC_ACCUMULATE);
 }

@@ -56,7 +56,7 @@ void dsc_program_hash(dsc_program *program)
     for (int64_t i = 0; i < program->buffer_count; i++) {
         const dsc_buffer *b = &program->buffers[i];
 
-        ADD(hasher, b->space, b->life, b->class_, b->layer, b->owner, b->bytes, b->offset);
+        ADD(hasher, b->space, b->life, b->class_, b->layer, b->owner, b->bucket, b->bytes, b->offset);
     }
     for (int64_t t = 0; t < program->template_count; t++) hash_template(hasher, &program->templates[t]);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) hash_segment(hasher, &program->segments[s]);

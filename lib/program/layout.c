@@ -18,13 +18,41 @@ static void note_life(void *context, dsc_span span, bool is_read, bool is_writte
     c->dies[span.buffer] = c->op;
 }
 
-static void note_lives(const dsc_template *template_, int64_t buffers, life_context *context)
+/* Lanes that run beside compute for as long as it makes the next bucket. */
+static bool is_beside(int lane)
 {
-    for (int64_t i = 0; i < buffers; i++) context->born[i] = context->dies[i] = -1;
+    return lane == DSC_LANE_DP || lane == DSC_LANE_HOST || lane == DSC_LANE_COPY_IN || lane == DSC_LANE_COPY_OUT;
+}
+
+static int32_t next_in_lane(const dsc_template *template_, int32_t op)
+{
+    int32_t next = op + 1;
+
+    while (next < template_->op_count && template_->ops[next].lane != template_->ops[op].lane) next++;
+    return next < template_->op_count ? next : (int32_t)template_->op_count - 1;
+}
+
+/* What such a lane was the last to touch lives on until its next op: so whoever wants the place does not wait for the
+ * op that has just been begun, but for the one before. */
+static void linger(const dsc_program *program, const dsc_template *template_, life_context *context)
+{
+    for (int64_t i = 0; i < program->buffer_count; i++) {
+        int32_t last = context->dies[i];
+
+        if (last < 0 || program->buffers[i].life != DSC_LIFE_TRANSIENT || !is_beside(template_->ops[last].lane))
+            continue;
+        context->dies[i] = next_in_lane(template_, last);
+    }
+}
+
+static void note_lives(const dsc_program *program, const dsc_template *template_, life_context *context)
+{
+    for (int64_t i = 0; i < program->buffer_count; i++) context->born[i] = context->dies[i] = -1;
     for (int64_t i = 0; i < template_->op_count; i++) {
         context->op = (int32_t)i;
         dsc_op_visit(template_, &template_->ops[i], note_life, context);
     }
+    linger(program, template_, context);
 }
 
 /* A slot lives on after the forward pass that fills it; it and what is deferred live on when the rest of the backward
@@ -67,8 +95,8 @@ static dsc_status find_lifetimes(dsc_program *program, dsc_template *template_)
     dsc_status status;
 
     if (room == NULL) return DSC_FAIL(DSC_ENOMEM, "program: lifetimes of %lld buffers", (long long)count);
-    note_lives(template_, count, &lives);
-    note_lives(template_->rest < 0 ? &nothing : &program->templates[template_->rest], count, &later);
+    note_lives(program, template_, &lives);
+    note_lives(program, template_->rest < 0 ? &nothing : &program->templates[template_->rest], &later);
     status = push_lifetimes(program, template_, &lives, &later);
     free(room);
     return status;

@@ -26,7 +26,7 @@ const char *const DSC_SEGMENT_NAMES[] = {
 #undef S
     NULL};
 
-enum { DSC_LANE_AXIS = -1 };
+enum { DSC_LANE_AXIS = -1, DSC_LANE_SPACE = -2 };
 
 static const int OP_LANES[] = {
 #define O(id, name, lane, doc) DSC_LANE_##lane,
@@ -34,12 +34,13 @@ static const int OP_LANES[] = {
 #undef O
 };
 
-int dsc_op_lane(int kind, int axis)
+int dsc_op_lane(int kind, int axis, int space)
 {
     static const int lanes[DSC_AXIS_COUNT] = {
         [DSC_AXIS_TP] = DSC_LANE_TP, [DSC_AXIS_CP] = DSC_LANE_DP,     [DSC_AXIS_DP] = DSC_LANE_DP,
         [DSC_AXIS_PP] = DSC_LANE_PP_SEND, [DSC_AXIS_TIED] = DSC_LANE_TIED, [DSC_AXIS_WORLD] = DSC_LANE_WORLD};
 
+    if (OP_LANES[kind] == DSC_LANE_SPACE) return space == DSC_SPACE_HOST ? DSC_LANE_HOST : DSC_LANE_COMPUTE;
     if (OP_LANES[kind] != DSC_LANE_AXIS || axis < 0) return OP_LANES[kind];
     return kind == DSC_OP_RECV ? DSC_LANE_PP_RECV : lanes[axis];
 }
@@ -49,9 +50,10 @@ bool dsc_op_is_communication(int kind) { return OP_LANES[kind] == DSC_LANE_AXIS;
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
 {
     switch (segment) {
-    case DSC_SEGMENT_END: return DSC_SEGMENT_GRADIENTS;
+    case DSC_SEGMENT_END: return outcome->pending ? DSC_SEGMENT_DELAYED : DSC_SEGMENT_GRADIENTS;
     case DSC_SEGMENT_GRADIENTS:
-        if (!outcome->overflow) return DSC_SEGMENT_UPDATE;
+    case DSC_SEGMENT_DELAYED:
+        if (!outcome->overflow && !outcome->defer) return DSC_SEGMENT_UPDATE;
         return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
     case DSC_SEGMENT_UPDATE: return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
     default: return DSC_SEGMENT_END;
@@ -84,7 +86,10 @@ void dsc_op_table_print(dsc_text *out)
     dsc_text_add(out, "| op | lane | what it does |\n|---|---|---|\n");
     for (int i = 0; i < DSC_OP_KIND_COUNT; i++)
         dsc_text_add(out, "| `%s` | %s | %s |\n", DSC_OP_NAMES[i],
-                     OP_LANES[i] < 0 ? "of its axis" : DSC_LANE_NAMES[OP_LANES[i]], DSC_OP_DOCS[i]);
+                     OP_LANES[i] == DSC_LANE_AXIS    ? "of its axis"
+                     : OP_LANES[i] == DSC_LANE_SPACE ? "compute or host"
+                                                     : DSC_LANE_NAMES[OP_LANES[i]],
+                     DSC_OP_DOCS[i]);
     dsc_text_add(out, "\n| lane | what runs in it |\n|---|---|\n");
     for (int i = 0; i < DSC_LANE_COUNT; i++) dsc_text_add(out, "| %s | %s |\n", DSC_LANE_NAMES[i], lane_docs[i]);
     dsc_text_add(out, "\n| segment | what it does |\n|---|---|\n");

@@ -14,8 +14,11 @@ dsc_shape pass_shape_of(const dsc_builder *b, dsc_kernel kernel, int flags, int6
 /* All of a buffer; absent for -1. */
 dsc_span pass_whole(const dsc_builder *b, int32_t buffer);
 /* The rank's shard of a tensor, as parameter or gradient; absent where the stage has none. */
-dsc_span pass_weight(const dsc_builder *b, int64_t layer, dsc_role role);
-dsc_span pass_gradient(const dsc_builder *b, int64_t layer, dsc_role role);
+dsc_span pass_weight(dsc_builder *b, int64_t layer, dsc_role role);
+dsc_span pass_gradient(dsc_builder *b, int64_t layer, dsc_role role);
+dsc_dtype pass_gradient_type(const dsc_builder *b, int64_t layer, dsc_role role);
+/* DSC_ACCUMULATE, or 0 where this pass is the first to write the gradient. */
+int pass_adds(const dsc_builder *b, int64_t layer, dsc_role role, bool is_first);
 /* Columns of a product's weight, of the MLP's first product, rows of the head's weight with padding. */
 int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role);
 int64_t pass_ffn(const dsc_builder *b);

@@ -97,8 +97,9 @@ static int32_t backward_of(dsc_builder *b, dsc_schedule_uses *s, int64_t index)
 {
     const dsc_pass *pass = &s->passes[index];
     dsc_chunk_templates *templates = &s->templates[b->chunk];
-    /* A replica alone on its axis reduces nothing, so its last backward is like the others. */
-    bool is_last = index == s->bounds[b->chunk].last && b->plan->config.strategy.dp > 1;
+    const dsc_strategy *strategy = &b->plan->config.strategy;
+    /* A replica alone on its axis, with nowhere to send gradients, does nothing more in its last backward. */
+    bool is_last = index == s->bounds[b->chunk].last && (strategy->dp > 1 || strategy->offload != DSC_OFFLOAD_NONE);
     dsc_backward what = {.inputs = has_inputs(pass), .weights = has_weights(pass),
                          .is_first_x = has_inputs(pass) && index == s->bounds[b->chunk].first_x,
                          .is_first_w = has_weights(pass) && index == s->bounds[b->chunk].first_w, .is_last = is_last};
@@ -148,6 +149,18 @@ void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s)
         use(b, DSC_SEGMENT_GRADIENTS, pass->kind == DSC_PASS_FORWARD ? forward_of(b, s) : backward_of(b, s, i), u);
     }
     for (int64_t c = 0; c < b->stage->chunk_count; c++) join_halves(b, &s->templates[c]);
+}
+
+void dsc_use_again(dsc_builder *b, int segment, int from)
+{
+    for (int64_t i = 0; i < b->program->segments[from].use_count && b->status == DSC_OK; i++) {
+        const dsc_use u = b->program->segments[from].uses[i];
+
+        use(b, segment, u.template_, (dsc_use){.micro_batch = u.micro_batch, .chunk = u.chunk,
+                                               .copy = {[DSC_LIFE_SLOT] = u.copy[DSC_LIFE_SLOT],
+                                                        [DSC_LIFE_DEFERRED] = u.copy[DSC_LIFE_DEFERRED],
+                                                        [DSC_LIFE_BOX] = u.copy[DSC_LIFE_BOX]}});
+    }
 }
 
 /* Forward only, in the schedule's order; two slots are enough. */

@@ -1,0 +1,89 @@
+/* The optimizer on the parts of a rank, and the way of new weights from there to where passes look for them. */
+#include "program/build.h"
+
+static dsc_space space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT_MASTER]; }
+
+/* Where a part of new weights in the training type is made: in the parameters themselves, where the rank keeps no more
+ * of them than its part and in the same space; in host memory's copy; else for a moment. In fp32 it is the master. */
+static dsc_span new_weights(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    bool is_own = b->plan->parts == 1 || bucket->is_gathered;
+    int64_t bytes = bucket->elems / b->plan->parts * dsc_dtype_bytes(b->type);
+
+    if (b->type == DSC_FP32) return dsc_program_kept(b->program, bucket, DSC_KEPT_MASTER);
+    if (bucket->home[DSC_KEPT_COPY] >= 0) return dsc_program_kept(b->program, bucket, DSC_KEPT_COPY);
+    if (is_own) return dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
+    return dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index, bytes));
+}
+
+static void update(dsc_builder *b, int64_t index, dsc_span weights)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const dsc_program *program = b->program;
+    const dsc_shape shape = {.kernel = DSC_K_ADAM, .type = (int8_t)b->type, .out = (int8_t)b->plan->gradient_type,
+                             .flags = b->plan->config.strategy.l2_decay ? 0 : DSC_DECOUPLED,
+                             .d = {bucket->elems / b->plan->parts}};
+
+    dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
+        dsc_program_kept(program, bucket, DSC_KEPT_SUMS), dsc_program_kept(program, bucket, DSC_KEPT_MASTER),
+        dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG), dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG_SQ),
+        weights});
+    dsc_build_end(b);
+}
+
+static void round_weights(dsc_builder *b, int64_t index, dsc_span weights)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const dsc_shape shape = {.kernel = DSC_K_CAST, .type = DSC_FP32, .out = (int8_t)b->type,
+                             .d = {bucket->elems / b->plan->parts}};
+
+    if (b->type == DSC_FP32) return;
+    dsc_build_op_in(b, space_of(bucket), DSC_OP_ROUND, -1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
+        dsc_program_kept(b->program, bucket, DSC_KEPT_MASTER), weights});
+    dsc_build_end(b);
+}
+
+/* Into the device's memory, and to the replicas that pass over them whole. */
+static void spread(dsc_builder *b, int64_t index, dsc_span weights)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    dsc_span parameters = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
+    bool is_gathered_here = b->plan->parts > 1 && !bucket->is_gathered;
+    bool is_away = space_of(bucket) != bucket->space[DSC_KEPT_PARAMETERS];
+    int64_t bytes = bucket->elems / b->plan->parts * dsc_dtype_bytes(b->type);
+
+    if (is_away) {
+        dsc_span here = parameters;
+
+        if (is_gathered_here)
+            here = dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "part of weights", DSC_CLASS_PARAMETERS,
+                                                          index, bytes));
+        dsc_build_transfer(b, DSC_OP_COPY_IN, -1, -1, weights, here, b->type);
+        weights = here;
+    }
+    if (is_gathered_here) dsc_build_transfer(b, DSC_OP_ALL_GATHER, DSC_AXIS_DP, -1, weights, parameters, b->type);
+}
+
+/* Buckets in the order in which backward completes them: where updates overlap the next step's passes, each is over
+ * before that step's gradients come. */
+typedef enum what { UPDATES = 1, ROUNDS = 2, SPREADS = 4 } what;
+
+static void build(dsc_builder *b, const char *name, int steps)
+{
+    dsc_build_template(b, name);
+    for (int64_t i = b->bucket_count - 1; i >= 0; i--) {
+        dsc_span weights = new_weights(b, i);
+
+        if (steps & UPDATES) update(b, i, weights);
+        if (steps & ROUNDS) round_weights(b, i, weights);
+        if (steps & SPREADS) spread(b, i, weights);
+    }
+}
+
+void dsc_build_update(dsc_builder *b) { build(b, "update", UPDATES | SPREADS); }
+void dsc_build_update_alone(dsc_builder *b) { build(b, "update before", UPDATES); }
+void dsc_build_spread_alone(dsc_builder *b) { build(b, "spread after", SPREADS); }
+void dsc_build_spread(dsc_builder *b) { build(b, "spread", ROUNDS | SPREADS); }
