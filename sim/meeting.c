@@ -24,7 +24,7 @@ static bool is_message(const dsc_meeting *m) { return m->axis == DSC_AXIS_PP; }
 static int lane_of(const dsc_meeting *m, const dsc_sim_rank *member)
 {
     if (is_message(m)) return member == m->members[0] ? DSC_LANE_PP_SEND : DSC_LANE_PP_RECV;
-    return dsc_op_lane(m->op->kind, m->axis);
+    return dsc_op_lane(m->op->kind, m->axis, DSC_SPACE_DEVICE);
 }
 
 static dsc_motion motion_of(const dsc_op *op)

@@ -3,59 +3,25 @@
  *
  * The ops of a path are taken in the builders' order, each with a vector clock of its lanes (Fidge, Mattern 1988) that
  * only lane order and the recorded dependencies advance. An access that a clock does not order is a race. */
-#include "program/build.h"
+#include "program/check_rank.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LACKS_SUM = 1, LACKS_BIAS = 2 };
-
-/* What stands at an address: who wrote it, as which buffer, who read it since. */
-typedef struct atom_fact {
-    int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
-    int32_t writer_use;
-    int8_t lacks;                             /* LACKS_*: of a product that tensor ranks have in parts */
-    int32_t readers[DSC_LANE_COUNT];
-    /* of a gradient: axes (as bits) over which it has to be summed before it is used, and over which it was */
-    int8_t needed_sums, sums;
-    /* of a gradient, and of the loss: micro-batches that added to it, a sum that tells which, the last of them, how
-     * often that one added and how often each before it did */
-    int32_t parts, micro_batch, adds, adds_each;
-    uint64_t which;
-} atom_fact;
-
-typedef struct rank_check {
-    const dsc_plan *plan;
-    const dsc_program *program;
-    int64_t rank;
-    dsc_atoms atoms;
-    atom_fact *facts;
-    int32_t (*clocks[DSC_LANE_COUNT])[DSC_LANE_COUNT]; /* [lane][position]: after that op, what is over in each lane */
-    int32_t counts[DSC_LANE_COUNT];
-    /* the op at hand */
-    const dsc_op *op;
-    const dsc_use *uses, *use;
-    int32_t use_index, clock[DSC_LANE_COUNT];
-    int64_t number;
-    int8_t lacking;                           /* LACKS_*: what the call at hand leaves to be done */
-    uint64_t all_parts;                       /* of a sum that all micro-batches have added to */
-    dsc_status status;
-} rank_check;
-
-static dsc_status refuse(const rank_check *c, const char *why)
+dsc_status check_refuse(const rank_check *c, const char *why)
 {
     return DSC_FAIL(DSC_EINVAL, "check: rank %" PRId64 ", op %" PRId64 " (%s, layer %d): %s", c->rank, c->number,
                     DSC_OP_NAMES[c->op->kind], c->op->layer, why);
 }
 
-static dsc_status refuse_buffer(const rank_check *c, const char *what, int32_t buffer)
+dsc_status check_refuse_buffer(const rank_check *c, const char *what, int32_t buffer)
 {
     dsc_text text = {0};
     dsc_status status;
 
     dsc_text_add(&text, "%s %s", what, c->program->buffers[buffer].name);
-    status = refuse(c, dsc_text_str(&text));
+    status = check_refuse(c, dsc_text_str(&text));
     dsc_text_fini(&text);
     return status;
 }
@@ -65,31 +31,34 @@ static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
     const dsc_buffer *buffer;
     int64_t start;
 
-    if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return refuse(c, "an operand is no buffer");
+    if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return check_refuse(c, "an operand is no buffer");
     buffer = &c->program->buffers[span.buffer];
     start = dsc_program_offset(c->program, span, c->use);
     if (c->use->copy[buffer->life] < 0 ||
         c->use->copy[buffer->life] >= c->program->regions[buffer->space][buffer->life].copies)
-        return refuse_buffer(c, "there is no such copy of", span.buffer);
+        return check_refuse_buffer(c, "there is no such copy of", span.buffer);
     if (span.bytes != needed || span.offset < 0 || span.offset + span.bytes > buffer->bytes || buffer->offset < 0 ||
         start + span.bytes > c->program->arena_bytes[buffer->space])
-        return refuse_buffer(c, "the operand does not fit", span.buffer);
+        return check_refuse_buffer(c, "the operand does not fit", span.buffer);
     return DSC_OK;
 }
 
 /* Each op in the lane of its kind; communication with somebody. */
-static dsc_status check_lane(const rank_check *c)
+static dsc_status check_lane(const rank_check *c, const dsc_template *template_)
 {
     const dsc_op *op = c->op;
     bool is_message = op->kind == DSC_OP_SEND || op->kind == DSC_OP_RECV;
+    int32_t worked_on = op->calls > 0 ? template_->calls[op->first_call].operands[0].buffer : -1;
+    int space = worked_on < 0 || worked_on >= c->program->buffer_count ? DSC_SPACE_DEVICE
+                                                                       : c->program->buffers[worked_on].space;
 
-    if (op->lane != dsc_op_lane(op->kind, op->axis)) return refuse(c, "is in another lane than its kind's");
-    if (!dsc_op_is_communication(op->kind)) return op->axis < 0 ? DSC_OK : refuse(c, "goes over no axis");
+    if (op->lane != dsc_op_lane(op->kind, op->axis, space)) return check_refuse(c, "is in another lane than its kind's");
+    if (!dsc_op_is_communication(op->kind)) return op->axis < 0 ? DSC_OK : check_refuse(c, "goes over no axis");
     if (op->axis < 0 || op->axis >= DSC_AXIS_COUNT || is_message != (op->axis == DSC_AXIS_PP))
-        return refuse(c, "goes over another axis than its kind's");
+        return check_refuse(c, "goes over another axis than its kind's");
     if (is_message && (op->peer < 0 || op->peer >= dsc_plan_degree(c->plan, DSC_AXIS_PP)))
-        return refuse(c, "names a stage that does not exist");
-    if (!is_message && dsc_plan_group(c->plan, c->rank, op->axis) < 0) return refuse(c, "has no group on its axis");
+        return check_refuse(c, "names a stage that does not exist");
+    if (!is_message && dsc_plan_group(c->plan, c->rank, op->axis) < 0) return check_refuse(c, "has no group on its axis");
     return DSC_OK;
 }
 
@@ -104,17 +73,35 @@ static dsc_status check_message(const rank_check *c)
     if (op->kind != DSC_OP_REDUCE_SCATTER && op->kind != DSC_OP_ALL_GATHER) goto out;
     DSC_TRY(check_span(c, op->source, op->kind == DSC_OP_ALL_GATHER ? op->bytes / members : op->bytes));
     if (op->bytes % (members * dsc_dtype_bytes(op->type)) != 0)
-        status = refuse(c, "its payload does not divide by the members of its group");
+        status = check_refuse(c, "its payload does not divide by the members of its group");
 out:
     return status;
 }
+
+/* From one space to the other, as many bytes as are there. */
+static dsc_status check_copy(const rank_check *c)
+{
+    const dsc_op *op = c->op;
+    int from = op->kind == DSC_OP_COPY_IN ? DSC_SPACE_HOST : DSC_SPACE_DEVICE;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(check_span(c, op->source, op->bytes));
+    DSC_TRY(check_span(c, op->data, op->bytes));
+    if (c->program->buffers[op->source.buffer].space != from || c->program->buffers[op->data.buffer].space == from)
+        status = check_refuse(c, "copies another way than its kind says");
+out:
+    return status;
+}
+
+static bool is_copy(const dsc_op *op) { return op->kind == DSC_OP_COPY_IN || op->kind == DSC_OP_COPY_OUT; }
 
 static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 {
     dsc_status status = DSC_OK;
 
-    DSC_TRY(check_lane(c));
+    DSC_TRY(check_lane(c, template_));
     if (dsc_op_is_communication(c->op->kind)) DSC_TRY(check_message(c));
+    if (is_copy(c->op)) DSC_TRY(check_copy(c));
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
 
@@ -148,98 +135,6 @@ static bool is_written(const rank_check *c, const atom_fact *fact, dsc_span span
     return life == DSC_LIFE_STATIC || fact->writer_use == c->use_index;
 }
 
-static bool is_gradient(const rank_check *c, dsc_span span) { return span.buffer == c->program->gradients; }
-
-/* What micro-batches add to, one after another. */
-static bool is_sum(const rank_check *c, dsc_span span)
-{
-    return is_gradient(c, span) || (span.buffer == c->program->scalars && span.offset == 0);
-}
-
-/* Adds to a sum, for a micro-batch; not what sums over a group. */
-static bool is_add(const rank_check *c)
-{
-    return c->use->micro_batch >= 0 && !dsc_op_is_communication(c->op->kind);
-}
-
-/* Different for different sets of micro-batches, but for chance. */
-static uint64_t mark_of(int64_t micro_batch)
-{
-    uint64_t x = (uint64_t)micro_batch + 1;
-
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    return x ^ (x >> 27);
-}
-
-static bool has_all_parts(const rank_check *c, const atom_fact *fact)
-{
-    return fact->parts == c->plan->micro_batches && fact->which == c->all_parts;
-}
-
-/* A sum is left, for the next micro-batch or for its use, when the last added to it as often as those before; and used
- * when all have. */
-static dsc_status check_sum(const rank_check *c, const atom_fact *fact)
-{
-    bool is_balanced = fact->parts < 2 || fact->adds == fact->adds_each;
-
-    if (fact->adds == 0 || (is_add(c) && c->use->micro_batch == fact->micro_batch)) return DSC_OK;
-    if (!is_balanced || (!is_add(c) && !has_all_parts(c, fact)))
-        return refuse(c, "meets a sum to which some micro-batch has not added its part");
-    return DSC_OK;
-}
-
-static dsc_status check_reduced(const rank_check *c, const atom_fact *fact)
-{
-    int missing = fact->needed_sums & ~fact->sums;
-    char why[96];
-
-    if (missing == 0 || (c->op->kind != DSC_OP_GRAD_NORM && c->op->kind != DSC_OP_UPDATE)) return DSC_OK;
-    snprintf(why, sizeof why, "uses gradients that are not summed over %s",
-             DSC_AXIS_NAMES[__builtin_ctz((unsigned)missing)]);
-    return refuse(c, why);
-}
-
-/* What adds up a sum over tensor ranks: of activations, parts that wait for it; of gradients see check_reduced. */
-static bool sums_parts(const rank_check *c)
-{
-    return c->op->axis == DSC_AXIS_TP && (c->op->kind == DSC_OP_ALL_REDUCE || c->op->kind == DSC_OP_REDUCE_SCATTER);
-}
-
-/* Parts are summed, once, before anything else reads them; then bias and residual are added. */
-static dsc_status check_parts(const rank_check *c, const atom_fact *fact, dsc_span span)
-{
-    int allowed = sums_parts(c) ? LACKS_SUM | LACKS_BIAS : c->op->kind == DSC_OP_JOIN ? LACKS_BIAS : 0;
-    int wrong = fact->lacks & ~allowed;
-
-    if (is_gradient(c, span)) {
-        if (c->op->axis < 0 || (fact->sums & (1 << c->op->axis)) == 0) return DSC_OK;
-        return refuse(c, "sums gradients that were summed before");
-    }
-    if (wrong & LACKS_SUM) return refuse_buffer(c, "reads a part that is not summed over tp:", span.buffer);
-    if (wrong & LACKS_BIAS) return refuse_buffer(c, "reads a product without its bias and residual:", span.buffer);
-    if (sums_parts(c) && !(fact->lacks & LACKS_SUM))
-        return refuse_buffer(c, "sums over tp what is whole:", span.buffer);
-    return DSC_OK;
-}
-
-static void count_add(const rank_check *c, atom_fact *fact, bool is_read)
-{
-    if (!is_add(c)) {
-        if (c->op->axis >= 0) fact->sums |= (int8_t)(1 << c->op->axis);
-        return;
-    }
-    fact->sums = 0;
-    if (!is_read) fact->parts = fact->adds = 0; /* written: what was there is gone */
-    if (fact->parts == 0 || fact->micro_batch != c->use->micro_batch) {
-        fact->which = mark_of(c->use->micro_batch) + (fact->parts > 0 ? fact->which : 0);
-        fact->adds_each = fact->adds;
-        fact->adds = 0;
-        fact->parts++;
-    }
-    fact->micro_batch = c->use->micro_batch;
-    fact->adds++;
-}
-
 static void visit_before(void *context, dsc_span span, bool is_read, bool writes)
 {
     rank_check *c = context;
@@ -248,16 +143,13 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
     dsc_atoms_of(&c->atoms, c->program, span, c->use, &first, &count);
     for (const atom_fact *fact = c->facts + first; count > 0 && c->status == DSC_OK; fact++, count--) {
         if (is_read && !is_written(c, fact, span))
-            c->status = refuse_buffer(c, "reads what nobody wrote:", span.buffer);
+            c->status = check_refuse_buffer(c, "reads what nobody wrote:", span.buffer);
         else if (!is_ordered(c, fact->writer_lane, fact->writer))
-            c->status = refuse_buffer(c, "does not wait for what is written to", span.buffer);
+            c->status = check_refuse_buffer(c, "does not wait for what is written to", span.buffer);
         for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
             if (!is_ordered(c, lane, fact->readers[lane]))
-                c->status = refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
-        if (c->status == DSC_OK && is_read) c->status = check_parts(c, fact, span);
-        if (is_read && sums_parts(c)) c->lacking = fact->lacks & LACKS_BIAS;
-        if (c->status == DSC_OK && is_read && is_gradient(c, span)) c->status = check_reduced(c, fact);
-        if (c->status == DSC_OK && is_sum(c, span)) c->status = check_sum(c, fact);
+                c->status = check_refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
+        if (c->status == DSC_OK) c->status = check_sum_before(c, fact, span, is_read);
     }
 }
 
@@ -275,41 +167,10 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
             fact->lacks = c->lacking;
-            if (is_sum(c, span)) count_add(c, fact, is_read);
+            check_sum_after(c, fact, span, is_read);
         }
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
-}
-
-/* The stage's shard that holds an element of the flat buffers. */
-static const dsc_shard *shard_at(const rank_check *c, int64_t elem)
-{
-    const dsc_stage *stage = &c->plan->stages[c->program->stage];
-    int64_t low = 0, high = stage->shard_count;
-
-    while (high - low > 1) {
-        int64_t middle = (low + high) / 2;
-
-        if (stage->shards[middle].first <= elem) low = middle;
-        else high = middle;
-    }
-    return &stage->shards[low];
-}
-
-/* A product over a dimension that tensor ranks have cut is a part of the whole one, and so is an embedding. */
-static int8_t lacking_after(const rank_check *c, const dsc_call *call)
-{
-    dsc_span weight = call->operands[1];
-    bool is_transposed = call->shape.flags & DSC_TRANS_B;
-    const dsc_tensor *tensor;
-
-    if (c->plan->config.strategy.tp == 1) return 0;
-    if (call->shape.kernel == DSC_K_EMBED_FWD) return LACKS_SUM;
-    if (call->shape.kernel != DSC_K_GEMM || weight.buffer != c->program->parameters) return 0;
-    tensor = &c->plan->tensors[shard_at(c, weight.offset / dsc_dtype_bytes(c->plan->type))->tensor];
-    if (is_transposed) return tensor->cut == DSC_CUT_COLUMNS || tensor->cut == DSC_CUT_QKV ? LACKS_SUM : 0;
-    if (tensor->role == DSC_ROLE_PROJ_W || tensor->role == DSC_ROLE_OUT_W) return LACKS_SUM | LACKS_BIAS;
-    return tensor->cut == DSC_CUT_ROWS ? LACKS_SUM : 0;
 }
 
 /* The op's clock: its lane's last, and the clocks of all that it waits for. */
@@ -324,7 +185,7 @@ static dsc_status advance_clock(rank_check *c, const dsc_unfolded *unfolded)
     for (int32_t i = 0; i < instance->needs; i++) {
         dsc_need need = unfolded->needs[instance->first_need + i];
 
-        if (need.count > c->counts[need.lane]) return refuse(c, "waits for an op that comes later: a cycle");
+        if (need.count > c->counts[need.lane]) return check_refuse(c, "waits for an op that comes later: a cycle");
         for (int other = 0; other < DSC_LANE_COUNT; other++)
             c->clock[other] = DSC_MAX(c->clock[other], c->clocks[need.lane][need.count - 1][other]);
     }
@@ -340,7 +201,8 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
 
     DSC_TRY(check_fit(c, template_));
     DSC_TRY(advance_clock(c, unfolded));
-    if (dsc_op_is_communication(c->op->kind)) {
+    c->moved = (atom_fact){.buffer = -1};
+    if (dsc_op_is_communication(c->op->kind) || is_copy(c->op)) {
         c->lacking = 0;
         dsc_op_visit(template_, c->op, visit_before, c);
         DSC_TRY(c->status);
@@ -349,7 +211,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
 
-        c->lacking = lacking_after(c, call);
+        c->lacking = check_lacking(c, call);
         dsc_call_visit(call, visit_before, c);
         DSC_TRY(c->status);
         dsc_call_visit(call, visit_after, c);
@@ -408,29 +270,34 @@ out:
     return status;
 }
 
-static bool is_in_shard(const rank_check *c, int64_t elem)
+static dsc_status check_written(const rank_check *c, const dsc_bucket *bucket, dsc_kept kept)
 {
-    const dsc_shard *shard = shard_at(c, elem);
+    dsc_span span = dsc_program_kept(c->program, bucket, kept);
+    int64_t first, count;
 
-    return elem >= shard->first && elem < shard->first + shard->elems;
+    dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
+    for (int64_t a = first; a < first + count; a++)
+        if (c->facts[a].writer == 0 || c->facts[a].buffer != span.buffer)
+            return check_refuse_buffer(c, "is the segment's last, and left unwritten some of", span.buffer);
+    return DSC_OK;
 }
 
-/* Every parameter is updated by the segment that has just been checked. */
-static dsc_status check_updated(const rank_check *c)
+/* The segment that has just been checked updates every weight and brings it to where passes look for it; spread does
+ * the latter alone. */
+static dsc_status check_updated(const rank_check *c, int segment)
 {
-    const dsc_buffer *master = &c->program->buffers[c->program->master];
-    const int64_t *bounds = c->atoms.bounds[master->space][DSC_LIFE_STATIC];
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+    dsc_status status = DSC_OK;
 
-    int64_t count = c->atoms.counts[master->space][DSC_LIFE_STATIC], a = dsc_atoms_at(bounds, count, master->offset);
+    for (int64_t i = 0; i < stage->bucket_count && c->op != NULL; i++) {
+        const dsc_bucket *bucket = &stage->buckets[i];
+        bool has_master = bucket->home[DSC_KEPT_MASTER] >= 0;
 
-    for (; a < count && bounds[a] < master->offset + master->bytes; a++) {
-        const atom_fact *fact = &c->facts[c->atoms.first[master->space][DSC_LIFE_STATIC] + a];
-
-        if (fact->writer > 0 || fact->buffer != c->program->master || c->op == NULL) continue;
-        if (is_in_shard(c, (bounds[a] - master->offset) / dsc_dtype_bytes(DSC_FP32)))
-            return refuse(c, "is the segment's last, and some parameters are not updated");
+        if (segment != DSC_SEGMENT_SPREAD) DSC_TRY(check_written(c, bucket, DSC_KEPT_MASTER));
+        if (has_master) DSC_TRY(check_written(c, bucket, DSC_KEPT_PARAMETERS));
     }
-    return DSC_OK;
+out:
+    return status;
 }
 
 /* ---- What holds something before the first step: parameters and optimizer states; of the gradients, what lies between
@@ -446,43 +313,54 @@ static void mark(rank_check *c, dsc_span span)
         c->facts[c->atoms.first[buffer->space][DSC_LIFE_STATIC] + a].buffer = span.buffer;
 }
 
-/* Replicas sum all gradients; tensor ranks those of which each has a part only, under sequence parallelism; the first
- * and the last stage that of the embedding they share. */
-static void need_sums(rank_check *c, const dsc_shard *shard)
+/* Elements of the flat order, of a bucket whose gradients are kept. */
+static void mark_gradients(rank_check *c, const dsc_bucket *bucket, int64_t first, int64_t end)
 {
-    const dsc_strategy *strategy = &c->plan->config.strategy;
-    int64_t each = dsc_dtype_bytes(c->plan->gradient_type), first, count;
-    dsc_span span = {c->program->gradients, shard->first * each, shard->elems * each};
-    int needed = strategy->dp > 1 ? 1 << DSC_AXIS_DP : 0;
+    dsc_span whole = dsc_program_kept(c->program, bucket, DSC_KEPT_GRADIENTS);
+    int64_t each = dsc_dtype_bytes(c->plan->gradient_type);
 
-    if (shard->is_replicated && strategy->sequence_parallel) needed |= 1 << DSC_AXIS_TP;
-    if (c->plan->tensors[shard->tensor].role == DSC_ROLE_WTE && dsc_plan_degree(c->plan, DSC_AXIS_TIED) > 1)
-        needed |= 1 << DSC_AXIS_TIED;
-    dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
-    for (int64_t a = first; a < first + count; a++) c->facts[a].needed_sums = (int8_t)needed;
+    mark(c, (dsc_span){whole.buffer, whole.offset + (first - bucket->first_elem) * each, (end - first) * each});
+}
+
+static void mark_gaps(rank_check *c, const dsc_bucket *bucket)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+    int64_t end = bucket->first_elem;
+
+    for (int64_t s = bucket->first; s < bucket->end; s++) {
+        const dsc_shard *shard = &stage->shards[s];
+        bool are_positions = c->plan->tensors[shard->tensor].role == DSC_ROLE_WPE;
+
+        mark_gradients(c, bucket, end, shard->first);
+        end = shard->first + shard->elems;
+        if (are_positions && c->plan->config.strategy.tp == 1)
+            end = shard->first + c->plan->config.strategy.seq_len * shard->shape[1];
+    }
+    mark_gradients(c, bucket, end, bucket->first_elem + bucket->elems);
 }
 
 static void mark_initial(rank_check *c)
 {
     const dsc_program *p = c->program;
     const dsc_stage *stage = &c->plan->stages[p->stage];
-    const int32_t states[] = {p->parameters, p->master, p->exp_avg, p->exp_avg_sq};
+    static const dsc_kept states[] = {DSC_KEPT_PARAMETERS, DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ};
     const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
-    int64_t each = dsc_dtype_bytes(c->plan->gradient_type);
 
     for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].buffer = -1;
-    for (int64_t i = 0; i < DSC_COUNT(states); i++) mark(c, (dsc_span){states[i], 0, p->buffers[states[i]].bytes});
-    mark(c, (dsc_span){p->scalars, DSC_SCALAR_STOP * scalar, scalar}); /* the executor's own */
-    for (int64_t i = 0; i < stage->shard_count; i++) {
-        const dsc_shard *shard = &stage->shards[i];
-        int64_t next = i + 1 < stage->shard_count ? stage->shards[i + 1].first : stage->flat_elems;
-        int64_t used = shard->first + shard->elems;
+    for (int64_t i = 0; i < DSC_COUNT(states) * DSC_SPACE_COUNT; i++) {
+        int32_t buffer = p->kept[states[i / DSC_SPACE_COUNT]][i % DSC_SPACE_COUNT];
 
-        if (c->plan->tensors[shard->tensor].role == DSC_ROLE_WPE && c->plan->config.strategy.tp == 1)
-            used = shard->first + c->plan->config.strategy.seq_len * shard->shape[1];
-        mark(c, (dsc_span){p->gradients, used * each, (next - used) * each});
-        need_sums(c, shard);
+        if (buffer >= 0) mark(c, (dsc_span){buffer, 0, p->buffers[buffer].bytes});
     }
+    mark(c, (dsc_span){p->scalars, DSC_SCALAR_STOP * scalar, scalar}); /* the executor's own */
+    for (int64_t i = 0; i < stage->bucket_count; i++)
+        if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
+}
+
+static bool is_updating(const dsc_program *program, int segment)
+{
+    if (segment == DSC_SEGMENT_DELAYED) return program->segments[segment].use_count > 0;
+    return segment == DSC_SEGMENT_UPDATE || segment == DSC_SEGMENT_SPREAD;
 }
 
 dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank)
@@ -493,11 +371,11 @@ dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int6
     DSC_TRY(dsc_atoms_create(program, &c.atoms));
     c.facts = calloc((size_t)c.atoms.count + 1, sizeof *c.facts);
     if (c.facts == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " atoms", c.atoms.count));
-    for (int64_t i = 0; i < plan->micro_batches; i++) c.all_parts += mark_of(i);
+    c.all_parts = check_all_parts(plan);
     mark_initial(&c);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
         DSC_TRY(check_segment(&c, s));
-        if (s == DSC_SEGMENT_UPDATE) DSC_TRY(check_updated(&c));
+        if (is_updating(program, s)) DSC_TRY(check_updated(&c, s));
     }
 out:
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(c.clocks[lane]);

@@ -52,7 +52,7 @@ static void spread(dsc_builder *b, int64_t index, dsc_span weights)
     const dsc_bucket *bucket = &b->buckets[index];
     dsc_span parameters = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
     bool is_gathered_here = b->plan->parts > 1 && !bucket->is_gathered;
-    bool is_away = space_of(bucket) != bucket->space[DSC_KEPT_PARAMETERS];
+    bool is_away = bucket->space[DSC_KEPT_MASTER] != bucket->space[DSC_KEPT_PARAMETERS];
     int64_t bytes = bucket->elems / b->plan->parts * dsc_dtype_bytes(b->type);
 
     if (is_away) {

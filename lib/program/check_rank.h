@@ -1,0 +1,57 @@
+/* What the files of the check of one rank share: check_rank.c (operands, lanes, races), check_sum.c (what is added up, and
+ * over whom). Internal to lib/program. */
+#ifndef DSC_PROGRAM_CHECK_RANK_H
+#define DSC_PROGRAM_CHECK_RANK_H
+
+#include "program/build.h"
+
+enum { LACKS_SUM = 1, LACKS_BIAS = 2 };
+
+/* What stands at an address: who wrote it, as which buffer, who read it since. */
+typedef struct atom_fact {
+    int32_t writer_lane, writer, buffer;      /* writer 0: before this segment, or never (buffer -1) */
+    int32_t writer_use;
+    int8_t lacks;                             /* LACKS_*: of a product that tensor ranks have in parts */
+    int32_t readers[DSC_LANE_COUNT];
+    int8_t sums;                              /* of a gradient: axes (as bits) over which it was summed */
+    /* of a gradient, and of the loss: micro-batches that added to it, a sum that tells which, the last of them, how
+     * often that one added and how often each before it did */
+    int32_t parts, micro_batch, adds, adds_each;
+    uint64_t which;
+} atom_fact;
+
+typedef struct rank_check {
+    const dsc_plan *plan;
+    const dsc_program *program;
+    int64_t rank;
+    dsc_atoms atoms;
+    atom_fact *facts;
+    int32_t (*clocks[DSC_LANE_COUNT])[DSC_LANE_COUNT]; /* [lane][position]: after that op, what is over in each lane */
+    int32_t counts[DSC_LANE_COUNT];
+    /* the op at hand */
+    const dsc_op *op;
+    const dsc_use *uses, *use;
+    int32_t use_index, clock[DSC_LANE_COUNT];
+    int64_t number;
+    int8_t lacking;                           /* LACKS_*: what the call at hand leaves to be done */
+    uint64_t all_parts;                       /* of a sum that all micro-batches have added to */
+    atom_fact moved;                          /* what the op at hand has read of gradients that it moves */
+    int64_t bucket;                           /* the last that was looked up: the next is near */
+    dsc_status status;
+} rank_check;
+
+dsc_status check_refuse(const rank_check *c, const char *why);
+dsc_status check_refuse_buffer(const rank_check *c, const char *what, int32_t buffer);
+
+/* ---- check_sum.c: gradients and the loss, which micro-batches add to, replicas and others sum, and updates use */
+
+/* Before the op touches an atom of the span. */
+dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span, bool is_read);
+/* After it has written it. */
+void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read);
+/* What a kernel call on shards of tensor ranks leaves to be done: LACKS_*. */
+int8_t check_lacking(rank_check *c, const dsc_call *call);
+/* All micro-batches, as a mark that tells which. */
+uint64_t check_all_parts(const dsc_plan *plan);
+
+#endif
