@@ -1,6 +1,19 @@
 #include "kernels/cpu/overlay.h"
 #include "kernels/cpu/vector.h"
 
+/* to[i] += in[i], rounded once. */
+static void add(const dsc_shape *s, void *const *operands, int64_t first, int64_t count)
+{
+    float in_block[DSC_BLOCK], sum_block[DSC_BLOCK];
+    const float *in = dsc_view(operands[0], first, count, s->type, in_block);
+    const float *old = dsc_view(operands[1], first, count, s->out, sum_block);
+    float *sum = dsc_place(operands[1], first, s->out, sum_block);
+
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) sum[i] = old[i] + in[i];
+    dsc_put(sum, count, s->out, operands[1], first);
+}
+
 dsc_status DSC_OVERLAY(cast)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
 {
     (void)workspace, (void)step;
@@ -9,7 +22,8 @@ dsc_status DSC_OVERLAY(cast)(const dsc_shape *s, void *const *operands, void *wo
         const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
         float block[DSC_BLOCK];
 
-        dsc_narrow(dsc_view(operands[0], first, count, s->type, block), count, s->out, operands[1], first);
+        if (s->flags & DSC_ACCUMULATE) add(s, operands, first, count);
+        else dsc_narrow(dsc_view(operands[0], first, count, s->type, block), count, s->out, operands[1], first);
     }
     return DSC_OK;
 }

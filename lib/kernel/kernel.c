@@ -105,7 +105,7 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({d[0] * (d[1] + 1), DSC_INT32}, {d[5] * norm * 3, DSC_FP32}, {norm * d[3], type}, {1, DSC_FP64});
         break;
     case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
-    case DSC_K_CLEAR: SET({d[0], DSC_FP64}); break;
+    case DSC_K_CLEAR: SET({d[0], type}); break;
     case DSC_K_ADAM:
         SET({d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {type == DSC_FP32 ? 0 : d[0], type});
         break;
@@ -365,6 +365,13 @@ static dsc_status check_shards(const dsc_shape *shape)
 
 static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || type == DSC_FP16; }
 
+static bool has_types(const dsc_shape *shape)
+{
+    if (shape->kernel == DSC_K_LOAD) return true;
+    if (shape->kernel == DSC_K_CLEAR && shape->type == DSC_FP64) return shape->out == DSC_FP64;
+    return is_float(shape->type) && is_float(shape->out);
+}
+
 dsc_status dsc_shape_check(const dsc_shape *shape)
 {
     const int64_t *d = shape->d;
@@ -375,7 +382,7 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
     DSC_TRY(check_dims(shape));
     DSC_TRY(check_shards(shape));
     const char *name = kernels[shape->kernel].name;
-    if (shape->kernel != DSC_K_LOAD && (!is_float(shape->type) || !is_float(shape->out)))
+    if (!has_types(shape))
         status = DSC_FAIL(DSC_EINVAL, "%s: types %d and %d must be fp32, bf16 or fp16", name, shape->type, shape->out);
     else if (shape->kernel == DSC_K_CROSS_ENTROPY && d[3] < d[2])
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);

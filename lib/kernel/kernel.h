@@ -55,11 +55,11 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  DSC_ACCUMULATE.
  *                  The sum is taken over fixed chunks in a fixed order: no thread count changes its bits.
  *                  Other kernels pass non-finite values on, so that it meets every overflow.
- *  clear           d = n. out[n] fp64 zeros.
+ *  clear           d = n. out[n] of type: zeros; fp64 too.
  *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step.
  *                  DSC_DECOUPLED: AdamW.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
- *  cast            d = n. out[n] (type out) = in[n] (type).
+ *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
  *  load            d = B, T. tokens [B, T + 1] int32 from the token source; performed by the executor. */
 #define DSC_KERNELS(K)                                                                                  \
     K(GEMM, gemm, "a b bias residual out", "rrrrw")                                                     \
@@ -111,7 +111,7 @@ enum { DSC_KERNEL_OPERANDS = 6, DSC_KERNEL_DIMS = 6 };
  * two shapes are equal when their bytes are. */
 typedef struct dsc_shape {
     int16_t kernel; /* dsc_kernel */
-    int8_t type;    /* dsc_dtype of activations and weights */
+    int8_t type;    /* dsc_dtype of activations and weights, of what is read (cast) or cleared */
     int8_t out;     /* dsc_dtype of the accumulating output (gemm, column_sum, norm_bwd_w, embed_bwd), of gradients
                        (adam, square_sum reads `out` too), of the result (cast); else equal to type */
     int32_t flags;

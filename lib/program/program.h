@@ -48,7 +48,6 @@ typedef enum dsc_lane {
     O(JOIN, join, COMPUTE, "bias and residual, after a sum over tensor ranks; forward or again")                    \
     O(HEAD_FWD, head_fwd, COMPUTE, "final norm, logits, cross-entropy and the gradient of the logits")              \
     O(LOSS, loss, COMPUTE, "cross-entropy and the gradient of the logits, from the parts of all tensor ranks")      \
-    O(CLEAR_LOSS, clear_loss, COMPUTE, "the loss of a stage without a head: none")                                  \
     O(HEAD_BWD_X, head_bwd_x, COMPUTE, "gradient of the head's input")                                              \
     O(HEAD_BWD_W, head_bwd_w, COMPUTE, "gradient of the head's weight")                                             \
     O(ATTENTION_AGAIN, attention_again, COMPUTE, "recomputes what attention's backward needs")                      \
@@ -65,7 +64,7 @@ typedef enum dsc_lane {
     O(ALL_GATHER, all_gather, AXIS, "the parts of all members of a group, in order")                                \
     O(SEND, send, AXIS, "activations to the next stage, or gradients to the one before")                            \
     O(RECV, recv, AXIS, "what a neighbouring stage sends")                                                          \
-    O(CLEAR, clear, COMPUTE, "zeroes of a bucket of gradients that no pass writes")                                 \
+    O(CLEAR, clear, COMPUTE, "zeroes where nothing is written: gaps of gradients, loss, squares")                   \
     O(COPY_OUT, copy_out, COPY_OUT, "gradients to the host's memory")                                               \
     O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \

@@ -45,24 +45,37 @@ static void count_on_device(dsc_builder *b, bool is_replicated, int scalar)
         run = sums;
     }
     if (run.buffer >= 0) square_sum(b, run, scalar, flags);
-    else clear(b, scalar, 2);
 }
 
+static bool has_counted(const dsc_builder *b, bool is_replicated)
+{
+    for (int64_t i = 0; i < b->bucket_count; i++)
+        if (counts(&b->buckets[i], is_replicated)) return true;
+    return false;
+}
+
+/* Scalars that nothing is counted in still go into the sum over ranks. */
 void dsc_build_norm(dsc_builder *b)
 {
+    const bool has[] = {has_counted(b, false), has_counted(b, true), b->is_counted[false], b->is_counted[true]};
+
     dsc_build_template(b, "norm");
-    dsc_build_op(b, DSC_OP_GRAD_NORM, -1);
-    count_on_device(b, false, DSC_SCALAR_SQUARES);
-    count_on_device(b, true, DSC_SCALAR_REPLICATED_SQUARES);
-    for (int replicated = 0; replicated < 2; replicated++)
-        if (!b->is_counted[replicated]) clear(b, DSC_SCALAR_HOST + 2 * replicated, 2);
+    if (has[0] || has[1]) {
+        dsc_build_op(b, DSC_OP_GRAD_NORM, -1);
+        for (int i = 0; i < 2; i++) count_on_device(b, i, DSC_SCALAR_SQUARES + 2 * i);
+        dsc_build_end(b);
+    }
+    if (has[0] && has[1] && has[2] && has[3]) return;
+    dsc_build_op(b, DSC_OP_CLEAR, -1);
+    for (int i = 0; i < DSC_COUNT(has); i++)
+        if (!has[i]) clear(b, DSC_SCALAR_SQUARES + 2 * i, 2);
     dsc_build_end(b);
 }
 
 void dsc_build_clear_loss(dsc_builder *b)
 {
     dsc_build_template(b, "clear");
-    dsc_build_op(b, DSC_OP_CLEAR_LOSS, -1);
+    dsc_build_op(b, DSC_OP_CLEAR, -1);
     clear(b, DSC_SCALAR_LOSS, 1);
     dsc_build_end(b);
 }
