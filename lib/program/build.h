@@ -50,7 +50,7 @@ typedef struct dsc_builder {
     int32_t normf, whole_normf, statsf, logits; /* of the pass under construction */
     dsc_backward pass;
     dsc_bucket_state *states;         /* [buckets] */
-    int direction;                    /* in which the pass goes through buckets: 1, -1 */
+    int direction;                    /* in which the pass goes through buckets: 1, -1; 0: it does not */
     dsc_arrival arrival;
     bool is_counted[2];               /* host memory's squares have a first summand; [is_replicated] */
     dsc_status status;                /* the first failure; later calls do nothing */

@@ -169,6 +169,7 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->lacks = c->lacking;
             check_sum_after(c, fact, span, is_read);
         }
+        if (is_read) check_sum_read(c, fact, span);
         if (is_read) fact->readers[c->op->lane] = c->counts[c->op->lane];
     }
 }
@@ -236,7 +237,14 @@ static void start_segment(rank_check *c)
             c->facts[a].buffer = -1;
     }
     c->facts[loss].buffer = -1;
-    c->facts[loss].adds = 0;
+    c->facts[loss].adds = c->facts[loss].sums = 0;
+}
+
+static bool has_passes(const dsc_segment *segment)
+{
+    for (int64_t u = 0; u < segment->use_count; u++)
+        if (segment->uses[u].micro_batch >= 0) return true;
+    return false;
 }
 
 static dsc_status check_segment(rank_check *c, int segment)
@@ -265,20 +273,24 @@ static dsc_status check_segment(rank_check *c, int segment)
             DSC_TRY(check_op(c, template_, &unfolded));
         }
     }
+    if (has_passes(seg)) DSC_TRY(check_agreed(c, segment));
 out:
     dsc_unfolded_fini(&unfolded);
     return status;
 }
 
-static dsc_status check_written(const rank_check *c, const dsc_bucket *bucket, dsc_kept kept)
+static dsc_status check_written(const rank_check *c, int segment, const dsc_bucket *bucket, dsc_kept kept)
 {
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
     dsc_span span = dsc_program_kept(c->program, bucket, kept);
     int64_t first, count;
 
     dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
     for (int64_t a = first; a < first + count; a++)
         if (c->facts[a].writer == 0 || c->facts[a].buffer != span.buffer)
-            return check_refuse_buffer(c, "is the segment's last, and left unwritten some of", span.buffer);
+            return DSC_FAIL(DSC_EINVAL, "check: rank %" PRId64 ", segment %s: no op writes some of %s, weights of layer %" PRId64,
+                            c->rank, DSC_SEGMENT_NAMES[segment], c->program->buffers[span.buffer].name,
+                            c->plan->tensors[stage->shards[bucket->first].tensor].layer);
     return DSC_OK;
 }
 
@@ -289,12 +301,12 @@ static dsc_status check_updated(const rank_check *c, int segment)
     const dsc_stage *stage = &c->plan->stages[c->program->stage];
     dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; i < stage->bucket_count && c->op != NULL; i++) {
+    for (int64_t i = 0; i < stage->bucket_count; i++) {
         const dsc_bucket *bucket = &stage->buckets[i];
         bool has_master = bucket->home[DSC_KEPT_MASTER] >= 0;
 
-        if (segment != DSC_SEGMENT_SPREAD) DSC_TRY(check_written(c, bucket, DSC_KEPT_MASTER));
-        if (has_master) DSC_TRY(check_written(c, bucket, DSC_KEPT_PARAMETERS));
+        if (segment != DSC_SEGMENT_SPREAD) DSC_TRY(check_written(c, segment, bucket, DSC_KEPT_MASTER));
+        if (has_master) DSC_TRY(check_written(c, segment, bucket, DSC_KEPT_PARAMETERS));
     }
 out:
     return status;

@@ -13,7 +13,8 @@ typedef struct atom_fact {
     int32_t writer_use;
     int8_t lacks;                             /* LACKS_*: of a product that tensor ranks have in parts */
     int32_t readers[DSC_LANE_COUNT];
-    int8_t sums;                              /* of a gradient: axes (as bits) over which it was summed */
+    int8_t sums;                              /* of a gradient, of the loss: axes (as bits) over which it was summed */
+    bool is_counted;                          /* of a gradient: in the norm */
     /* of a gradient, and of the loss: micro-batches that added to it, a sum that tells which, the last of them, how
      * often that one added and how often each before it did */
     int32_t parts, micro_batch, adds, adds_each;
@@ -47,11 +48,15 @@ dsc_status check_refuse_buffer(const rank_check *c, const char *what, int32_t bu
 
 /* Before the op touches an atom of the span. */
 dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span, bool is_read);
+/* After it has read it. */
+void check_sum_read(const rank_check *c, atom_fact *fact, dsc_span span);
 /* After it has written it. */
 void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read);
 /* What a kernel call on shards of tensor ranks leaves to be done: LACKS_*. */
 int8_t check_lacking(rank_check *c, const dsc_call *call);
 /* All micro-batches, as a mark that tells which. */
 uint64_t check_all_parts(const dsc_plan *plan);
+/* At the end of a segment that runs passes: what the host reads of it is complete, and agreed on. */
+dsc_status check_agreed(rank_check *c, int segment);
 
 #endif

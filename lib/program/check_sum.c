@@ -71,6 +71,7 @@ static dsc_status check_parts(const rank_check *c, const atom_fact *fact, dsc_sp
 static void count_add(const rank_check *c, atom_fact *fact, bool is_read)
 {
     fact->sums = 0;
+    fact->is_counted = false;
     if (!is_read) fact->parts = fact->adds = 0; /* written: what was there is gone */
     if (fact->parts == 0 || fact->micro_batch != c->use->micro_batch) {
         fact->which = mark_of(c->use->micro_batch) + (fact->parts > 0 ? fact->which : 0);
@@ -105,6 +106,7 @@ static void put(const rank_check *c, atom_fact *fact, bool is_read)
     fact->which = c->moved.which + (is_read ? fact->which : 0);
     fact->micro_batch = c->moved.micro_batch;
     fact->adds = fact->adds_each = 1;
+    fact->is_counted = false;
 }
 
 /* ---- Sums over groups */
@@ -145,12 +147,15 @@ static const dsc_bucket *bucket_of_sums(rank_check *c, const atom_fact *fact, ds
 
 static dsc_status check_reduced(rank_check *c, const atom_fact *fact, dsc_span span)
 {
+    const dsc_bucket *bucket;
     int missing;
     char why[96];
 
     if ((c->op->kind != DSC_OP_GRAD_NORM && c->op->kind != DSC_OP_UPDATE) || fact->adds == 0) return DSC_OK;
-    missing = needed_sums(c, bucket_of_sums(c, fact, span)) & ~fact->sums;
-    if (missing == 0) return DSC_OK;
+    bucket = bucket_of_sums(c, fact, span);
+    missing = needed_sums(c, bucket) & ~fact->sums;
+    if (missing == 0 && (c->op->kind == DSC_OP_GRAD_NORM || fact->is_counted || bucket->is_copy)) return DSC_OK;
+    if (missing == 0) return check_refuse(c, "updates by gradients that no norm has counted");
     snprintf(why, sizeof why, "uses gradients that are not summed over %s",
              DSC_AXIS_NAMES[__builtin_ctz((unsigned)missing)]);
     return check_refuse(c, why);
@@ -181,7 +186,7 @@ static dsc_status check_gradient(rank_check *c, const atom_fact *fact, dsc_span 
 {
     dsc_status status = DSC_OK;
 
-    if (c->op->axis >= 0 && (fact->sums & (1 << c->op->axis)) != 0)
+    if (c->op->axis >= 0 && fact->adds > 0 && (fact->sums & (1 << c->op->axis)) != 0)
         return check_refuse(c, "sums gradients that were summed before");
     DSC_TRY(check_reduced(c, fact, span));
     if (is_move(c->op)) DSC_TRY(take(c, fact, span));
@@ -203,12 +208,35 @@ out:
     return status;
 }
 
+void check_sum_read(const rank_check *c, atom_fact *fact, dsc_span span)
+{
+    if (c->op->kind == DSC_OP_GRAD_NORM && is_gradient(c, span)) fact->is_counted = true;
+}
+
 void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read)
 {
     if (!is_sum(c, span)) return;
     if (is_move(c->op) && c->moved.buffer >= 0) put(c, fact, is_read);
     else if (is_add(c)) count_add(c, fact, is_read);
     else if (c->op->axis >= 0) fact->sums |= (int8_t)(1 << c->op->axis);
+}
+
+dsc_status check_agreed(rank_check *c, int segment)
+{
+    const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
+    int64_t first, count;
+    int needed = c->plan->ranks > 1 ? 1 << DSC_AXIS_WORLD : 0;
+    const atom_fact *loss;
+
+    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, scalar * DSC_SCALAR_COUNT}, NULL, &first,
+                 &count);
+    loss = &c->facts[first];
+    if (loss->buffer < 0 || (loss->adds > 0 && (loss->parts != c->plan->micro_batches || loss->which != c->all_parts)))
+        return check_refuse(c, "is the segment's last, and some micro-batch's loss is missing");
+    if (needed & ~loss->sums) return check_refuse(c, "is the segment's last, and nobody has agreed");
+    for (int64_t a = first; a < first + count && segment != DSC_SEGMENT_EVALUATE; a++)
+        if (c->facts[a].buffer < 0) return check_refuse(c, "is the segment's last, and left scalars unwritten");
+    return DSC_OK;
 }
 
 /* ---- Products over tensor ranks */

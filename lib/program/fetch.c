@@ -47,7 +47,7 @@ static bool has_layer(const dsc_builder *b, int64_t bucket)
 
 static void fetch_ahead(dsc_builder *b, int64_t from)
 {
-    int64_t ahead = b->plan->config.strategy.prefetch;
+    int64_t ahead = b->direction == 0 ? 0 : b->plan->config.strategy.prefetch;
 
     for (int64_t i = from + b->direction; ahead > 0 && i >= 0 && i < b->bucket_count; i += b->direction) {
         if (b->buckets[i].chunk != b->buckets[from].chunk || b->buckets[i].is_replicated) return;

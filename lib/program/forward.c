@@ -184,6 +184,6 @@ void dsc_build_forward(dsc_builder *b)
 void dsc_build_loss(dsc_builder *b, bool is_first)
 {
     pass_name_template(b, is_first ? "loss" : "loss+add");
-    b->direction = -1;
+    b->direction = 0;
     pass_head_fwd(b, b->here->slots[b->here->chunk->layers].x, is_first ? 0 : DSC_ACCUMULATE);
 }

@@ -93,16 +93,13 @@ static void check_flat_order(const dsc_plan *plan, const dsc_stage *stage)
 
         CHECK(shard->first >= reached && shard->first * 2 % DSC_ALIGN == 0, "shard %lld begins at %lld", (long long)i,
               (long long)shard->first);
-        CHECK(shard->is_replicated == !is_cut && shard->is_replicated == (i >= stage->replicated_shard),
-              "shard %lld: %s", (long long)i, plan->tensors[shard->tensor].name);
-        CHECK(i == 0 || i == stage->replicated_shard || is_next, "shard %lld is out of order", (long long)i);
+        CHECK(shard->is_replicated == !is_cut && shard->is_replicated >= before->is_replicated, "shard %lld: %s",
+              (long long)i, plan->tensors[shard->tensor].name);
+        CHECK(i == 0 || shard->is_replicated > before->is_replicated || is_next, "shard %lld is out of order",
+              (long long)i);
         reached = shard->first + shard->elems;
     }
     CHECK(reached <= stage->flat_elems, "the last shard passes the end");
-    CHECK(stage->replicated_first == (stage->replicated_shard < stage->shard_count
-                                          ? stage->shards[stage->replicated_shard].first
-                                          : stage->flat_elems),
-          "replicated shards begin at %lld", (long long)stage->replicated_first);
 }
 
 /* Every tensor is on one stage, a tied embedding also, as a copy, on the last. */

@@ -34,7 +34,7 @@ static void classes_add_up(void)
             sum += ledger.classes[c];
         }
         CHECK(sum == ledger.arena_bytes, "%lld of %lld", (long long)sum, (long long)ledger.arena_bytes);
-        bytes = dsc_plan_static_bytes(m.plan, 0);
+        bytes = dsc_plan_static_bytes(m.plan, 0, DSC_SPACE_DEVICE);
         CHECK(ledger.classes[DSC_CLASS_PARAMETERS] == bytes.parameters &&
                   ledger.classes[DSC_CLASS_GRADIENTS] == bytes.gradients &&
                   ledger.classes[DSC_CLASS_OPTIMIZER] == bytes.optimizer,

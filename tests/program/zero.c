@@ -1,0 +1,209 @@
+/* Programs of ZeRO and of offload: every combination makes programs that fit together, and one that was spoiled in one
+ * place is refused. */
+#include "tests/program/machine.h"
+#include "tests/tap.h"
+#include <string.h>
+
+#define MODEL "layers=8,hidden=32,heads=4,vocab=100,seq=16"
+
+static dsc_strategy layout(int64_t tp, int64_t pp, int64_t dp, int zero, int offload)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.tp = tp;
+    s.pp = pp;
+    s.dp = dp;
+    s.zero = zero;
+    s.offload = offload;
+    s.micro_batch = 1;
+    s.global_batch = 3 * dp;
+    s.bucket_elems = 3000;
+    s.sequence_parallel = tp > 1;
+    return s;
+}
+
+static bool is_legal(const dsc_strategy *s)
+{
+    bool is_split = s->schedule == DSC_ZB_H1 && s->zero >= 2;
+    bool is_apart = s->offload == DSC_OFFLOAD_PARAMS && s->dp > 1 && (s->zero == 1 || s->zero == 2);
+    bool has_ratio = s->offload == DSC_OFFLOAD_OPTIMIZER || s->offload_ratio == 1;
+    bool has_delay = s->delay_update == 0 || (s->offload == DSC_OFFLOAD_OPTIMIZER && s->offload_ratio == 1);
+
+    return !is_split && !is_apart && has_ratio && has_delay;
+}
+
+static void check_layout(const dsc_strategy *s)
+{
+    const dsc_program *const *folded = NULL;
+    machine m;
+
+    if (!is_legal(s)) return;
+    machine_init(&m, MODEL, s);
+    CHECK(machine_check(&m) == DSC_OK, "zero %d, offload %d of %g, tp %d, pp %d, dp %d, schedule %d, delay %d: %s",
+          s->zero, s->offload, s->offload_ratio, (int)s->tp, (int)s->pp, (int)s->dp, s->schedule, (int)s->delay_update,
+          dsc_message());
+    if (CHECK_OK(dsc_programs_create(m.plan, &folded)))
+        CHECK(dsc_program_check(m.plan, folded, m.plan->ranks) == DSC_OK, "folded: %s", dsc_message());
+    dsc_programs_destroy(m.plan, folded);
+    machine_fini(&m);
+}
+
+static void every_combination_passes(void)
+{
+    for (int64_t ranks = 1; ranks <= 8; ranks *= 2)
+        for (int64_t tp = 1; tp <= DSC_MIN(ranks, 4); tp *= 2)
+            for (int64_t pp = 1; tp * pp <= ranks; pp *= 2)
+                for (int combination = 0; combination < 12; combination++) {
+                    dsc_strategy s = layout(tp, pp, ranks / tp / pp, combination % 4, combination / 4);
+
+                    check_layout(&s);
+                }
+}
+
+static void random_combinations_pass(void)
+{
+    for (int draw = 0; draw < 150; draw++) {
+        dsc_strategy s = layout(tap_random_between(1, 2), tap_random_between(1, 3), tap_random_between(1, 3),
+                                (int)tap_random_between(0, 3), (int)tap_random_between(0, 2));
+        int64_t micro_batches = tap_random_between(1, 4);
+
+        s.schedule = (int)tap_random_between(DSC_GPIPE, DSC_ZB_H1);
+        if (s.schedule == DSC_INTERLEAVED && s.pp == 1) s.schedule = DSC_1F1B;
+        if (s.schedule == DSC_INTERLEAVED) micro_batches *= s.pp;
+        s.virtual_stages = s.schedule == DSC_INTERLEAVED ? 2 : 1;
+        s.global_batch = s.dp * micro_batches;
+        s.sequence_parallel = s.tp > 1 && tap_random_between(0, 1);
+        s.precision = (int)tap_random_between(DSC_FP32, DSC_FP16);
+        s.recompute = (int)tap_random_between(DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_FULL);
+        s.bucket_elems = tap_random_between(1, 20000);
+        s.prefetch = tap_random_between(0, 3);
+        s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(1, 4) / 4 : 1;
+        s.delay_update = tap_random_between(0, 1);
+        check_layout(&s);
+    }
+}
+
+/* ---- What the check must refuse */
+
+enum { LAYOUTS = 6 };
+
+static dsc_strategy spoiled_layout(int which)
+{
+    static const struct { int64_t tp, pp, dp; int zero, offload; int64_t delay; } rows[LAYOUTS] = {
+        {1, 1, 2, 1, DSC_OFFLOAD_NONE, 0},      {1, 1, 2, 2, DSC_OFFLOAD_NONE, 0},
+        {2, 1, 2, 3, DSC_OFFLOAD_NONE, 0},      {1, 1, 1, 0, DSC_OFFLOAD_PARAMS, 0},
+        {1, 2, 2, 1, DSC_OFFLOAD_OPTIMIZER, 0}, {1, 1, 2, 2, DSC_OFFLOAD_OPTIMIZER, 1}};
+    dsc_strategy s = layout(rows[which].tp, rows[which].pp, rows[which].dp, rows[which].zero, rows[which].offload);
+
+    s.delay_update = rows[which].delay;
+    s.precision = which % 2 ? DSC_BF16 : DSC_FP32;
+    return s;
+}
+
+/* On all ranks that have the program, as if a builder had forgotten the op. */
+static void drop(const machine *m, int64_t rank, int64_t t, int32_t op)
+{
+    int64_t stage = m->programs[rank]->stage;
+
+    for (int64_t r = 0; r < m->plan->ranks; r++) {
+        if (m->programs[r]->stage != stage) continue;
+        machine_drop(m->programs[r], t, op);
+        machine_depend(m->programs[r]);
+    }
+}
+
+static void refused(const machine *m, const char *how, const char *words)
+{
+    dsc_status status = machine_check(m);
+
+    CHECK(status == DSC_EINVAL, "%s is accepted", how);
+    CHECK(strstr(dsc_message(), words) != NULL, "%s: no \"%s\" in \"%s\"", how, words, dsc_message());
+}
+
+static void drop_random(int which)
+{
+    dsc_strategy s = spoiled_layout(which);
+    char how[120];
+    machine m;
+    int64_t rank, t;
+    int32_t op;
+
+    machine_init(&m, MODEL, &s);
+    rank = tap_random_between(0, m.plan->ranks - 1);
+    do t = tap_random_between(0, m.programs[rank]->template_count - 1);
+    while (m.programs[rank]->templates[t].op_count == 0);
+    op = (int32_t)tap_random_between(0, m.programs[rank]->templates[t].op_count - 1);
+    snprintf(how, sizeof how, "layout %d without op %d of %s, %s", which, op, m.programs[rank]->templates[t].name,
+             DSC_OP_NAMES[m.programs[rank]->templates[t].ops[op].kind]);
+    drop(&m, rank, t, op);
+    refused(&m, how, "rank ");
+    machine_fini(&m);
+}
+
+static void drops_any_op(void)
+{
+    for (int draw = 0; draw < 240; draw++) drop_random(draw % LAYOUTS);
+}
+
+/* Kinds of ZeRO and offload by name: each has words of its own where only its history can tell. */
+static void drops_what_moves(void)
+{
+    static const struct { int which, kind, axis; const char *words; } rows[] = {
+        {0, DSC_OP_REDUCE_SCATTER, DSC_AXIS_DP, ""},
+        {0, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "no op writes some of parameters"},
+        {1, DSC_OP_ACCUMULATE, -1, "some micro-batch has not added"},
+        {2, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "reads what nobody wrote: weights"},
+        {3, DSC_OP_COPY_IN, -1, "reads what nobody wrote: weights"},
+        {3, DSC_OP_COPY_OUT, -1, ""},
+        {4, DSC_OP_COPY_IN, -1, ""},
+        {4, DSC_OP_UPDATE, -1, ""},
+        {5, DSC_OP_GRAD_NORM, -1, "reads what nobody wrote: scalars"},
+        {5, DSC_OP_ROUND, -1, ""},
+    };
+
+    for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
+        dsc_strategy s = spoiled_layout(rows[i].which);
+        int64_t t = 0;
+        int32_t op = 0;
+        machine m;
+
+        machine_init(&m, MODEL, &s);
+        if (CHECK(machine_find_next(m.programs[0], rows[i].kind, rows[i].axis, &t, &op), "no %s in layout %d",
+                  DSC_OP_NAMES[rows[i].kind], rows[i].which)) {
+            drop(&m, 0, t, op);
+            refused(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
+        }
+        machine_fini(&m);
+    }
+}
+
+/* A sum that begins anew with a later micro-batch loses those before. */
+static void forgets_a_micro_batch(void)
+{
+    dsc_strategy s = spoiled_layout(1);
+    int64_t t = 0;
+    int32_t op = 0;
+    machine m;
+
+    machine_init(&m, MODEL, &s);
+    for (int found = 0; found < 2 && machine_find_next(m.programs[0], DSC_OP_ACCUMULATE, -1, &t, &op); op++) {
+        dsc_template *template_ = &m.programs[0]->templates[t];
+        dsc_call *call = &template_->calls[template_->ops[op].first_call];
+
+        if (!(call->shape.flags & DSC_ACCUMULATE)) continue;
+        call->shape.flags &= ~DSC_ACCUMULATE;
+        found = 2;
+    }
+    refused(&m, "a sum that begins anew", "");
+    machine_fini(&m);
+}
+
+static const tap_case cases[] = {
+    {"ZeRO 0 to 3 with each kind of offload make right programs on 1 to 8 ranks", every_combination_passes},
+    {"random schedules, precisions, bucket sizes, ratios and delays make right programs", random_combinations_pass},
+    {"a program without any one of its ops is refused", drops_any_op},
+    {"a program without what reduces, gathers, copies or adds is refused, by what is missing", drops_what_moves},
+    {"a sum that a later micro-batch begins anew is refused", forgets_a_micro_batch},
+};
+
+int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }
