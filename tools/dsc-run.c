@@ -245,8 +245,14 @@ static void save_after_failure(job *j, int64_t step)
     char message[4096];
 
     snprintf(message, sizeof message, "%s", dsc_message());
-    if (j->options.save[0] != '\0' && dsc_comm_failure(j->comm) == DSC_OK) save_step(j, step);
+    if (j->options.save[0] != '\0' && dsc_comm_failure(j->comm) == DSC_OK && dsc_run_drain(j->run) == DSC_OK)
+        save_step(j, step);
     DSC_FAIL(DSC_EIO, "%s", message);
+}
+
+static bool is_saved(const run_options *o, int64_t step)
+{
+    return step == o->steps || (o->save_every > 0 && step % o->save_every == 0);
 }
 
 static dsc_status train(job *j)
@@ -260,13 +266,13 @@ static dsc_status train(job *j)
         dsc_trace *rows = journal_rows(j, ++step);
         bool evaluates = j->eval_source != NULL && (o->eval_every > 0 ? step % o->eval_every == 0 : step == o->steps);
 
-        DSC_TRY(dsc_run_step(j->run, step, evaluates, &report, rows));
+        DSC_TRY(dsc_run_step(j->run, step, evaluates, is_saved(o, step), &report, rows));
         status = journal_step(j, &report, rows);
         if (status != DSC_OK) { /* a full disk or a closed reader must not cost what was learned */
             save_after_failure(j, step);
             goto out;
         }
-        if (o->save_every == 0 || step % o->save_every != 0) continue;
+        if (step == o->steps || !is_saved(o, step)) continue;
         DSC_TRY(save_step(j, step));
         saved = step;
     }

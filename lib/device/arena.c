@@ -1,4 +1,5 @@
 #include "device/device.h"
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -66,3 +67,5 @@ void dsc_arena_unpoison(const dsc_arena *arena, int64_t offset, int64_t bytes)
 {
     ASAN_UNPOISON_MEMORY_REGION(arena->base + offset, (size_t)bytes);
 }
+
+void dsc_copy(void *to, const void *from, int64_t bytes) { memcpy(to, from, (size_t)bytes); }

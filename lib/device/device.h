@@ -19,4 +19,7 @@ void dsc_arena_destroy(dsc_arena *arena);  /* takes {0} */
 void dsc_arena_poison(const dsc_arena *arena, int64_t offset, int64_t bytes);
 void dsc_arena_unpoison(const dsc_arena *arena, int64_t offset, int64_t bytes);
 
+/* Copies between the spaces. CPU: both are this process' memory. */
+void dsc_copy(void *to, const void *from, int64_t bytes);
+
 #endif

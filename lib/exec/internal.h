@@ -25,6 +25,8 @@ struct dsc_run {
     dsc_group *groups[DSC_AXIS_COUNT];  /* NULL where the rank is alone */
     dsc_unfolded unfolded[DSC_SEGMENT_COUNT];
     dsc_step step;
+    dsc_step own, pending;              /* whose update scalars are this step's, and those of an update put off */
+    bool is_pending;
     dsc_scaler scaler;
     int64_t optimizer_step, samples_seen; /* updates, and sequences, so far */
 
@@ -36,6 +38,7 @@ struct dsc_run {
     dsc_extent *extent;                 /* by the addresses that were handed out */
     bool is_handed[DSC_SEGMENT_COUNT];  /* all of the segment's addresses were noted */
     atomic_llong peaks[DSC_SPACE_COUNT];
+    atomic_llong copied_bytes[2];       /* into the device's memory, out of it */
 
     /* Compute runs in the caller's thread, all other lanes in the mover's, or, while the caller waits, in the
      * caller's. */

@@ -57,7 +57,8 @@ static void measure(const dsc_run *run, const dsc_use *use, const dsc_op *op, in
 {
     const dsc_template *template_ = &run->o.program->templates[use->template_];
 
-    *bytes = dsc_op_is_communication(op->kind) ? DSC_MAX(op->data.bytes, op->source.bytes) : 0;
+    *bytes = op->data.buffer < 0 ? 0 : op->source.buffer < 0 ? op->data.bytes
+                                                             : DSC_MAX(op->data.bytes, op->source.bytes);
     *flops = 0;
     for (int32_t i = 0; i < op->calls; i++) {
         *bytes += dsc_kernel_bytes(&template_->calls[op->first_call + i].shape);

@@ -103,6 +103,17 @@ static dsc_status start_communication(dsc_run *run, exec_lane *lane, const dsc_u
     }
 }
 
+/* Between the spaces. */
+static void copy(dsc_run *run, const dsc_use *use, const dsc_op *op)
+{
+    void *data = exec_address(run, op->data, use), *source = exec_address(run, op->source, use);
+
+    hand(run, op->data, use, data, op->data.bytes);
+    hand(run, op->source, use, source, op->source.bytes);
+    dsc_copy(data, source, op->data.bytes);
+    atomic_fetch_add(&run->copied_bytes[op->kind == DSC_OP_COPY_OUT], op->data.bytes);
+}
+
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
 {
     const dsc_template *template_ = &run->o.program->templates[use->template_];
@@ -112,6 +123,7 @@ dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_
         return DSC_FAIL(DSC_ENOMEM, "op %" PRId64 " (%s): no memory, as --fail-op asked", run->o.failing,
                         DSC_OP_NAMES[op->kind]);
     if (dsc_op_is_communication(op->kind)) return start_communication(run, lane, use, op);
+    if (op->kind == DSC_OP_COPY_IN || op->kind == DSC_OP_COPY_OUT) copy(run, use, op);
     for (int32_t i = 0; i < op->calls; i++) DSC_TRY(run_call(run, use, &template_->calls[op->first_call + i]));
     if (run->o.fake_compute_ns > 0) pretend(run, template_, op);
 out:

@@ -171,17 +171,26 @@ static double loss_of(dsc_run *run, const dsc_step_report *report)
     return scalars_of(run)[DSC_SCALAR_LOSS] / (double)run->o.plan->config.strategy.tp / (double)report->tokens;
 }
 
-/* What the ranks agreed on, as the host reads it between segments. Gradients of replicas are equal when they are
- * measured, so the sum over ranks counts each square dp times; what tensor ranks hold alike, and the loss that each of
- * them computes, tp times more. */
+/* Of one kind of scalar that the device's lane and the host's count apart: what tensor ranks hold alike the sum over
+ * ranks has tp times. */
+static double count_of(const double *scalars, int which, double tp)
+{
+    const double *host = scalars + DSC_SCALAR_HOST - DSC_SCALAR_SQUARES;
+    const int replicated = which + DSC_SCALAR_REPLICATED_SQUARES - DSC_SCALAR_SQUARES;
+
+    return scalars[which] + host[which] + (scalars[replicated] + host[replicated]) / tp;
+}
+
+/* What the ranks agreed on, as the host reads it between segments. Gradients that replicas hold alike the sum over ranks
+ * counts for each of them: dp / parts times. */
 static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;
     const double *scalars = scalars_of(run);
-    double tp = (double)config->strategy.tp, dp = (double)config->strategy.dp;
-    double squares = (scalars[DSC_SCALAR_SQUARES] + scalars[DSC_SCALAR_REPLICATED_SQUARES] / tp) / dp;
+    double tp = (double)config->strategy.tp, alike = (double)(config->strategy.dp / run->o.plan->parts);
+    double squares = count_of(scalars, DSC_SCALAR_SQUARES, tp) / alike;
     double clip_factor, norm = sqrt(squares) / run->step.loss_scale;
-    bool is_finite = scalars[DSC_SCALAR_NONFINITE] + scalars[DSC_SCALAR_REPLICATED_NONFINITE] == 0;
+    bool is_finite = count_of(scalars, DSC_SCALAR_NONFINITE, tp) == 0;
 
     report->loss = loss_of(run, report);
     report->grad_norm = is_finite ? norm : -1;
@@ -192,17 +201,58 @@ static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *o
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
 }
 
+/* The scalars by which kernels update. */
+static void set_update(dsc_step *step, const dsc_step *from)
+{
+    step->lr = from->lr;
+    step->beta1 = from->beta1;
+    step->beta2 = from->beta2;
+    step->bias_correction1 = from->bias_correction1;
+    step->bias_correction2 = from->bias_correction2;
+    step->gradient_scale = from->gradient_scale;
+}
+
+/* An update that was put off is made with the scalars of the step whose gradients it uses. */
+static dsc_status run_gradients(dsc_run *run, dsc_segment_id segment, dsc_step_report *report, dsc_outcome *outcome)
+{
+    dsc_status status = DSC_OK;
+
+    if (segment == DSC_SEGMENT_DELAYED) set_update(&run->step, &run->pending);
+    DSC_TRY(exec_run_segment(run, segment));
+    set_update(&run->step, &run->own);
+    read_gradients(run, report, outcome);
+    outcome->defer &= !report->is_stopping;
+    run->is_pending = outcome->defer && !outcome->overflow;
+    run->pending = run->step;
+out:
+    return status;
+}
+
 static dsc_status run_path(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     dsc_segment_id segment = DSC_SEGMENT_END;
     dsc_status status = DSC_OK;
 
     while ((segment = dsc_segment_next(segment, outcome)) != DSC_SEGMENT_END) {
-        DSC_TRY(exec_run_segment(run, segment));
-        if (segment == DSC_SEGMENT_GRADIENTS) read_gradients(run, report, outcome);
+        bool makes_gradients = segment == DSC_SEGMENT_GRADIENTS || segment == DSC_SEGMENT_DELAYED;
+
+        DSC_TRY(makes_gradients ? run_gradients(run, segment, report, outcome) : exec_run_segment(run, segment));
         if (segment == DSC_SEGMENT_EVALUATE)
             report->evaluation_loss = loss_of(run, report);
     }
+out:
+    return status;
+}
+
+dsc_status dsc_run_drain(dsc_run *run)
+{
+    dsc_status status = DSC_OK;
+
+    if (!run->is_pending) goto out;
+    run->is_traced = false;
+    set_update(&run->step, &run->pending);
+    DSC_TRY(exec_run_segment(run, DSC_SEGMENT_UPDATE));
+    run->is_pending = false;
 out:
     return status;
 }
@@ -217,10 +267,14 @@ static void prefetch(const dsc_run *run)
                             strategy->seq_len + 1);
 }
 
-dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, dsc_step_report *report, dsc_trace *rows)
+dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_read, dsc_step_report *report,
+                        dsc_trace *rows)
 {
-    dsc_outcome outcome = {.evaluate = evaluate};
-    int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
+    const int64_t delay = run->o.plan->config.strategy.delay_update;
+    const bool defer = delay > 0 && run->optimizer_step >= delay && !evaluate && !is_read;
+    dsc_outcome outcome = {.pending = run->is_pending, .defer = defer, .evaluate = evaluate};
+    const int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
+    const int64_t copied_bytes[] = {atomic_load(&run->copied_bytes[0]), atomic_load(&run->copied_bytes[1])};
     dsc_status status = DSC_OK;
 
     run->is_traced = rows != NULL;
@@ -228,6 +282,7 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, dsc_step_re
     report->tokens = run->o.plan->config.strategy.global_batch * run->o.plan->config.strategy.seq_len;
     report->t_start_ns = dsc_clock_ns();
     begin_step(run, number);
+    run->own = run->step;
     report->lr = run->step.lr;
     DSC_TRY(run_path(run, report, &outcome));
     report->t_end_ns = dsc_clock_ns();
@@ -236,6 +291,8 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, dsc_step_re
     run->samples_seen += run->o.plan->config.strategy.global_batch;
     dsc_path_of(&outcome, report->path, sizeof report->path);
     report->wire_bytes = dsc_comm_wire_bytes(run->o.comm) - wire_bytes;
+    for (int way = 0; way < 2; way++)
+        report->copied_bytes[way] = atomic_load(&run->copied_bytes[way]) - copied_bytes[way];
     for (int space = 0; space < DSC_SPACE_COUNT; space++) report->peak_bytes[space] = atomic_load(&run->peaks[space]);
     DSC_TRY(dsc_scaler_update(&run->scaler, outcome.overflow));
     if (rows != NULL) DSC_TRY(exec_collect(run, report->t_start_ns, report->t_end_ns, rows));

@@ -35,8 +35,12 @@ dsc_status dsc_run_create(const dsc_run_options *options, dsc_run **out);
 /* Takes NULL. After a failed step arenas and groups stay until the process ends: messages may be under way in them. */
 void dsc_run_destroy(dsc_run *run);
 
-/* Initial weights; a function of the seed and of each tensor's name alone, whatever the layout. */
+/* Initial weights of what this rank updates; a function of the seed and of each tensor's name alone, whatever the
+ * layout. */
 dsc_status dsc_run_init_weights(dsc_run *run);
+/* Brings weights that were set, by the above or by pieces, to where the passes look for them. Collective over the job,
+ * and to be called once all ranks have set theirs; fails as a step does. */
+dsc_status dsc_run_spread(dsc_run *run);
 
 /* What a step did. Sums are over all ranks, and equal on all of them, where nothing else is said. */
 typedef struct dsc_step_report {
@@ -49,13 +53,19 @@ typedef struct dsc_step_report {
     char path[64];
     int64_t t_start_ns, t_end_ns; /* of this rank's ops, on its own clock */
     int64_t wire_bytes;      /* of this rank */
+    int64_t copied_bytes[2]; /* of this rank, into the device's memory and out of it */
     int64_t peak_bytes[DSC_SPACE_COUNT]; /* of this rank, since the start */
 } dsc_step_report;
 
-/* Runs step `number` (from 1). rows (may be NULL) receives this rank's rows of ops and memory, on its own clock. After
+/* Runs step `number` (from 1). is_read: the weights are read after it, so that its update is not put off, whatever the
+ * strategy says; evaluation reads them too. rows (may be NULL) receives this rank's rows of ops and memory, on its own clock. After
  * a failure here or elsewhere every rank returns the same status with the same message, and the run can only be
  * destroyed. */
-dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, dsc_step_report *report, dsc_trace *rows);
+dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_read, dsc_step_report *report,
+                        dsc_trace *rows);
+
+/* Makes an update that the last step has put off. Collective over the job; fails as a step does. */
+dsc_status dsc_run_drain(dsc_run *run);
 
 /* ---- State (exec/state.c) */
 
@@ -69,10 +79,12 @@ typedef struct dsc_run_state {
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out);
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state);
 
-/* fp32 values [padded_rows, shape[1]] of a shard of this rank's stage: which 0 weights, 1 exp_avg, 2 exp_avg_sq.
- * Borrowed, writable; padding has to stay zero. After writing weights, dsc_run_round brings them into the training
- * precision. */
-float *dsc_run_shard(dsc_run *run, int which, const dsc_shard *shard);
-dsc_status dsc_run_round(dsc_run *run);
+/* A rectangle of a tensor that this rank updates, in fp32: which 0 weights, 1 exp_avg, 2 exp_avg_sq; row i, column j of
+ * it is values[i * stride + j]. Borrowed, writable. */
+enum { DSC_RUN_STATES = 3 };
+typedef struct dsc_piece { int which; int64_t tensor; dsc_block block; float *values; int64_t stride; } dsc_piece;
+typedef dsc_status dsc_piece_visit(void *context, const dsc_piece *piece);
+/* Visits the pieces of a shard of this rank's stage, until one fails: with ZeRO those of the rank's part alone. */
+dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context);
 
 #endif

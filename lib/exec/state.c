@@ -22,50 +22,74 @@ void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
     run->scaler.scale = state->loss_scale;
 }
 
-float *dsc_run_shard(dsc_run *run, int which, const dsc_shard *shard)
-{
-    const dsc_program *program = run->o.program;
-    const int32_t buffers[] = {program->master, program->exp_avg, program->exp_avg_sq};
+/* ---- Pieces: what of the stage's tensors this rank updates */
 
-    return (float *)exec_address(run, (dsc_span){buffers[which], 0, 0}, NULL) + shard->first;
+static float *part_of(dsc_run *run, int which, const dsc_bucket *bucket)
+{
+    static const dsc_kept kept[] = {DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ};
+
+    return exec_address(run, dsc_program_kept(run->o.program, bucket, kept[which]), NULL);
 }
 
-dsc_status dsc_run_round(dsc_run *run)
+/* A vector is one row. */
+static int64_t columns_of(const dsc_plan *plan, const dsc_shard *shard)
 {
-    const dsc_program *program = run->o.program;
-    int64_t elems = run->o.plan->stages[program->stage].flat_elems;
-    dsc_shape shape = {.kernel = DSC_K_CAST, .type = DSC_FP32, .out = (int8_t)run->o.plan->type, .d = {elems}};
-    void *operands[DSC_KERNEL_OPERANDS] = {exec_address(run, (dsc_span){program->master, 0, 0}, NULL),
-                                           exec_address(run, (dsc_span){program->parameters, 0, 0}, NULL)};
-
-    if (program->master == program->parameters) return DSC_OK;
-    return run->o.kernels->run[DSC_K_CAST](&shape, operands, NULL, &run->step);
+    return plan->tensors[shard->tensor].dims < 2 ? shard->elems : shard->shape[1];
 }
 
-/* Element numbers are those of the whole tensor, so that no layout changes a weight. A vector is one row. */
-static void init_block(const dsc_tensor *tensor, uint64_t seed, const dsc_block *block, int64_t stride, float *shard)
-{
-    int64_t columns = tensor->dims < 2 ? tensor->shape[0] : tensor->shape[1];
-
-    for (int64_t i = 0; i < block->rows; i++)
-        dsc_tensor_init(tensor, seed, (block->row + i) * columns + block->column, block->columns,
-                        shard + (block->shard_row + i) * stride + block->shard_column);
-}
-
-/* Padding is zero since the arena was mapped. */
-dsc_status dsc_run_init_weights(dsc_run *run)
+dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
 {
     const dsc_plan *plan = run->o.plan;
-    const dsc_stage *stage = &plan->stages[run->o.program->stage];
-    dsc_block blocks[DSC_SHARD_BLOCKS];
+    const dsc_bucket *bucket = &plan->stages[run->o.program->stage].buckets[shard->bucket];
+    const int64_t columns = columns_of(plan, shard), part = plan->parts > 1 ? run->dp_index : 0;
+    dsc_overlap overlap = dsc_part_overlap(bucket, plan->parts, part, shard);
+    dsc_block blocks[DSC_SHARD_BLOCKS], runs[DSC_RUN_BLOCKS];
+    int count = dsc_shard_blocks(plan, shard, run->tp_index, blocks);
+    dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; i < stage->shard_count; i++) {
-        const dsc_shard *shard = &stage->shards[i];
-        int count = dsc_shard_blocks(plan, shard, run->tp_index, blocks);
+    for (int b = 0; b < count && overlap.elems > 0; b++) {
+        int pieces = dsc_block_run(&blocks[b], columns, overlap.in_shard, overlap.elems, runs);
 
-        for (int b = 0; b < count; b++)
-            init_block(&plan->tensors[shard->tensor], plan->config.seed, &blocks[b], shard->shape[1],
-                       dsc_run_shard(run, 0, shard));
+        for (int i = 0; i < pieces * DSC_RUN_STATES; i++) {
+            const dsc_block *r = &runs[i / DSC_RUN_STATES];
+            int64_t in_shard = r->shard_row * columns + r->shard_column;
+            float *values = part_of(run, i % DSC_RUN_STATES, bucket) + overlap.in_part + in_shard - overlap.in_shard;
+            dsc_piece piece = {i % DSC_RUN_STATES, shard->tensor, *r, values, columns};
+
+            DSC_TRY(visit(context, &piece));
+        }
     }
-    return dsc_run_round(run);
+out:
+    return status;
+}
+
+/* Element numbers are those of the whole tensor, so that no layout changes a weight. Moments, and padding, are zero
+ * since the arena was mapped. */
+static dsc_status init_piece(void *context, const dsc_piece *piece)
+{
+    const dsc_run *run = context;
+    const dsc_tensor *tensor = &run->o.plan->tensors[piece->tensor];
+    int64_t columns = tensor->dims < 2 ? tensor->shape[0] : tensor->shape[1];
+
+    for (int64_t i = 0; i < piece->block.rows && piece->which == 0; i++)
+        dsc_tensor_init(tensor, run->o.plan->config.seed, (piece->block.row + i) * columns + piece->block.column,
+                        piece->block.columns, piece->values + i * piece->stride);
+    return DSC_OK;
+}
+
+dsc_status dsc_run_init_weights(dsc_run *run)
+{
+    const dsc_stage *stage = &run->o.plan->stages[run->o.program->stage];
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < stage->shard_count; i++)
+        DSC_TRY(dsc_run_each_piece(run, &stage->shards[i], init_piece, run));
+out:
+    return status;
+}
+
+dsc_status dsc_run_spread(dsc_run *run)
+{
+    run->is_traced = false;
+    return exec_run_segment(run, DSC_SEGMENT_SPREAD);
 }

@@ -94,7 +94,7 @@ static void run_step(void *context)
     step *s = context;
     dsc_step_report report;
 
-    s->status = dsc_run_step(s->run, s->number, false, &report, s->rows);
+    s->status = dsc_run_step(s->run, s->number, false, false, &report, s->rows);
 }
 
 /* Libraries may warm up, and rows find their room, in the first two steps. */

@@ -35,7 +35,7 @@ static void measure(const char *model, int64_t *resident, int64_t *arenas)
     memset(bytes, 'a', sizeof bytes);
     config.strategy.global_batch = config.strategy.micro_batch = 4;
     if (CHECK_OK(trainer_init(job, model, &config, bytes, sizeof bytes, &t)))
-        for (int64_t step = 1; step <= 3; step++) CHECK_OK(dsc_run_step(t.run, step, false, &report, NULL));
+        for (int64_t step = 1; step <= 3; step++) CHECK_OK(dsc_run_step(t.run, step, false, false, &report, NULL));
     *resident = resident_bytes();
     *arenas = t.run != NULL ? arena_bytes(&t) : 0;
     trainer_fini(&t);

@@ -21,7 +21,7 @@ static bool spoil(dsc_program *program)
 
             if (call->shape.kernel != DSC_K_ADAM || dead < 0) continue;
             for (int operand = 0; operand < DSC_KERNEL_OPERANDS; operand++)
-                if (call->operands[operand].buffer == program->gradients) call->operands[operand].buffer = dead;
+                if (call->operands[operand].buffer == program->kept[DSC_KEPT_GRADIENTS][DSC_SPACE_DEVICE]) call->operands[operand].buffer = dead;
             return true;
         }
     return false;
@@ -44,7 +44,7 @@ static int train(bool is_spoilt)
         status = trainer_init(comm, "layers=2,hidden=40,heads=5,vocab=131,seq=24", &config, bytes, sizeof bytes, &t);
     if (status == DSC_OK && is_spoilt && !spoil((dsc_program *)t.programs[0]))
         status = DSC_FAIL(DSC_EINVAL, "no such op");
-    if (status == DSC_OK) status = dsc_run_step(t.run, 1, false, &report, NULL);
+    if (status == DSC_OK) status = dsc_run_step(t.run, 1, false, false, &report, NULL);
     if (status != DSC_OK) fprintf(stderr, "%s\n", dsc_message());
     trainer_fini(&t);
     dsc_comm_exit(comm, status == DSC_OK ? 0 : 3);

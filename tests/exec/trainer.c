@@ -46,6 +46,7 @@ dsc_status trainer_init(dsc_comm *comm, const char *model, const dsc_config *con
     dsc_kernels_threads(1);
     DSC_TRY(dsc_run_create(&options, &out->run));
     DSC_TRY(dsc_run_init_weights(out->run));
+    DSC_TRY(dsc_run_spread(out->run));
 out:
     return status;
 }

@@ -276,6 +276,7 @@ static dsc_status unpack(journal *g, const char *packets, int ranks, dsc_step_re
         total->t_start_ns = DSC_MIN(total->t_start_ns, head.report.t_start_ns);
         total->t_end_ns = DSC_MAX(total->t_end_ns, head.report.t_end_ns);
         total->wire_bytes += head.report.wire_bytes;
+        for (int way = 0; way < 2; way++) total->copied_bytes[way] += head.report.copied_bytes[way];
     }
 out:
     return status;
@@ -331,6 +332,8 @@ static void make_json(const job *j, const dsc_step_report *total, const dsc_step
     dsc_text_add(line, ",\"tokens\":%" PRId64, total->tokens);
     add_real(line, "step_s", (double)(total->t_end_ns - total->t_start_ns) * 1e-9);
     dsc_text_add(line, ",\"wire_bytes\":%" PRId64, total->wire_bytes);
+    dsc_text_add(line, ",\"copy_in_bytes\":%" PRId64 ",\"copy_out_bytes\":%" PRId64, total->copied_bytes[0],
+                 total->copied_bytes[1]);
     add_peaks(line, "peak_device_bytes", reports, j->plan->ranks, DSC_SPACE_DEVICE);
     add_peaks(line, "peak_host_bytes", reports, j->plan->ranks, DSC_SPACE_HOST);
     dsc_text_add(line, ",\"loss_scale\":%.17g", total->loss_scale); /* a power of two: exactly */

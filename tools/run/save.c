@@ -8,55 +8,42 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Pieces: what of this rank's shards stands where in a checkpoint */
+/* ---- Pieces: what of this rank's states stands where in a checkpoint */
 
-typedef dsc_status (*piece_call)(void *file, const dsc_checkpoint_piece *piece);
-
-/* Calls for each piece of the rank's shards that is_wanted (all, when it is NULL), in every state. */
-static dsc_status each_piece(const job *j, bool (*is_wanted)(const job *j, const dsc_shard *shard), piece_call call,
-                             void *file)
-{
-    const dsc_stage *stage = &j->plan->stages[j->programs[j->rank]->stage];
-    const int64_t tp_index = dsc_plan_coord(j->plan, j->rank).of[DSC_AXIS_TP];
-    dsc_block blocks[DSC_SHARD_BLOCKS];
-    dsc_status status = DSC_OK;
-
-    for (int64_t i = 0; i < stage->shard_count; i++) {
-        const dsc_shard *shard = &stage->shards[i];
-        int count = is_wanted == NULL || is_wanted(j, shard) ? dsc_shard_blocks(j->plan, shard, tp_index, blocks) : 0;
-
-        for (int piece = 0; piece < count * DSC_STATE_COUNT; piece++) {
-            const dsc_block *b = &blocks[piece / DSC_STATE_COUNT];
-            const int64_t stride = shard->shape[1];
-            int which = piece % DSC_STATE_COUNT;
-            float *values = dsc_run_shard(j->run, which, shard) + b->shard_row * stride + b->shard_column;
-            dsc_checkpoint_piece part = {which, shard->tensor, b->row, b->column, b->rows, b->columns, values, stride};
-
-            DSC_TRY(call(file, &part));
-        }
-    }
-out:
-    return status;
-}
-
-static dsc_status write_piece(void *writer, const dsc_checkpoint_piece *piece)
-{
-    return dsc_checkpoint_write(writer, piece);
-}
-
-static dsc_status read_piece(void *reader, const dsc_checkpoint_piece *piece)
-{
-    return dsc_checkpoint_read(reader, piece);
-}
-
-/* Of ranks that hold the same values one writes them: replicas take turns by tensor, so that all have their share. */
+/* Of ranks that hold the same values one writes them: replicas without ZeRO take turns by tensor, so that all have
+ * their share. */
 static bool is_ours(const job *j, const dsc_shard *shard)
 {
     const dsc_coord coord = dsc_plan_coord(j->plan, j->rank);
+    bool is_turn = j->plan->parts > 1 || coord.of[DSC_AXIS_DP] == shard->tensor % j->plan->config.strategy.dp;
 
-    return coord.of[DSC_AXIS_DP] == shard->tensor % j->plan->config.strategy.dp && coord.of[DSC_AXIS_CP] == 0 &&
-           (coord.of[DSC_AXIS_TP] == 0 || !shard->is_replicated) && !shard->is_copy;
+    return is_turn && coord.of[DSC_AXIS_CP] == 0 && (coord.of[DSC_AXIS_TP] == 0 || !shard->is_replicated) &&
+           !shard->is_copy;
 }
+
+static dsc_checkpoint_piece in_file(const dsc_piece *piece)
+{
+    const dsc_block *b = &piece->block;
+
+    return (dsc_checkpoint_piece){piece->which, piece->tensor, b->row, b->column, b->rows, b->columns, piece->values,
+                                  piece->stride};
+}
+
+static dsc_status write_piece(void *writer, const dsc_piece *piece)
+{
+    const dsc_checkpoint_piece in = in_file(piece);
+
+    return dsc_checkpoint_write(writer, &in);
+}
+
+static dsc_status read_piece(void *reader, const dsc_piece *piece)
+{
+    const dsc_checkpoint_piece in = in_file(piece);
+
+    return dsc_checkpoint_read(reader, &in);
+}
+
+static const dsc_stage *stage_of(const job *j) { return &j->plan->stages[j->programs[j->rank]->stage]; }
 
 /* ---- Saving: rank 0 lays the file out and puts it in place, all write and hash their parts in between */
 
@@ -141,9 +128,15 @@ out:
 
 static dsc_status write_ours(job *j, dsc_checkpoint_writer *writer)
 {
-    dsc_status status = each_piece(j, is_ours, write_piece, writer);
+    const dsc_stage *stage = stage_of(j);
+    dsc_status status = DSC_OK;
 
-    return status == DSC_OK ? dsc_checkpoint_flush(writer) : status;
+    for (int64_t i = 0; i < stage->shard_count; i++)
+        if (is_ours(j, &stage->shards[i]))
+            DSC_TRY(dsc_run_each_piece(j->run, &stage->shards[i], write_piece, writer));
+    DSC_TRY(dsc_checkpoint_flush(writer));
+out:
+    return status;
 }
 
 /* Everybody's hashes, on rank 0; *out is the caller's to free. Collective. */
@@ -323,8 +316,8 @@ static dsc_status load(job *j, const char *path)
 
     DSC_TRY(dsc_checkpoint_open(path, j->plan->tensors, j->plan->tensor_count, &state, &reader));
     DSC_TRY(check_same(j, path, &state));
-    DSC_TRY(each_piece(j, NULL, read_piece, reader));
-    DSC_TRY(dsc_run_round(j->run));
+    for (int64_t i = 0; i < stage_of(j)->shard_count; i++)
+        DSC_TRY(dsc_run_each_piece(j->run, &stage_of(j)->shards[i], read_piece, reader));
     dsc_run_state_set(j->run, &(dsc_run_state){state.optimizer_step, state.samples_seen, state.scaler_iteration,
                                                state.scaler_last_overflow, state.scaler_hysteresis, state.loss_scale});
     j->first_step = state.step;
@@ -341,6 +334,7 @@ dsc_status resume(job *j)
 
     if (j->options.resume[0] != '\0') DSC_TRY(find_checkpoint(j, &path));
     DSC_TRY(dsc_comm_agree(j->comm, path.str[0] != '\0' ? load(j, path.str) : dsc_run_init_weights(j->run), false));
+    DSC_TRY(dsc_run_spread(j->run));
 out:
     return status;
 }
