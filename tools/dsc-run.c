@@ -133,11 +133,10 @@ static dsc_status make_plan(job *j, const tool_inputs *inputs)
     DSC_TRY(make_cluster(j, inputs));
     others = DSC_MAX(config.strategy.tp, 1) * DSC_MAX(config.strategy.pp, 1) * DSC_MAX(config.strategy.cp, 1);
     if (config.strategy.dp == 0 && size % others == 0) config.strategy.dp = size / others;
-    DSC_TRY(dsc_plan_create(&model, j->cluster, &config, &j->plan));
+    DSC_TRY(dsc_programs_place(&model, j->cluster, &config, &j->plan, &j->programs));
     if (j->plan->ranks != size)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "the strategy needs tp x pp x cp x dp = %" PRId64 " ranks, this job has %" PRId64
                          ": start it with mpiexec -n %" PRId64, j->plan->ranks, size, j->plan->ranks));
-    DSC_TRY(dsc_programs_create(j->plan, &j->programs));
     if (j->options.omit_op[0] == '\0') DSC_TRY(dsc_program_check(j->plan, j->programs, j->plan->ranks));
     DSC_TRY(dsc_program_fits(j->plan, j->programs, j->plan->ranks));
 out:

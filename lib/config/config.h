@@ -29,7 +29,7 @@ typedef struct dsc_strategy {
     char rank_order[32];      /* "tp,dp,pp"; empty: chosen */
     int64_t device_memory_bytes, host_memory_bytes; /* hard capacities; 0: the cluster's */
     int64_t bucket_elems;     /* reduce_bucket_size: gradients of a data-parallel message; 0: the default */
-    double offload_ratio;     /* share of the optimizer's states that goes to the host; -1: the planner chooses */
+    double offload_ratio;     /* share of the optimizer's states that goes to the host */
     int64_t delay_update;     /* updates made at once before updates overlap the next step's passes; 0: never */
     int64_t prefetch;         /* buckets of parameters fetched ahead of the passes */
     bool l2_decay;            /* weight decay through the gradient (adam_w_mode false); else decoupled, for Adam too */

@@ -7,7 +7,8 @@
 #include <string.h>
 
 const dsc_config DSC_CONFIG_DEFAULT = {
-    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .attention = "dense", .offload_ratio = 1, .prefetch = 1},
+    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .attention = "dense", .offload_ratio = 1,
+                 .prefetch = 1},
     .lr = 1e-3,
     .beta1 = 0.9,
     .beta2 = 0.999,
@@ -81,6 +82,10 @@ static const dsc_field fields[] = {
     CHOICE("partition", strategy.partition, partitions, NULL, "by which chunks of layers are even (uniform: number)"),
     CHOICE("zero", strategy.zero, stages, NULL, "ZeRO stage: what is sharded over data parallel ranks (0)"),
     CHOICE("offload", strategy.offload, offloads, NULL, "to host memory; params means optimizer too (none)"),
+    REAL("offload-ratio", strategy.offload_ratio, 0, 1, "share of the optimizer's states that is offloaded (1)"),
+    INT("delay-update", strategy.delay_update, 0, MOST,
+        "updates before those in host memory overlap the next step's passes; 0 is never (0)"),
+    INT("prefetch", strategy.prefetch, 0, 64, "buckets of parameters that are fetched ahead of the passes (1)"),
     CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),

@@ -238,7 +238,7 @@ static const dsc_key offload_optimizer_keys[] = {
     FREE("pipeline_read"),
     FREE("pipeline_write"),
     FREE("pipeline"),
-    REFUSE("ratio", "1", "a part of the optimizer on the device " MISSING),
+    FIELD("ratio", "offload-ratio"),
     END,
 };
 
@@ -291,7 +291,7 @@ static const dsc_key zero_keys[] = {
     WARN("overlap_comm", "true", "has no effect: communication overlaps where the program allows"),
     FREE("load_from_fp32_weights"),
     FREE("elastic_checkpoint"),
-    WARN("round_robin_gradients", "false", "has no effect: the flat order is the model's"),
+    WARN("round_robin_gradients", "false", "has no effect: every rank owns a part of each bucket"),
     FREE("ignore_unused_parameters"),
     WARN("sub_group_size", "1000000000", PLANNED),
     WARN("stage3_prefetch_bucket_size", "50000000", PLANNED),

@@ -39,12 +39,16 @@ out:
 }
 
 /* What would help, in the order in which it hurts least. */
-static const char *advice(const dsc_plan *plan, int64_t always_bytes, int64_t capacity_bytes)
+static const char *advice(const dsc_plan *plan, int space, int64_t always_bytes, int64_t capacity_bytes)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
 
-    if (always_bytes > capacity_bytes)
-        return "parameters, gradients, optimizer states and libraries alone are more: a larger device is needed";
+    if (space == DSC_SPACE_HOST)
+        return "what is offloaded is more: a larger --zero stage over more replicas, or more host memory is needed";
+    if (always_bytes > capacity_bytes && strategy->offload != DSC_OFFLOAD_PARAMS)
+        return "parameters, gradients, optimizer states and libraries alone are more: --zero 3 over replicas, or "
+               "--offload, needs less";
+    if (always_bytes > capacity_bytes) return "what stays on the device alone is more: a larger device is needed";
     if (strategy->micro_batch > 1) return "a smaller --micro-batch needs less";
     if (strategy->recompute != DSC_RECOMPUTE_FULL) return "--recompute full needs less";
     return "a larger device or a smaller model is needed";
@@ -63,7 +67,7 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
                             "): %s",
                             programs[rank]->stage, dsc_bytes_str(needed).str, needed, DSC_SPACE_NAMES[space],
                             dsc_bytes_str(plan->capacity_bytes[space]).str, plan->capacity_bytes[space],
-                            advice(plan, always, plan->capacity_bytes[space]));
+                            advice(plan, space, always, plan->capacity_bytes[space]));
         }
     return DSC_OK;
 }

@@ -301,6 +301,12 @@ dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *pro
 dsc_status dsc_programs_create(const dsc_plan *plan, const dsc_program *const **out);
 void dsc_programs_destroy(const dsc_plan *plan, const dsc_program *const *programs);
 
+/* Plan and programs as above. Where they do not fit, the strategy streams through the device's memory, and no bucket
+ * size is given, buckets are halved, down to a least, until they do: a note says so. What fits in no way is made all the
+ * same, with the least: dsc_program_fits says why. The caller destroys both. */
+dsc_status dsc_programs_place(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
+                              dsc_plan **plan, const dsc_program *const **programs);
+
 /* Program for people: templates op by op, then the uses of each segment. */
 void dsc_program_print(const dsc_program *program, dsc_text *out);
 /* The programs of all stages on one screen: what the largest template of each name is made of, and the order of passes

@@ -161,9 +161,8 @@ dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, eval
     DSC_TRY(dsc_model_load(inputs->model, &out->model));
     DSC_TRY(load_cluster(inputs, &out->cluster));
     DSC_TRY(load_calibration(options->calibration, out));
-    DSC_TRY(dsc_plan_create(&out->model, out->cluster, &inputs->config, &out->plan));
+    DSC_TRY(dsc_programs_place(&out->model, out->cluster, &inputs->config, &out->plan, &out->programs));
     DSC_TRY(parse_ranks(options, out->plan->ranks, &list, &ranks));
-    DSC_TRY(dsc_programs_create(out->plan, &out->programs));
     DSC_TRY(dsc_program_check(out->plan, out->programs, out->plan->ranks));
     DSC_TRY(find_worst(out));
     DSC_TRY(judge(out));
