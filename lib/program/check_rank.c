@@ -273,7 +273,7 @@ static dsc_status check_segment(rank_check *c, int segment)
             DSC_TRY(check_op(c, template_, &unfolded));
         }
     }
-    if (has_passes(seg)) DSC_TRY(check_agreed(c, segment));
+    if (has_passes(seg)) DSC_TRY(check_agreed(c));
 out:
     dsc_unfolded_fini(&unfolded);
     return status;
@@ -364,7 +364,8 @@ static void mark_initial(rank_check *c)
 
         if (buffer >= 0) mark(c, (dsc_span){buffer, 0, p->buffers[buffer].bytes});
     }
-    mark(c, (dsc_span){p->scalars, DSC_SCALAR_STOP * scalar, scalar}); /* the executor's own */
+    /* all but the loss: those that nothing is counted in are zero, the last is the executor's own */
+    mark(c, (dsc_span){p->scalars, scalar, (DSC_SCALAR_COUNT - 1) * scalar});
     for (int64_t i = 0; i < stage->bucket_count; i++)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
 }

@@ -57,6 +57,6 @@ int8_t check_lacking(rank_check *c, const dsc_call *call);
 /* All micro-batches, as a mark that tells which. */
 uint64_t check_all_parts(const dsc_plan *plan);
 /* At the end of a segment that runs passes: what the host reads of it is complete, and agreed on. */
-dsc_status check_agreed(rank_check *c, int segment);
+dsc_status check_agreed(rank_check *c);
 
 #endif

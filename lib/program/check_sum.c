@@ -221,21 +221,18 @@ void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read
     else if (c->op->axis >= 0) fact->sums |= (int8_t)(1 << c->op->axis);
 }
 
-dsc_status check_agreed(rank_check *c, int segment)
+dsc_status check_agreed(rank_check *c)
 {
     const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
     int64_t first, count;
     int needed = c->plan->ranks > 1 ? 1 << DSC_AXIS_WORLD : 0;
     const atom_fact *loss;
 
-    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, scalar * DSC_SCALAR_COUNT}, NULL, &first,
-                 &count);
+    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, scalar}, NULL, &first, &count);
     loss = &c->facts[first];
     if (loss->buffer < 0 || (loss->adds > 0 && (loss->parts != c->plan->micro_batches || loss->which != c->all_parts)))
         return check_refuse(c, "is the segment's last, and some micro-batch's loss is missing");
     if (needed & ~loss->sums) return check_refuse(c, "is the segment's last, and nobody has agreed");
-    for (int64_t a = first; a < first + count && segment != DSC_SEGMENT_EVALUATE; a++)
-        if (c->facts[a].buffer < 0) return check_refuse(c, "is the segment's last, and left scalars unwritten");
     return DSC_OK;
 }
 

@@ -10,13 +10,6 @@ static void square_sum(dsc_builder *b, dsc_span sums, int scalar, int flags)
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){sums, dsc_span_scalar(b, scalar, 2)});
 }
 
-static void clear(dsc_builder *b, int scalar, int count)
-{
-    const dsc_shape shape = {.kernel = DSC_K_CLEAR, .type = DSC_FP64, .out = DSC_FP64, .d = {count}};
-
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){dsc_span_scalar(b, scalar, count)});
-}
-
 /* Every gradient once: not the last stage's copy of the embedding. */
 static bool counts(const dsc_bucket *bucket, bool is_replicated)
 {
@@ -54,29 +47,24 @@ static bool has_counted(const dsc_builder *b, bool is_replicated)
     return false;
 }
 
-/* Scalars that nothing is counted in still go into the sum over ranks. */
+/* Scalars that nothing is counted in are zero from the start. */
 void dsc_build_norm(dsc_builder *b)
 {
-    const bool has[] = {has_counted(b, false), has_counted(b, true), b->is_counted[false], b->is_counted[true]};
-
     dsc_build_template(b, "norm");
-    if (has[0] || has[1]) {
-        dsc_build_op(b, DSC_OP_GRAD_NORM, -1);
-        for (int i = 0; i < 2; i++) count_on_device(b, i, DSC_SCALAR_SQUARES + 2 * i);
-        dsc_build_end(b);
-    }
-    if (has[0] && has[1] && has[2] && has[3]) return;
-    dsc_build_op(b, DSC_OP_CLEAR, -1);
-    for (int i = 0; i < DSC_COUNT(has); i++)
-        if (!has[i]) clear(b, DSC_SCALAR_SQUARES + 2 * i, 2);
+    if (!has_counted(b, false) && !has_counted(b, true)) return;
+    dsc_build_op(b, DSC_OP_GRAD_NORM, -1);
+    count_on_device(b, false, DSC_SCALAR_SQUARES);
+    count_on_device(b, true, DSC_SCALAR_REPLICATED_SQUARES);
     dsc_build_end(b);
 }
 
 void dsc_build_clear_loss(dsc_builder *b)
 {
+    const dsc_shape shape = {.kernel = DSC_K_CLEAR, .type = DSC_FP64, .out = DSC_FP64, .d = {1}};
+
     dsc_build_template(b, "clear");
     dsc_build_op(b, DSC_OP_CLEAR, -1);
-    clear(b, DSC_SCALAR_LOSS, 1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)});
     dsc_build_end(b);
 }
 

@@ -175,7 +175,7 @@ static void bad_files_are_refused(void)
         {"{\"zero_optimization\": {\"reduce_buckt_size\": 5}}",
          {"reduce_buckt_size", "did you mean \"reduce_bucket_size\""}},
         {"{\"zero_optimization\": {\"offload_optimizer\": {\"device\": \"nvme\"}}}", {"offload_optimizer", "nvme"}},
-        {"{\"zero_optimization\": {\"offload_optimizer\": {\"device\": \"cpu\", \"ratio\": 0.5}}}", {"ratio"}},
+        {"{\"zero_optimization\": {\"offload_optimizer\": {\"device\": \"cpu\", \"ratio\": 1.5}}}", {"ratio"}},
         {"{\"zero_optimization\": {\"zero_quantized_weights\": true}}", {"zero_quantized_weights"}},
         {"{\"zero_optimization\": {\"zero_hpz_partition_size\": 8}}", {"zero_hpz_partition_size"}},
         {"{\"zero_optimization\": {\"mics_shard_size\": 8}}", {"mics_shard_size"}},

@@ -131,14 +131,39 @@ static void train(const char *model, dsc_strategy strategy, bool is_traced)
 
 static const char tiny[] = "layers=2,hidden=40,heads=5,vocab=131,seq=24";
 
-static void untraced(void) { train(tiny, (dsc_strategy){.global_batch = 8, .micro_batch = 2}, false); }
+static dsc_strategy of_micro_batch(int64_t micro_batch)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
 
-static void traced(void) { train(tiny, (dsc_strategy){.global_batch = 8, .micro_batch = 2}, true); }
+    s.global_batch = 8;
+    s.micro_batch = micro_batch;
+    return s;
+}
+
+static void untraced(void) { train(tiny, of_micro_batch(2), false); }
+
+static void traced(void) { train(tiny, of_micro_batch(2), true); }
 
 static void other_kernels(void)
 {
-    train(tiny, (dsc_strategy){.global_batch = 8, .micro_batch = 1, .precision = DSC_BF16,
-                               .recompute = DSC_RECOMPUTE_FULL}, true);
+    dsc_strategy s = of_micro_batch(1);
+
+    s.precision = DSC_BF16;
+    s.recompute = DSC_RECOMPUTE_FULL;
+    train(tiny, s, true);
+}
+
+static void offloaded(void)
+{
+    dsc_strategy s = of_micro_batch(2);
+
+    s.zero = 3;
+    s.offload = DSC_OFFLOAD_PARAMS;
+    s.precision = DSC_BF16;
+    train(tiny, s, true);
+    s.offload = DSC_OFFLOAD_OPTIMIZER;
+    s.delay_update = 1;
+    train(tiny, s, true);
 }
 
 static const tap_case cases[] = {
@@ -146,6 +171,7 @@ static const tap_case cases[] = {
     {"no step allocates", untraced},
     {"nor does a step that is traced", traced},
     {"nor one that recomputes, in bf16", other_kernels},
+    {"nor one that offloads parameters, or delays updates", offloaded},
 };
 
 int main(int argc, char **argv) { job_run(argc, argv, cases, DSC_COUNT(cases)); }

@@ -30,7 +30,7 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_SQUARE_SUM] = {1e-12, 0, false, "double in both, in another order"},
     [DSC_K_ADAM] = {2e-7, 1, false, "fp32 in both; fused multiply-add rounds once less"},
     [DSC_K_CLEAR] = {0, 0, false, "zeros"},
-    [DSC_K_CAST] = {0, 0, false, "one rounding"},
+    [DSC_K_CAST] = {0, 0, false, "one rounding, of a sum in fp32 too"},
 };
 
 static double storage_unit(dsc_dtype type) { return type == DSC_BF16 ? 0x1p-9 : type == DSC_FP16 ? 0x1p-12 : 0; }
@@ -127,7 +127,7 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_CROSS_ENTROPY_JOIN: s.flags = maybe(DSC_ACCUMULATE); /* fall through */
     case DSC_K_CROSS_ENTROPY_PART: shard_loss(&s, pick(1, 2, 3, 4), pick(3, 10, 101, cols)); break;
     case DSC_K_CLEAR:
-        s.type = s.out = DSC_FP32;
+        if (maybe(1)) s.type = s.out = DSC_FP64;
         set_dims(&s, pick(1, 3, 64, rows), 0, 0, 0, 0);
         break;
     case DSC_K_CROSS_ENTROPY:
@@ -136,6 +136,7 @@ static dsc_shape random_shape(dsc_kernel kernel)
         break;
     case DSC_K_CAST:
         s.out = (int8_t)pick_type();
+        s.flags = maybe(DSC_ACCUMULATE);
         set_dims(&s, rows * cols, 0, 0, 0, 0);
         break;
     case DSC_K_ADAM:

@@ -69,7 +69,7 @@ static dsc_dtype find_type(const call *c, int operand)
 
     if (is_named(c, operand, "tokens")) return DSC_INT32;
     if (is_named(c, operand, "loss") || (kernel == DSC_K_SQUARE_SUM && operand == 1)) return DSC_FP64;
-    if (kernel == DSC_K_CLEAR) return DSC_FP64;
+    if (kernel == DSC_K_CLEAR) return (dsc_dtype)c->shape.type;
     if (is_named(c, operand, "out") || kernel == DSC_K_SQUARE_SUM) return (dsc_dtype)c->shape.out;
     for (int i = 0; i < DSC_COUNT(accumulators); i++)
         if (is_named(c, operand, accumulators[i])) return (dsc_dtype)c->shape.out;

@@ -499,11 +499,35 @@ static void join_formula(void)
 
 static void clear_zeroes(void)
 {
+    static const int8_t types[] = {DSC_FP32, DSC_BF16, DSC_FP16, DSC_FP64};
     call c;
 
-    call_init(&c, make_shape(DSC_K_CLEAR, 0, 5, 0, 0, 0, 0));
+    for (int t = 0; t < DSC_COUNT(types); t++) {
+        dsc_shape shape = make_shape(DSC_K_CLEAR, 0, 5, 0, 0, 0, 0);
+
+        shape.type = shape.out = types[t];
+        call_init(&c, shape);
+        call_run(&c, dsc_kernels_ref());
+        for (int64_t i = 0; i < 5; i++) CHECK(call_get(&c, 0, i) == 0, "%lld: %g", (long long)i, call_get(&c, 0, i));
+        call_fini(&c);
+    }
+}
+
+static void cast_adds(void)
+{
+    dsc_shape shape = make_shape(DSC_K_CAST, DSC_ACCUMULATE, 3, 0, 0, 0, 0);
+    call c;
+
+    shape.type = DSC_BF16;
+    shape.out = DSC_FP32;
+    call_init(&c, shape);
+    for (int64_t i = 0; i < 3; i++) {
+        call_set(&c, 0, i, 0.5 * (double)i);
+        call_set(&c, 1, i, 10);
+    }
     call_run(&c, dsc_kernels_ref());
-    for (int64_t i = 0; i < 5; i++) CHECK(call_get(&c, 0, i) == 0, "%lld: %g", (long long)i, call_get(&c, 0, i));
+    for (int64_t i = 0; i < 3; i++)
+        CHECK(call_get(&c, 1, i) == 10 + 0.5 * (double)i, "%lld: %g", (long long)i, call_get(&c, 1, i));
     call_fini(&c);
 }
 
@@ -559,6 +583,7 @@ static const tap_case cases[] = {
     {"embeddings cut over 1 to 8 ranks are the whole one, bit for bit", sharded_embedding},
     {"join adds bias and residual where they are", join_formula},
     {"clear writes zeros", clear_zeroes},
+    {"a cast adds to what is there where it is told to", cast_adds},
     {"every half float survives widening and narrowing", halves_survive},
     {"narrowing rounds to nearest even", rounds_to_even},
 };

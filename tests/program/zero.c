@@ -157,7 +157,7 @@ static void drops_what_moves(void)
         {3, DSC_OP_COPY_OUT, -1, ""},
         {4, DSC_OP_COPY_IN, -1, ""},
         {4, DSC_OP_UPDATE, -1, ""},
-        {5, DSC_OP_GRAD_NORM, -1, "reads what nobody wrote: scalars"},
+        {5, DSC_OP_GRAD_NORM, -1, "no norm has counted"},
         {5, DSC_OP_ROUND, -1, ""},
     };
 

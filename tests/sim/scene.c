@@ -96,7 +96,7 @@ static int32_t add_op(dsc_program *program, dsc_op op)
     dsc_template *t = program->templates;
 
     op.layer = -1;
-    op.lane = (int16_t)dsc_op_lane(op.kind, op.axis);
+    op.lane = (int16_t)dsc_op_lane(op.kind, op.axis, DSC_SPACE_DEVICE);
     op.first_call = (int32_t)t->call_count - op.calls;
     CHECK_OK(DSC_PUSH(t->ops, t->op_count, t->op_capacity, op));
     program->op_count++;

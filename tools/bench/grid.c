@@ -9,8 +9,8 @@ enum { MAX_SIZES = 8, MIB = 1 << 20 };
 
 typedef struct axis { int64_t sizes[MAX_SIZES]; } axis; /* ends at 0 */
 
-/* One row is the product of its axes, for all types given as letters: s fp32, b bf16, h fp16; B and H store gradients
- * (of a cast: the result) in fp32. */
+/* One row is the product of its axes, for all types given as letters: d fp64, s fp32, b bf16, h fp16; B and H store
+ * gradients (of a cast: the result) in fp32. */
 typedef struct lattice {
     dsc_kernel kernel;
     int flags;
@@ -93,19 +93,24 @@ static const lattice lattices[] = {
     {DSC_K_CROSS_ENTROPY_JOIN, 0, "h", {{{4}}, {{64}}, {{256, 8192}}}},
     VECTOR(DSC_K_SQUARE_SUM, 0, "sb"),
     FEW_VECTOR(DSC_K_SQUARE_SUM, 0, "hB"),
-    {DSC_K_CLEAR, 0, "s", {{{1, 8, 64, 512}}}}, /* scalars */
+    {DSC_K_CLEAR, 0, "d", {{{1, 8, 64, 512}}}}, /* scalars */
+    FEW_VECTOR(DSC_K_CLEAR, 0, "sb"),
     VECTOR(DSC_K_ADAM, DSC_DECOUPLED, "sb"),
     FEW_VECTOR(DSC_K_ADAM, DSC_DECOUPLED, "hBH"),
     FEW_VECTOR(DSC_K_ADAM, 0, "s"),
     VECTOR(DSC_K_CAST, 0, "B"),
     FEW_VECTOR(DSC_K_CAST, 0, "H"),
+    VECTOR(DSC_K_CAST, DSC_ACCUMULATE, "sB"),
 };
 
 typedef struct shapes { dsc_shape *items; int64_t count, capacity; } shapes;
 
 static void set_types(dsc_shape *shape, char letter)
 {
-    const int type = letter == 's' ? DSC_FP32 : letter == 'b' || letter == 'B' ? DSC_BF16 : DSC_FP16;
+    const int type = letter == 'd'                    ? DSC_FP64
+                     : letter == 's'                  ? DSC_FP32
+                     : letter == 'b' || letter == 'B' ? DSC_BF16
+                                                      : DSC_FP16;
 
     shape->type = (int8_t)type;
     shape->out = letter == 'B' || letter == 'H' ? DSC_FP32 : (int8_t)type;
