@@ -18,6 +18,15 @@ typedef struct exec_lane {
     dsc_op_row *rows; int64_t row_count, row_capacity;
 } exec_lane;
 
+/* A thread that does its part of each segment. */
+typedef struct exec_worker {
+    dsc_run *run;
+    dsc_status (*work)(dsc_run *run);
+    pthread_t thread;
+    bool is_there;
+    int segment;                        /* under the run's mutex: to run, -1 none, -2 end */
+} exec_worker;
+
 struct dsc_run {
     dsc_run_options o;
     int64_t rank, dp_index, tp_index;
@@ -40,16 +49,15 @@ struct dsc_run {
     atomic_llong peaks[DSC_SPACE_COUNT];
     atomic_llong copied_bytes[2];       /* into the device's memory, out of it */
 
-    /* Compute runs in the caller's thread, all other lanes in the mover's, or, while the caller waits, in the
-     * caller's. */
-    pthread_t mover;
-    bool has_mover;
+    /* Compute runs in the caller's thread, the host's lane in a worker's, all other lanes in the mover's, or, while the
+     * caller waits, in the caller's. */
+    exec_worker mover, host;
+    int threads;                        /* of kernels */
     pthread_mutex_t moving;             /* held by who moves lanes and calls comm */
     atomic_bool caller_moves;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     atomic_int waiters, progress;       /* threads in a wait; ops that are over */
-    int mover_segment;                  /* under mutex: to run, -1 none, -2 end */
     atomic_bool has_failed;
     dsc_status status;                  /* under mutex: the first failure here */
     char message[4096];

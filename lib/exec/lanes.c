@@ -1,9 +1,10 @@
-/* Two threads step the lanes of a segment: the caller's runs compute, the mover's all others, so that messages move
- * while kernels run (MPI progresses only inside MPI calls). A caller that has to wait moves them itself, which spares two
- * changes of thread, milliseconds where ranks outnumber cores. Each lane is in order; across lanes an op waits until
- * the counters say that what it needs is over. */
+/* Three threads step the lanes of a segment: the caller's runs compute, a worker's what the host computes, the mover's
+ * all others, so that messages and copies move while kernels run (MPI progresses only inside MPI calls). A caller that
+ * has to wait moves them itself, which spares two changes of thread, milliseconds where ranks outnumber cores. Each lane
+ * is in order; across lanes an op waits until the counters say that what it needs is over. */
 #include "exec/internal.h"
 #include <errno.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +67,7 @@ static void measure(const dsc_run *run, const dsc_use *use, const dsc_op *op, in
     }
 }
 
-/* ---- An op that ends where it begins: compute's, and the host's */
+/* ---- An op that ends where it begins: compute's, the host's, copies */
 
 static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *instance)
 {
@@ -180,7 +181,7 @@ static dsc_status move_lanes(dsc_run *run, bool *is_over, bool *has_moved, bool 
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
         bool moved;
 
-        if (lane == DSC_LANE_COMPUTE ||
+        if (lane == DSC_LANE_COMPUTE || lane == DSC_LANE_HOST ||
             atomic_load(&run->lanes[lane].done) == run->unfolded[run->segment].lane_counts[lane])
             continue;
         *is_over = false;
@@ -253,56 +254,123 @@ static bool await(dsc_run *run, const exec_lane *lane, int count)
     return !atomic_load(&run->has_failed);
 }
 
-/* ---- Compute: the caller's thread */
+/* ---- Lanes of kernels: compute in the caller's thread, the host's in its own */
 
-static void run_compute(dsc_run *run)
+typedef bool wait_for(dsc_run *run, const exec_lane *lane, int count);
+
+/* The lane's ops in order, each when what it needs is over. */
+static dsc_status run_lane(dsc_run *run, int which, wait_for *wait)
 {
     const dsc_unfolded *unfolded = &run->unfolded[run->segment];
-    exec_lane *lane = &run->lanes[DSC_LANE_COMPUTE];
+    exec_lane *lane = &run->lanes[which];
+    dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; i < unfolded->lane_counts[DSC_LANE_COMPUTE]; i++) {
-        const dsc_instance *instance = &unfolded->lanes[DSC_LANE_COMPUTE][i];
-        dsc_status status;
+    for (int64_t i = 0; i < unfolded->lane_counts[which]; i++) {
+        const dsc_instance *instance = &unfolded->lanes[which][i];
 
         for (int32_t n = 0; n < instance->needs; n++) {
             dsc_need need = unfolded->needs[instance->first_need + n];
 
-            if (!await(run, &run->lanes[need.lane], need.count)) return;
+            if (!wait(run, &run->lanes[need.lane], need.count)) goto out;
         }
-        if (atomic_load(&run->has_failed)) return;
-        if ((status = run_here(run, lane, instance)) != DSC_OK) {
-            exec_fail(run, status);
-            return;
-        }
+        if (atomic_load(&run->has_failed)) goto out;
+        DSC_TRY(run_here(run, lane, instance));
         advance(run, lane);
     }
+out:
+    return status;
 }
 
-/* ---- The mover's thread */
-
-static void *mover_main(void *argument)
+static void run_compute(dsc_run *run)
 {
-    dsc_run *run = argument;
+    dsc_status status = run_lane(run, DSC_LANE_COMPUTE, await);
+
+    if (status != DSC_OK) exec_fail(run, status);
+}
+
+/* The host's thread moves nothing. */
+static bool await_asleep(dsc_run *run, const exec_lane *lane, int count)
+{
+    while (!atomic_load(&run->has_failed)) {
+        int seen = atomic_load(&run->progress);
+
+        if (atomic_load(&lane->done) >= count) return true;
+        sleep_until_progress(run, seen);
+    }
+    return false;
+}
+
+/* OpenMP's number of threads is each calling thread's own. */
+static dsc_status run_host(dsc_run *run)
+{
+    omp_set_num_threads(run->threads);
+    return run_lane(run, DSC_LANE_HOST, await_asleep);
+}
+
+/* ---- The threads beside the caller's */
+
+static void *worker_main(void *argument)
+{
+    exec_worker *worker = argument;
+    dsc_run *run = worker->run;
 
     pthread_mutex_lock(&run->mutex);
-    while (run->mover_segment != END_THREAD) {
+    while (worker->segment != END_THREAD) {
         dsc_status status;
 
-        if (run->mover_segment == NO_SEGMENT) {
+        if (worker->segment == NO_SEGMENT) {
             pthread_cond_wait(&run->changed, &run->mutex);
             continue;
         }
         pthread_mutex_unlock(&run->mutex);
-        if ((status = move_segment(run)) != DSC_OK) exec_fail(run, status);
+        if ((status = worker->work(run)) != DSC_OK) exec_fail(run, status);
         pthread_mutex_lock(&run->mutex);
-        run->mover_segment = NO_SEGMENT;
+        worker->segment = NO_SEGMENT;
         pthread_cond_broadcast(&run->changed);
     }
     pthread_mutex_unlock(&run->mutex);
     return NULL;
 }
 
-/* ---- A segment on both threads */
+static dsc_status start_worker(dsc_run *run, exec_worker *worker, dsc_status (*work)(dsc_run *run))
+{
+    int error;
+
+    *worker = (exec_worker){.run = run, .work = work, .segment = NO_SEGMENT};
+    if ((error = pthread_create(&worker->thread, NULL, worker_main, worker)) != 0)
+        return DSC_FAIL(DSC_ENOMEM, "executor: no thread beside compute: %s", strerror(error));
+    worker->is_there = true;
+    return DSC_OK;
+}
+
+static void give_segment(dsc_run *run, exec_worker *worker, int segment)
+{
+    pthread_mutex_lock(&run->mutex);
+    worker->segment = segment;
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->mutex);
+}
+
+static void await_worker(dsc_run *run, const exec_worker *worker)
+{
+    pthread_mutex_lock(&run->mutex);
+    while (worker->is_there && worker->segment != NO_SEGMENT) {
+        atomic_fetch_add(&run->waiters, 1);
+        pthread_cond_wait(&run->changed, &run->mutex);
+        atomic_fetch_sub(&run->waiters, 1);
+    }
+    pthread_mutex_unlock(&run->mutex);
+}
+
+static void end_worker(dsc_run *run, exec_worker *worker)
+{
+    if (!worker->is_there) return;
+    give_segment(run, worker, END_THREAD);
+    pthread_join(worker->thread, NULL);
+    worker->is_there = false;
+}
+
+/* ---- A segment on all threads */
 
 /* Waits until every rank knows the same failure; the comm module settles whose it is. */
 static dsc_status settle(dsc_run *run)
@@ -320,7 +388,8 @@ static dsc_status settle(dsc_run *run)
 static bool has_other_lanes(const dsc_run *run, int segment)
 {
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
-        if (lane != DSC_LANE_COMPUTE && run->unfolded[segment].lane_counts[lane] > 0) return true;
+        if (lane != DSC_LANE_COMPUTE && lane != DSC_LANE_HOST && run->unfolded[segment].lane_counts[lane] > 0)
+            return true;
     return false;
 }
 
@@ -329,22 +398,13 @@ dsc_status exec_run_segment(dsc_run *run, int segment)
     run->segment = segment;
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) atomic_store(&run->lanes[lane].done, 0);
     exec_poison_segment(run);
-    if (has_other_lanes(run, segment)) {
-        pthread_mutex_lock(&run->mutex);
-        run->mover_segment = segment;
-        pthread_cond_broadcast(&run->changed);
-        pthread_mutex_unlock(&run->mutex);
-    }
+    if (has_other_lanes(run, segment)) give_segment(run, &run->mover, segment);
+    if (run->unfolded[segment].lane_counts[DSC_LANE_HOST] > 0) give_segment(run, &run->host, segment);
     run_compute(run);
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
         if (!await(run, &run->lanes[lane], (int)run->unfolded[segment].lane_counts[lane])) break;
-    pthread_mutex_lock(&run->mutex);
-    while (run->mover_segment != NO_SEGMENT) {
-        atomic_fetch_add(&run->waiters, 1);
-        pthread_cond_wait(&run->changed, &run->mutex);
-        atomic_fetch_sub(&run->waiters, 1);
-    }
-    pthread_mutex_unlock(&run->mutex);
+    await_worker(run, &run->mover);
+    await_worker(run, &run->host);
     run->is_handed[segment] = true;
     return atomic_load(&run->has_failed) ? settle(run) : DSC_OK;
 }
@@ -352,28 +412,29 @@ dsc_status exec_run_segment(dsc_run *run, int segment)
 dsc_status exec_lanes_create(dsc_run *run)
 {
     dsc_status status = DSC_OK;
-    int error;
+    int64_t host_ops = 0;
 
-    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) DSC_TRY(dsc_segment_unfold(run->o.program, s, &run->unfolded[s]));
-    run->mover_segment = NO_SEGMENT;
+    for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
+        DSC_TRY(dsc_segment_unfold(run->o.program, s, &run->unfolded[s]));
+        host_ops += run->unfolded[s].lane_counts[DSC_LANE_HOST];
+    }
+    run->threads = omp_get_max_threads();
     pthread_mutex_init(&run->mutex, NULL);
     pthread_mutex_init(&run->moving, NULL);
     pthread_cond_init(&run->changed, NULL);
-    if ((error = pthread_create(&run->mover, NULL, mover_main, run)) != 0)
-        status = DSC_FAIL(DSC_ENOMEM, "executor: no thread for communication: %s", strerror(error));
-    run->has_mover = error == 0;
+    DSC_TRY(start_worker(run, &run->mover, move_segment));
+    if (host_ops > 0) DSC_TRY(start_worker(run, &run->host, run_host));
 out:
     return status;
 }
 
 void exec_lanes_destroy(dsc_run *run)
 {
-    if (run->has_mover) {
-        pthread_mutex_lock(&run->mutex);
-        run->mover_segment = END_THREAD;
-        pthread_cond_broadcast(&run->changed);
-        pthread_mutex_unlock(&run->mutex);
-        pthread_join(run->mover, NULL);
+    bool has_mover = run->mover.is_there;
+
+    end_worker(run, &run->host);
+    end_worker(run, &run->mover);
+    if (has_mover) {
         pthread_cond_destroy(&run->changed);
         pthread_mutex_destroy(&run->mutex);
         pthread_mutex_destroy(&run->moving);
