@@ -25,6 +25,20 @@ static scalars find_scalars(const dsc_shape *s, const dsc_step *step)
     };
 }
 
+/* A step of one element. */
+DSC_INLINE float step_of(const scalars *k, float gradient, float param, float *exp_avg, float *exp_avg_sq)
+{
+    const float g = gradient * k->scale + k->decay * param;
+    const float m = k->beta1 * *exp_avg + k->rest1 * g;
+    const float v = k->beta2 * *exp_avg_sq + k->rest2 * g * g;
+
+    *exp_avg = m;
+    *exp_avg_sq = v;
+    return param - k->shrink * param - k->rate * (m / (sqrtf(v) * k->correction2 + k->eps));
+}
+
+/* Memory is what it takes: each stream is read and written once, conversions happen in registers. fp16 has no conversion
+ * that compilers vectorize, and goes through a block in the first-level cache. */
 static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first)
 {
     const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
@@ -35,24 +49,35 @@ static void update(const dsc_shape *s, const scalars *with, void *const *operand
     float *exp_avg = (float *)operands[2] + first, *exp_avg_sq = (float *)operands[3] + first;
 
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        const float g = gradient[i] * k.scale + k.decay * param[i];
-        const float m = k.beta1 * exp_avg[i] + k.rest1 * g;
-        const float v = k.beta2 * exp_avg_sq[i] + k.rest2 * g * g;
-
-        exp_avg[i] = m;
-        exp_avg_sq[i] = v;
-        param[i] = param[i] - k.shrink * param[i] - k.rate * (m / (sqrtf(v) * k.correction2 + k.eps));
-    }
+    for (int64_t i = 0; i < count; i++) param[i] = step_of(&k, gradient[i], param[i], &exp_avg[i], &exp_avg_sq[i]);
     if (operands[4] != NULL) dsc_narrow(param, count, s->type, operands[4], first);
+}
+
+/* The same with gradients in bf16, and a copy in bf16. */
+static void update_bf16(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first)
+{
+    const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
+    const scalars k = *with;
+    const uint16_t *gradient = (const uint16_t *)operands[0] + first;
+    uint16_t *copy = (uint16_t *)operands[4] + first;
+    float *param = (float *)operands[1] + first;
+    float *exp_avg = (float *)operands[2] + first, *exp_avg_sq = (float *)operands[3] + first;
+
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        param[i] = step_of(&k, dsc_bf16_float(gradient[i]), param[i], &exp_avg[i], &exp_avg_sq[i]);
+        copy[i] = dsc_float_bf16(param[i]);
+    }
 }
 
 dsc_status DSC_OVERLAY(adam)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
 {
     const scalars k = find_scalars(s, step);
+    const bool is_bf16 = DSC_WIDTH == 16 && s->type == DSC_BF16 && s->out == DSC_BF16;
 
     (void)workspace;
-#pragma omp parallel for
-    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) update(s, &k, operands, first);
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK)
+        (is_bf16 ? update_bf16 : update)(s, &k, operands, first);
     return DSC_OK;
 }

@@ -18,6 +18,17 @@ enum {
     DSC_BLOCK = 1024 /* elements converted at a time */
 };
 
+/* Eight elements, as dsc_float_bf16 rounds them. */
+DSC_INLINE __m256i dsc_round_bf16(__m256 x)
+{
+    const __m256i bits = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256 is_nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+
+    return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan)), 16);
+}
+
 /* to[i] = from[first + i]. */
 DSC_INLINE void dsc_widen(const void *from, int64_t first, int64_t count, int type, float *to)
 {
@@ -27,8 +38,10 @@ DSC_INLINE void dsc_widen(const void *from, int64_t first, int64_t count, int ty
     if (type == DSC_FP32) {
         memcpy(to, (const float *)from + first, (size_t)count * sizeof *to);
     } else if (type == DSC_BF16) {
-#pragma omp simd
-        for (int64_t j = 0; j < count; j++) to[j] = dsc_bf16_float(half[j]);
+        for (; i + 8 <= count; i += 8)
+            _mm256_storeu_ps(to + i, _mm256_castsi256_ps(_mm256_slli_epi32(
+                                         _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(half + i))), 16)));
+        for (; i < count; i++) to[i] = dsc_bf16_float(half[i]);
     } else {
         for (; i + 8 <= count; i += 8)
             _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(half + i))));
@@ -45,8 +58,13 @@ DSC_INLINE void dsc_narrow(const float *from, int64_t count, int type, void *to,
     if (type == DSC_FP32) {
         memcpy((float *)to + first, from, (size_t)count * sizeof *from);
     } else if (type == DSC_BF16) {
-#pragma omp simd
-        for (int64_t j = 0; j < count; j++) half[j] = dsc_float_bf16(from[j]);
+        for (; i + 16 <= count; i += 16) {
+            const __m256i low = dsc_round_bf16(_mm256_loadu_ps(from + i)), high = dsc_round_bf16(_mm256_loadu_ps(from + i + 8));
+
+            _mm256_storeu_si256((__m256i *)(half + i),
+                                _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), _MM_SHUFFLE(3, 1, 2, 0)));
+        }
+        for (; i < count; i++) half[i] = dsc_float_bf16(from[i]);
     } else {
         for (; i + 8 <= count; i += 8)
             _mm_storeu_si128((__m128i *)(half + i),
