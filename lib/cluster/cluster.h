@@ -37,6 +37,7 @@ typedef struct dsc_link {
     dsc_topology topology;
     double bytes_per_s;
     int64_t latency_ns;
+    int64_t devices_per_port; /* neighbours that share one, as behind a PCIe switch; 0, 1: each device has its own */
 } dsc_link;
 
 typedef struct dsc_nic { int64_t count; double bytes_per_s; int64_t latency_ns; } dsc_nic;
@@ -48,7 +49,7 @@ typedef struct dsc_node_type {
     dsc_nic *nics; int64_t nic_count;
     int64_t host_memory_bytes, cores;
     int64_t nodes_per_machine;   /* nodes that are containers of one machine and share these cores; 0, 1: it is alone */
-    double host_bandwidth_bytes_per_s;
+    double host_bandwidth_bytes_per_s; /* of all memory channels; 0: not known */
 } dsc_node_type;
 
 typedef struct dsc_node_group { int64_t type, count; } dsc_node_group; /* index into node_types */

@@ -56,6 +56,7 @@ static const member link_members[] = {
     {"topology", TOPOLOGY, SIZES_OF(dsc_link, topology), 0, 0, NEEDED},
     {"bytes_per_s", REAL, SIZES_OF(dsc_link, bytes_per_s), 1, MOST_RATE, NEEDED},
     {"latency_ns", INT, SIZES_OF(dsc_link, latency_ns), 0, MOST_NS, NEEDED},
+    {"devices_per_port", INT, SIZES_OF(dsc_link, devices_per_port), 0, MOST_COUNT, OPTIONAL},
     END,
 };
 

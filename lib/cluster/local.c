@@ -103,8 +103,8 @@ static dsc_status make_cluster(const char *name, const dsc_machine *machine, con
     node = &cluster->node_types[0];
     snprintf(node->name, sizeof node->name, "node");
     node->devices[0] = device;
-    node->links[0] = (dsc_link){"shared-memory", {"device", "device"}, DSC_TREE, memory_rate / 4, 2000};
-    node->links[1] = (dsc_link){"memory", {"device", "host"}, DSC_TREE, memory_rate / 2, 500};
+    node->links[0] = (dsc_link){"shared-memory", {"device", "device"}, DSC_TREE, memory_rate / 4, 2000, 1};
+    node->links[1] = (dsc_link){"memory", {"device", "host"}, DSC_TREE, memory_rate / 2, 500, 1};
     node->nics[0] = (dsc_nic){.count = 1, .bytes_per_s = 1.25e9, .latency_ns = 20000};
     node->cores = machine->cores;
     node->host_memory_bytes = machine->memory_bytes;
@@ -143,8 +143,8 @@ dsc_status dsc_cluster_of_machine(const char *name, const dsc_machine *machine, 
     gpu.count = machine->gpus;
     node = &(*out)->node_types[0];
     node->devices[0] = gpu;
-    node->links[0] = (dsc_link){"pcie", {"device", "device"}, DSC_TREE, 12e9, 8000};
-    node->links[1] = (dsc_link){"pcie", {"device", "host"}, DSC_SWITCH, 12e9, 8000};
+    node->links[0] = (dsc_link){"pcie", {"device", "device"}, DSC_TREE, 12e9, 8000, 1};
+    node->links[1] = (dsc_link){"pcie", {"device", "host"}, DSC_SWITCH, 12e9, 8000, 1};
 out:
     return status;
 }

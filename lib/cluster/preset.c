@@ -1,7 +1,14 @@
 /* Published machines by name: a table of GPUs and a table of nodes. Rates are of one direction.
  *
  * Peaks, bandwidths and links are the vendors' data sheets' (dense, without sparsity); memory is what the driver leaves
- * to a program. Efficiencies are first values, to be calibrated against published runs. */
+ * to a program. Efficiencies are first values, to be calibrated against published runs.
+ *
+ * What copies to and from host memory take their time from: PCIe 3.0, 4.0 and 5.0 x16 carry 12, 25 and 50 GB/s of
+ * payload, each way, Frontier's Infinity Fabric 36. In the DGX machines of V100 and A100 GPUs share a switch's up-link:
+ * 2 in DGX-1 and DGX A100, 4 in DGX-2 (where all 16 at once then get the 3 GB/s each of ZeRO-Infinity, Rajbhandari et
+ * al. 2021, figure 2b). A host's memory is channels x rate x 8 bytes: DGX-1 2 x 4 x 2.4 GT/s, DGX-2 2 x 6 x 2.666,
+ * Jean Zay 2 x 6 x 2.933, A100 machines 2 x 8 x 3.2, H100 machines 2 x 8 x 4.8, B200 machines 2 x 8 x 5.6, Frontier
+ * 8 x 3.2. */
 #include "cluster/parts.h"
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +40,8 @@ typedef struct preset {
     const char *link;
     dsc_topology topology;
     double link_gb_per_s;
-    double pcie_gb_per_s; /* device to host, when all devices copy at once */
+    double pcie_gb_per_s; /* device to host */
+    int64_t gpus_per_port; /* that share it */
     int64_t nics;
     double nic_gb_per_s;
     int64_t cores;
@@ -41,17 +49,17 @@ typedef struct preset {
 } preset;
 
 static const preset presets[] = {
-    {"dgx1-v100-16g", "v100-16g", 8, "nvlink2", DSC_MESH, 150, 6, 4, 12.5, 40, 512, 150},
-    {"dgx1-v100-32g", "v100-32g", 8, "nvlink2", DSC_MESH, 150, 6, 4, 12.5, 40, 512, 150},
-    {"dgx2-v100", "v100-32g", 16, "nvswitch", DSC_SWITCH, 150, 6, 8, 12.5, 48, 1536, 256},
-    {"jeanzay-v100", "v100-32g", 4, "nvlink2", DSC_MESH, 150, 12, 4, 12.5, 40, 192, 220},
-    {"dgx-a100-40g", "a100-40g", 8, "nvswitch", DSC_SWITCH, 300, 20, 8, 25, 128, 1024, 380},
-    {"dgx-a100-80g", "a100-80g", 8, "nvswitch", DSC_SWITCH, 300, 20, 8, 25, 128, 2048, 380},
-    {"hgx-a100-80g", "a100-80g", 8, "nvswitch", DSC_SWITCH, 300, 20, 4, 25, 128, 1024, 380},
-    {"dgx-h100", "h100-80g", 8, "nvswitch", DSC_SWITCH, 450, 50, 8, 50, 112, 2048, 560},
-    {"hgx-h200", "h200-141g", 8, "nvswitch", DSC_SWITCH, 450, 50, 8, 50, 112, 2048, 560},
-    {"hgx-b200", "b200-180g", 8, "nvswitch", DSC_SWITCH, 900, 50, 8, 50, 112, 2048, 650},
-    {"frontier-mi250x", "mi250x-gcd", 8, "infinity-fabric", DSC_MESH, 100, 36, 4, 25, 64, 512, 205},
+    {"dgx1-v100-16g", "v100-16g", 8, "nvlink2", DSC_MESH, 150, 12, 2, 4, 12.5, 40, 512, 153.6},
+    {"dgx1-v100-32g", "v100-32g", 8, "nvlink2", DSC_MESH, 150, 12, 2, 4, 12.5, 40, 512, 153.6},
+    {"dgx2-v100", "v100-32g", 16, "nvswitch", DSC_SWITCH, 150, 12, 4, 8, 12.5, 48, 1536, 256},
+    {"jeanzay-v100", "v100-32g", 4, "nvlink2", DSC_MESH, 150, 12, 1, 4, 12.5, 40, 192, 281.6},
+    {"dgx-a100-40g", "a100-40g", 8, "nvswitch", DSC_SWITCH, 300, 25, 2, 8, 25, 128, 1024, 409.6},
+    {"dgx-a100-80g", "a100-80g", 8, "nvswitch", DSC_SWITCH, 300, 25, 2, 8, 25, 128, 2048, 409.6},
+    {"hgx-a100-80g", "a100-80g", 8, "nvswitch", DSC_SWITCH, 300, 25, 2, 4, 25, 128, 1024, 409.6},
+    {"dgx-h100", "h100-80g", 8, "nvswitch", DSC_SWITCH, 450, 50, 1, 8, 50, 112, 2048, 614.4},
+    {"hgx-h200", "h200-141g", 8, "nvswitch", DSC_SWITCH, 450, 50, 1, 8, 50, 112, 2048, 614.4},
+    {"hgx-b200", "b200-180g", 8, "nvswitch", DSC_SWITCH, 900, 50, 1, 8, 50, 112, 2048, 716.8},
+    {"frontier-mi250x", "mi250x-gcd", 8, "infinity-fabric", DSC_MESH, 100, 36, 1, 4, 25, 64, 512, 204.8},
 };
 
 static const double gib = 1073741824.0;
@@ -120,7 +128,8 @@ static void fill_node(const preset *row, dsc_node_type *node)
                                 .between = {"device", "host"},
                                 .topology = DSC_SWITCH,
                                 .bytes_per_s = row->pcie_gb_per_s * giga,
-                                .latency_ns = 8000};
+                                .latency_ns = 8000,
+                                .devices_per_port = row->gpus_per_port};
     node->nics[0] = (dsc_nic){.count = row->nics, .bytes_per_s = row->nic_gb_per_s * giga, .latency_ns = 5000};
 }
 
