@@ -1,5 +1,6 @@
 /* The event engine. Each simulated rank steps through the lanes of its segments; what takes time is an event, and a
- * flow as well where it shares something: a transfer its links, a CPU rank's kernels and transfers the rank's cores.
+ * flow as well where it shares something: a transfer its links, a copy the way to the host's memory, a CPU rank's
+ * kernels, copies and transfers the rank's cores.
  *
  *     instance at the head of its lane, needs met --> kernels:  run, over
  *                                                 \-> transfer: arrive; the last member to arrive starts it for all
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- Activities */
 
@@ -120,14 +122,32 @@ out:
     return status;
 }
 
-static dsc_status run_kernels(dsc_engine *e, dsc_sim_rank *r, int lane, const head *h)
+static bool is_copy(int lane) { return lane == DSC_LANE_COPY_IN || lane == DSC_LANE_COPY_OUT; }
+
+/* On a CPU kernels of both spaces are work for the rank's cores, and a copy is for one thread of them. Beside a GPU the
+ * host has cores of its own. */
+static dsc_status run_here(dsc_engine *e, dsc_sim_rank *r, int lane, const head *h)
 {
     dsc_activity *run = &r->runs[lane];
     int64_t ns = r->script->durations[h->use->template_][h->instance->index];
-    dsc_load core = {.demands = &r->core, .count = 1};
+    bool is_cpu = r->core.resource >= 0;
+    const dsc_load core = {.demands = is_copy(lane) ? &r->mover : &r->core, .count = 1};
 
-    if (lane != DSC_LANE_COMPUTE || r->core.resource < 0) return dsc_activity_delay(e, run, ns);
-    return dsc_activity_flow(e, run, (double)ns, &core, 1, 1);
+    if (is_copy(lane) || lane == DSC_LANE_HOST) dsc_account_wire(&r->account, lane, DSC_WIRE_TO_HOST, e->now_ns);
+    if (is_cpu && lane != DSC_LANE_LOAD) return dsc_activity_flow(e, run, (double)ns, &core, 1, 1);
+    if (!is_cpu && is_copy(lane))
+        return dsc_activity_flow(e, run, (double)ns, &r->copies[lane == DSC_LANE_COPY_OUT], 1, 1);
+    return dsc_activity_delay(e, run, ns);
+}
+
+/* On a GPU a copy leaves rows of its port. */
+static dsc_status record_copy(dsc_engine *e, const dsc_sim_rank *r, int lane, const dsc_op *op)
+{
+    bool is_out = lane == DSC_LANE_COPY_OUT;
+
+    if (!is_copy(lane) || r->copies[is_out].count == 0) return DSC_OK;
+    return dsc_record_flow(e->recorder, &r->copies[is_out], (double)op->bytes / r->copy_rate[is_out],
+                           r->start_ns[lane], e->now_ns);
 }
 
 /* Starts what stands at the head of the lane if it can; `cause` is the lane that has just moved. */
@@ -143,7 +163,7 @@ static dsc_status try_start(dsc_engine *e, dsc_sim_rank *r, int lane, int cause)
     dsc_account_start(&r->account, lane, cause, e->now_ns);
     if (r->extent != NULL) dsc_extent_op_start(r->extent, r->segment, h.instance->use, h.instance->index);
     DSC_TRY(record_extent(e, r));
-    DSC_TRY(dsc_op_is_communication(h.op->kind) ? dsc_meeting_arrive(e, r, lane, h.op) : run_kernels(e, r, lane, &h));
+    DSC_TRY(dsc_op_is_communication(h.op->kind) ? dsc_meeting_arrive(e, r, lane, h.op) : run_here(e, r, lane, &h));
 out:
     return status;
 }
@@ -186,6 +206,7 @@ dsc_status dsc_rank_finish(dsc_engine *e, dsc_sim_rank *r, int lane)
     if (r->extent != NULL) dsc_extent_op_end(r->extent, r->segment, h.instance->use, h.instance->index);
     DSC_TRY(record_extent(e, r));
     DSC_TRY(dsc_record_op(e->recorder, r->which, h.use, h.instance->index, h.op, r->start_ns[lane], e->now_ns));
+    DSC_TRY(record_copy(e, r, lane, h.op));
     if (lane == DSC_LANE_COMPUTE) dsc_account_busy(&r->account, h.op->kind, r->start_ns[lane], e->now_ns);
     e->end_ns = e->now_ns;
     r->busy[lane] = false;
@@ -280,6 +301,21 @@ out:
 
 /* ---- Setting up */
 
+static int64_t price_op(const dsc_engine *e, const dsc_template *template_, const dsc_op *op)
+{
+    int64_t sum = e->overhead_ns;
+
+    if (is_copy(op->lane)) sum += dsc_price_copy(e->prices, op->lane == DSC_LANE_COPY_OUT, op->bytes);
+    for (int32_t c = 0; c < op->calls; c++) {
+        const dsc_shape *shape = &template_->calls[op->first_call + c].shape;
+        int64_t ns = op->lane == DSC_LANE_HOST ? dsc_price_host_call(e->prices, shape)
+                                               : dsc_price_call(e->prices, shape);
+
+        sum = DSC_MIN(sum + DSC_MIN(ns, MOST_NS), MOST_NS);
+    }
+    return sum;
+}
+
 static dsc_status price_script(dsc_engine *e, dsc_script *s)
 {
     const dsc_program *program = s->program;
@@ -290,16 +326,8 @@ static dsc_status price_script(dsc_engine *e, dsc_script *s)
 
         s->durations[t] = calloc((size_t)template_->op_count + 1, sizeof **s->durations);
         if (s->durations[t] == NULL) break;
-        for (int64_t i = 0; i < template_->op_count; i++) {
-            const dsc_op *op = &template_->ops[i];
-
-            s->durations[t][i] = e->overhead_ns;
-            for (int32_t c = 0; c < op->calls; c++) {
-                int64_t ns = dsc_price_call(e->prices, &template_->calls[op->first_call + c].shape);
-
-                s->durations[t][i] = DSC_MIN(s->durations[t][i] + DSC_MIN(ns, MOST_NS), MOST_NS);
-            }
-        }
+        for (int64_t i = 0; i < template_->op_count; i++)
+            s->durations[t][i] = price_op(e, template_, &template_->ops[i]);
     }
     if (s->durations == NULL || (program->template_count > 0 && s->durations[program->template_count - 1] == NULL))
         return DSC_FAIL(DSC_ENOMEM, "simulation: prices of %" PRId64 " templates", program->template_count);
@@ -332,6 +360,7 @@ static dsc_status init_rank(dsc_engine *e, int64_t number, const dsc_program *pr
     r->pause = (dsc_activity){.type = DSC_PAUSE, .owner = r, .flow = -1, .event = {.rank = number, .op = -1}};
     for (int space = 0; space < DSC_SPACE_COUNT; space++) r->extent_bytes[space] = -1; /* nothing recorded */
     DSC_TRY(dsc_fabric_core(e->fabric, number, &r->core.resource, &r->core.amount));
+    r->mover = (dsc_demand){r->core.resource, 1};
     DSC_TRY(find_script(e, program, &r->script));
 out:
     return status;
@@ -371,6 +400,37 @@ out:
     return status;
 }
 
+static bool has_copies(const dsc_program *program)
+{
+    for (int64_t t = 0; t < program->template_count; t++)
+        for (int64_t i = 0; i < program->templates[t].op_count; i++)
+            if (is_copy(program->templates[t].ops[i].lane)) return true;
+    return false;
+}
+
+/* What a rank's copies put on the ways to the host's memory, together with those of its replicas on the same node that
+ * it stands for, which copy at the same time. */
+static dsc_status load_copies(dsc_engine *e)
+{
+    dsc_status status = DSC_OK;
+
+    for (int64_t number = 0; number < e->plan->ranks; number++) {
+        dsc_sim_rank *r = &e->ranks[e->which_of[number]];
+
+        if (r->core.resource >= 0 || !has_copies(r->script->program) ||
+            dsc_fabric_node(e->fabric, number) != dsc_fabric_node(e->fabric, r->number))
+            continue;
+        for (int way = 0; way < DSC_COUNT(r->copies); way++)
+            DSC_TRY(dsc_fabric_copy(e->fabric, number, way == 1, &r->copies[way], &r->copy_rate[way]));
+    }
+    for (int64_t i = 0; i < e->rank_count; i++)
+        for (int way = 0; way < DSC_COUNT(e->ranks[i].copies); way++)
+            for (int64_t d = 0; d < e->ranks[i].copies[way].count; d++)
+                e->ranks[i].copies[way].demands[d].amount *= e->ranks[i].copy_rate[way];
+out:
+    return status;
+}
+
 /* The recorder, and what it needs of ranks whose rows it writes. */
 static dsc_status make_recorder(dsc_engine *e, const dsc_cluster *cluster, const dsc_program *const *programs,
                                 const dsc_sim_options *options, dsc_trace *trace)
@@ -392,7 +452,10 @@ out:
 
 static void engine_fini(dsc_engine *e)
 {
-    for (int64_t i = 0; i < e->rank_count; i++) dsc_extent_destroy(e->ranks[i].extent);
+    for (int64_t i = 0; i < e->rank_count; i++) {
+        dsc_extent_destroy(e->ranks[i].extent);
+        for (int way = 0; way < DSC_COUNT(e->ranks[i].copies); way++) dsc_load_fini(&e->ranks[i].copies[way]);
+    }
     for (int64_t i = 0; i < e->script_count; i++) {
         dsc_script *s = &e->scripts[i];
 
@@ -422,26 +485,61 @@ static const dsc_timing *critical_timing(const dsc_engine *e)
     return &critical->account.spent;
 }
 
+enum { MOST_PATHS = 16 };
+
+/* Whether one of the outcomes takes the same path. */
+static bool is_listed(const dsc_outcome *outcomes, int32_t count, const dsc_outcome *outcome)
+{
+    char path[64], other[64];
+
+    dsc_path_of(outcome, path, sizeof path);
+    for (int32_t i = 0; i < count; i++) {
+        dsc_path_of(&outcomes[i], other, sizeof other);
+        if (strcmp(path, other) == 0) return true;
+    }
+    return false;
+}
+
+/* One outcome of each path that a run takes, that taken most often first: without and with an overflow (fp16), then the
+ * same with evaluation, where the run evaluates. Where updates are delayed most steps make the one before's and leave
+ * their own; some find none, and those that others look behind (saved, evaluated) make theirs at once. */
+static int32_t list_paths(const dsc_plan *plan, bool evaluates, dsc_outcome out[MOST_PATHS])
+{
+    const bool has_overflow = plan->config.strategy.precision == DSC_FP16;
+    const bool delays = plan->config.strategy.delay_update > 0;
+    int32_t count = 0;
+
+    for (int i = 0; i < MOST_PATHS; i++) {
+        dsc_outcome outcome = {.overflow = (i & 1) != 0, .pending = delays && (i & 2) == 0,
+                               .defer = delays && (i & 4) == 0, .evaluate = (i & 8) != 0};
+
+        if ((outcome.overflow && !has_overflow) || (outcome.evaluate && (!evaluates || outcome.defer))) continue;
+        if (!is_listed(out, count, &outcome)) out[count++] = outcome;
+    }
+    return count;
+}
+
 dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
                         dsc_prices *prices, const dsc_sim_options *options, dsc_timing *timing, int64_t *wire_bytes,
                         dsc_trace *trace)
 {
     dsc_status status = DSC_OK;
     dsc_engine e = {.plan = plan, .prices = prices, .overhead_ns = dsc_price_op_overhead(prices)};
-    /* Paths: without and with an overflow (fp16), then the same with evaluation, where the run evaluates. */
-    bool has_overflow = plan->config.strategy.precision == DSC_FP16;
-    int32_t path_count = (1 + has_overflow) * (1 + options->evaluates);
+    dsc_outcome outcomes[MOST_PATHS];
+    int32_t path_count = list_paths(plan, options->evaluates, outcomes);
 
     DSC_TRY(dsc_links_create(&e.links));
     DSC_TRY(dsc_fabric_create(cluster, plan->ranks, e.links, &e.fabric));
     DSC_TRY(choose_ranks(&e, programs, options));
+    DSC_TRY(load_copies(&e));
     DSC_TRY(make_recorder(&e, cluster, programs, options, trace));
     DSC_TRY(dsc_meetings_create(&e));
+    e.outcome = outcomes[0];
     DSC_TRY(run_step(&e, 1));
     *timing = *critical_timing(&e);
     *wire_bytes = e.wire_bytes;
     for (int32_t step = 1; step < path_count; step++) {
-        e.outcome = (dsc_outcome){.overflow = has_overflow && step % 2 == 1, .evaluate = step >= 1 + has_overflow};
+        e.outcome = outcomes[step];
         DSC_TRY(run_step(&e, step + 1));
     }
 out:

@@ -34,6 +34,9 @@ typedef struct dsc_sim_rank {
     int64_t number, which; /* in the plan; among the simulated */
     const dsc_script *script;
     dsc_demand core;       /* what its kernels take; resource -1 on a GPU */
+    dsc_demand mover;      /* the one thread of them that copies take */
+    dsc_load copies[2];    /* on a GPU, of a ns of a copy (in, out) by itself; else empty */
+    double copy_rate[2];   /* bytes per ns */
     int segment;           /* DSC_SEGMENT_END: the step is over */
     int64_t left;          /* instances of the segment that are not over */
     int64_t over[DSC_LANE_COUNT], start_ns[DSC_LANE_COUNT];

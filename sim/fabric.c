@@ -7,14 +7,15 @@
 
 enum { OUT, IN };
 
-/* Slots number all resources that there could be: each node has ports, NICs, a trunk, cores and up-links; higher
- * units have up-links. resource_at holds what was made of a slot, or -1. */
+/* Slots number all resources that there could be: each node has ports, NICs, a trunk, cores, memory and up-links;
+ * higher units have up-links. resource_at holds what was made of a slot, or -1. */
 struct dsc_fabric {
     const dsc_cluster *cluster;
     dsc_links *links;
     int64_t ranks;
     int64_t devices, nics;         /* of the node type that has most */
-    int64_t node_slots;            /* of one node: ports, cores, NICs, trunk, up-links, in this order */
+    int64_t node_slots;            /* of one node: ports, cores, NICs, ports to the host, its memory, trunk, up-links,
+                                      in this order */
     int64_t *unit_slots;           /* [tier] first slot of the units that the tier's nodes form */
     int32_t *resource_at; int64_t slot_count;
     char (*names)[64]; int64_t name_count, name_capacity; /* by resource; empty for cores */
@@ -46,7 +47,7 @@ static void lay_slots_out(dsc_fabric *fabric, int64_t nodes)
         fabric->devices = DSC_MAX(fabric->devices, devices_of(&cluster->node_types[t]));
         fabric->nics = DSC_MAX(fabric->nics, nics_of(&cluster->node_types[t]));
     }
-    fabric->node_slots = 3 * fabric->devices + 2 * fabric->nics + 3;
+    fabric->node_slots = 5 * fabric->devices + 2 * fabric->nics + 4;
     fabric->slot_count = nodes * fabric->node_slots;
     for (int64_t t = 0; t < cluster->tier_count; t++) {
         fabric->unit_slots[t] = fabric->slot_count;
@@ -148,13 +149,21 @@ out:
     return status;
 }
 
+static bool is_to_host(const dsc_link *link)
+{
+    return dsc_equal(link->between[0], "host") || dsc_equal(link->between[1], "host");
+}
+
+/* Devices that share a port are named by the first. */
 static dsc_status use_port(dsc_fabric *fabric, const dsc_place *place, int way, const dsc_link *link, dsc_load *load)
 {
+    int64_t local = place->local - place->local % DSC_MAX(link->devices_per_port, 1);
+    int64_t first = is_to_host(link) ? 3 * fabric->devices + 2 * fabric->nics : 0;
     char name[64];
 
-    snprintf(name, sizeof name, "node%" PRId64 "/device%" PRId64 "/%.24s/%s", place->node, place->local, link->name,
+    snprintf(name, sizeof name, "node%" PRId64 "/device%" PRId64 "/%.24s/%s", place->node, local, link->name,
              way == OUT ? "out" : "in");
-    return use(fabric, place->node * fabric->node_slots + 2 * place->local + way, link->bytes_per_s, name, load);
+    return use(fabric, place->node * fabric->node_slots + first + 2 * local + way, link->bytes_per_s, name, load);
 }
 
 /* ---- Paths inside a node */
@@ -199,6 +208,25 @@ static dsc_status local_path(dsc_fabric *fabric, const dsc_place *from, const ds
         DSC_TRY(use_port(fabric, to, IN, link, load));
     }
     *latency = link->latency_ns;
+out:
+    return status;
+}
+
+dsc_status dsc_fabric_copy(dsc_fabric *fabric, int64_t rank, bool is_out, dsc_load *load, double *bytes_per_ns)
+{
+    static const dsc_link any_link = {.name = "pcie", .between = {"device", "host"}, .bytes_per_s = DSC_LINK_BYTES_PER_S};
+    dsc_status status = DSC_OK;
+    const dsc_link *link;
+    dsc_place place;
+
+    DSC_TRY(dsc_cluster_place(fabric->cluster, rank, &place));
+    link = dsc_node_link(place.node_type, "device", "host");
+    if (link == NULL) link = &any_link;
+    DSC_TRY(use_port(fabric, &place, is_out ? OUT : IN, link, load));
+    if (place.node_type->host_bandwidth_bytes_per_s > 0)
+        DSC_TRY(use(fabric, (place.node + 1) * fabric->node_slots - 4, place.node_type->host_bandwidth_bytes_per_s, "",
+                    load));
+    *bytes_per_ns = link->bytes_per_s / 1e9;
 out:
     return status;
 }

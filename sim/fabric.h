@@ -1,5 +1,5 @@
-/* The cluster as resources that flows use: ports of devices inside a node, NICs, up-links of network tiers, and what
- * a CPU rank has of its node's cores. A resource comes into being when something first uses it, so that a folded
+/* The cluster as resources that flows use: ports of devices inside a node, to each other and to the host, the host's
+ * memory, NICs, up-links of network tiers, and what a CPU rank has of its node's cores. A resource comes into being when something first uses it, so that a folded
  * simulation of a large machine makes few of them. Knows paths, not collectives.
  *
  * A node: a device's port to a switch or mesh has a way out and a way in; a ring joins neighbours, and a path takes
@@ -27,6 +27,11 @@ dsc_status dsc_load_add(dsc_fabric *fabric, dsc_load *load, int32_t resource, do
 /* Adds the path from rank a to another rank b; *latency_ns becomes the path's if that is larger. Rates are bytes per
  * ns. DSC_EINVAL when the cluster describes no link between them. */
 dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *load, int64_t *latency_ns);
+
+/* Adds the way of a copy between the memories of a rank's device and its host: the port between them, which neighbours
+ * may share, and the host's memory, where its rate is known. *bytes_per_ns is the port's rate. */
+#define DSC_LINK_BYTES_PER_S 12e9 /* PCIe 3.0, where the cluster describes no such link */
+dsc_status dsc_fabric_copy(dsc_fabric *fabric, int64_t rank, bool is_out, dsc_load *load, double *bytes_per_ns);
 
 int64_t dsc_fabric_node(const dsc_fabric *fabric, int64_t rank);
 /* Whether two ranks sit on devices of one type in nodes of one type with as many ranks. */

@@ -1,9 +1,12 @@
 #include "sim/price.h"
 #include "base/json.h"
+#include "sim/fabric.h"
 #include "sim/measured.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MOST_NS 0x1p60
 
 typedef struct price { dsc_shape shape; int64_t ns; const char *source; } price; /* source NULL: an empty slot */
 
@@ -12,6 +15,7 @@ struct dsc_prices {
     const dsc_calibration *calibration;
     dsc_measured *measured;        /* NULL without a calibration */
     const dsc_device_type *device; /* the cluster's first */
+    const dsc_node_type *node;     /* that it is in */
     int64_t at_work;               /* ranks of a machine that compute at once, at most one a core */
     double share;                  /* a core is so many times what the description gives a rank that shares it */
     price *slots; int64_t slot_count, used; /* open addressing; slot_count is a power of two, at most half are used */
@@ -56,6 +60,7 @@ dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, c
     DSC_TRY(dsc_cluster_place(cluster, 0, &place));
     for (int64_t i = 0; i < place.node_type->device_types; i++) devices += place.node_type->devices[i].count;
     prices->device = place.device;
+    prices->node = place.node_type;
     prices->at_work = DSC_MIN(devices * DSC_MAX(place.node_type->nodes_per_machine, 1), plan->ranks);
     prices->share = 1;
     if (!place.device->is_gpu && prices->at_work > place.node_type->cores) {
@@ -194,6 +199,54 @@ static const price *find_price(dsc_prices *prices, const dsc_shape *shape)
 
 int64_t dsc_price_call(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->ns; }
 const char *dsc_price_source(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->source; }
+
+/* ---- Host memory */
+
+/* Beside a GPU the host's kernels are those of optimizers, bound by memory: the node's devices share its rate, of which
+ * streams that are read and written reach about this much. What a host is that nobody described: two sockets of eight
+ * channels of DDR4-3200. */
+static const double host_share = 0.8, any_host_bytes_per_s = 409.6e9;
+
+int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape)
+{
+    const double known = prices->node->host_bandwidth_bytes_per_s;
+    const double rate = (known > 0 ? known : any_host_bytes_per_s) / (double)dsc_node_devices(prices->node);
+
+    if (!prices->device->is_gpu) return dsc_price_call(prices, shape);
+    return DSC_MAX((int64_t)fmin(1e9 * (double)dsc_kernel_bytes(shape) / (rate * host_share), MOST_NS), 1);
+}
+
+/* Between the nearest measured sizes; past the largest at its rate, below the smallest no less. 0: nothing is known. */
+static double measured_copy_ns(const dsc_calibration *calibration, const char *from, int64_t bytes)
+{
+    const dsc_copy_sample *below = NULL, *above = NULL;
+    double share;
+
+    for (int64_t i = 0; calibration != NULL && i < calibration->copy_count; i++) {
+        const dsc_copy_sample *s = &calibration->copies[i];
+
+        if (strcmp(s->from, from) != 0 || s->bytes <= 0) continue;
+        if (s->bytes <= bytes && (below == NULL || s->bytes > below->bytes)) below = s;
+        if (s->bytes >= bytes && (above == NULL || s->bytes < above->bytes)) above = s;
+    }
+    if (below == NULL) return above == NULL ? 0 : (double)above->time_ns;
+    if (above == NULL) return (double)below->time_ns * (double)bytes / (double)below->bytes;
+    share = above->bytes == below->bytes ? 0 : (double)(bytes - below->bytes) / (double)(above->bytes - below->bytes);
+    return (double)below->time_ns + share * (double)(above->time_ns - below->time_ns);
+}
+
+/* On a CPU a copy reads and writes the one memory of which the rank has its share. */
+int64_t dsc_price_copy(const dsc_prices *prices, bool is_out, int64_t bytes)
+{
+    const dsc_link *link = dsc_node_link(prices->node, "device", "host");
+    const double memory_rate = prices->device->bandwidth_bytes_per_s / 2 * prices->share;
+    double rate = link == NULL ? DSC_LINK_BYTES_PER_S : link->bytes_per_s;
+    double ns = measured_copy_ns(prices->calibration, is_out ? "device" : "host", bytes);
+
+    if (!prices->device->is_gpu) rate = link == NULL ? memory_rate : fmin(link->bytes_per_s, memory_rate);
+    if (ns <= 0) ns = (link == NULL ? 0 : (double)link->latency_ns) + 1e9 * (double)bytes / rate;
+    return DSC_MAX((int64_t)fmin(ns, MOST_NS), 1);
+}
 
 int64_t dsc_price_op_overhead(const dsc_prices *prices)
 {

@@ -20,6 +20,10 @@ void dsc_prices_destroy(dsc_prices *prices);
 /* Nanoseconds of one kernel call on a rank's device, and of what the executor spends on an op beside its calls. */
 int64_t dsc_price_call(dsc_prices *prices, const dsc_shape *shape);
 int64_t dsc_price_op_overhead(const dsc_prices *prices);
+/* The same call on what is in host memory, by the rank's share of the node's host; and a copy of so many bytes between
+ * the memories of device and host, while nothing else is copied that way. */
+int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape);
+int64_t dsc_price_copy(const dsc_prices *prices, bool is_out, int64_t bytes);
 /* Where the price of that shape came from: "measured", "interpolated", "preset", "first principles". */
 const char *dsc_price_source(dsc_prices *prices, const dsc_shape *shape);
 
@@ -38,10 +42,10 @@ typedef struct dsc_sim_options {
     bool evaluates;                           /* the run evaluates now and then: its paths too */
 } dsc_sim_options;
 
-/* Simulates one step of each path that the run takes (fp16 also the skipped one), programs[rank] as in
- * dsc_program_check. timing is of the path taken most often. trace (may be NULL) receives rows and head for `options`:
- * ops, memory, steps, links, groups, ranks; config, cluster, model JSON included. wire_bytes is of one step by the
- * rules of interfaces.md. */
+/* Simulates one step of each path that the run takes (fp16 also the skipped one; delayed updates also those before and
+ * after), the one taken most often first, programs[rank] as in dsc_program_check. timing is of that one. trace (may be
+ * NULL) receives rows and head for `options`: ops, memory, steps, links, groups, ranks; config, cluster, model JSON
+ * included. wire_bytes is of one step by the rules of interfaces.md. */
 dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
                         dsc_prices *prices, const dsc_sim_options *options, dsc_timing *timing, int64_t *wire_bytes,
                         dsc_trace *trace);

@@ -6,6 +6,7 @@
 static dsc_cause cause_of(int axis)
 {
     switch (axis) {
+    case DSC_WIRE_TO_HOST: return DSC_FOR_OFFLOAD;
     case DSC_AXIS_TP:
     case DSC_AXIS_CP: return DSC_FOR_TP;
     case DSC_AXIS_PP:
@@ -32,7 +33,7 @@ static void split_idle(const dsc_account *account, int cause, int64_t now_ns, in
         since = last->start_ns;
     }
     wire = DSC_MAX(now_ns - DSC_MAX(since, last->wire_ns), 0);
-    out[cause == DSC_LANE_HOST ? DSC_FOR_HOST : DSC_FOR_PARTNERS] += now_ns - since - wire;
+    out[cause == DSC_LANE_LOAD ? DSC_FOR_HOST : DSC_FOR_PARTNERS] += now_ns - since - wire;
     out[last->cause] += wire;
 }
 
@@ -41,6 +42,7 @@ static void charge(dsc_timing *spent, const int64_t idle[DSC_CAUSE_COUNT])
     spent->tp_comm_ns += idle[DSC_FOR_TP];
     spent->pp_comm_ns += idle[DSC_FOR_PP];
     spent->dp_comm_ns += idle[DSC_FOR_DP];
+    spent->offload_ns += idle[DSC_FOR_OFFLOAD];
     spent->other_ns += idle[DSC_FOR_HOST];
     spent->bubble_ns += idle[DSC_FOR_PARTNERS];
 }
@@ -81,7 +83,7 @@ void dsc_account_wire(dsc_account *account, int lane, int axis, int64_t now_ns)
 
 void dsc_account_busy(dsc_account *account, int kind, int64_t start_ns, int64_t end_ns)
 {
-    bool is_optimizer = kind == DSC_OP_GRAD_NORM || kind == DSC_OP_UPDATE;
+    bool is_optimizer = kind == DSC_OP_GRAD_NORM || kind == DSC_OP_ACCUMULATE || kind == DSC_OP_UPDATE;
 
     *(is_optimizer ? &account->spent.optimizer_ns : &account->spent.compute_ns) += end_ns - start_ns;
     account->busy_ns += end_ns - start_ns;

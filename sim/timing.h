@@ -1,17 +1,21 @@
 /* Where the time of a step goes: one account for each rank. The compute lane is either busy, which counts by kind of
  * op, or idle, which is charged to what its next op waits for: an op of another lane, and before that was ready, what
- * that op waited for in its turn. While one of these is on the wire its kind of communication is charged, `other` while
- * the host works, and the bubble where a partner is not there yet. So the parts add up to the step, exactly, and
- * communication that computing hides counts nothing. */
+ * that op waited for in its turn. While one of these is on the wire its kind of communication is charged, `offload`
+ * while it copies to or from the host's memory or works there, `other` between segments and for tokens, and the bubble
+ * where a partner is not there yet. So the parts add up to the step, exactly, and what computing hides counts
+ * nothing. */
 #ifndef DSC_SIM_TIMING_H
 #define DSC_SIM_TIMING_H
 
 #include "sim/sim.h"
 
-enum { DSC_CAUSE_HOST = -1 }; /* the host's gap between segments, where a lane is taken */
+enum {
+    DSC_CAUSE_HOST = -1,  /* the host's gap between segments, where a lane is taken */
+    DSC_WIRE_TO_HOST = -1 /* what copies and the host's lane are on, where an axis is taken */
+};
 
 typedef enum dsc_cause {
-    DSC_FOR_TP, DSC_FOR_PP, DSC_FOR_DP, DSC_FOR_HOST, DSC_FOR_PARTNERS, DSC_CAUSE_COUNT
+    DSC_FOR_TP, DSC_FOR_PP, DSC_FOR_DP, DSC_FOR_OFFLOAD, DSC_FOR_HOST, DSC_FOR_PARTNERS, DSC_CAUSE_COUNT
 } dsc_cause;
 
 /* The last op that a lane began. */
