@@ -13,13 +13,15 @@ static dsc_cluster *make_cluster(int64_t nodes, int64_t each, bool is_gpu)
     cluster->nodes = calloc(1, sizeof *cluster->nodes);
     cluster->nodes[0].count = nodes;
     *type = (dsc_node_type){.name = "node", .devices = calloc(1, sizeof *type->devices), .device_types = 1,
-                            .links = calloc(1, sizeof *type->links), .link_count = 1, .cores = 64,
+                            .links = calloc(2, sizeof *type->links), .link_count = 2, .cores = 64,
                             .host_memory_bytes = INT64_C(1) << 40, .host_bandwidth_bytes_per_s = 1e11};
     type->devices[0] = (dsc_device_type){.name = "device", .is_gpu = is_gpu, .count = each,
                                          .memory_bytes = INT64_C(1) << 40, .bandwidth_bytes_per_s = 1e12,
                                          .peak_flops = {[DSC_FP32] = 1e13, [DSC_BF16] = 1e14, [DSC_FP16] = 1e14}};
     type->links[0] = (dsc_link){.name = "switch", .between = {"device", "device"}, .topology = DSC_SWITCH,
                                 .bytes_per_s = 1e11, .latency_ns = SCENE_LATENCY_NS};
+    type->links[1] = (dsc_link){.name = "pcie", .between = {"device", "host"}, .topology = DSC_SWITCH,
+                                .bytes_per_s = 1e10, .latency_ns = SCENE_COPY_LATENCY_NS};
     return cluster;
 }
 
@@ -91,31 +93,47 @@ dsc_program *scene_program(const dsc_plan *plan)
     return program;
 }
 
-static int32_t add_op(dsc_program *program, dsc_op op)
+static int32_t add_op(dsc_program *program, dsc_space space, dsc_op op)
 {
     dsc_template *t = program->templates;
 
     op.layer = -1;
-    op.lane = (int16_t)dsc_op_lane(op.kind, op.axis, DSC_SPACE_DEVICE);
+    op.lane = (int16_t)dsc_op_lane(op.kind, op.axis, space);
     op.first_call = (int32_t)t->call_count - op.calls;
     CHECK_OK(DSC_PUSH(t->ops, t->op_count, t->op_capacity, op));
     program->op_count++;
     return (int32_t)t->op_count - 1;
 }
 
-int32_t scene_kernel(dsc_program *program, int64_t elems)
+static void add_call(dsc_program *program, int64_t elems)
 {
     dsc_template *t = program->templates;
     dsc_call call = {.shape = {.kernel = DSC_K_ADAM, .type = DSC_FP32, .out = DSC_FP32, .d = {elems}}};
 
     CHECK_OK(DSC_PUSH(t->calls, t->call_count, t->call_capacity, call));
-    return add_op(program, (dsc_op){.kind = DSC_OP_MLP_FWD, .axis = -1, .calls = 1});
+}
+
+int32_t scene_kernel(dsc_program *program, int64_t elems)
+{
+    add_call(program, elems);
+    return add_op(program, DSC_SPACE_DEVICE, (dsc_op){.kind = DSC_OP_MLP_FWD, .axis = -1, .calls = 1});
+}
+
+int32_t scene_host_kernel(dsc_program *program, int64_t elems)
+{
+    add_call(program, elems);
+    return add_op(program, DSC_SPACE_HOST, (dsc_op){.kind = DSC_OP_UPDATE, .axis = -1, .calls = 1});
+}
+
+int32_t scene_copy(dsc_program *program, dsc_op_kind kind, int64_t bytes)
+{
+    return add_op(program, DSC_SPACE_DEVICE, (dsc_op){.kind = (int16_t)kind, .axis = -1, .bytes = bytes});
 }
 
 int32_t scene_collective(dsc_program *program, dsc_op_kind kind, dsc_axis axis, int64_t bytes)
 {
-    return add_op(program, (dsc_op){.kind = (int16_t)kind, .axis = axis, .peer = -1, .channel = -1, .type = DSC_FP32,
-                                    .bytes = bytes});
+    return add_op(program, DSC_SPACE_DEVICE, (dsc_op){.kind = (int16_t)kind, .axis = axis, .peer = -1, .channel = -1,
+                                                      .type = DSC_FP32, .bytes = bytes});
 }
 
 int32_t scene_all_reduce(dsc_program *program, int64_t bytes)
@@ -125,8 +143,9 @@ int32_t scene_all_reduce(dsc_program *program, int64_t bytes)
 
 int32_t scene_message(dsc_program *program, dsc_op_kind kind, int64_t peer, int32_t channel, int64_t bytes)
 {
-    return add_op(program, (dsc_op){.kind = (int16_t)kind, .axis = DSC_AXIS_PP, .peer = (int32_t)peer,
-                                    .channel = channel, .type = DSC_FP32, .bytes = bytes});
+    return add_op(program, DSC_SPACE_DEVICE, (dsc_op){.kind = (int16_t)kind, .axis = DSC_AXIS_PP,
+                                                      .peer = (int32_t)peer, .channel = channel, .type = DSC_FP32,
+                                                      .bytes = bytes});
 }
 
 /* Dependencies of an op stand together: the list is made anew with the added one in its place. */

@@ -4,10 +4,10 @@
 
 #include "sim/sim.h"
 
-enum { SCENE_LATENCY_NS = 2000, SCENE_NIC_LATENCY_NS = 5000 };
+enum { SCENE_LATENCY_NS = 2000, SCENE_NIC_LATENCY_NS = 5000, SCENE_COPY_LATENCY_NS = 3000 };
 
 /* `nodes` nodes of `each` GPUs: a switch of 100 GB/s a port, a NIC of 10 GB/s for each GPU, a network that adds
- * nothing. */
+ * nothing; 10 GB/s between a device and its host, whose memory has 100 GB/s. */
 dsc_cluster *scene_gpus(int64_t nodes, int64_t each);
 /* One node of CPU ranks that share its cores. */
 dsc_cluster *scene_cpus(int64_t ranks, int64_t cores);
@@ -23,6 +23,10 @@ dsc_program *scene_program(const dsc_plan *plan);
 int32_t scene_kernel(dsc_program *program, int64_t elems);
 int32_t scene_all_reduce(dsc_program *program, int64_t bytes);
 int32_t scene_collective(dsc_program *program, dsc_op_kind kind, dsc_axis axis, int64_t bytes);
+/* What the host computes: scene_kernel's in host memory. */
+int32_t scene_host_kernel(dsc_program *program, int64_t elems);
+/* DSC_OP_COPY_IN or DSC_OP_COPY_OUT. */
+int32_t scene_copy(dsc_program *program, dsc_op_kind kind, int64_t bytes);
 /* A send to, or a receive from, the stage `peer`. */
 int32_t scene_message(dsc_program *program, dsc_op_kind kind, int64_t peer, int32_t channel, int64_t bytes);
 /* The op waits for an earlier or later one. */
