@@ -216,6 +216,11 @@ int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape)
     return DSC_MAX((int64_t)fmin(1e9 * (double)dsc_kernel_bytes(shape) / (rate * host_share), MOST_NS), 1);
 }
 
+const char *dsc_price_host_source(dsc_prices *prices, const dsc_shape *shape)
+{
+    return prices->device->is_gpu ? "host memory" : dsc_price_source(prices, shape);
+}
+
 /* Between the nearest measured sizes; past the largest at its rate, below the smallest no less. 0: nothing is known. */
 static double measured_copy_ns(const dsc_calibration *calibration, const char *from, int64_t bytes)
 {

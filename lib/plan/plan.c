@@ -149,6 +149,23 @@ static void print_stage(const dsc_plan *plan, int64_t stage, dsc_text *out)
     dsc_text_add(out, "\n");
 }
 
+/* Which states are cut and which are in host memory; nothing where all is whole and on the device. */
+static void print_states(const dsc_plan *plan, dsc_text *out)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    if (s->zero == 0 && s->offload == DSC_OFFLOAD_NONE) return;
+    dsc_text_add(out, "states     ZeRO %d, in %" PRId64 " part%s", s->zero, plan->parts, plan->parts > 1 ? "s" : "");
+    if (s->offload == DSC_OFFLOAD_OPTIMIZER)
+        dsc_text_add(out, "; of the optimizer's %.4g %% in host memory", 100 * s->offload_ratio);
+    if (s->offload == DSC_OFFLOAD_PARAMS) dsc_text_add(out, "; parameters and the optimizer's in host memory");
+    if (s->offload == DSC_OFFLOAD_PARAMS || (s->zero == 3 && s->dp > 1))
+        dsc_text_add(out, "; parameters fetched %" PRId64 " bucket%s ahead", s->prefetch, s->prefetch == 1 ? "" : "s");
+    if (s->delay_update > 0)
+        dsc_text_add(out, "; updates one step late after the first %" PRId64, s->delay_update);
+    dsc_text_add(out, "\n");
+}
+
 void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
 {
     const dsc_strategy *s = &plan->config.strategy;
@@ -163,6 +180,7 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
                  s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
     dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
                  dsc_dtype_name(plan->gradient_type), s->bucket_elems);
+    print_states(plan, out);
     for (int64_t i = 0; i < s->pp; i++) {
         if (i == SHOWN && s->pp > 4 * SHOWN) {
             dsc_text_add(out, "...\n");

@@ -160,37 +160,130 @@ out:
     return status;
 }
 
-static bool was_seen(const dsc_template *template_, int64_t call)
-{
-    for (int64_t i = 0; i < call; i++)
-        if (memcmp(&template_->calls[i].shape, &template_->calls[call].shape, sizeof(dsc_shape)) == 0) return true;
-    return false;
-}
-
-/* What each distinct call of a template costs, and how that is known. */
-static void print_prices(const evaluation *e, const dsc_program *program, dsc_text *out)
+/* What a rank of each stage keeps from step to step, in which memory. */
+static void print_kept(const evaluation *e, dsc_text *out)
 {
     dsc_text rows = {0};
 
-    dsc_text_add(&rows, "template\tcall\tprice\tsource\n");
-    for (int64_t t = 0; t < program->template_count; t++)
-        for (int64_t i = 0; i < program->templates[t].call_count; i++) {
-            const dsc_shape *shape = &program->templates[t].calls[i].shape;
-            char words[128];
-
-            if (was_seen(&program->templates[t], i)) continue;
-            dsc_shape_print(shape, words, sizeof words);
-            dsc_text_add(&rows, "%s\t%s\t%s\t%s\n", program->templates[t].name, words,
-                         dsc_ns_str(dsc_price_call(e->prices, shape)).str, dsc_price_source(e->prices, shape));
+    dsc_text_add(&rows, "stage\tspace");
+    for (int kept = 0; kept < DSC_KEPT_COUNT; kept++) dsc_text_add(&rows, "\t%s", DSC_KEPT_NAMES[kept]);
+    for (int64_t stage = 0; stage < e->plan->config.strategy.pp; stage++)
+        for (int space = 0; space < DSC_SPACE_COUNT && is_shown(e, stage); space++) {
+            if (space == DSC_SPACE_HOST && e->plan->config.strategy.offload == DSC_OFFLOAD_NONE) continue;
+            dsc_text_add(&rows, "\n%" PRId64 "\t%s", stage, DSC_SPACE_NAMES[space]);
+            for (int kept = 0; kept < DSC_KEPT_COUNT; kept++)
+                dsc_text_add(&rows, "\t%" PRId64, e->plan->stages[stage].kept_elems[kept][space] *
+                                                      dsc_dtype_bytes(dsc_kept_type(e->plan, kept)));
         }
-    dsc_text_add(out, "\nPrices of stage %" PRId64 "\n", program->stage);
+    dsc_text_add(out, "\nKept, bytes of a rank\n");
     dsc_table_print(dsc_text_str(&rows), out);
     dsc_text_fini(&rows);
 }
 
-/* ---- Of programs too long to be read op by op */
+static void add_buckets_row(const dsc_stage *stage, int64_t number, dsc_text *rows)
+{
+    int64_t least = INT64_MAX, most = 0, gathered = 0, streamed = 0, away = 0;
 
-typedef struct priced { const dsc_shape *shape; int64_t times, ns; } priced;
+    for (int64_t i = 0; i < stage->bucket_count; i++) {
+        const dsc_bucket *bucket = &stage->buckets[i];
+
+        least = DSC_MIN(least, bucket->elems);
+        most = DSC_MAX(most, bucket->elems);
+        gathered += bucket->is_gathered;
+        streamed += bucket->is_streamed;
+        away += bucket->space[DSC_KEPT_MASTER] == DSC_SPACE_HOST;
+    }
+    dsc_text_add(rows, "%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\t%" PRId64 "\n",
+                 number, stage->bucket_count, least, most, gathered, streamed, away);
+}
+
+/* Gathered: parameters are whole only while passes need them. Streamed: gradients leave after each pass. Offloaded: the
+ * optimizer's states are in host memory. */
+static void print_buckets(const evaluation *e, dsc_text *out)
+{
+    dsc_text rows = {0};
+
+    dsc_text_add(&rows, "stage\tbuckets\tleast elements\tmost\tgathered\tstreamed\toffloaded\n");
+    for (int64_t stage = 0; stage < e->plan->config.strategy.pp; stage++)
+        if (is_shown(e, stage)) add_buckets_row(&e->plan->stages[stage], stage, &rows);
+    dsc_text_add(out, "\nBuckets of at least %" PRId64 " elements where the model has them, in %" PRId64 " part%s each\n",
+                 e->plan->config.strategy.bucket_elems, e->plan->parts, e->plan->parts > 1 ? "s" : "");
+    dsc_table_print(dsc_text_str(&rows), out);
+    dsc_text_fini(&rows);
+}
+
+/* A kernel call, and whether the host makes it. */
+typedef struct priced { const dsc_shape *shape; bool is_host; int64_t times, ns; } priced;
+
+typedef struct priced_list { priced *rows; int64_t count, capacity; } priced_list;
+
+static int64_t price_of(const evaluation *e, const priced *p)
+{
+    return p->is_host ? dsc_price_host_call(e->prices, p->shape) : dsc_price_call(e->prices, p->shape);
+}
+
+static const char *source_of(const evaluation *e, const priced *p)
+{
+    return p->is_host ? dsc_price_host_source(e->prices, p->shape) : dsc_price_source(e->prices, p->shape);
+}
+
+/* Adds a call that is made so many times. */
+static dsc_status add_priced(const evaluation *e, const dsc_shape *shape, bool is_host, int64_t times,
+                             priced_list *list)
+{
+    priced row = {shape, is_host, times, 0};
+
+    for (int64_t i = 0; i < list->count; i++)
+        if (memcmp(list->rows[i].shape, shape, sizeof *shape) == 0 && list->rows[i].is_host == is_host) {
+            list->rows[i].times += times;
+            return DSC_OK;
+        }
+    row.ns = price_of(e, &row);
+    return DSC_PUSH(list->rows, list->count, list->capacity, row);
+}
+
+/* The calls of a template, each distinct one once. */
+static dsc_status add_calls(const evaluation *e, const dsc_template *template_, int64_t times, priced_list *list)
+{
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < template_->op_count; i++)
+        for (int32_t c = 0; c < template_->ops[i].calls; c++)
+            DSC_TRY(add_priced(e, &template_->calls[template_->ops[i].first_call + c].shape,
+                               template_->ops[i].lane == DSC_LANE_HOST, times, list));
+out:
+    return status;
+}
+
+/* What each distinct call of a template costs, and how that is known. */
+static dsc_status print_prices(const evaluation *e, const dsc_program *program, dsc_text *out)
+{
+    dsc_text rows = {0};
+    dsc_status status = DSC_OK;
+    priced_list list = {0};
+
+    dsc_text_add(&rows, "template\tcall\tlane\tprice\tsource\n");
+    for (int64_t t = 0; t < program->template_count; t++) {
+        list.count = 0;
+        DSC_TRY(add_calls(e, &program->templates[t], 1, &list));
+        for (int64_t i = 0; i < list.count; i++) {
+            char words[128];
+
+            dsc_shape_print(list.rows[i].shape, words, sizeof words);
+            dsc_text_add(&rows, "%s\t%s\t%s\t%s\t%s\n", program->templates[t].name, words,
+                         list.rows[i].is_host ? "host" : "compute", dsc_ns_str(list.rows[i].ns).str,
+                         source_of(e, &list.rows[i]));
+        }
+    }
+    dsc_text_add(out, "\nPrices of stage %" PRId64 "\n", program->stage);
+    dsc_table_print(dsc_text_str(&rows), out);
+out:
+    free(list.rows);
+    dsc_text_fini(&rows);
+    return status;
+}
+
+/* ---- Of programs too long to be read op by op */
 
 static int by_total(const void *a, const void *b)
 {
@@ -200,48 +293,37 @@ static int by_total(const void *a, const void *b)
     return left != right ? (left < right ? 1 : -1) : (x->shape > y->shape) - (x->shape < y->shape);
 }
 
-/* Adds a call that is made so many times. */
-static dsc_status add_priced(const evaluation *e, priced **rows, int64_t *count, int64_t *capacity,
-                             const dsc_shape *shape, int64_t times)
-{
-    for (int64_t i = 0; i < *count; i++)
-        if (memcmp((*rows)[i].shape, shape, sizeof *shape) == 0) {
-            (*rows)[i].times += times;
-            return DSC_OK;
-        }
-    return DSC_PUSH(*rows, *count, *capacity, ((priced){shape, times, dsc_price_call(e->prices, shape)}));
-}
-
-/* What takes most of a step. */
+/* What takes most of a step, of what computes and of what the host does. */
 static dsc_status print_dearest(const evaluation *e, const dsc_program *program, dsc_text *out)
 {
     enum { DEAREST = 8 };
-    const dsc_segment *segment = &program->segments[DSC_SEGMENT_GRADIENTS];
-    int64_t count = 0, capacity = 0, *uses = calloc((size_t)program->template_count + 1, sizeof *uses);
-    priced *rows = NULL;
+    int64_t *uses = calloc((size_t)program->template_count + 1, sizeof *uses);
+    priced_list list = {0};
     dsc_text table = {0};
     dsc_status status = DSC_OK;
 
     if (uses == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "prices of %" PRId64 " templates", program->template_count));
-    for (int64_t u = 0; u < segment->use_count; u++) uses[segment->uses[u].template_]++;
+    for (int s = DSC_SEGMENT_GRADIENTS; s <= DSC_SEGMENT_UPDATE; s++)
+        for (int64_t u = 0; u < program->segments[s].use_count && s != DSC_SEGMENT_DELAYED; u++)
+            uses[program->segments[s].uses[u].template_]++;
     for (int64_t t = 0; t < program->template_count; t++)
-        for (int64_t i = 0; i < program->templates[t].call_count && uses[t] > 0; i++)
-            DSC_TRY(add_priced(e, &rows, &count, &capacity, &program->templates[t].calls[i].shape, uses[t]));
-    if (count > 0) qsort(rows, (size_t)count, sizeof *rows, by_total);
-    dsc_text_add(&table, "call\ttimes\tprice\tin a step\tsource\n");
-    for (int64_t i = 0; i < DSC_MIN(count, DEAREST); i++) {
+        if (uses[t] > 0) DSC_TRY(add_calls(e, &program->templates[t], uses[t], &list));
+    if (list.count > 0) qsort(list.rows, (size_t)list.count, sizeof *list.rows, by_total);
+    dsc_text_add(&table, "call\tlane\ttimes\tprice\tin a step\tsource\n");
+    for (int64_t i = 0; i < DSC_MIN(list.count, DEAREST); i++) {
+        const priced *row = &list.rows[i];
         char words[128];
 
-        dsc_shape_print(rows[i].shape, words, sizeof words);
-        dsc_text_add(&table, "%s\t%" PRId64 "\t%s\t%s\t%s\n", words, rows[i].times, dsc_ns_str(rows[i].ns).str,
-                     dsc_ns_str(rows[i].times * rows[i].ns).str, dsc_price_source(e->prices, rows[i].shape));
+        dsc_shape_print(row->shape, words, sizeof words);
+        dsc_text_add(&table, "%s\t%s\t%" PRId64 "\t%s\t%s\t%s\n", words, row->is_host ? "host" : "compute",
+                     row->times, dsc_ns_str(row->ns).str, dsc_ns_str(row->times * row->ns).str, source_of(e, row));
     }
     dsc_text_add(out, "\nDearest kernel calls of stage %" PRId64 ", of %" PRId64 " different ones\n", program->stage,
-                 count);
+                 list.count);
     dsc_table_print(dsc_text_str(&table), out);
 out:
     dsc_text_fini(&table);
-    free(rows);
+    free(list.rows);
     free(uses);
     return status;
 }
@@ -269,17 +351,19 @@ static dsc_status print_digest(const evaluation *e, dsc_text *out)
 static dsc_status print_in_full(const evaluation *e, dsc_text *out)
 {
     char *cluster = dsc_cluster_json(e->cluster);
+    dsc_status status = DSC_OK;
 
     if (cluster == NULL) return DSC_FAIL(DSC_ENOMEM, "cluster: its description");
     for (int64_t rank = 0; rank < e->plan->ranks; rank++) {
         if (dsc_plan_representative(e->plan, rank) != rank) continue;
         dsc_text_add(out, "\nProgram of stage %" PRId64 "\n", e->programs[rank]->stage);
         dsc_program_print(e->programs[rank], out);
-        print_prices(e, e->programs[rank], out);
+        DSC_TRY(print_prices(e, e->programs[rank], out));
     }
     dsc_text_add(out, "\nCluster\n%s\n", cluster);
+out:
     free(cluster);
-    return DSC_OK;
+    return status;
 }
 
 dsc_status print_explanation(const evaluation *e, dsc_text *out)
@@ -287,6 +371,8 @@ dsc_status print_explanation(const evaluation *e, dsc_text *out)
     dsc_status status = DSC_OK;
 
     DSC_TRY(print_ledger(e, out));
+    print_kept(e, out);
+    print_buckets(e, out);
     DSC_TRY(is_long(e) ? print_digest(e, out) : print_in_full(e, out));
 out:
     return status;
