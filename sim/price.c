@@ -16,6 +16,7 @@ struct dsc_prices {
     dsc_measured *measured;        /* NULL without a calibration */
     const dsc_device_type *device; /* the cluster's first */
     const dsc_node_type *node;     /* that it is in */
+    int64_t on_node;               /* ranks there */
     int64_t at_work;               /* ranks of a machine that compute at once, at most one a core */
     double share;                  /* a core is so many times what the description gives a rank that shares it */
     price *slots; int64_t slot_count, used; /* open addressing; slot_count is a power of two, at most half are used */
@@ -61,6 +62,7 @@ dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, c
     for (int64_t i = 0; i < place.node_type->device_types; i++) devices += place.node_type->devices[i].count;
     prices->device = place.device;
     prices->node = place.node_type;
+    prices->on_node = DSC_MIN(devices, plan->ranks);
     prices->at_work = DSC_MIN(devices * DSC_MAX(place.node_type->nodes_per_machine, 1), plan->ranks);
     prices->share = 1;
     if (!place.device->is_gpu && prices->at_work > place.node_type->cores) {
@@ -202,7 +204,7 @@ const char *dsc_price_source(dsc_prices *prices, const dsc_shape *shape) { retur
 
 /* ---- Host memory */
 
-/* Beside a GPU the host's kernels are those of optimizers, bound by memory: the node's devices share its rate, of which
+/* Beside a GPU the host's kernels are those of optimizers, bound by memory: the node's ranks share its rate, of which
  * streams that are read and written reach about this much. What a host is that nobody described: two sockets of eight
  * channels of DDR4-3200. */
 static const double host_share = 0.8, any_host_bytes_per_s = 409.6e9;
@@ -210,7 +212,7 @@ static const double host_share = 0.8, any_host_bytes_per_s = 409.6e9;
 int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape)
 {
     const double known = prices->node->host_bandwidth_bytes_per_s;
-    const double rate = (known > 0 ? known : any_host_bytes_per_s) / (double)dsc_node_devices(prices->node);
+    const double rate = (known > 0 ? known : any_host_bytes_per_s) / (double)prices->on_node;
 
     if (!prices->device->is_gpu) return dsc_price_call(prices, shape);
     return DSC_MAX((int64_t)fmin(1e9 * (double)dsc_kernel_bytes(shape) / (rate * host_share), MOST_NS), 1);

@@ -170,13 +170,16 @@ out:
 }
 
 /* Nothing is printed before all that can fail is done. */
-static dsc_status plan(const tool_inputs *inputs, const plan_options *options)
+static dsc_status plan(tool_inputs *inputs, const plan_options *options)
 {
+    double *ratio = &inputs->config.strategy.offload_ratio;
     dsc_status status = DSC_OK;
     evaluation *e = calloc(1, sizeof *e);
 
     if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "dsc-plan: %zu bytes", sizeof *e);
     tool_progress(&self, inputs->progress, "evaluating %s on %s", inputs->model, inputs->cluster);
+    DSC_TRY(choose_ratio(inputs, options, ratio));
+    tool_log(&self);
     DSC_TRY(evaluate(inputs, options, e));
     if (options->trace[0] != '\0') {
         tool_progress(&self, inputs->progress, "writing %s", options->trace);
@@ -190,7 +193,7 @@ out:
     return status;
 }
 
-static dsc_status act(const tool_inputs *inputs, const plan_options *options)
+static dsc_status act(tool_inputs *inputs, const plan_options *options)
 {
     if (options->list_models) return options->json ? list_models_json() : list_models();
     if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();

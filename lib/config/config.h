@@ -29,7 +29,7 @@ typedef struct dsc_strategy {
     char rank_order[32];      /* "tp,dp,pp"; empty: chosen */
     int64_t device_memory_bytes, host_memory_bytes; /* hard capacities; 0: the cluster's */
     int64_t bucket_elems;     /* reduce_bucket_size: gradients of a data-parallel message; 0: the default */
-    double offload_ratio;     /* share of the optimizer's states that goes to the host */
+    double offload_ratio;     /* share of the optimizer's states that goes to the host; DSC_AUTO: to be found */
     int64_t delay_update;     /* updates made at once before updates overlap the next step's passes; 0: never */
     int64_t prefetch;         /* buckets of parameters fetched ahead of the passes */
     bool l2_decay;            /* weight decay through the gradient (adam_w_mode false); else decoupled, for Adam too */
@@ -76,6 +76,8 @@ typedef struct dsc_config {
     int64_t steps_per_print;
 } dsc_config;
 
+enum { DSC_AUTO = -1 }; /* a number that the planner is asked to find */
+
 /* The defaults: degrees and batch not given, AdamW with lr 1e-3, constant. */
 extern const dsc_config DSC_CONFIG_DEFAULT;
 
@@ -91,7 +93,8 @@ typedef struct dsc_field {
     dsc_field_type type;
     size_t offset, size;        /* in the struct; size of a string */
     double low, high;           /* bounds of a number, both included; both 0: none */
-    const char *const *choices; /* ended by NULL; what is stored is the index, or values[index] where values is set */
+    const char *const *choices; /* ended by NULL; what is stored is the index, or values[index] where values is set. Of
+                                   a REAL: a word beside the numbers, stored as DSC_AUTO */
     const int *values;
     const char *argument;       /* "N", "SIZE", "FILE"; NULL for a flag, and for a choice, which lists its words */
     const char *help;           /* with unit and default, one line */

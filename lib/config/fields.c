@@ -44,6 +44,7 @@ static const char *const precisions[] = {"fp32", "fp16", "bf16", "fp8", NULL};
 static const int precision_values[] = {DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8};
 static const char *const accumulations[] = {"auto", "fp32", "fp16", "bf16", NULL};
 static const int accumulation_values[] = {-1, DSC_FP32, DSC_FP16, DSC_BF16};
+static const char *const automatic[] = {"auto", NULL};
 static const char *const schedulers[] = {"constant",    "WarmupLR", "WarmupDecayLR", "WarmupCosineLR",
                                          "LRRangeTest", "OneCycle", NULL};
 static const char *const warmups[] = {"log", "linear", NULL};
@@ -82,7 +83,8 @@ static const dsc_field fields[] = {
     CHOICE("partition", strategy.partition, partitions, NULL, "by which chunks of layers are even (uniform: number)"),
     CHOICE("zero", strategy.zero, stages, NULL, "ZeRO stage: what is sharded over data parallel ranks (0)"),
     CHOICE("offload", strategy.offload, offloads, NULL, "to host memory; params means optimizer too (none)"),
-    REAL("offload-ratio", strategy.offload_ratio, 0, 1, "share of the optimizer's states that is offloaded (1)"),
+    {"offload-ratio", DSC_FIELD_REAL, AT(strategy.offload_ratio), 0, 0, 1, automatic, NULL, "X|auto",
+     "share of the optimizer's states that is offloaded; auto: dsc-plan finds the fastest (1)", NULL},
     INT("delay-update", strategy.delay_update, 0, MOST,
         "updates before those in host memory overlap the next step's passes; 0 is never (0)"),
     INT("prefetch", strategy.prefetch, 0, 64, "buckets of parameters that are fetched ahead of the passes (1)"),
@@ -190,6 +192,10 @@ static dsc_status set_real(const dsc_field *field, double *out, const char *what
     double low = is_bounded(field) ? field->low : -DBL_MAX;
     double high = is_bounded(field) ? field->high : DBL_MAX;
 
+    if (field->choices != NULL && dsc_equal(word, field->choices[0])) {
+        *out = DSC_AUTO;
+        return DSC_OK;
+    }
     return dsc_parse_real(what, word, low, high, out);
 }
 

@@ -42,8 +42,8 @@ bool dsc_read_bool(dsc_reader *reader, const char *path, const json_t *object, c
 static bool fits(const dsc_field *field, const json_t *value)
 {
     switch (field->type) {
-    case DSC_FIELD_INT:
-    case DSC_FIELD_REAL: return json_is_number(value);
+    case DSC_FIELD_INT: return json_is_number(value);
+    case DSC_FIELD_REAL: return json_is_number(value) || (field->choices != NULL && json_is_string(value));
     case DSC_FIELD_BYTES: return json_is_number(value) || json_is_string(value);
     case DSC_FIELD_BOOL:
     case DSC_FIELD_FLAG: return json_is_boolean(value);
@@ -147,6 +147,15 @@ static const dsc_key *find_key(const dsc_key *keys, const char *name)
     return NULL;
 }
 
+/* "auto", which leaves the default, unless it is a value of the key. */
+static bool is_left_open(const json_t *value, const dsc_key *key)
+{
+    const dsc_field *field = key->fate == DSC_KEY_FIELD ? dsc_field_find(dsc_config_fields(), key->text) : NULL;
+    bool is_value = field != NULL && field->type == DSC_FIELD_REAL && field->choices != NULL;
+
+    return !is_value && dsc_equal(json_string_value(value), "auto");
+}
+
 void dsc_read_object(dsc_reader *reader, const char *path, const json_t *object, const dsc_key *keys)
 {
     char full[PATH_SIZE];
@@ -159,7 +168,7 @@ void dsc_read_object(dsc_reader *reader, const char *path, const json_t *object,
 
         snprintf(full, sizeof full, "%s%s%s", path, path[0] == '\0' ? "" : ".", name);
         if (key == NULL) complain_of_unknown(reader, full, name, keys);
-        else if (!json_is_null(value) && !dsc_equal(json_string_value(value), "auto"))
+        else if (!json_is_null(value) && !is_left_open(value, key))
             read_key(reader, full, value, key);
     }
 }

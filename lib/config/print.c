@@ -20,6 +20,12 @@ static json_t *choice_word(const dsc_field *field, int value)
     return json_null();
 }
 
+/* A number, or the word beside the numbers. */
+static json_t *real_or_word(const dsc_field *field, double value)
+{
+    return field->choices != NULL && value < field->low ? json_string(field->choices[0]) : json_real(value);
+}
+
 static json_t *value_of(const dsc_field *field, const dsc_config *config)
 {
     const void *at = (const char *)config + field->offset;
@@ -27,7 +33,7 @@ static json_t *value_of(const dsc_field *field, const dsc_config *config)
     switch (field->type) {
     case DSC_FIELD_INT:
     case DSC_FIELD_BYTES: return int_or_null(field, *(const int64_t *)at);
-    case DSC_FIELD_REAL: return json_real(*(const double *)at);
+    case DSC_FIELD_REAL: return real_or_word(field, *(const double *)at);
     case DSC_FIELD_BOOL:
     case DSC_FIELD_FLAG: return json_boolean(*(const bool *)at);
     case DSC_FIELD_CHOICE: return choice_word(field, *(const int *)at);

@@ -25,6 +25,7 @@ static bool has_whole_parameters_elsewhere(const dsc_plan *plan)
 
     return s->offload == DSC_OFFLOAD_PARAMS && s->dp > 1 && (s->zero == 1 || s->zero == 2);
 }
+static bool has_open_ratio(const dsc_plan *plan) { return plan->config.strategy.offload_ratio < 0; }
 static bool has_ratio_alone(const dsc_plan *plan)
 {
     const dsc_strategy *s = &plan->config.strategy;
@@ -57,6 +58,8 @@ static const refusal REFUSALS[] = {
     {has_whole_parameters_elsewhere,
      "--offload params: a rank's host holds the weights that it updates, with --zero 1 and 2 a part of what it "
      "computes with; use --zero 3, which gathers the parts"},
+    {has_open_ratio,
+     "--offload-ratio auto is for dsc-plan, which finds the ratio by prices: give the number that it prints"},
     {has_ratio_alone, "--offload-ratio divides the optimizer's states between host and device: it takes --offload optimizer"},
     {has_delay_alone,
      "--delay-update overlaps updates in host memory with the next step: it takes --offload optimizer, with all of the "

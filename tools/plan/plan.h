@@ -35,6 +35,11 @@ typedef struct evaluation {
 dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out);
 void evaluation_fini(evaluation *evaluation);
 
+/* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
+ * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates few of them: notes of these go
+ * nowhere, so the caller installs its log again. */
+dsc_status choose_ratio(const tool_inputs *inputs, const plan_options *options, double *out);
+
 /* `local`, or a description that says "local": true, with as many devices as the strategy asks for; else the
  * description. */
 dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out);
