@@ -24,6 +24,7 @@ static const tool self = {
 typedef struct options {
     bool json, list, quick, progress;
     char out[4096], worker[4096];
+    int64_t update;
 } options;
 
 static const dsc_field fields[] = {
@@ -34,6 +35,8 @@ static const dsc_field fields[] = {
     {.name = "list", .type = DSC_FIELD_FLAG, .offset = offsetof(options, list), .help = "says what can be measured"},
     {.name = "quick", .type = DSC_FIELD_FLAG, .offset = offsetof(options, quick),
      .help = "few repetitions: a first look, not good enough to predict with"},
+    {.name = "update", .type = DSC_FIELD_INT, .offset = offsetof(options, update), .low = 1, .high = 0x1p36,
+     .argument = "N", .help = "only: Adam on N parameters in host memory, beside a loop over the same memory"},
     {.name = "worker", .type = DSC_FIELD_STRING, .offset = offsetof(options, worker),
      .size = sizeof ((options *)0)->worker, .argument = "FILE.h5",
      .help = "for its own use: measures in this job, prints nothing"},
@@ -159,6 +162,37 @@ out:
     return status;
 }
 
+static dsc_status describe_machine(dsc_calibration *out, int64_t *cores)
+{
+    dsc_cluster *cluster = NULL;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_cluster_local(&cluster));
+    *cores = cluster->node_types[0].cores;
+    out->machine = dsc_cluster_json(cluster);
+    if (out->machine == NULL) status = DSC_FAIL(DSC_ENOMEM, "no memory for the machine's description");
+    snprintf(out->dsc_version, sizeof out->dsc_version, "%s", PACKAGE_VERSION);
+out:
+    dsc_cluster_destroy(cluster);
+    return status;
+}
+
+static dsc_status show_update(const options *o)
+{
+    dsc_calibration machine = {0};
+    dsc_text text = {0};
+    int64_t cores;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(describe_machine(&machine, &cores));
+    DSC_TRY(bench_update(o->update, cores, o->json, &text));
+    fputs(dsc_text_str(&text), stdout);
+out:
+    free(machine.machine);
+    dsc_text_fini(&text);
+    return status;
+}
+
 /* ---- Measuring */
 
 /* HDF5, and a product's primitive, as they are in a run. */
@@ -203,21 +237,6 @@ static dsc_status measure(dsc_comm *comm, const bench_request *request, dsc_cali
         DSC_TRY(bench_kernels(comm, request, out));
     }
 out:
-    return status;
-}
-
-static dsc_status describe_machine(dsc_calibration *out, int64_t *cores)
-{
-    dsc_cluster *cluster = NULL;
-    dsc_status status = DSC_OK;
-
-    DSC_TRY(dsc_cluster_local(&cluster));
-    *cores = cluster->node_types[0].cores;
-    out->machine = dsc_cluster_json(cluster);
-    if (out->machine == NULL) status = DSC_FAIL(DSC_ENOMEM, "no memory for the machine's description");
-    snprintf(out->dsc_version, sizeof out->dsc_version, "%s", PACKAGE_VERSION);
-out:
-    dsc_cluster_destroy(cluster);
     return status;
 }
 
@@ -307,8 +326,8 @@ int main(int argc, char **argv)
         answer(asked);
         goto out;
     }
-    if (o.list) {
-        status = list(&o);
+    if (o.list || o.update > 0) {
+        status = o.list ? list(&o) : show_update(&o);
         goto out;
     }
     DSC_TRY(describe_machine(&calibration, &request.cores));
