@@ -39,9 +39,8 @@ DSC_INLINE float step_of(const scalars *k, float gradient, float param, float *e
 
 /* Memory is what it takes: each stream is read and written once, conversions happen in registers. fp16 has no conversion
  * that compilers vectorize, and goes through a block in the first-level cache. */
-static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first)
+static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first, int64_t count)
 {
-    const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
     const scalars k = *with;
     float block[DSC_BLOCK];
     const float *gradient = dsc_view(operands[0], first, count, s->out, block);
@@ -53,31 +52,41 @@ static void update(const dsc_shape *s, const scalars *with, void *const *operand
     if (operands[4] != NULL) dsc_narrow(param, count, s->type, operands[4], first);
 }
 
-/* The same with gradients in bf16, and a copy in bf16. */
-static void update_bf16(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first)
+/* The same with a copy in bf16, which with AVX-512 is made in registers, as are gradients from bf16. */
+DSC_INLINE void update_and_copy(const scalars *with, void *const *operands, int64_t first, int64_t count, bool is_half)
 {
-    const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
     const scalars k = *with;
-    const uint16_t *gradient = (const uint16_t *)operands[0] + first;
+    const float *wide = (const float *)operands[0] + first;
+    const uint16_t *half = (const uint16_t *)operands[0] + first;
     uint16_t *copy = (uint16_t *)operands[4] + first;
     float *param = (float *)operands[1] + first;
     float *exp_avg = (float *)operands[2] + first, *exp_avg_sq = (float *)operands[3] + first;
 
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
-        param[i] = step_of(&k, dsc_bf16_float(gradient[i]), param[i], &exp_avg[i], &exp_avg_sq[i]);
+        const float gradient = is_half ? dsc_bf16_float(half[i]) : wide[i];
+
+        param[i] = step_of(&k, gradient, param[i], &exp_avg[i], &exp_avg_sq[i]);
         copy[i] = dsc_float_bf16(param[i]);
     }
+}
+
+static void update_block(const dsc_shape *s, const scalars *k, void *const *operands, int64_t first)
+{
+    const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
+    const bool is_fused = DSC_WIDTH == 16 && s->type == DSC_BF16;
+
+    if (is_fused && s->out == DSC_BF16) update_and_copy(k, operands, first, count, true);
+    else if (is_fused && s->out == DSC_FP32) update_and_copy(k, operands, first, count, false);
+    else update(s, k, operands, first, count);
 }
 
 dsc_status DSC_OVERLAY(adam)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
 {
     const scalars k = find_scalars(s, step);
-    const bool is_bf16 = DSC_WIDTH == 16 && s->type == DSC_BF16 && s->out == DSC_BF16;
 
     (void)workspace;
 #pragma omp parallel for schedule(static)
-    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK)
-        (is_bf16 ? update_bf16 : update)(s, &k, operands, first);
+    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) update_block(s, &k, operands, first);
     return DSC_OK;
 }
