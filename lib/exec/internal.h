@@ -76,6 +76,9 @@ void exec_fail(dsc_run *run, dsc_status status);
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use); /* NULL for an absent span; use NULL: static */
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
+/* In place of an op that is left out: what it alone would have written in transient buffers, where something else, or
+ * the same of an earlier pass, may lie, becomes what no number is. */
+void exec_omit(dsc_run *run, const dsc_use *use, const dsc_op *op);
 
 /* ---- record.c */
 /* Adds a row to the lane, when the step is traced. */

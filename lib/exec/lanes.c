@@ -81,6 +81,7 @@ static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *in
     omitted = exec_is_omitted(run, use, instance->index);
     exec_poison_op(run, use, instance->index, true); /* its buffers' lives begin and end even if it is left out */
     if (!omitted) DSC_TRY(exec_op(run, lane, use, op));
+    else exec_omit(run, use, op);
     exec_poison_op(run, use, instance->index, false);
     if (omitted) goto out; /* and it leaves no row */
     measure(run, use, op, &bytes, &flops);

@@ -1,6 +1,9 @@
 #include "exec/internal.h"
 #include <inttypes.h>
+#include <string.h>
 #include <time.h>
+
+typedef struct exec_omission { dsc_run *run; const dsc_use *use; } exec_omission;
 
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
 {
@@ -12,6 +15,21 @@ void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)
 {
     return use->base + index == run->o.omitted;
+}
+
+static void mark_unwritten(void *context, dsc_span span, bool is_read, bool is_written)
+{
+    const exec_omission *o = context;
+
+    if (!is_written || is_read || o->run->o.program->buffers[span.buffer].life != DSC_LIFE_TRANSIENT) return;
+    memset(exec_address(o->run, span, o->use), 0xff, (size_t)span.bytes);
+}
+
+void exec_omit(dsc_run *run, const dsc_use *use, const dsc_op *op)
+{
+    exec_omission omission = {run, use};
+
+    dsc_op_visit(&run->o.program->templates[use->template_], op, mark_unwritten, &omission);
 }
 
 /* Notes that a kernel or a message gets `bytes` at this address: the measured high water, and, once for each segment,

@@ -64,7 +64,7 @@ typedef enum dsc_lane {
     O(ALL_GATHER, all_gather, AXIS, "the parts of all members of a group, in order")                                \
     O(SEND, send, AXIS, "activations to the next stage, or gradients to the one before")                            \
     O(RECV, recv, AXIS, "what a neighbouring stage sends")                                                          \
-    O(CLEAR, clear, COMPUTE, "zeroes where nothing is written: gaps of gradients, a loss without a head")             \
+    O(CLEAR_LOSS, clear_loss, COMPUTE, "the loss of a stage without a head: none")                                  \
     O(COPY_OUT, copy_out, COPY_OUT, "gradients to the host's memory")                                               \
     O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \

@@ -8,28 +8,6 @@ dsc_dtype dsc_build_gradient_type(const dsc_builder *b, const dsc_shard *shard)
     return b->buckets[shard->bucket].is_streamed ? b->plan->stream_type : b->plan->gradient_type;
 }
 
-/* All of a bucket's gradients, as passes make them. */
-static dsc_span whole_of(dsc_builder *b, int64_t index)
-{
-    const dsc_bucket *bucket = &b->buckets[index];
-    int64_t bytes = bucket->elems * dsc_dtype_bytes(b->plan->stream_type);
-    int32_t *made = &b->states[index].gradients;
-
-    if (!bucket->is_streamed) return dsc_program_kept(b->program, bucket, DSC_KEPT_GRADIENTS);
-    if (*made < 0)
-        *made = dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "gradients", DSC_CLASS_GRADIENTS, index, bytes);
-    return dsc_span_whole(b, *made);
-}
-
-dsc_span dsc_build_gradients(dsc_builder *b, const dsc_shard *shard)
-{
-    dsc_span whole = whole_of(b, shard->bucket);
-    int64_t each = dsc_dtype_bytes(dsc_build_gradient_type(b, shard));
-    int64_t first = shard->first - b->buckets[shard->bucket].first_elem;
-
-    return (dsc_span){whole.buffer, whole.offset + first * each, shard->elems * each};
-}
-
 /* ---- What no pass writes: between shards, and positions past the sequence. What is kept is zero from the start. */
 
 static void clear_gap(dsc_builder *b, int64_t index, int64_t first, int64_t end)
@@ -49,30 +27,41 @@ static int64_t written_end(const dsc_builder *b, const dsc_shard *shard)
     return shard->first + (are_positions && !b->is_cut ? b->seq * b->hidden : shard->elems);
 }
 
-static bool has_gap(const dsc_builder *b, const dsc_bucket *bucket)
-{
-    int64_t end = bucket->first_elem;
-
-    for (int64_t s = bucket->first; s < bucket->end; s++) {
-        if (b->stage->shards[s].first != end) return true;
-        end = written_end(b, &b->stage->shards[s]);
-    }
-    return end != bucket->first_elem + bucket->elems;
-}
-
+/* Calls of the op that is the first to write into the bucket. */
 static void clear_gaps(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     int64_t end = bucket->first_elem;
 
-    if (!bucket->is_streamed || !has_gap(b, bucket)) return;
-    dsc_build_op(b, DSC_OP_CLEAR, -1);
     for (int64_t s = bucket->first; s < bucket->end; s++) {
         clear_gap(b, index, end, b->stage->shards[s].first);
         end = written_end(b, &b->stage->shards[s]);
     }
     clear_gap(b, index, end, bucket->first_elem + bucket->elems);
-    dsc_build_end(b);
+}
+
+/* All of a bucket's gradients, as passes make them. */
+static dsc_span whole_of(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    int64_t bytes = bucket->elems * dsc_dtype_bytes(b->plan->stream_type);
+    int32_t *made = &b->states[index].gradients;
+
+    if (!bucket->is_streamed) return dsc_program_kept(b->program, bucket, DSC_KEPT_GRADIENTS);
+    if (*made < 0) {
+        *made = dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "gradients", DSC_CLASS_GRADIENTS, index, bytes);
+        clear_gaps(b, index);
+    }
+    return dsc_span_whole(b, *made);
+}
+
+dsc_span dsc_build_gradients(dsc_builder *b, const dsc_shard *shard)
+{
+    dsc_span whole = whole_of(b, shard->bucket);
+    int64_t each = dsc_dtype_bytes(dsc_build_gradient_type(b, shard));
+    int64_t first = shard->first - b->buckets[shard->bucket].first_elem;
+
+    return (dsc_span){whole.buffer, whole.offset + first * each, shard->elems * each};
 }
 
 /* ---- From the whole to the sum */
@@ -169,7 +158,6 @@ static void leave(dsc_builder *b, int64_t index)
     dsc_dtype type = bucket->is_streamed ? b->plan->stream_type : b->plan->gradient_type;
     dsc_span span;
 
-    clear_gaps(b, index);
     span = over_replicas(b, index, whole_of(b, index), type);
     if (bucket->is_tied) dsc_build_transfer(b, DSC_OP_ALL_REDUCE, DSC_AXIS_TIED, -1, DSC_NO_SPAN, span, type);
     span = to_host(b, index, span, type);
@@ -200,9 +188,10 @@ static void sum_replicated(dsc_builder *b)
     dsc_span all = DSC_NO_SPAN;
 
     for (int64_t i = 0; i < b->bucket_count && b->is_sequence_cut; i++) {
-        dsc_span whole = whole_of(b, i);
+        dsc_span whole;
 
         if (!b->buckets[i].is_replicated) continue;
+        whole = whole_of(b, i);
         if (all.buffer < 0) all = whole;
         else all.bytes = whole.offset + whole.bytes - all.offset;
     }

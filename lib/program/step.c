@@ -63,7 +63,7 @@ void dsc_build_clear_loss(dsc_builder *b)
     const dsc_shape shape = {.kernel = DSC_K_CLEAR, .type = DSC_FP64, .out = DSC_FP64, .d = {1}};
 
     dsc_build_template(b, "clear");
-    dsc_build_op(b, DSC_OP_CLEAR, -1);
+    dsc_build_op(b, DSC_OP_CLEAR_LOSS, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)});
     dsc_build_end(b);
 }
