@@ -214,7 +214,8 @@ out:
 
 dsc_status dsc_fabric_copy(dsc_fabric *fabric, int64_t rank, bool is_out, dsc_load *load, double *bytes_per_ns)
 {
-    static const dsc_link any_link = {.name = "pcie", .between = {"device", "host"}, .bytes_per_s = DSC_LINK_BYTES_PER_S};
+    static const dsc_link any_link = {.name = "pcie", .between = {"device", "host"},
+                                      .bytes_per_s = DSC_LINK_BYTES_PER_S};
     dsc_status status = DSC_OK;
     const dsc_link *link;
     dsc_place place;

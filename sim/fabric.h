@@ -1,6 +1,7 @@
 /* The cluster as resources that flows use: ports of devices inside a node, to each other and to the host, the host's
- * memory, NICs, up-links of network tiers, and what a CPU rank has of its node's cores. A resource comes into being when something first uses it, so that a folded
- * simulation of a large machine makes few of them. Knows paths, not collectives.
+ * memory, NICs, up-links of network tiers, and what a CPU rank has of its node's cores. A resource comes into being
+ * when something first uses it, so that a folded simulation of a large machine makes few of them. Knows paths, not
+ * collectives.
  *
  * A node: a device's port to a switch or mesh has a way out and a way in; a ring joins neighbours, and a path takes
  * the shorter way round; a tree adds a trunk that all of a node's traffic shares. Between nodes a path takes its

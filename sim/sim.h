@@ -24,8 +24,8 @@ int64_t dsc_price_op_overhead(const dsc_prices *prices);
  * the memories of device and host, while nothing else is copied that way. */
 int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape);
 int64_t dsc_price_copy(const dsc_prices *prices, bool is_out, int64_t bytes);
-/* Where the price of that shape came from: "measured", "interpolated", "preset", "first principles"; "host memory" for a
- * call of dsc_price_host_call beside a GPU. */
+/* Where the price of that shape came from: "measured", "interpolated", "preset", "first principles"; "host memory" for
+ * a call of dsc_price_host_call beside a GPU. */
 const char *dsc_price_source(dsc_prices *prices, const dsc_shape *shape);
 const char *dsc_price_host_source(dsc_prices *prices, const dsc_shape *shape);
 

@@ -60,7 +60,8 @@ static const refusal REFUSALS[] = {
      "computes with; use --zero 3, which gathers the parts"},
     {has_open_ratio,
      "--offload-ratio auto is for dsc-plan, which finds the ratio by prices: give the number that it prints"},
-    {has_ratio_alone, "--offload-ratio divides the optimizer's states between host and device: it takes --offload optimizer"},
+    {has_ratio_alone,
+     "--offload-ratio divides the optimizer's states between host and device: it takes --offload optimizer"},
     {has_delay_alone,
      "--delay-update overlaps updates in host memory with the next step: it takes --offload optimizer, with all of the "
      "states there (--offload-ratio 1)"},

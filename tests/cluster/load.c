@@ -63,6 +63,9 @@ static void presets_are_complete(void)
         CHECK(device->efficiency.product > 0 && device->efficiency.launch_ns > 0, "%s: no efficiency", *name);
         CHECK(dsc_node_link(node, "device", "device") != NULL, "%s: devices are not joined", *name);
         CHECK(dsc_node_link(node, "host", "device") != NULL, "%s: devices are not joined to the host", *name);
+        CHECK(dsc_node_devices(node) % dsc_node_link(node, "host", "device")->devices_per_port == 0,
+              "%s: ports to the host have not as many devices each", *name);
+        CHECK(node->host_bandwidth_bytes_per_s > 1e11, "%s: the host has no memory rate", *name);
         CHECK(dsc_cluster_tier(cluster, 0, 1) != NULL && node->nic_count == 1, "%s has no network", *name);
         dsc_cluster_destroy(cluster);
     }

@@ -81,6 +81,13 @@ static void auto_and_null_leave_the_default(void)
     free(untouched);
 }
 
+static void auto_is_a_ratio(void)
+{
+    if (CHECK_OK(read_text("{\"dsc\": {\"offload_ratio\": \"auto\"}}")))
+        CHECK(config.strategy.offload_ratio == DSC_AUTO, "ratio %g", config.strategy.offload_ratio);
+    CHECK(read_text("{\"dsc\": {\"offload_ratio\": \"half\"}}") == DSC_EINVAL, "so is half");
+}
+
 static void fp16_without_keys_starts_high(void)
 {
     if (!CHECK_OK(read_text("{\"fp16\": {\"enabled\": true}}"))) return;
@@ -254,6 +261,7 @@ static void print_reads_back(void)
 static const tap_case cases[] = {
     {"DeepSpeed's keys are taken", whole_example_is_taken},
     {"\"auto\" and null leave the default", auto_and_null_leave_the_default},
+    {"but of the offload ratio \"auto\" is a value", auto_is_a_ratio},
     {"fp16 without keys of the scale starts at 2^32, hysteresis 1", fp16_without_keys_starts_high},
     {"offloaded parameters take the optimizer along", params_offload_covers_the_optimizer},
     {"what has no effect is reported by name", what_has_no_effect_is_reported},

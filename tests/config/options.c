@@ -55,6 +55,18 @@ static void both_forms_are_read(void)
     CHECK(config.strategy.precision == DSC_BF16, "precision %d", config.strategy.precision);
 }
 
+static void a_number_may_be_left_to_the_planner(void)
+{
+    char *text;
+
+    if (!CHECK_OK(parse("--offload-ratio auto"))) return;
+    CHECK(config.strategy.offload_ratio == DSC_AUTO, "ratio %g", config.strategy.offload_ratio);
+    text = dsc_config_json(&config);
+    CHECK(text != NULL && strstr(text, "\"offload_ratio\":\"auto\"") != NULL, "%s", text);
+    free(text);
+    CHECK(parse("--lr auto") == DSC_EINVAL && parse("--offload-ratio -1") == DSC_EINVAL, "another number is, too");
+}
+
 static void last_one_counts(void)
 {
     if (!CHECK_OK(parse("--tp 4 --tp 8 --dry-run --no-dry-run"))) return;
@@ -191,6 +203,7 @@ static void pairs_are_checked(void)
 
 static const tap_case cases[] = {
     {"--x v and --x=v are read", both_forms_are_read},
+    {"auto is a word where the planner finds a number, and nowhere else", a_number_may_be_left_to_the_planner},
     {"of an option given twice the last counts", last_one_counts},
     {"words without dashes are operands", words_without_dashes_are_operands},
     {"a letter takes its value behind it or after it", letters_take_values},

@@ -265,6 +265,67 @@ static void a_price_is_remembered(void)
     dsc_cluster_destroy(cluster);
 }
 
+/* ---- Host memory */
+
+static void ranks_share_the_host(void)
+{
+    const dsc_shape update = {.kernel = DSC_K_ADAM, .type = DSC_BF16, .out = DSC_BF16, .d = {1 << 24}};
+    dsc_cluster *cluster = NULL;
+    double ns[4] = {0};
+
+    for (int i = 0; i < 4; i++) {
+        dsc_prices *prices = make_prices("dgx-a100-80g:2", (int64_t[]){1, 4, 8, 16}[i], NULL, &cluster);
+
+        if (prices != NULL) ns[i] = (double)dsc_price_host_call(prices, &update);
+        CHECK(prices != NULL && ns[i] > (double)dsc_price_call(prices, &update), "no slower than the device");
+        dsc_prices_destroy(prices);
+        dsc_cluster_destroy(cluster);
+        cluster = NULL;
+    }
+    CHECK(are_near(ns[0], (double)dsc_kernel_bytes(&update) / (0.8 * 409.6), 1e-6), "%g ns alone", ns[0]);
+    CHECK(are_near(ns[1], 4 * ns[0], 1e-6) && are_near(ns[2], 8 * ns[0], 1e-6) && are_near(ns[3], ns[2], 1e-6),
+          "%g, %g and %g ns for 4, 8 and 2 x 8 ranks", ns[1], ns[2], ns[3]);
+}
+
+/* On a CPU the host is the device; beside a GPU its price is its own, whatever was measured of the GPU. */
+static void a_cpu_is_its_own_host(void)
+{
+    const dsc_shape update = {.kernel = DSC_K_ADAM, .type = DSC_FP32, .out = DSC_FP32, .d = {1 << 20}};
+    dsc_cluster *cluster = NULL;
+    dsc_prices *prices = make_prices("local", 1, NULL, &cluster);
+
+    if (prices != NULL)
+        CHECK(dsc_price_host_call(prices, &update) == dsc_price_call(prices, &update) &&
+                  dsc_equal(dsc_price_host_source(prices, &update), "first principles"), "its price is another");
+    dsc_prices_destroy(prices);
+    dsc_cluster_destroy(cluster);
+}
+
+static void copies_are_interpolated(void)
+{
+    static const dsc_copy_sample samples[] = {{"device", "host", 1 << 20, 1000}, {"host", "device", 1 << 20, 500},
+                                              {"device", "host", 1 << 22, 7000}, {"host", "device", 1 << 22, 2000}};
+    static const struct { bool is_out; int64_t bytes, ns; } cases[] = {
+        {true, 1 << 20, 1000}, {true, 1 << 22, 7000}, {true, 5 << 19, 4000}, {true, 1 << 24, 28000}, {true, 64, 1000},
+        {false, 1 << 20, 500}, {false, 5 << 19, 1250}};
+    dsc_calibration calibration;
+    dsc_cluster *cluster = NULL;
+    dsc_prices *prices = NULL;
+
+    dsc_calibration_init(&calibration);
+    if (!CHECK_OK(dsc_cluster_load("local", &cluster))) return;
+    calibration.machine = dsc_cluster_json(cluster);
+    for (int i = 0; i < DSC_COUNT(samples); i++)
+        CHECK_OK(DSC_PUSH(calibration.copies, calibration.copy_count, calibration.copy_capacity, samples[i]));
+    if (CHECK_OK(dsc_prices_create(&(dsc_plan){.ranks = 1}, cluster, &calibration, &prices)))
+        for (int i = 0; i < DSC_COUNT(cases); i++)
+            CHECK(dsc_price_copy(prices, cases[i].is_out, cases[i].bytes) == cases[i].ns, "case %d: %lld ns", i,
+                  (long long)dsc_price_copy(prices, cases[i].is_out, cases[i].bytes));
+    dsc_prices_destroy(prices);
+    dsc_cluster_destroy(cluster);
+    dsc_calibration_fini(&calibration);
+}
+
 int main(void)
 {
     static const tap_case cases[] = {
@@ -278,6 +339,9 @@ int main(void)
         {"a wave of tiles that is begun is paid", a_wave_that_is_begun_is_paid},
         {"a calibration of another kind of machine is refused", other_machines_are_refused},
         {"the same shape has the same price, however many were asked", a_price_is_remembered},
+        {"the host's kernels have the node's memory, and its ranks share it", ranks_share_the_host},
+        {"on a CPU the host's price is the device's", a_cpu_is_its_own_host},
+        {"copies are interpolated between measured sizes, each way", copies_are_interpolated},
     };
 
     return tap_run(cases, DSC_COUNT(cases), NULL);

@@ -161,7 +161,8 @@ static void copies_leave_rows(void)
 
     if (set_up(&s, scene_gpus(1, 2))) {
         scene_copy(s.program, DSC_OP_COPY_OUT, BYTES);
-        if (run(&s, DSC_RANKS_ALL) && CHECK(s.trace.link_row_count == 2, "%lld rows", (long long)s.trace.link_row_count))
+        if (run(&s, DSC_RANKS_ALL) &&
+            CHECK(s.trace.link_row_count == 2, "%lld rows", (long long)s.trace.link_row_count))
             for (int i = 0; i < 2; i++) {
                 const dsc_link_row *row = &s.trace.link_rows[i];
 

@@ -206,7 +206,8 @@ static void print_buckets(const evaluation *e, dsc_text *out)
     dsc_text_add(&rows, "stage\tbuckets\tleast elements\tmost\tgathered\tstreamed\toffloaded\n");
     for (int64_t stage = 0; stage < e->plan->config.strategy.pp; stage++)
         if (is_shown(e, stage)) add_buckets_row(&e->plan->stages[stage], stage, &rows);
-    dsc_text_add(out, "\nBuckets of at least %" PRId64 " elements where the model has them, in %" PRId64 " part%s each\n",
+    dsc_text_add(out,
+                 "\nBuckets of at least %" PRId64 " elements where the model has them, in %" PRId64 " part%s each\n",
                  e->plan->config.strategy.bucket_elems, e->plan->parts, e->plan->parts > 1 ? "s" : "");
     dsc_table_print(dsc_text_str(&rows), out);
     dsc_text_fini(&rows);
