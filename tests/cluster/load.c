@@ -235,7 +235,7 @@ static void synthetic_machines_have_their_cores(void)
     "<object type=\"Core\" os_index=\"" index "\"" SETS(set) "gp_index=\"1" id "\">"                   \
     "<object type=\"PU\" os_index=\"" index "\"" SETS(set) "gp_index=\"2" id "\"/></object>"
 #define XML                                                                                           \
-    "<?xml version=\"1.0\"?><!DOCTYPE topology SYSTEM \"hwloc2.dtd\"><topology version=\"2.0\">"        \
+    "<?xml version=\"1.0\"?>\n<!DOCTYPE topology SYSTEM \"hwloc2.dtd\">\n<topology version=\"2.0\">"    \
     "<object type=\"Machine\" os_index=\"0\"" SETS("3")                                               \
     "allowed_cpuset=\"3\" allowed_nodeset=\"1\" gp_index=\"1\">"                                      \
     "<object type=\"NUMANode\" os_index=\"0\"" SETS("3") "gp_index=\"2\" local_memory=\"8589934592\"/>" \
