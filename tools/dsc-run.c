@@ -3,6 +3,7 @@
 #include "tools/run/run.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "device/device.h"
 #include "kernels/kernels.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -207,6 +208,22 @@ out:
     return status;
 }
 
+/* The kernel kills a process that touches more than there is, in mid-step and without a word: whether the ranks of this
+ * host have room for their arenas is asked before. */
+static dsc_status check_room(const job *j)
+{
+    int64_t needed = 0, free_bytes = dsc_memory_room(""), size = dsc_comm_size(j->comm);
+
+    for (int rank = 0; rank < size; rank++)
+        if (dsc_comm_node_of(j->comm, rank) == dsc_comm_node_of(j->comm, (int)j->rank))
+            for (int space = 0; space < DSC_SPACE_COUNT; space++) needed += j->programs[rank]->arena_bytes[space];
+    if (needed <= free_bytes) return DSC_OK;
+    return DSC_FAIL(DSC_ENOMEM,
+                    "the host of rank %d: its ranks' arenas need %s (%" PRId64 " bytes) of memory, %s (%" PRId64
+                    " bytes) are free",
+                    j->rank, dsc_bytes_str(needed).str, needed, dsc_bytes_str(free_bytes).str, free_bytes);
+}
+
 static dsc_status bind_rank(const job *j)
 {
     const char *how = j->options.bind;
@@ -229,6 +246,7 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     DSC_TRY(find_omitted(j, &out->omitted));
     DSC_TRY(find_failing(j, &out->failing));
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
+    DSC_TRY(check_room(j));
     DSC_TRY(bind_rank(j));
     cores = j->cluster->is_local ? j->cluster->node_types[0].cores : 1;
     dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_machine_size(j->comm), 1));

@@ -137,3 +137,26 @@ dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores)
 out:
     return status;
 }
+
+static void bind_range(hwloc_topology_t topology, hwloc_bitmap_t cores, hwloc_bitmap_t nodes, void *base, int64_t bytes)
+{
+    if (hwloc_get_cpubind(topology, cores, HWLOC_CPUBIND_PROCESS) != 0) return;
+    hwloc_cpuset_to_nodeset(topology, cores, nodes);
+    if (hwloc_bitmap_weight(nodes) == 1)
+        hwloc_set_area_membind(topology, base, (size_t)bytes, nodes, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET);
+}
+
+void dsc_cluster_near(void *base, int64_t bytes)
+{
+    hwloc_topology_t topology;
+    hwloc_bitmap_t cores, nodes;
+
+    if (bytes <= 0 || hwloc_topology_init(&topology) != 0) return;
+    cores = hwloc_bitmap_alloc();
+    nodes = hwloc_bitmap_alloc();
+    if (cores != NULL && nodes != NULL && hwloc_topology_load(topology) == 0)
+        bind_range(topology, cores, nodes, base, bytes);
+    hwloc_bitmap_free(nodes);
+    hwloc_bitmap_free(cores);
+    hwloc_topology_destroy(topology);
+}

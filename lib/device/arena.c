@@ -1,6 +1,8 @@
 #include "device/device.h"
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -30,6 +32,18 @@ static bool count_map_bytes(int64_t bytes, int64_t page, int64_t *out)
     return true;
 }
 
+static dsc_status refused(int64_t bytes)
+{
+    const char *why = strerror(errno);
+    struct rlimit space;
+
+    if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
+        return DSC_FAIL(DSC_ENOMEM, "no memory for an arena of %lld bytes (%s): the process may have %llu (ulimit -v)",
+                        (long long)bytes, why, (unsigned long long)space.rlim_cur);
+    return DSC_FAIL(DSC_ENOMEM, "no memory for an arena of %lld bytes (%s): %lld are free", (long long)bytes, why,
+                    (long long)dsc_memory_room(""));
+}
+
 dsc_status dsc_arena_create(int64_t bytes, dsc_arena *out)
 {
     int64_t page = sysconf(_SC_PAGESIZE), map_bytes;
@@ -39,7 +53,7 @@ dsc_status dsc_arena_create(int64_t bytes, dsc_arena *out)
     if (!count_map_bytes(bytes, page, &map_bytes))
         return DSC_FAIL(DSC_ENOMEM, "no memory for an arena of %lld bytes", (long long)bytes);
     map = mmap(NULL, (size_t)map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED) return DSC_FAIL(DSC_ENOMEM, "no memory for an arena of %lld bytes", (long long)bytes);
+    if (map == MAP_FAILED) return refused(bytes);
     if (mprotect(map + map_bytes - page, (size_t)page, PROT_NONE) != 0) {
         munmap(map, (size_t)map_bytes);
         return DSC_FAIL(DSC_ENOMEM, "no guard page behind an arena of %lld bytes", (long long)bytes);

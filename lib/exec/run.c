@@ -1,3 +1,4 @@
+#include "cluster/cluster.h"
 #include "exec/internal.h"
 #include <inttypes.h>
 #include <math.h>
@@ -82,6 +83,21 @@ static void hand_static(dsc_run *run)
     }
 }
 
+static dsc_status map_arenas(dsc_run *run)
+{
+    dsc_status status = DSC_OK;
+
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        dsc_arena *arena = &run->arenas[space];
+
+        if (dsc_arena_create(run->o.program->arena_bytes[space], arena) != DSC_OK)
+            DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%s memory: %s", DSC_SPACE_NAMES[space], dsc_message()));
+        dsc_cluster_near(arena->map, arena->map_bytes);
+    }
+out:
+    return status;
+}
+
 /* All that a rank does by itself. */
 static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
 {
@@ -97,8 +113,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->dp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_DP];
     run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
-    for (int space = 0; space < DSC_SPACE_COUNT; space++)
-        DSC_TRY(dsc_arena_create(options->program->arena_bytes[space], &run->arenas[space]));
+    DSC_TRY(map_arenas(run));
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;

@@ -2,16 +2,19 @@
 # Training survives kills. A run is killed (a rank, the launcher or everything at once) at random moments and started
 # again by the same command, until it has come to its end: each trace reads to the last step that was logged, each
 # resume starts from a whole checkpoint, nothing is left behind, and the losses are those of a run that nobody killed.
+# Once with all on the device, once with parameters, gradients and states in parts on the host, so that most moments are
+# in a transfer between ranks or spaces, and once with updates put off.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
-kills=8
+kills=6
 ! exhaustive || kills=100
 RANDOM=${DSC_SEED:=$(($(date +%s) % 32768))}
 echo "# DSC_SEED=$DSC_SEED"
 
-# go STEPS SAVE LOG TRACE: the command that is repeated; 2 ranks
+# go STEPS SAVE LOG TRACE: the command that is repeated; 2 ranks, which hold what $held says
 go() {
-    train 2 --dp 2 --micro-batch 4 --steps "$1" --save "$2" --save-every 5 --resume auto --log "$3" --trace "$4"
+    # shellcheck disable=SC2086
+    train 2 --dp 2 --micro-batch 4 $held --steps "$1" --save "$2" --save-every 5 --resume auto --log "$3" --trace "$4"
 }
 
 # strike: kills what chance tells, and says so; there may be nothing any more
@@ -60,20 +63,29 @@ strays() {
 steps_saved() { ls save 2>/dev/null | grep -x 'step-[0-9]*'; }
 newest() { steps_saved | tail -n 1; }
 
-plan $((kills + 2))
-for ((number = 1; number <= kills; number++)); do
-    checkpoint=$(newest)
-    go 100000 save log trace.h5 >lines 2>notes &
-    sleep "0.$((RANDOM % 90 + 10))"
-    what=$(strike)
-    wait
-    empty "kill $number, of $what, leaves checkpoints and a trace that can be used" \
-        "$(wreck $((10#0${checkpoint#step-} + 1)); strays "$checkpoint")"
-    steps_saved | head -n -2 | sed 's,^,save/,' | xargs rm -rf # verified
-done
+# survives: kills, and what is there in the end
+survives() {
+    local number checkpoint what last
+    rm -rf save straight log straight.log ./*.h5
+    for ((number = 1; number <= kills; number++)); do
+        checkpoint=$(newest)
+        go 100000 save log trace.h5 >lines 2>notes &
+        sleep "0.$((RANDOM % 90 + 10))"
+        what=$(strike)
+        wait
+        empty "kill $number, of $what, leaves checkpoints and a trace that can be used" \
+            "$(wreck $((10#0${checkpoint#step-} + 1)); strays "$checkpoint")"
+        steps_saved | head -n -2 | sed 's,^,save/,' | xargs rm -rf # verified
+    done
 
-last=$(($(last_step) + 3))
-go "$last" save log trace.h5 >lines 2>notes
-report $? "the same command comes to its end"
-go "$last" straight straight.log straight.h5 >lines 2>notes
-empty "losses are those of a run that nobody killed, $last steps" "$(diff <(timeless log) <(timeless straight.log))"
+    last=$(($(last_step) + 3))
+    go "$last" save log trace.h5 >lines 2>notes
+    report $? "the same command comes to its end"
+    go "$last" straight straight.log straight.h5 >lines 2>notes
+    empty "losses are those of a run that nobody killed, $last steps" "$(diff <(timeless log) <(timeless straight.log))"
+}
+
+plan $((3 * kills + 6))
+held='--zero 0' survives
+held='--zero 3 --offload params --bucket-size 5000' survives
+held='--zero 2 --offload optimizer --delay-update 3 --bucket-size 5000' survives
