@@ -14,11 +14,14 @@ ends() {
     [ "$(wc -l <messages)" -eq 1 ] && [[ $(<messages) =~ $pattern ]] && [ -z "$(left_behind)" ]
 }
 
-# some_op KIND: the number of an op of such a kind in the second half of 4 ranks' program
-some_op() {
-    "$build/dsc-plan" --model "$tiny" --cluster local --dp 4 --global-batch 16 --trace plan.h5 >/dev/null &&
-        "$build/dsc-trace" export plan.h5 -o plan.csv &&
-        awk -F, -v kind="$1" '$5 == kind { op = $3 } END { print op }' plan.csv
+# op_fails KIND OPTIONS: the last op of such a kind in the program of rank 2 of 4
+op_fails() {
+    local kind=$1 op
+    shift
+    "$build/dsc-plan" --model "$tiny" --cluster local --dp 4 --global-batch 16 "$@" --trace plan.h5 >/dev/null &&
+        "$build/dsc-trace" export plan.h5 -o plan.csv || return
+    op=$(awk -F, -v kind="$kind" '$5 == kind { op = $3 } END { print op }' plan.csv)
+    ends 3 "rank 2.*$kind" 4 --dp 4 --steps 100 "$@" --fail-op "2:$op"
 }
 
 # Fails in the step where the file has run out of what the vocabulary holds
@@ -49,10 +52,12 @@ lost() {
 }
 
 spoil >spoilt.txt
-plan 12
+plan 16
 for kind in attention_fwd mlp_bwd_w all_reduce agree update; do
-    ok "a failure in $kind of one of 4 ranks ends all, with its message" \
-        ends 3 "rank 2.*$kind" 4 --dp 4 --steps 100 --fail-op "2:$(some_op $kind)"
+    ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind
+done
+for kind in copy_in copy_out all_gather reduce_scatter; do
+    ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind --zero 3 --offload params
 done
 for ranks in 1 4; do
     ok "a token past the vocabulary ends a run when it is found, $ranks ranks" \
