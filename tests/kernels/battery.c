@@ -196,23 +196,12 @@ static bool same_bits(const call *x, const call *y)
     return true;
 }
 
-/* The sets that this machine can run, without the reference. */
-static int find_sets(const dsc_kernel_set *out[3])
-{
-    static const char *const names[] = {"cpu-avx2", "cpu-avx512", "cpu"};
-    int count = 0;
-
-    for (int i = 0; i < DSC_COUNT(names); i++)
-        if (dsc_kernels_find(names[i], &out[count]) == DSC_OK) count++;
-    return count;
-}
-
 /* ---- Cases */
 
 static void agrees(dsc_kernel kernel)
 {
-    const dsc_kernel_set *sets[3];
-    const int count = find_sets(sets);
+    const dsc_kernel_set *sets[CALL_SETS];
+    const int count = call_sets(sets);
 
     for (int round = 0; round < 40; round++) {
         call input, expected;
@@ -258,8 +247,8 @@ static void cast(void) { agrees(DSC_K_CAST); }
 /* Runs kernels twice on the same input, with `threads` threads and then with `again`. */
 static void repeats(int first_kernel, int last_kernel, int threads, int again)
 {
-    const dsc_kernel_set *sets[3];
-    const int count = find_sets(sets);
+    const dsc_kernel_set *sets[CALL_SETS];
+    const int count = call_sets(sets);
     char name[256];
 
     for (int kernel = first_kernel; kernel <= last_kernel; kernel++)
@@ -294,8 +283,8 @@ static void sums_ignore_threads(void)
 /* Operand `from` given as operand `to`, both in one place, must change nothing. */
 static void check_in_place(dsc_kernel kernel, int32_t flags, int from, int to)
 {
-    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
-    const int count = 1 + find_sets(sets + 1);
+    const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
+    const int count = 1 + call_sets(sets + 1);
 
     for (int i = 0; i < count; i++) {
         dsc_shape shape = random_shape(kernel);
@@ -362,8 +351,8 @@ static void spreads_overflow(void)
         {DSC_K_ATTENTION_FWD, 0}, {DSC_K_ATTENTION_BWD, 0}, {DSC_K_SCORES_BWD, 0}, {DSC_K_GELU_BWD, 0},
         {DSC_K_COLUMN_SUM, 0}, {DSC_K_EMBED_BWD, 1}, {DSC_K_JOIN, 0}, {DSC_K_CAST, 0},
     };
-    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
-    const int count = 1 + find_sets(sets + 1);
+    const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
+    const int count = 1 + call_sets(sets + 1);
 
     for (int i = 0; i < count; i++)
         for (int j = 0; j < DSC_COUNT(inputs); j++) {
@@ -374,8 +363,8 @@ static void spreads_overflow(void)
 
 static void counts_overflow(void)
 {
-    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
-    const int count = 1 + find_sets(sets + 1);
+    const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
+    const int count = 1 + call_sets(sets + 1);
 
     for (int i = 0; i < count; i++) {
         call c;
@@ -397,8 +386,8 @@ static void counts_overflow(void)
 /* A table that is written holds what one that is added to holds when it was zero. */
 static void first_writes(void)
 {
-    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
-    const int count = 1 + find_sets(sets + 1);
+    const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
+    const int count = 1 + call_sets(sets + 1);
 
     for (int round = 0; round < 10; round++)
         for (int i = 0; i < count; i++) {
@@ -419,8 +408,8 @@ static void first_writes(void)
 
 static void check_token(dsc_kernel kernel, double token)
 {
-    const dsc_kernel_set *sets[4] = {dsc_kernels_ref()};
-    const int count = 1 + find_sets(sets + 1);
+    const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
+    const int count = 1 + call_sets(sets + 1);
 
     for (int i = 0; i < count; i++) {
         call c;

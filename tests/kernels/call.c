@@ -256,3 +256,13 @@ bool call_run(call *c, const dsc_kernel_set *set)
     }
     return true;
 }
+
+int call_sets(const dsc_kernel_set *out[CALL_SETS])
+{
+    static const char *const names[CALL_SETS] = {"cpu-avx2", "cpu-avx512", "cpu"};
+    int count = 0;
+
+    for (int i = 0; i < CALL_SETS; i++)
+        if (dsc_kernels_find(names[i], &out[count]) == DSC_OK) count++;
+    return count;
+}

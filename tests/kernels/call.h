@@ -26,6 +26,10 @@ void call_fini(call *c);
 /* Runs a set's kernel; false, with a failed check, when it fails or writes outside of what it was given. */
 bool call_run(call *c, const dsc_kernel_set *set);
 
+/* The sets that this machine can run, without the reference; returns how many. */
+enum { CALL_SETS = 3 };
+int call_sets(const dsc_kernel_set *out[CALL_SETS]);
+
 /* The number of an operand's elements, and one of them as a double. */
 int64_t call_count(const call *c, int operand);
 double call_get(const call *c, int operand, int64_t index);
