@@ -109,8 +109,9 @@ static bool update(states *s, const dsc_kernel_set *set, const dsc_step *step)
     return holds;
 }
 
-/* How far two evaluations of one element in fp32 may be apart that differ in which products and sums are fused, and so in
- * roundings of u = 2^-24 relative: each term counts those of its own operations, and what is handed to it. */
+/* How far two evaluations of one element in fp32 may be apart that differ in which products and sums are fused. An
+ * operation rounds by u = 2^-24 relative at most, so each term counts its operations in both evaluations, and what is
+ * handed to it. */
 typedef struct bound { double of[OPERANDS]; } bound;
 
 static bound bound_of(const states *before, const states *after, int64_t i, const dsc_step *k)
@@ -121,15 +122,15 @@ static bound bound_of(const states *before, const states *after, int64_t i, cons
     const double m1 = ((float *)after->operand[EXP_AVG])[i], v1 = ((float *)after->operand[EXP_AVG_SQ])[i];
     const double p1 = ((float *)after->operand[PARAM])[i];
     const double scaled = fabs(dsc_load(before->operand[GRADIENT], i, before->shape.out) * k->gradient_scale);
-    const double g = scaled + (decoupled ? 0 : k->weight_decay * fabs(p)), g_error = 2 * u * g + tiny;
+    const double g = scaled + (decoupled ? 0 : k->weight_decay * fabs(p)), g_error = 4 * u * g + tiny;
     const double rest1 = 1 - k->beta1, rest2 = 1 - k->beta2, rate = k->lr / k->bias_correction1;
-    const double m_error = 3 * u * (k->beta1 * fabs(m) + rest1 * g) + rest1 * g_error + tiny;
-    const double v_error = 4 * u * v1 + 2 * rest2 * g * g_error + tiny;
+    const double m_error = 4 * u * (k->beta1 * fabs(m) + rest1 * g) + rest1 * g_error + tiny;
+    const double v_error = 6 * u * v1 + 2 * rest2 * g * g_error + tiny;
     const double root = sqrt(v1) * k->bias_correction2, denominator = root + k->eps;
     const double root_error = v1 > 0 ? DSC_MIN(v_error / (2 * v1), 1) * root : sqrt(v_error) * k->bias_correction2;
     const double move = rate * fabs(m1) / denominator;
-    const double p_error = 2 * u * (fabs(p) + fabs(p1)) + rate * m_error / denominator +
-                           move * (root_error / denominator + 5 * u) + tiny;
+    const double p_error = 4 * u * (fabs(p) + fabs(p1)) + rate * m_error / denominator +
+                           move * (root_error / denominator + 8 * u) + tiny;
 
     return (bound){.of = {[PARAM] = p_error, [EXP_AVG] = m_error, [EXP_AVG_SQ] = v_error}};
 }
