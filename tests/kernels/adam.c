@@ -1,5 +1,5 @@
-/* The optimizer of every set against the reference, element by element: random sizes, offsets, types, hyper-parameters and
- * steps of training. DSC_EXHAUSTIVE=1 goes up to 2^27 elements. */
+/* The optimizer of every set against the reference, element by element: random sizes, offsets, types, hyper-parameters
+ * and steps of training. DSC_EXHAUSTIVE=1 goes up to 2^27 elements. */
 #include "base/rng.h"
 #include "kernel/convert.h"
 #include "tests/kernels/call.h"
@@ -31,18 +31,27 @@ static int64_t bytes_of(const dsc_shape *shape, int operand)
     return shape->d[0] * dsc_dtype_bytes(type_of(shape, operand));
 }
 
+/* One draw a statement: the order of a list's would be the compiler's. */
 static dsc_shape random_shape(int64_t elems)
 {
-    return (dsc_shape){.kernel = DSC_K_ADAM, .type = (int8_t)pick_type(), .out = (int8_t)pick_type(),
-                       .flags = tap_random_between(0, 1) ? DSC_DECOUPLED : 0, .d = {elems}};
+    dsc_shape s = {.kernel = DSC_K_ADAM, .d = {elems}};
+
+    s.type = (int8_t)pick_type();
+    s.out = (int8_t)pick_type();
+    s.flags = tap_random_between(0, 1) ? DSC_DECOUPLED : 0;
+    return s;
 }
 
 static dsc_step random_step(void)
 {
-    dsc_step s = {.lr = log_uniform(1e-7, 0.1), .beta1 = uniform(0, 0.99), .beta2 = uniform(0.8, 0.9999),
-                  .eps = log_uniform(1e-10, 1e-3), .weight_decay = tap_random_between(0, 2) ? uniform(0, 0.3) : 0,
-                  .bias_correction1 = 1, .bias_correction2 = 1, .gradient_scale = (float)log_uniform(1e-5, 2)};
+    dsc_step s = {.bias_correction1 = 1, .bias_correction2 = 1};
 
+    s.lr = log_uniform(1e-7, 0.1);
+    s.beta1 = uniform(0, 0.99);
+    s.beta2 = uniform(0.8, 0.9999);
+    s.eps = log_uniform(1e-10, 1e-3);
+    if (tap_random_between(0, 3) > 0) s.weight_decay = uniform(0, 0.3);
+    s.gradient_scale = (float)log_uniform(1e-5, 2);
     s.optimizer_step = (int64_t)log_uniform(1, 1e6);
     if (tap_random_between(0, 3) == 0) return s;
     s.bias_correction1 = 1 - pow(s.beta1, (double)s.optimizer_step);
