@@ -1,6 +1,6 @@
 #!/bin/bash
-# The layers: a file includes only what has a smaller number, or its own module. The contracts of kernels stand half a step
-# lower than what else describes the world, as peak rates are told by dsc_dtype and calibrations by dsc_shape.
+# The layers: a file includes only what has a smaller number, or its own module. The contracts of kernels stand half a
+# step lower than what else describes the world, as peak rates are told by dsc_dtype and calibrations by dsc_shape.
 . "${srcdir:-.}/tests/tap.sh"
 
 declare -A layer=(

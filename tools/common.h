@@ -56,7 +56,8 @@ typedef struct tool_command {
 enum { TOOL_COMMANDS = 8, TOOL_OPERANDS = 4 }; /* at most; a command's own name is an operand, too */
 
 /* All that main does in such a tool: parses the command line into the struct behind `options` (one table), whose
- * defaults are set, answers --help and --version, or runs the one command. commands end with a NULL name. Returns the exit status. */
+ * defaults are set, answers --help and --version, or runs the one command. commands end with a NULL name. Returns the
+ * exit status. */
 int tool_run(const tool *self, int argc, char **argv, const dsc_field_table *options, const tool_command *commands);
 
 /* Prints the message of a failure on stderr; returns the exit status, also when stdout could not be written. */

@@ -334,7 +334,8 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
     closed = journal_close(&j->journal);
     if (status == DSC_OK) status = closed;
 out:
-    /* What only this rank knows of, when it ran out of memory between two collectives, must not leave others waiting. */
+    /* What only this rank knows of, when it ran out of memory between two collectives, must not leave others waiting.
+     * */
     if (j->run != NULL && status != DSC_OK && status != DSC_ESTOPPED) dsc_comm_raise(j->comm, status);
     return status;
 }
@@ -350,8 +351,8 @@ static void end_job(job *j)
 }
 
 /* A thread of OpenMP that waits spins for milliseconds by default and takes a core from whoever else has work: two runs
- * side by side on 2 cores were 40 times slower than one. libgomp reads how long when it is loaded, so this program starts
- * itself anew. */
+ * side by side on 2 cores were 40 times slower than one. libgomp reads how long when it is loaded, so this program
+ * starts itself anew. */
 static void spin_briefly(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") != NULL || getenv("GOMP_SPINCOUNT") != NULL) return;

@@ -37,8 +37,8 @@ DSC_INLINE float step_of(const scalars *k, float gradient, float param, float *e
     return param - k->shrink * param - k->rate * (m / (sqrtf(v) * k->correction2 + k->eps));
 }
 
-/* Memory is what it takes: each stream is read and written once, conversions happen in registers. fp16 has no conversion
- * that compilers vectorize, and goes through a block in the first-level cache. */
+/* Memory is what it takes: each stream is read and written once, conversions happen in registers. fp16 has no
+ * conversion that compilers vectorize, and goes through a block in the first-level cache. */
 static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first, int64_t count)
 {
     const scalars k = *with;

@@ -21,7 +21,8 @@ enum {
 /* Eight elements, as dsc_float_bf16 rounds them. */
 DSC_INLINE __m256i dsc_round_bf16(__m256 x)
 {
-    const __m256i bits = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
     const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
     const __m256 is_nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
@@ -59,7 +60,8 @@ DSC_INLINE void dsc_narrow(const float *from, int64_t count, int type, void *to,
         memcpy((float *)to + first, from, (size_t)count * sizeof *from);
     } else if (type == DSC_BF16) {
         for (; i + 16 <= count; i += 16) {
-            const __m256i low = dsc_round_bf16(_mm256_loadu_ps(from + i)), high = dsc_round_bf16(_mm256_loadu_ps(from + i + 8));
+            const __m256i low = dsc_round_bf16(_mm256_loadu_ps(from + i));
+            const __m256i high = dsc_round_bf16(_mm256_loadu_ps(from + i + 8));
 
             _mm256_storeu_si256((__m256i *)(half + i),
                                 _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), _MM_SHUFFLE(3, 1, 2, 0)));

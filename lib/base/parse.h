@@ -10,7 +10,8 @@
 dsc_status dsc_parse_int(const char *what, const char *word, int64_t low, int64_t high, int64_t *out);
 
 /* "3" or "5-7": both ends within [low, high], the second not below the first. */
-dsc_status dsc_parse_range(const char *what, const char *word, int64_t low, int64_t high, int64_t *first, int64_t *last);
+dsc_status dsc_parse_range(const char *what, const char *word, int64_t low, int64_t high, int64_t *first,
+                           int64_t *last);
 
 /* A finite number within [low, high]; nan and inf are refused. */
 dsc_status dsc_parse_real(const char *what, const char *word, double low, double high, double *out);

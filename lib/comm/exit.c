@@ -59,8 +59,8 @@ static void take_leave(int manager, bool ends_all, int exit_status)
     if (poll(&readable, 1, ANSWER_MS) == 1 && read(manager, words, sizeof words) < 0) return;
 }
 
-/* An mpiexec that was signalled itself forgets what its ranks return when they leave in peace: then rank 0 ends the job with
- * the status, a moment later than the others, so that what all have printed has been passed on. */
+/* An mpiexec that was signalled itself forgets what its ranks return when they leave in peace: then rank 0 ends the job
+ * with the status, a moment later than the others, so that what all have printed has been passed on. */
 static bool insists(const dsc_comm *comm, int exit_status)
 {
     static const struct timespec moment = {.tv_nsec = 200000000};

@@ -1,7 +1,7 @@
 /* Three threads step the lanes of a segment: the caller's runs compute, a worker's what the host computes, the mover's
  * all others, so that messages and copies move while kernels run (MPI progresses only inside MPI calls). A caller that
- * has to wait moves them itself, which spares two changes of thread, milliseconds where ranks outnumber cores. Each lane
- * is in order; across lanes an op waits until the counters say that what it needs is over. */
+ * has to wait moves them itself, which spares two changes of thread, milliseconds where ranks outnumber cores. Each
+ * lane is in order; across lanes an op waits until the counters say that what it needs is over. */
 #include "exec/internal.h"
 #include <errno.h>
 #include <omp.h>

@@ -196,8 +196,8 @@ static double count_of(const double *scalars, int which, double tp)
     return scalars[which] + host[which] + (scalars[replicated] + host[replicated]) / tp;
 }
 
-/* What the ranks agreed on, as the host reads it between segments. Gradients that replicas hold alike the sum over ranks
- * counts for each of them: dp / parts times. */
+/* What the ranks agreed on, as the host reads it between segments. Gradients that replicas hold alike the sum over
+ * ranks counts for each of them: dp / parts times. */
 static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;

@@ -42,12 +42,13 @@ static bool are_alike(const dsc_plan *plan, const dsc_shard *x, const dsc_shard 
     return x->chunk == y->chunk && x->is_replicated == y->is_replicated && !is_tied(plan, x) && !is_tied(plan, y);
 }
 
-/* A bias stays with the weight before it: one kernel makes the gradients of both. */
-static bool is_bias_of(const dsc_plan *plan, const dsc_shard *weight, const dsc_shard *bias)
+/* One kernel makes the gradients of both: of a weight and its bias, of tokens and positions. */
+static bool are_made_together(const dsc_plan *plan, const dsc_shard *first, const dsc_shard *second)
 {
-    const dsc_tensor *w = &plan->tensors[weight->tensor], *b = &plan->tensors[bias->tensor];
+    const dsc_tensor *x = &plan->tensors[first->tensor], *y = &plan->tensors[second->tensor];
+    bool is_bias = x->layer == y->layer && y->role == x->role + 1 && y->dims == 1;
 
-    return w->layer == b->layer && b->role == w->role + 1 && b->dims == 1;
+    return is_bias || (x->role == DSC_ROLE_WTE && y->role == DSC_ROLE_WPE);
 }
 
 /* Whether a bucket that holds shards [i, end) takes the one before too: it is not full, and one that alone is over the
@@ -58,7 +59,7 @@ static bool takes_more(const dsc_plan *plan, const dsc_shard *shards, int64_t i,
 
     if (i == 0 || !are_alike(plan, &shards[i - 1], &shards[i])) return false;
     for (int64_t s = i; s < end; s++) elems += shards[s].elems;
-    return is_bias_of(plan, &shards[i - 1], &shards[i]) || (elems < most && shards[i - 1].elems < most);
+    return are_made_together(plan, &shards[i - 1], &shards[i]) || (elems < most && shards[i - 1].elems < most);
 }
 
 static void reverse(dsc_bucket *buckets, int64_t count)

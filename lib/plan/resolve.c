@@ -91,8 +91,15 @@ static dsc_status resolve_sequence(dsc_plan *plan)
     return DSC_OK;
 }
 
-/* Gradients of a single micro-batch stay in the training precision; sums of several are kept in fp32. To the host they
- * go in the training precision; between replicas as they are kept, so that all stages of ZeRO round alike. */
+/* What gradients leave for the host in: 16 bits where passes have 16. Where sums have fp32's range fp16 does not: one
+ * placement of the states would skip steps that another takes. */
+static dsc_dtype to_host_type(const dsc_plan *plan)
+{
+    return plan->type == DSC_FP16 && plan->gradient_type != DSC_FP16 ? DSC_BF16 : plan->type;
+}
+
+/* Gradients of a single micro-batch stay in the training precision; sums of several are kept in fp32. Between replicas
+ * they go as they are kept, so that all stages of ZeRO round alike. */
 static void resolve_types(dsc_plan *plan)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
@@ -100,7 +107,7 @@ static void resolve_types(dsc_plan *plan)
     plan->type = strategy->precision;
     plan->gradient_type = plan->micro_batches > 1 ? DSC_FP32 : plan->type;
     if (strategy->grad_accum_dtype >= 0 && plan->type != DSC_FP32) plan->gradient_type = strategy->grad_accum_dtype;
-    plan->stream_type = strategy->offload == DSC_OFFLOAD_NONE ? plan->gradient_type : plan->type;
+    plan->stream_type = strategy->offload == DSC_OFFLOAD_NONE ? plan->gradient_type : to_host_type(plan);
 }
 
 /* Sizes past which no machine goes: below them no product or sum of a program's bytes, flops or op numbers leaves its

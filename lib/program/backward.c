@@ -211,7 +211,7 @@ static void backward(dsc_builder *b)
     int32_t x = b->here->slots[chunk->layers].x, dy = gradient_of_x(b, chunk->layers);
 
     if (chunk->has_head) {
-        pass_head_fwd(b, x, b->pass.is_first_x ? 0 : DSC_ACCUMULATE);
+        pass_head_fwd(b, x);
         head_bwd(b, x, dy);
     } else {
         pass_message(b, DSC_OP_RECV, pass_virtual_stage(b), true, dy);

@@ -26,34 +26,22 @@ static void make_static(dsc_builder *b)
 
 /* ---- The whole program */
 
-static bool has_head(const dsc_stage *stage)
-{
-    for (int64_t c = 0; c < stage->chunk_count; c++)
-        if (stage->chunks[c].has_head) return true;
-    return false;
-}
-
 static void use_built(dsc_builder *b, int segment) { dsc_use_once(b, segment, b->template_index); }
 
-/* All of a step but its update. Returns the template that tells of no loss, or -1; *agree: that of the agreement. */
-static int32_t make_gradients(dsc_builder *b, dsc_schedule_uses *s, int32_t *agree)
+/* All of a step but its update. clear, agree: templates of what begins and ends what is counted. */
+static void make_gradients(dsc_builder *b, dsc_schedule_uses *s, int32_t *clear, int32_t *agree)
 {
-    int32_t clear = -1;
-
+    dsc_build_clear(b);
+    *clear = b->template_index;
+    use_built(b, DSC_SEGMENT_GRADIENTS);
     dsc_use_passes(b, s);
     dsc_build_rest(b);
     use_built(b, DSC_SEGMENT_GRADIENTS);
     dsc_build_norm(b);
     use_built(b, DSC_SEGMENT_GRADIENTS);
-    if (!has_head(b->stage)) {
-        dsc_build_clear_loss(b);
-        clear = b->template_index;
-        use_built(b, DSC_SEGMENT_GRADIENTS);
-    }
     dsc_build_agree(b);
     *agree = b->template_index;
     use_built(b, DSC_SEGMENT_GRADIENTS);
-    return clear;
 }
 
 /* Updates in host memory while passes see the weights of before (Ren et al. 2021, delayed parameter update): what a
@@ -69,13 +57,14 @@ static void make_delayed(dsc_builder *b)
 
 static void make_segments(dsc_builder *b, dsc_schedule_uses *s)
 {
-    int32_t agree, clear = make_gradients(b, s, &agree);
+    int32_t clear, agree;
 
+    make_gradients(b, s, &clear, &agree);
     if (b->plan->config.strategy.delay_update > 0) make_delayed(b);
     dsc_build_update(b);
     use_built(b, DSC_SEGMENT_UPDATE);
+    dsc_use_once(b, DSC_SEGMENT_EVALUATE, clear);
     dsc_use_losses(b, s);
-    if (clear >= 0) dsc_use_once(b, DSC_SEGMENT_EVALUATE, clear);
     dsc_use_once(b, DSC_SEGMENT_EVALUATE, agree);
     dsc_build_spread(b);
     use_built(b, DSC_SEGMENT_SPREAD);

@@ -18,8 +18,8 @@ typedef struct dsc_layer_buffers {
 /* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, mid and qkv. */
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
 
-/* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all its
- * weights, and of all its gradients (-1: none yet). */
+/* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
+ * its weights, and of all its gradients (-1: none yet). */
 typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients; } dsc_bucket_state;
 
 /* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */
@@ -52,7 +52,6 @@ typedef struct dsc_builder {
     dsc_bucket_state *states;         /* [buckets] */
     int direction;                    /* in which the pass goes through buckets: 1, -1; 0: it does not */
     dsc_arrival arrival;
-    bool is_counted[2];               /* host memory's squares have a first summand; [is_replicated] */
     dsc_status status;                /* the first failure; later calls do nothing */
 } dsc_builder;
 
@@ -100,14 +99,14 @@ const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role r
 void dsc_build_slots(dsc_builder *b);
 /* Up to the last layer's output. */
 void dsc_build_forward(dsc_builder *b);
-/* The head alone, forward, for evaluation. is_first: the loss is written, not added to. */
-void dsc_build_loss(dsc_builder *b, bool is_first);
+/* The head alone, forward, for evaluation. */
+void dsc_build_loss(dsc_builder *b);
 /* With the inputs: the head forward too, so that logits need no place in the slot. */
 void dsc_build_backward(dsc_builder *b, dsc_backward pass);
 /* What is left to be summed when all passes are over. */
 void dsc_build_rest(dsc_builder *b);
 void dsc_build_norm(dsc_builder *b);
-void dsc_build_clear_loss(dsc_builder *b);
+void dsc_build_clear(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);
 
 /* ---- Parameters on their way to passes (fetch.c) */

@@ -82,7 +82,8 @@ void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x,
                           int32_t own_dy)
 {
     int64_t n = pass_width(b, layer, role);
-    int adds = pass_adds(b, layer, role, b->pass.is_first_w), bias_adds = pass_adds(b, layer, role + 1, b->pass.is_first_w);
+    int adds = pass_adds(b, layer, role, b->pass.is_first_w);
+    int bias_adds = pass_adds(b, layer, role + 1, b->pass.is_first_w);
     dsc_shape w = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | adds, k, n, b->rows);
     dsc_shape bias = pass_shape_of(b, DSC_K_COLUMN_SUM, bias_adds, own_dy == dy ? b->rows : b->kept_rows, n, 0);
 

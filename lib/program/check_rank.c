@@ -52,13 +52,15 @@ static dsc_status check_lane(const rank_check *c, const dsc_template *template_)
     int space = worked_on < 0 || worked_on >= c->program->buffer_count ? DSC_SPACE_DEVICE
                                                                        : c->program->buffers[worked_on].space;
 
-    if (op->lane != dsc_op_lane(op->kind, op->axis, space)) return check_refuse(c, "is in another lane than its kind's");
+    if (op->lane != dsc_op_lane(op->kind, op->axis, space))
+        return check_refuse(c, "is in another lane than its kind's");
     if (!dsc_op_is_communication(op->kind)) return op->axis < 0 ? DSC_OK : check_refuse(c, "goes over no axis");
     if (op->axis < 0 || op->axis >= DSC_AXIS_COUNT || is_message != (op->axis == DSC_AXIS_PP))
         return check_refuse(c, "goes over another axis than its kind's");
     if (is_message && (op->peer < 0 || op->peer >= dsc_plan_degree(c->plan, DSC_AXIS_PP)))
         return check_refuse(c, "names a stage that does not exist");
-    if (!is_message && dsc_plan_group(c->plan, c->rank, op->axis) < 0) return check_refuse(c, "has no group on its axis");
+    if (!is_message && dsc_plan_group(c->plan, c->rank, op->axis) < 0)
+        return check_refuse(c, "has no group on its axis");
     return DSC_OK;
 }
 
@@ -221,14 +223,14 @@ out:
     return status;
 }
 
-/* Everything in lanes is over at a segment's end; slots, transients and the loss hold nothing that the next may
+/* Everything in lanes is over at a segment's end; slots, transients and scalars hold nothing that the next may
  * read. */
 static void start_segment(rank_check *c)
 {
-    int64_t loss, count;
+    dsc_span scalars = {c->program->scalars, 0, c->program->buffers[c->program->scalars].bytes};
+    int64_t first, count;
 
-    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, dsc_dtype_bytes(DSC_FP64)}, NULL, &loss,
-                 &count);
+    dsc_atoms_of(&c->atoms, c->program, scalars, NULL, &first, &count);
     memset(c->counts, 0, sizeof c->counts);
     for (int64_t a = 0; a < c->atoms.count; a++) {
         memset(c->facts[a].readers, 0, sizeof c->facts[a].readers);
@@ -236,8 +238,7 @@ static void start_segment(rank_check *c)
         if (c->facts[a].buffer >= 0 && c->program->buffers[c->facts[a].buffer].life != DSC_LIFE_STATIC)
             c->facts[a].buffer = -1;
     }
-    c->facts[loss].buffer = -1;
-    c->facts[loss].adds = c->facts[loss].sums = 0;
+    for (int64_t a = first; a < first + count; a++) c->facts[a] = (atom_fact){.buffer = -1};
 }
 
 static bool has_passes(const dsc_segment *segment)
@@ -288,7 +289,8 @@ static dsc_status check_written(const rank_check *c, int segment, const dsc_buck
     dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
     for (int64_t a = first; a < first + count; a++)
         if (c->facts[a].writer == 0 || c->facts[a].buffer != span.buffer)
-            return DSC_FAIL(DSC_EINVAL, "check: rank %" PRId64 ", segment %s: no op writes some of %s, weights of layer %" PRId64,
+            return DSC_FAIL(DSC_EINVAL,
+                            "check: rank %" PRId64 ", segment %s: no op writes some of %s, weights of layer %" PRId64,
                             c->rank, DSC_SEGMENT_NAMES[segment], c->program->buffers[span.buffer].name,
                             c->plan->tensors[stage->shards[bucket->first].tensor].layer);
     return DSC_OK;
@@ -356,7 +358,6 @@ static void mark_initial(rank_check *c)
     const dsc_program *p = c->program;
     const dsc_stage *stage = &c->plan->stages[p->stage];
     static const dsc_kept states[] = {DSC_KEPT_PARAMETERS, DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ};
-    const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
 
     for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].buffer = -1;
     for (int64_t i = 0; i < DSC_COUNT(states) * DSC_SPACE_COUNT; i++) {
@@ -364,8 +365,6 @@ static void mark_initial(rank_check *c)
 
         if (buffer >= 0) mark(c, (dsc_span){buffer, 0, p->buffers[buffer].bytes});
     }
-    /* all but the loss: those that nothing is counted in are zero, the last is the executor's own */
-    mark(c, (dsc_span){p->scalars, scalar, (DSC_SCALAR_COUNT - 1) * scalar});
     for (int64_t i = 0; i < stage->bucket_count; i++)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
 }

@@ -1,5 +1,5 @@
-/* What the files of the check of one rank share: check_rank.c (operands, lanes, races), check_sum.c (what is added up, and
- * over whom). Internal to lib/program. */
+/* What the files of the check of one rank share: check_rank.c (operands, lanes, races), check_sum.c (what is added up,
+ * and over whom). Internal to lib/program. */
 #ifndef DSC_PROGRAM_CHECK_RANK_H
 #define DSC_PROGRAM_CHECK_RANK_H
 

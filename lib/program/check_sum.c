@@ -1,6 +1,6 @@
 /* Gradients and the loss as the program adds them up: each micro-batch once, each group that has to sum them once, and
- * nothing uses what is not complete. What is known of a gradient moves with it: from a bucket to a rank's part of it, to
- * the other space, onto the step's sum. */
+ * nothing uses what is not complete. What is known of a gradient moves with it: from a bucket to a rank's part of it,
+ * to the other space, onto the step's sum. */
 #include "program/check_rank.h"
 #include <stdio.h>
 
@@ -221,8 +221,16 @@ void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read
     else if (c->op->axis >= 0) fact->sums |= (int8_t)(1 << c->op->axis);
 }
 
+static bool has_head(const dsc_stage *stage)
+{
+    for (int64_t i = 0; i < stage->chunk_count; i++)
+        if (stage->chunks[i].has_head) return true;
+    return false;
+}
+
 dsc_status check_agreed(rank_check *c)
 {
+    const bool counts = has_head(&c->plan->stages[c->program->stage]);
     const int64_t scalar = dsc_dtype_bytes(DSC_FP64);
     int64_t first, count;
     int needed = c->plan->ranks > 1 ? 1 << DSC_AXIS_WORLD : 0;
@@ -230,7 +238,7 @@ dsc_status check_agreed(rank_check *c)
 
     dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, scalar}, NULL, &first, &count);
     loss = &c->facts[first];
-    if (loss->buffer < 0 || (loss->adds > 0 && (loss->parts != c->plan->micro_batches || loss->which != c->all_parts)))
+    if (loss->buffer < 0 || (counts && (loss->parts != c->plan->micro_batches || loss->which != c->all_parts)))
         return check_refuse(c, "is the segment's last, and some micro-batch's loss is missing");
     if (needed & ~loss->sums) return check_refuse(c, "is the segment's last, and nobody has agreed");
     return DSC_OK;

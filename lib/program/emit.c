@@ -57,12 +57,15 @@ void dsc_build_template(dsc_builder *b, const char *name)
         b->states[i] = (dsc_bucket_state){b->buckets[i].end - b->buckets[i].first, -1, -1};
 }
 
-void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer) { dsc_build_op_in(b, DSC_SPACE_DEVICE, kind, layer); }
+void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer)
+{
+    dsc_build_op_in(b, DSC_SPACE_DEVICE, kind, layer);
+}
 
 void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer)
 {
-    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind, -1, space), .layer = (int32_t)layer, .axis = -1,
-                 .peer = -1, .channel = -1, .source = DSC_NO_SPAN, .data = DSC_NO_SPAN};
+    dsc_op op = {.kind = (int16_t)kind, .lane = (int16_t)dsc_op_lane(kind, -1, space), .layer = (int32_t)layer,
+                 .axis = -1, .peer = -1, .channel = -1, .source = DSC_NO_SPAN, .data = DSC_NO_SPAN};
 
     if (b->status != DSC_OK) return;
     op.first_call = (int32_t)b->template_->call_count;

@@ -1,5 +1,5 @@
-/* Parameters that are whole only while passes need them: gathered from the replicas' parts (ZeRO stage 3), streamed from
- * the host's memory, or both, a bucket at a time, ahead of the pass by as many buckets as the strategy says. */
+/* Parameters that are whole only while passes need them: gathered from the replicas' parts (ZeRO stage 3), streamed
+ * from the host's memory, or both, a bucket at a time, ahead of the pass by as many buckets as the strategy says. */
 #include "program/build.h"
 
 static dsc_span weights_of(dsc_builder *b, int64_t bucket, const char *name, int64_t elems)

@@ -98,9 +98,9 @@ void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buf
 }
 
 /* Cross-entropy where one rank has all logits: loss, and their gradient in their place. */
-static void cross_entropy(dsc_builder *b, int accumulate)
+static void cross_entropy(dsc_builder *b)
 {
-    dsc_shape shape = pass_shape_of(b, DSC_K_CROSS_ENTROPY, accumulate, b->batch, b->seq, b->plan->model.vocab);
+    dsc_shape shape = pass_shape_of(b, DSC_K_CROSS_ENTROPY, DSC_ACCUMULATE, b->batch, b->seq, b->plan->model.vocab);
 
     shape.d[3] = pass_padded_vocab(b);
     dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, b->logits),
@@ -109,7 +109,7 @@ static void cross_entropy(dsc_builder *b, int accumulate)
 }
 
 /* The same over tensor ranks: each brings maximum, sum of exponentials and target's logit of every row. */
-static void cross_entropy_cut(dsc_builder *b, int accumulate)
+static void cross_entropy_cut(dsc_builder *b)
 {
     int64_t part_bytes = 3 * b->rows * dsc_dtype_bytes(DSC_FP32);
     int32_t part = pass_activations(b, "loss_part", DSC_LIFE_TRANSIENT, -1, part_bytes);
@@ -122,7 +122,7 @@ static void cross_entropy_cut(dsc_builder *b, int accumulate)
     dsc_build_end(b);
     pass_tensor_op(b, DSC_OP_ALL_GATHER, -1, part, parts, DSC_FP32);
     shape.kernel = DSC_K_CROSS_ENTROPY_JOIN;
-    shape.flags = accumulate;
+    shape.flags = DSC_ACCUMULATE;
     shape.d[5] = b->tp;
     dsc_build_op(b, DSC_OP_LOSS, -1);
     dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, parts), pass_whole(b, b->logits),
@@ -131,7 +131,7 @@ static void cross_entropy_cut(dsc_builder *b, int accumulate)
 }
 
 /* The head's buffers live within one pass only: logits are the largest activation of a small model. */
-void pass_head_fwd(dsc_builder *b, int32_t x, int accumulate)
+void pass_head_fwd(dsc_builder *b, int32_t x)
 {
     dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, pass_padded_vocab(b), b->hidden);
 
@@ -145,9 +145,9 @@ void pass_head_fwd(dsc_builder *b, int32_t x, int accumulate)
                    OPERANDS(pass_whole(b, b->whole_normf), pass_weight(b, -1, DSC_ROLE_WTE), DSC_NO_SPAN, DSC_NO_SPAN,
                             pass_whole(b, b->logits)));
     if (b->is_cut)
-        cross_entropy_cut(b, accumulate);
+        cross_entropy_cut(b);
     else
-        cross_entropy(b, accumulate);
+        cross_entropy(b);
 }
 
 void pass_name_template(dsc_builder *b, const char *name)
@@ -181,9 +181,9 @@ void dsc_build_forward(dsc_builder *b)
     if (!chunk->has_head) pass_message(b, DSC_OP_SEND, pass_virtual_stage(b), false, b->here->slots[chunk->layers].x);
 }
 
-void dsc_build_loss(dsc_builder *b, bool is_first)
+void dsc_build_loss(dsc_builder *b)
 {
-    pass_name_template(b, is_first ? "loss" : "loss+add");
+    pass_name_template(b, "loss");
     b->direction = 0;
-    pass_head_fwd(b, b->here->slots[b->here->chunk->layers].x, is_first ? 0 : DSC_ACCUMULATE);
+    pass_head_fwd(b, b->here->slots[b->here->chunk->layers].x);
 }

@@ -68,7 +68,7 @@ int64_t pass_virtual_stage(const dsc_builder *b);
 void pass_attention_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l);
 void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l, int32_t y);
 /* Sets the builder's normf, whole_normf, statsf, logits. */
-void pass_head_fwd(dsc_builder *b, int32_t x, int accumulate);
+void pass_head_fwd(dsc_builder *b, int32_t x);
 /* What embeddings over tensor ranks need to know of their shards. */
 void pass_cut_embedding(const dsc_builder *b, dsc_shape *shape);
 dsc_span pass_positions(const dsc_builder *b, dsc_span wpe, dsc_dtype type);

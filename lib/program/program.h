@@ -35,10 +35,10 @@ typedef enum dsc_lane {
     DSC_LANE_COUNT
 } dsc_lane;
 
-/* The op table: id, name, lane (AXIS: that of the axis that it goes over; SPACE: compute, or host where what it works on
- * is in host memory), doc. An op is at most one sublayer of one
- * micro-batch, split where a collective begins. The gradient of the input (_bwd_x) and of the weights (_bwd_w) are
- * always two ops. doc/program.md is made from this table. */
+/* The op table: id, name, lane (AXIS: that of the axis that it goes over; SPACE: compute, or host where what it works
+ * on is in host memory), doc. An op is at most one sublayer of one micro-batch, split where a collective begins. The
+ * gradient of the input (_bwd_x) and of the weights (_bwd_w) are always two ops. doc/program.md is made from this
+ * table. */
 #define DSC_OPS(O)                                                                                                  \
     O(LOAD, load, LOAD, "tokens of a micro-batch, from the source into the slot")                                   \
     O(EMBED_FWD, embed_fwd, COMPUTE, "token and position embedding")                                                \
@@ -64,7 +64,7 @@ typedef enum dsc_lane {
     O(ALL_GATHER, all_gather, AXIS, "the parts of all members of a group, in order")                                \
     O(SEND, send, AXIS, "activations to the next stage, or gradients to the one before")                            \
     O(RECV, recv, AXIS, "what a neighbouring stage sends")                                                          \
-    O(CLEAR_LOSS, clear_loss, COMPUTE, "the loss of a stage without a head: none")                                  \
+    O(CLEAR, clear, COMPUTE, "what the segment counts, and the ranks sum: loss, squares, what is not finite")       \
     O(COPY_OUT, copy_out, COPY_OUT, "gradients to the host's memory")                                               \
     O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \
@@ -302,8 +302,8 @@ dsc_status dsc_programs_create(const dsc_plan *plan, const dsc_program *const **
 void dsc_programs_destroy(const dsc_plan *plan, const dsc_program *const *programs);
 
 /* Plan and programs as above. Where they do not fit, the strategy streams through the device's memory, and no bucket
- * size is given, buckets are halved, down to a least, until they do: a note says so. What fits in no way is made all the
- * same, with the least: dsc_program_fits says why. The caller destroys both. */
+ * size is given, buckets are halved, down to a least, until they do: a note says so. What fits in no way is made all
+ * the same, with the least: dsc_program_fits says why. The caller destroys both. */
 dsc_status dsc_programs_place(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
                               dsc_plan **plan, const dsc_program *const **programs);
 

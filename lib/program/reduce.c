@@ -128,9 +128,8 @@ static void add_to_sum(dsc_builder *b, const dsc_arrival *arrival)
 static void count_in_host(dsc_builder *b, const dsc_bucket *bucket)
 {
     int pair = DSC_SCALAR_HOST + (bucket->is_replicated ? DSC_SCALAR_REPLICATED_SQUARES - DSC_SCALAR_SQUARES : 0);
-    bool *is_counted = &b->is_counted[bucket->is_replicated];
     const dsc_shape shape = {.kernel = DSC_K_SQUARE_SUM, .type = (int8_t)b->plan->gradient_type,
-                             .out = (int8_t)b->plan->gradient_type, .flags = *is_counted ? DSC_ACCUMULATE : 0,
+                             .out = (int8_t)b->plan->gradient_type, .flags = DSC_ACCUMULATE,
                              .d = {bucket->elems / b->plan->parts}};
 
     if (!is_in_host(bucket) || bucket->is_copy) return;
@@ -138,7 +137,6 @@ static void count_in_host(dsc_builder *b, const dsc_bucket *bucket)
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
         dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS), dsc_span_scalar(b, pair, 2)});
     dsc_build_end(b);
-    *is_counted = true;
 }
 
 void dsc_build_arrived(dsc_builder *b)
@@ -151,7 +149,8 @@ void dsc_build_arrived(dsc_builder *b)
     if (b->pass.is_last) count_in_host(b, &b->buckets[arrival.bucket]);
 }
 
-/* What has arrived is added when the next bucket is on its way, so that no lane waits for what it has just asked for. */
+/* What has arrived is added when the next bucket is on its way, so that no lane waits for what it has just asked for.
+ * */
 static void leave(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
@@ -166,8 +165,8 @@ static void leave(dsc_builder *b, int64_t index)
     else if (b->pass.is_last) count_in_host(b, bucket);
 }
 
-/* Under sequence parallelism the gradients of what is replicated are parts, and summed over tensor ranks first; those of
- * the embedding that two stages share are complete when both have come to their end. */
+/* Under sequence parallelism the gradients of what is replicated are parts, and summed over tensor ranks first; those
+ * of the embedding that two stages share are complete when both have come to their end. */
 static bool waits_for_rest(const dsc_builder *b, const dsc_bucket *bucket)
 {
     return bucket->is_tied || (bucket->is_replicated && b->is_sequence_cut);

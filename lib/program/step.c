@@ -1,11 +1,11 @@
 /* What ends a step's passes: the norm of the gradients that are on the device, and what all ranks agree on. */
 #include "program/build.h"
 
-static void square_sum(dsc_builder *b, dsc_span sums, int scalar, int flags)
+static void square_sum(dsc_builder *b, dsc_span sums, int scalar)
 {
     dsc_dtype type = b->plan->gradient_type;
-    const dsc_shape shape = {.kernel = DSC_K_SQUARE_SUM, .type = (int8_t)type, .out = (int8_t)type, .flags = flags,
-                             .d = {sums.bytes / dsc_dtype_bytes(type)}};
+    const dsc_shape shape = {.kernel = DSC_K_SQUARE_SUM, .type = (int8_t)type, .out = (int8_t)type,
+                             .flags = DSC_ACCUMULATE, .d = {sums.bytes / dsc_dtype_bytes(type)}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){sums, dsc_span_scalar(b, scalar, 2)});
 }
@@ -21,7 +21,6 @@ static bool counts(const dsc_bucket *bucket, bool is_replicated)
 static void count_on_device(dsc_builder *b, bool is_replicated, int scalar)
 {
     dsc_span run = DSC_NO_SPAN;
-    int flags = 0;
 
     for (int64_t i = 0; i < b->bucket_count; i++) {
         dsc_span sums = dsc_program_kept(b->program, &b->buckets[i], DSC_KEPT_SUMS);
@@ -31,13 +30,10 @@ static void count_on_device(dsc_builder *b, bool is_replicated, int scalar)
             run.bytes += sums.bytes;
             continue;
         }
-        if (run.buffer >= 0) {
-            square_sum(b, run, scalar, flags);
-            flags = DSC_ACCUMULATE;
-        }
+        if (run.buffer >= 0) square_sum(b, run, scalar);
         run = sums;
     }
-    if (run.buffer >= 0) square_sum(b, run, scalar, flags);
+    if (run.buffer >= 0) square_sum(b, run, scalar);
 }
 
 static bool has_counted(const dsc_builder *b, bool is_replicated)
@@ -47,7 +43,6 @@ static bool has_counted(const dsc_builder *b, bool is_replicated)
     return false;
 }
 
-/* Scalars that nothing is counted in are zero from the start. */
 void dsc_build_norm(dsc_builder *b)
 {
     dsc_build_template(b, "norm");
@@ -58,13 +53,14 @@ void dsc_build_norm(dsc_builder *b)
     dsc_build_end(b);
 }
 
-void dsc_build_clear_loss(dsc_builder *b)
+/* Ranks sum the scalars in place: of what a rank does not count itself it would bring the last sum along. */
+void dsc_build_clear(dsc_builder *b)
 {
-    const dsc_shape shape = {.kernel = DSC_K_CLEAR, .type = DSC_FP64, .out = DSC_FP64, .d = {1}};
+    const dsc_shape shape = {.kernel = DSC_K_CLEAR, .type = DSC_FP64, .out = DSC_FP64, .d = {DSC_SCALAR_COUNT}};
 
     dsc_build_template(b, "clear");
-    dsc_build_op(b, DSC_OP_CLEAR_LOSS, -1);
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)});
+    dsc_build_op(b, DSC_OP_CLEAR, -1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){dsc_span_whole(b, b->program->scalars)});
     dsc_build_end(b);
 }
 

@@ -14,7 +14,8 @@ static dsc_span new_weights(dsc_builder *b, int64_t index)
     if (b->type == DSC_FP32) return dsc_program_kept(b->program, bucket, DSC_KEPT_MASTER);
     if (bucket->home[DSC_KEPT_COPY] >= 0) return dsc_program_kept(b->program, bucket, DSC_KEPT_COPY);
     if (is_own) return dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
-    return dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index, bytes));
+    return dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index,
+                                                  bytes));
 }
 
 static void update(dsc_builder *b, int64_t index, dsc_span weights)

@@ -156,17 +156,14 @@ void dsc_use_again(dsc_builder *b, int segment, int from)
     for (int64_t i = 0; i < b->program->segments[from].use_count && b->status == DSC_OK; i++) {
         const dsc_use u = b->program->segments[from].uses[i];
 
-        use(b, segment, u.template_, (dsc_use){.micro_batch = u.micro_batch, .chunk = u.chunk,
-                                               .copy = {[DSC_LIFE_SLOT] = u.copy[DSC_LIFE_SLOT],
-                                                        [DSC_LIFE_DEFERRED] = u.copy[DSC_LIFE_DEFERRED],
-                                                        [DSC_LIFE_BOX] = u.copy[DSC_LIFE_BOX]}});
+        use(b, segment, u.template_, u);
     }
 }
 
 /* Forward only, in the schedule's order; two slots are enough. */
 void dsc_use_losses(dsc_builder *b, dsc_schedule_uses *s)
 {
-    int32_t losses[2] = {-1, -1};
+    int32_t loss = -1;
     int64_t forwards = 0, slots = DSC_MIN(2, s->pools[DSC_LIFE_SLOT].made);
 
     for (int64_t i = 0; i < s->count && b->status == DSC_OK; i++) {
@@ -179,10 +176,10 @@ void dsc_use_losses(dsc_builder *b, dsc_schedule_uses *s)
         u.copy[DSC_LIFE_BOX] = (int32_t)(forwards++ % 2);
         use(b, DSC_SEGMENT_EVALUATE, forward_of(b, s), u);
         if (!b->here->chunk->has_head) continue;
-        if (losses[pass->micro_batch > 0] < 0) {
-            dsc_build_loss(b, pass->micro_batch == 0);
-            losses[pass->micro_batch > 0] = b->template_index;
+        if (loss < 0) {
+            dsc_build_loss(b);
+            loss = b->template_index;
         }
-        use(b, DSC_SEGMENT_EVALUATE, losses[pass->micro_batch > 0], u);
+        use(b, DSC_SEGMENT_EVALUATE, loss, u);
     }
 }

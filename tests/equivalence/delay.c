@@ -1,6 +1,6 @@
 /* A delayed update is one step late, and nothing else: against a serial reference that takes each gradient, at the
- * weights of before the last update, from a plain run, and updates by Kingma and Ba 2015, algorithm 1, with Loshchilov and
- * Hutter's decay. */
+ * weights of before the last update, from a plain run, and updates by Kingma and Ba 2015, algorithm 1, with Loshchilov
+ * and Hutter's decay. */
 #include "tests/comm/job.h"
 #include "tests/exec/trainer.h"
 #include <math.h>

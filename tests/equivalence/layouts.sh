@@ -74,13 +74,25 @@ repeats() { # RANKS OPTIONS: two runs write equal logs and equal checkpoints
 
 mapfile -t list < <(layouts)
 bases=$(printf '%s\n' "${list[@]}" | cut -d'|' -f3 | tr -s ' ' | sed 's/^ //; s/ $//' | sort -u | wc -l)
-plan $((${#list[@]} + bases + 5))
+plan $((${#list[@]} + bases + 6))
 for layout in "${list[@]}"; do compare "$layout"; done
 
 # Whether steps of a run were skipped, but not most of them
 skips() { column skipped "$1" | awk '/true/ { n++ } END { print n " steps skipped"; exit !(n > 1 && n < 10) }'; }
 ok "fp16 skips steps whose gradients overflow" \
     skips "$(reference --precision fp16 --initial-scale-power 26 --loss-scale-window 4)"
+
+# A single micro-batch's gradients stay in fp16, and overflow sooner than sums in fp32, but no placement of the states sooner
+# than another
+skip_alike() {
+    local one=(--precision fp16 --initial-scale-power 26 --loss-scale-window 4 --dp 2 --micro-batch 8) states key
+    learn log.a 2 "${one[@]}" && [ "$(column skipped log.a | grep -c true)" -gt 1 ] || return
+    for states in "1 none" "2 none" "3 none" "0 optimizer" "1 optimizer" "2 optimizer" "3 optimizer" "0 params" "3 params"; do
+        learn log.b 2 "${one[@]}" --zero "${states% *}" --offload "${states#* }" || return
+        for key in skipped loss_scale; do same "$key" log.b log.a || { echo "$states"; return 1; }; done
+    done
+}
+ok "with one micro-batch a step all placements of the states skip the same steps" skip_alike
 for ranks in 1 2 4 8; do
     ok "the same plan gives the same bits: n=$ranks" \
         repeats $ranks --dp $ranks --micro-batch 2 --precision "$([ $ranks -eq 4 ] && echo fp32 || echo bf16)"

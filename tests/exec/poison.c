@@ -21,7 +21,8 @@ static bool spoil(dsc_program *program)
 
             if (call->shape.kernel != DSC_K_ADAM || dead < 0) continue;
             for (int operand = 0; operand < DSC_KERNEL_OPERANDS; operand++)
-                if (call->operands[operand].buffer == program->kept[DSC_KEPT_GRADIENTS][DSC_SPACE_DEVICE]) call->operands[operand].buffer = dead;
+                if (call->operands[operand].buffer == program->kept[DSC_KEPT_GRADIENTS][DSC_SPACE_DEVICE])
+                    call->operands[operand].buffer = dead;
             return true;
         }
     return false;

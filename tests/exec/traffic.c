@@ -1,6 +1,6 @@
-/* Bytes between ranks, and between the spaces of a rank, are what the theory of each stage says: Rajbhandari et al. 2020,
- * section 7, for ZeRO, Ren et al. 2021, section 3, for offload. Messages are counted where MPI is called: MPI_Isend is
- * defined here, and calls its profiling twin. */
+/* Bytes between ranks, and between the spaces of a rank, are what the theory of each stage says: Rajbhandari et al.
+ * 2020, section 7, for ZeRO, Ren et al. 2021, section 3, for offload. Messages are counted where MPI is called:
+ * MPI_Isend is defined here, and calls its profiling twin. */
 #include "tests/comm/job.h"
 #include "tests/exec/trainer.h"
 #include <mpi.h>
@@ -84,8 +84,9 @@ static int64_t over_ranks(int64_t value)
 /* Runs two steps and tells of the second. */
 static bool run_steps(trainer *t, const dsc_config *config, dsc_step_report *report, int64_t *sent)
 {
-    static const char bytes[] = "the quick brown fox jumps over the lazy dog, and then it does so again and again, until "
-                                "the dog gets up and walks away; the fox, alone now, wonders what it was all about. ";
+    static const char bytes[] =
+        "the quick brown fox jumps over the lazy dog, and then it does so again and again, until the dog gets up and "
+        "walks away; the fox, alone now, wonders what it was all about. ";
     char text[20 * sizeof bytes];
 
     for (size_t i = 0; i < sizeof text; i++) text[i] = bytes[i % (sizeof bytes - 1)];
@@ -112,10 +113,10 @@ static void between_ranks(void)
                 if (run_steps(&t, &config, &report, &sent)) {
                     expected = expected_bytes(t.plan, zero, micro_batches);
                     /* of few bytes, which all ranks agree on, each sends its own to all others */
-                    CHECK(over_ranks(sent) == expected + n * (n - 1) * scalars, "ZeRO %d, precision %d, %d micro-batches: %lld bytes, by theory %lld",
-                          zero, precision, (int)micro_batches, (long long)over_ranks(sent), (long long)expected);
-                    CHECK(over_ranks(report.wire_bytes) == expected + 2 * (n - 1) * scalars, "ZeRO %d: the report says %lld", zero,
-                          (long long)over_ranks(report.wire_bytes));
+                    CHECK(over_ranks(sent) == expected + n * (n - 1) * scalars,
+                          "ZeRO %d, precision %d, %d micro-batches: %lld bytes, by theory %lld", zero, precision, (int)micro_batches, (long long)over_ranks(sent), (long long)expected);
+                    CHECK(over_ranks(report.wire_bytes) == expected + 2 * (n - 1) * scalars,
+                          "ZeRO %d: the report says %lld", zero, (long long)over_ranks(report.wire_bytes));
                 }
                 trainer_fini(&t);
             }

@@ -1,8 +1,8 @@
-/* Golden ZeRO: golden-zero FILE.json... compares our cut of buckets in parts with DeepSpeed's of flat buffers. A file is
- * an array of items that are each of one of three forms:
+/* Golden ZeRO: golden-zero FILE.json... compares our cut of buckets in parts with DeepSpeed's of flat buffers. A file
+ * is an array of items that are each of one of three forms:
  *   numels, flat_order, ranks   stages 1 and 2: all tensors are one bucket, padded to two elements a part
  *   numel, partition_size       stage 3: each tensor is a bucket
- *   fn, gpu_bytes, cpu_bytes    DeepSpeed's estimates of memory, whose formulas stand here: facts that its users know */
+ *   fn, gpu_bytes, cpu_bytes    DeepSpeed's estimates of memory, whose formulas stand here: its users know them */
 #include "base/json.h"
 #include "plan/plan.h"
 #include "tests/tap.h"
@@ -53,8 +53,8 @@ static void compare_part(const dsc_bucket *bucket, const dsc_shard *shards, int6
     }
     CHECK(found == json_array_size(tensors), "rank %" PRId64 " holds %zu tensors", part, found);
     CHECK(first == whole(expected, "first_offset"), "rank %" PRId64 " begins at %" PRId64, part, first);
-    CHECK(bucket->elems / parts - elems == whole(expected, "padding"), "rank %" PRId64 " has %" PRId64 " elements", part,
-          elems);
+    CHECK(bucket->elems / parts - elems == whole(expected, "padding"), "rank %" PRId64 " has %" PRId64 " elements",
+          part, elems);
 }
 
 static void compare_flat(const json_t *item)

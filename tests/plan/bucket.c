@@ -133,7 +133,8 @@ static void check_homes(const dsc_plan *plan, const dsc_stage *stage)
             int64_t *end = &ends[home.kept][home.space];
 
             if (b->home[kept] < 0) {
-                CHECK(kept == DSC_KEPT_COPY || (kept == DSC_KEPT_GRADIENTS && b->is_streamed) || home.kept != (dsc_kept)kept,
+                CHECK(kept == DSC_KEPT_COPY || (kept == DSC_KEPT_GRADIENTS && b->is_streamed) ||
+                          home.kept != (dsc_kept)kept,
                       "%s of bucket %d is nowhere", DSC_KEPT_NAMES[kept], (int)i);
                 continue;
             }

@@ -77,7 +77,8 @@ static void random_combinations_pass(void)
         s.recompute = (int)tap_random_between(DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_FULL);
         s.bucket_elems = tap_random_between(1, 20000);
         s.prefetch = tap_random_between(0, 3);
-        s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(1, 4) / 4 : 1;
+        s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(0, 16) / 16 : 1;
+        s.partition = (int)tap_random_between(DSC_PARTITION_UNIFORM, DSC_PARTITION_COST);
         s.delay_update = tap_random_between(0, 1);
         check_layout(&s);
     }
@@ -149,16 +150,17 @@ static void drops_any_op(void)
 static void drops_what_moves(void)
 {
     static const struct { int which, kind, axis; const char *words; } rows[] = {
-        {0, DSC_OP_REDUCE_SCATTER, DSC_AXIS_DP, ""},
+        {0, DSC_OP_REDUCE_SCATTER, DSC_AXIS_DP, "reads what nobody wrote: sums"},
         {0, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "no op writes some of parameters"},
         {1, DSC_OP_ACCUMULATE, -1, "some micro-batch has not added"},
+        {0, DSC_OP_CLEAR, -1, "reads what nobody wrote: scalars"},
         {2, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "reads what nobody wrote: weights"},
         {3, DSC_OP_COPY_IN, -1, "reads what nobody wrote: weights"},
-        {3, DSC_OP_COPY_OUT, -1, ""},
-        {4, DSC_OP_COPY_IN, -1, ""},
-        {4, DSC_OP_UPDATE, -1, ""},
+        {3, DSC_OP_COPY_OUT, -1, "reads what nobody wrote: arrived gradients"},
+        {4, DSC_OP_COPY_IN, -1, "reads what nobody wrote: part of weights"},
+        {4, DSC_OP_UPDATE, -1, "no op writes some of master"},
         {5, DSC_OP_GRAD_NORM, -1, "no norm has counted"},
-        {5, DSC_OP_ROUND, -1, ""},
+        {5, DSC_OP_ROUND, -1, "reads what nobody wrote: copy"},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
@@ -194,7 +196,7 @@ static void forgets_a_micro_batch(void)
         call->shape.flags &= ~DSC_ACCUMULATE;
         found = 2;
     }
-    refused(&m, "a sum that begins anew", "");
+    refused(&m, "a sum that begins anew", "some micro-batch has not added its part");
     machine_fini(&m);
 }
 

@@ -186,7 +186,8 @@ static dsc_cluster *random_cluster(int64_t dp)
 {
     int64_t nodes = dp % 2 == 0 ? tap_random_between(1, 2) : 1;
 
-    return tap_random_between(0, 1) == 0 ? scene_gpus(nodes, dp / nodes) : scene_cpus(dp, dp * tap_random_between(1, 4));
+    if (tap_random_between(0, 1) == 0) return scene_gpus(nodes, dp / nodes);
+    return scene_cpus(dp, dp * tap_random_between(1, 4));
 }
 
 /* Calls check on the results of random strategies. */

@@ -20,7 +20,8 @@ typedef struct row { const char *name; dsc_dtype type, gradient; int64_t bytes; 
 #define WIDEST
 #endif
 
-/* Elements [first, end): every stream that is updated is read and written, 16 bits as integers, the copy only written. */
+/* Elements [first, end): every stream that is updated is read and written, 16 bits as integers, the copy only written.
+ * */
 #define TOUCH(name, element, copies)                                                                             \
     WIDEST static void name(const streams *s, int64_t first, int64_t end)                                        \
     {                                                                                                            \

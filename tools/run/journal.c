@@ -292,7 +292,8 @@ static void make_line(const job *j, const dsc_step_report *total, const dsc_step
 
     for (int64_t rank = 0; rank < j->plan->ranks; rank++)
         peak = DSC_MAX(peak, reports[rank].peak_bytes[DSC_SPACE_DEVICE]);
-    dsc_text_add(line, "step %" PRId64 "/%" PRId64 "  loss %.6f  lr %.3e  grad %.4f  %.0f tokens/s  %.3f TFLOP/s  peak %s",
+    dsc_text_add(line,
+                 "step %" PRId64 "/%" PRId64 "  loss %.6f  lr %.3e  grad %.4f  %.0f tokens/s  %.3f TFLOP/s  peak %s",
                  total->step, j->options.steps, total->loss, total->lr, total->grad_norm, tokens / seconds,
                  flops / seconds / (double)j->plan->ranks * 1e-12, dsc_bytes_str(peak).str);
     if (total->is_skipped) dsc_text_add(line, "  skipped");

@@ -298,7 +298,8 @@ static dsc_status check_same(const job *j, const char *path, const dsc_checkpoin
         return DSC_FAIL(DSC_EINVAL, "%s was trained on data with hash %s, --data %s has %s", path, state->data_hash,
                         j->options.data, hash);
     if (!is_same_model(j, state->model))
-        return DSC_FAIL(DSC_EINVAL, "%s holds another model: %s; --model is %s", path, state->model, j->plan->model.name);
+        return DSC_FAIL(DSC_EINVAL, "%s holds another model: %s; --model is %s", path, state->model,
+                        j->plan->model.name);
     if (state->seed != j->plan->config.seed)
         return DSC_FAIL(DSC_EINVAL, "%s was trained with seed %" PRIu64 ", --seed is %" PRIu64, path, state->seed,
                         j->plan->config.seed);
