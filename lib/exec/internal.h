@@ -13,8 +13,10 @@ typedef struct exec_moment { int64_t t_ns; const dsc_op_row *row; bool is_start;
 /* A lane in a segment under way. `done` is read by every thread, the rest by the lane's own. */
 typedef struct exec_lane {
     atomic_int done;          /* instances that are over */
-    int64_t t_ready_ns;       /* communication: when its head was ready to start */
-    dsc_request request;      /* active: the head is under way */
+    int64_t t_ready_ns;       /* messages and copies: when the head was ready to start */
+    bool is_under_way;        /* the head was started, and is not over */
+    dsc_request request;      /* a message's */
+    int64_t copied;           /* bytes of a copy that are there */
     dsc_op_row *rows; int64_t row_count, row_capacity;
 } exec_lane;
 
@@ -66,14 +68,16 @@ struct dsc_run {
 /* ---- lanes.c */
 dsc_status exec_lanes_create(dsc_run *run);
 void exec_lanes_destroy(dsc_run *run);
-/* Runs a segment to its end on both threads. */
+/* Runs a segment to its end on all threads. */
 dsc_status exec_run_segment(dsc_run *run, int segment);
 /* Notes the calling thread's failure, if it is the first, and tells the other ranks. */
 void exec_fail(dsc_run *run, dsc_status status);
 
 /* ---- op.c */
-/* Performs a compute or host op; starts a communication op (its lane's request is then active). */
+/* Performs an op of kernels; starts a message or a copy, which exec_go_on is then to end. */
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);
+/* Moves a message or a copy on; a copy by a piece, so that those who move lanes can look after the others. */
+dsc_status exec_go_on(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op, bool *is_over);
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use); /* NULL for an absent span; use NULL: static */
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
 /* In place of an op that is left out: what it alone would have written in transient buffers, where something else, or

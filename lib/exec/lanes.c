@@ -67,7 +67,7 @@ static void measure(const dsc_run *run, const dsc_use *use, const dsc_op *op, in
     }
 }
 
-/* ---- An op that ends where it begins: compute's, the host's, copies */
+/* ---- An op that ends where it begins: compute's, the host's, tokens */
 
 static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *instance)
 {
@@ -102,23 +102,26 @@ static bool is_ready(dsc_run *run, const dsc_unfolded *unfolded, const dsc_insta
     return true;
 }
 
-/* Ends the lane's head if its request has come to an end; whether it has. */
-static dsc_status test_head(dsc_run *run, exec_lane *lane, const dsc_instance *instance, bool *is_over)
+/* Moves the lane's head on, and ends it if that was all; whether it was. */
+static dsc_status go_on(dsc_run *run, exec_lane *lane, const dsc_instance *instance, bool *is_over)
 {
     dsc_status status = DSC_OK;
     int64_t bytes, flops;
     const dsc_use *use;
     const dsc_op *op;
 
-    DSC_TRY(dsc_request_test(&lane->request, is_over));
-    if (!*is_over) goto out;
     op_of(run, instance, &use, &op);
+    DSC_TRY(exec_go_on(run, lane, use, op, is_over));
+    lane->is_under_way = !*is_over;
+    if (!*is_over) goto out;
     exec_poison_op(run, use, instance->index, false);
     measure(run, use, op, &bytes, &flops);
     DSC_TRY(exec_record(run, lane, *instance, op, lane->t_ready_ns, bytes, flops));
 out:
     return status;
 }
+
+static bool takes_time(const dsc_op *op) { return dsc_op_is_communication(op->kind) || dsc_op_is_copy(op->kind); }
 
 /* Moves one lane on by a step, if it can. */
 static dsc_status move_lane(dsc_run *run, int which, bool *has_moved)
@@ -133,16 +136,17 @@ static dsc_status move_lane(dsc_run *run, int which, bool *has_moved)
 
     *has_moved = false;
     op_of(run, instance, &use, &op);
-    if (lane->request.active) {
-        DSC_TRY(test_head(run, lane, instance, &is_over));
+    if (lane->is_under_way) {
+        DSC_TRY(go_on(run, lane, instance, &is_over));
+        *has_moved = dsc_op_is_copy(op->kind);
     } else if (!is_ready(run, unfolded, instance)) {
         is_over = false;
-    } else if (dsc_op_is_communication(op->kind) && !exec_is_omitted(run, use, instance->index)) {
+    } else if (takes_time(op) && !exec_is_omitted(run, use, instance->index)) {
         lane->t_ready_ns = dsc_clock_ns();
         exec_poison_op(run, use, instance->index, true);
         DSC_TRY(exec_op(run, lane, use, op));
         *has_moved = true;
-        DSC_TRY(test_head(run, lane, instance, &is_over));
+        DSC_TRY(go_on(run, lane, instance, &is_over));
     } else {
         DSC_TRY(run_here(run, lane, instance));
     }
@@ -153,7 +157,8 @@ out:
     return status;
 }
 
-/* Nothing can move until compute does: sleeps until then, but looks up now and then for failures of other ranks. */
+/* Nothing can move until a lane of kernels does: sleeps until then, but looks up now and then for failures of other
+ * ranks. */
 static void sleep_until_progress(dsc_run *run, int seen)
 {
     struct timespec until;
@@ -188,7 +193,7 @@ static dsc_status move_lanes(dsc_run *run, bool *is_over, bool *has_moved, bool 
         *is_over = false;
         DSC_TRY(move_lane(run, lane, &moved));
         *has_moved |= moved;
-        *is_active |= run->lanes[lane].request.active;
+        *is_active |= run->lanes[lane].is_under_way;
     }
 out:
     return status;
@@ -355,11 +360,7 @@ static void give_segment(dsc_run *run, exec_worker *worker, int segment)
 static void await_worker(dsc_run *run, const exec_worker *worker)
 {
     pthread_mutex_lock(&run->mutex);
-    while (worker->is_there && worker->segment != NO_SEGMENT) {
-        atomic_fetch_add(&run->waiters, 1);
-        pthread_cond_wait(&run->changed, &run->mutex);
-        atomic_fetch_sub(&run->waiters, 1);
-    }
+    while (worker->is_there && worker->segment != NO_SEGMENT) pthread_cond_wait(&run->changed, &run->mutex);
     pthread_mutex_unlock(&run->mutex);
 }
 

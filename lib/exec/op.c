@@ -3,6 +3,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { COPY_PIECE = 1 << 20 }; /* a tenth of a millisecond */
+
 typedef struct exec_omission { dsc_run *run; const dsc_use *use; } exec_omission;
 
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
@@ -122,14 +124,30 @@ static dsc_status start_communication(dsc_run *run, exec_lane *lane, const dsc_u
 }
 
 /* Between the spaces. */
-static void copy(dsc_run *run, const dsc_use *use, const dsc_op *op)
+static void start_copy(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
 {
-    void *data = exec_address(run, op->data, use), *source = exec_address(run, op->source, use);
+    hand(run, op->data, use, exec_address(run, op->data, use), op->data.bytes);
+    hand(run, op->source, use, exec_address(run, op->source, use), op->source.bytes);
+    lane->copied = 0;
+}
 
-    hand(run, op->data, use, data, op->data.bytes);
-    hand(run, op->source, use, source, op->source.bytes);
-    dsc_copy(data, source, op->data.bytes);
-    atomic_fetch_add(&run->copied_bytes[op->kind == DSC_OP_COPY_OUT], op->data.bytes);
+static void copy_piece(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
+{
+    char *data = exec_address(run, op->data, use);
+    const char *source = exec_address(run, op->source, use);
+    int64_t bytes = DSC_MIN(op->data.bytes - lane->copied, COPY_PIECE);
+
+    dsc_copy(data + lane->copied, source + lane->copied, bytes);
+    lane->copied += bytes;
+    atomic_fetch_add(&run->copied_bytes[op->kind == DSC_OP_COPY_OUT], bytes);
+}
+
+dsc_status exec_go_on(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op, bool *is_over)
+{
+    if (!dsc_op_is_copy(op->kind)) return dsc_request_test(&lane->request, is_over);
+    copy_piece(run, lane, use, op);
+    *is_over = lane->copied == op->data.bytes;
+    return DSC_OK;
 }
 
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
@@ -141,7 +159,7 @@ dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_
         return DSC_FAIL(DSC_ENOMEM, "op %" PRId64 " (%s): no memory, as --fail-op asked", run->o.failing,
                         DSC_OP_NAMES[op->kind]);
     if (dsc_op_is_communication(op->kind)) return start_communication(run, lane, use, op);
-    if (op->kind == DSC_OP_COPY_IN || op->kind == DSC_OP_COPY_OUT) copy(run, use, op);
+    if (dsc_op_is_copy(op->kind)) start_copy(run, lane, use, op);
     for (int32_t i = 0; i < op->calls; i++) DSC_TRY(run_call(run, use, &template_->calls[op->first_call + i]));
     if (run->o.fake_compute_ns > 0) pretend(run, template_, op);
 out:

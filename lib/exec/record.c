@@ -152,18 +152,59 @@ out:
 /* ---- ASan: no kernel touches what is not alive */
 
 #if defined __SANITIZE_ADDRESS__
-static void mark(dsc_run *run, int32_t buffer, const dsc_use *use, bool is_alive)
-{
-    const dsc_program *program = run->o.program;
-    int64_t offset = dsc_program_offset(program, (dsc_span){buffer, 0, 0}, use);
-    const dsc_arena *arena = &run->arenas[program->buffers[buffer].space];
+/* Where an op waits for what it touches alone, a buffer may begin to live while another still does at the other end of
+ * its place: what dies leaves alone where others live. Of the process' one run, under its mutex. */
+typedef struct life { int space; int64_t first, end; } life;
+enum { MOST_LIVES = 4096 };
+static life lives[MOST_LIVES];
+static int64_t life_count;
 
-    if (is_alive) dsc_arena_unpoison(arena, offset, program->buffers[buffer].bytes);
-    else dsc_arena_poison(arena, offset, program->buffers[buffer].bytes);
+static life life_of(const dsc_run *run, int32_t buffer, const dsc_use *use)
+{
+    const dsc_buffer *b = &run->o.program->buffers[buffer];
+    int64_t offset = dsc_program_offset(run->o.program, (dsc_span){buffer, 0, 0}, use);
+
+    return (life){b->space, offset, offset + b->bytes};
+}
+
+static void begin_life(const dsc_run *run, life l)
+{
+    if (life_count < MOST_LIVES) lives[life_count++] = l;
+    dsc_arena_unpoison(&run->arenas[l.space], l.first, l.end - l.first);
+}
+
+/* The end of the life, if there is one, that covers `at`, else -1; *next: where the next one begins. */
+static int64_t covered_until(int space, int64_t at, int64_t *next)
+{
+    int64_t end = -1;
+
+    for (int64_t i = 0; i < life_count; i++) {
+        if (lives[i].space != space) continue;
+        if (lives[i].first <= at && at < lives[i].end) end = DSC_MAX(end, lives[i].end);
+        if (lives[i].first > at) *next = DSC_MIN(*next, lives[i].first);
+    }
+    return end;
+}
+
+static void end_life(const dsc_run *run, life l)
+{
+    int64_t i = 0;
+
+    while (i < life_count && (lives[i].space != l.space || lives[i].first != l.first || lives[i].end != l.end)) i++;
+    if (i < life_count) lives[i] = lives[--life_count];
+    for (int64_t at = l.first, next; at < l.end; at = next) {
+        int64_t covered;
+
+        next = l.end;
+        covered = covered_until(l.space, at, &next);
+        if (covered >= 0) next = covered;
+        else dsc_arena_poison(&run->arenas[l.space], at, next - at);
+    }
 }
 
 void exec_poison_segment(dsc_run *run)
 {
+    life_count = 0;
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
         int64_t first = run->o.program->regions[space][DSC_LIFE_SLOT].base;
 
@@ -178,8 +219,11 @@ void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_sta
     for (int64_t i = 0; i < template_->lifetime_count; i++) {
         const dsc_lifetime *l = &template_->lifetimes[i];
 
-        if (is_start && l->born == index) mark(run, l->buffer, use, true);
-        if (!is_start && l->dies == index) mark(run, l->buffer, use, false);
+        if (is_start ? l->born != index : l->dies != index) continue;
+        pthread_mutex_lock(&run->mutex);
+        if (is_start) begin_life(run, life_of(run, l->buffer, use));
+        else end_life(run, life_of(run, l->buffer, use));
+        pthread_mutex_unlock(&run->mutex);
     }
 }
 #else

@@ -36,10 +36,21 @@ static bool is_tied(const dsc_plan *plan, const dsc_shard *shard)
     return plan->tensors[shard->tensor].role == DSC_ROLE_WTE && dsc_plan_degree(plan, DSC_AXIS_TIED) > 1;
 }
 
-/* The tied embedding is summed over two stages, so nothing else shares its bucket. */
+/* Where two stages share the embedding, its gradient stays until it is summed over them; that of the positions, which
+ * the same kernel makes, stays with it. */
+static bool waits_for_tied(const dsc_plan *plan, const dsc_shard *shard)
+{
+    bool is_position = plan->tensors[shard->tensor].role == DSC_ROLE_WPE;
+
+    return is_tied(plan, shard) || (is_position && dsc_plan_degree(plan, DSC_AXIS_TIED) > 1);
+}
+
+/* The tied embedding is summed over two stages, so nothing else shares its bucket; nor does what leaves sooner share
+ * one with what waits. */
 static bool are_alike(const dsc_plan *plan, const dsc_shard *x, const dsc_shard *y)
 {
-    return x->chunk == y->chunk && x->is_replicated == y->is_replicated && !is_tied(plan, x) && !is_tied(plan, y);
+    return x->chunk == y->chunk && x->is_replicated == y->is_replicated && !is_tied(plan, x) && !is_tied(plan, y) &&
+           waits_for_tied(plan, x) == waits_for_tied(plan, y);
 }
 
 /* One kernel makes the gradients of both: of a weight and its bias, of tokens and positions. */
@@ -115,15 +126,9 @@ static bool is_gathered(const dsc_plan *plan, const dsc_bucket *bucket)
     return !bucket->is_replicated && (s->offload == DSC_OFFLOAD_PARAMS || (s->zero == 3 && s->dp > 1));
 }
 
-/* Where two stages share the embedding, its gradient stays until it is summed over them; that of the positions, which
- * the same kernel makes, stays with it. */
-static bool is_by_tied(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket)
+bool dsc_plan_splits(const dsc_plan *plan)
 {
-    bool has_positions = false;
-
-    for (int64_t s = bucket->first; s < bucket->end; s++)
-        has_positions |= plan->tensors[stage->shards[s].tensor].role == DSC_ROLE_WPE;
-    return bucket->is_tied || (has_positions && dsc_plan_degree(plan, DSC_AXIS_TIED) > 1);
+    return plan->config.strategy.schedule == DSC_ZB_H1 && plan->config.strategy.pp > 1;
 }
 
 /* Gradients leave after each pass where the stage of ZeRO says so, where it costs no message more (a single replica,
@@ -133,7 +138,8 @@ static bool is_streamed(const dsc_plan *plan, const dsc_stage *stage, const dsc_
     const dsc_strategy *s = &plan->config.strategy;
     bool leaves = plan->parts > 1 || bucket->space[DSC_KEPT_SUMS] == DSC_SPACE_HOST;
 
-    if (bucket->is_replicated || is_by_tied(plan, stage, bucket) || s->schedule == DSC_ZB_H1 || !leaves) return false;
+    if (bucket->is_replicated || waits_for_tied(plan, &stage->shards[bucket->first]) || dsc_plan_splits(plan) || !leaves)
+        return false;
     return s->zero >= 2 || s->dp == 1 || plan->micro_batches == 1;
 }
 

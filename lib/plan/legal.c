@@ -14,10 +14,9 @@ static bool has_sp_alone(const dsc_plan *plan)
 {
     return plan->config.strategy.sequence_parallel && plan->config.strategy.tp == 1;
 }
-/* ZB-H1 makes a bucket's gradients in two passes, each of several micro-batches in flight. */
 static bool has_zero_in_halves(const dsc_plan *plan)
 {
-    return plan->config.strategy.zero >= 2 && plan->config.strategy.schedule == DSC_ZB_H1;
+    return plan->config.strategy.zero >= 2 && dsc_plan_splits(plan);
 }
 static bool has_whole_parameters_elsewhere(const dsc_plan *plan)
 {

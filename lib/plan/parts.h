@@ -18,5 +18,7 @@ dsc_status dsc_plan_cut(dsc_plan *plan);
 
 /* A stage's shards to buckets: places in the flat order, and where each state of each bucket is kept. */
 dsc_status dsc_plan_fill_buckets(const dsc_plan *plan, dsc_stage *stage);
+/* Whether stages make a bucket's gradients in two passes (ZB-H1), each of several micro-batches in flight. */
+bool dsc_plan_splits(const dsc_plan *plan);
 
 #endif

@@ -95,15 +95,13 @@ out:
     return status;
 }
 
-static bool is_copy(const dsc_op *op) { return op->kind == DSC_OP_COPY_IN || op->kind == DSC_OP_COPY_OUT; }
-
 static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 {
     dsc_status status = DSC_OK;
 
     DSC_TRY(check_lane(c, template_));
     if (dsc_op_is_communication(c->op->kind)) DSC_TRY(check_message(c));
-    if (is_copy(c->op)) DSC_TRY(check_copy(c));
+    if (dsc_op_is_copy(c->op->kind)) DSC_TRY(check_copy(c));
     for (int32_t i = 0; i < c->op->calls; i++) {
         const dsc_call *call = &template_->calls[c->op->first_call + i];
 
@@ -205,7 +203,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
     DSC_TRY(check_fit(c, template_));
     DSC_TRY(advance_clock(c, unfolded));
     c->moved = (atom_fact){.buffer = -1};
-    if (dsc_op_is_communication(c->op->kind) || is_copy(c->op)) {
+    if (dsc_op_is_communication(c->op->kind) || dsc_op_is_copy(c->op->kind)) {
         c->lacking = 0;
         dsc_op_visit(template_, c->op, visit_before, c);
         DSC_TRY(c->status);

@@ -18,33 +18,6 @@ static void note_life(void *context, dsc_span span, bool is_read, bool is_writte
     c->dies[span.buffer] = c->op;
 }
 
-/* Lanes that run beside compute for as long as it makes the next bucket. */
-static bool is_beside(int lane)
-{
-    return lane == DSC_LANE_DP || lane == DSC_LANE_HOST || lane == DSC_LANE_COPY_IN || lane == DSC_LANE_COPY_OUT;
-}
-
-static int32_t next_in_lane(const dsc_template *template_, int32_t op)
-{
-    int32_t next = op + 1;
-
-    while (next < template_->op_count && template_->ops[next].lane != template_->ops[op].lane) next++;
-    return next < template_->op_count ? next : (int32_t)template_->op_count - 1;
-}
-
-/* What such a lane was the last to touch lives on until its next op: so whoever wants the place does not wait for the
- * op that has just been begun, but for the one before. */
-static void linger(const dsc_program *program, const dsc_template *template_, life_context *context)
-{
-    for (int64_t i = 0; i < program->buffer_count; i++) {
-        int32_t last = context->dies[i];
-
-        if (last < 0 || program->buffers[i].life != DSC_LIFE_TRANSIENT || !is_beside(template_->ops[last].lane))
-            continue;
-        context->dies[i] = next_in_lane(template_, last);
-    }
-}
-
 static void note_lives(const dsc_program *program, const dsc_template *template_, life_context *context)
 {
     for (int64_t i = 0; i < program->buffer_count; i++) context->born[i] = context->dies[i] = -1;
@@ -52,7 +25,6 @@ static void note_lives(const dsc_program *program, const dsc_template *template_
         context->op = (int32_t)i;
         dsc_op_visit(template_, &template_->ops[i], note_life, context);
     }
-    linger(program, template_, context);
 }
 
 /* A slot lives on after the forward pass that fills it; it and what is deferred live on when the rest of the backward
@@ -114,6 +86,25 @@ static int by_size(const void *a, const void *b, void *program)
     return x->buffer - y->buffer;
 }
 
+/* Lanes that run beside compute for as long as it makes the next bucket. */
+static bool is_beside(int lane)
+{
+    return lane == DSC_LANE_DP || lane == DSC_LANE_HOST || lane == DSC_LANE_COPY_IN || lane == DSC_LANE_COPY_OUT;
+}
+
+/* The place of what such a lane was the last to touch is kept until its next op: so whoever wants the place does not
+ * wait for the op that has just been begun, but for the one before. */
+static dsc_lifetime with_rest(const dsc_template *template_, dsc_lifetime lifetime)
+{
+    const int lane = template_->ops[lifetime.dies].lane;
+    const int32_t last = (int32_t)template_->op_count - 1;
+
+    if (!is_beside(lane) || lifetime.dies == last) return lifetime;
+    do lifetime.dies++;
+    while (lifetime.dies < last && template_->ops[lifetime.dies].lane != lane);
+    return lifetime;
+}
+
 static bool meet_in_time(const dsc_lifetime *a, const dsc_lifetime *b)
 {
     return a->born <= b->dies && b->born <= a->dies;
@@ -154,7 +145,7 @@ static dsc_status pack(dsc_program *program, const dsc_template *template_)
     placed = wanted + template_->lifetime_count;
     for (int64_t i = 0; i < template_->lifetime_count; i++)
         if (program->buffers[template_->lifetimes[i].buffer].life == DSC_LIFE_TRANSIENT)
-            wanted[count++] = template_->lifetimes[i];
+            wanted[count++] = with_rest(template_, template_->lifetimes[i]);
     qsort_r(wanted, (size_t)count, sizeof *wanted, by_size, program);
     for (int64_t i = 0; i < count; i++) {
         dsc_buffer *buffer = &program->buffers[wanted[i].buffer];
@@ -213,7 +204,8 @@ static void place_regions(dsc_program *program)
             region->copies = used > 0 ? count_copies(program, life) : 0;
             region->bytes = dsc_round_up(used, DSC_ALIGN);
             region->base = dsc_round_up(end, DSC_ALIGN);
-            if (used > 0) end = region->base + (region->copies - 1) * region->bytes + used;
+            if (used == 0) region->base = end; /* not behind it */
+            else end = region->base + (region->copies - 1) * region->bytes + used;
         }
         program->arena_bytes[space] = end;
     }

@@ -46,6 +46,7 @@ int dsc_op_lane(int kind, int axis, int space)
 }
 
 bool dsc_op_is_communication(int kind) { return OP_LANES[kind] == DSC_LANE_AXIS; }
+bool dsc_op_is_copy(int kind) { return kind == DSC_OP_COPY_IN || kind == DSC_OP_COPY_OUT; }
 
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
 {

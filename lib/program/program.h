@@ -86,6 +86,7 @@ extern const char *const DSC_LANE_NAMES[];
 /* The lane it runs in: axis -1: none; space: of what it works on. Pure. */
 int dsc_op_lane(int kind, int axis, int space);
 bool dsc_op_is_communication(int kind);
+bool dsc_op_is_copy(int kind); /* from one space to the other */
 
 /* Straight-line pieces of a step; their names make the path. Spread belongs to no step: whoever has set the weights
  * runs it. */

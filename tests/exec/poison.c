@@ -28,8 +28,9 @@ static bool spoil(dsc_program *program)
     return false;
 }
 
-/* A step of a whole program (status 0), or of a spoilt one. */
-static int train(bool is_spoilt)
+/* A step of a whole program (status 0), or of a spoilt one. Streamed: of buckets that come and go in pieces of an arena,
+ * between both spaces. */
+static int train(bool is_spoilt, bool is_streamed)
 {
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_step_report report;
@@ -40,6 +41,12 @@ static int train(bool is_spoilt)
 
     memset(bytes, 'a', sizeof bytes);
     config.strategy.global_batch = config.strategy.micro_batch = 4;
+    if (is_streamed) {
+        config.strategy.offload = DSC_OFFLOAD_PARAMS;
+        config.strategy.precision = DSC_BF16;
+        config.strategy.micro_batch = 2;
+        config.strategy.bucket_elems = 3000;
+    }
     status = dsc_comm_create(NULL, NULL, &comm);
     if (status == DSC_OK)
         status = trainer_init(comm, "layers=2,hidden=40,heads=5,vocab=131,seq=24", &config, bytes, sizeof bytes, &t);
@@ -52,7 +59,7 @@ static int train(bool is_spoilt)
 }
 
 /* Runs it in a child; what that wrote on stderr is in text[size]. Returns how it ended. */
-static int train_in_child(bool is_spoilt, char *text, size_t size)
+static int train_in_child(bool is_spoilt, bool is_streamed, char *text, size_t size)
 {
     int pipe_ends[2], how = -1;
     size_t length = 0;
@@ -65,7 +72,7 @@ static int train_in_child(bool is_spoilt, char *text, size_t size)
         dup2(pipe_ends[1], STDERR_FILENO);
         close(pipe_ends[0]);
         close(pipe_ends[1]);
-        _exit(train(is_spoilt));
+        _exit(train(is_spoilt, is_streamed));
     }
     close(pipe_ends[1]);
     while ((count = read(pipe_ends[0], text + length, size - 1 - length)) > 0) length += (size_t)count;
@@ -84,17 +91,19 @@ static void finds_use_past_life(void)
     tap_skip("asan", "built without the address sanitizer");
     return;
 #endif
-    how = train_in_child(true, text, sizeof text);
+    how = train_in_child(true, false, text, sizeof text);
     CHECK(!WIFEXITED(how) || WEXITSTATUS(how) != 0, "the run ended well");
     CHECK(strstr(text, "use-after-poison") != NULL, "%.2000s", text);
 }
 
 static void leaves_good_programs_alone(void)
 {
-    char text[1 << 16];
-    int how = train_in_child(false, text, sizeof text);
+    for (int is_streamed = 0; is_streamed < 2; is_streamed++) {
+        char text[1 << 16];
+        int how = train_in_child(false, is_streamed, text, sizeof text);
 
-    CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0, "%.2000s", text);
+        CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0, "%.2000s", text);
+    }
 }
 
 static const tap_case cases[] = {
