@@ -224,15 +224,16 @@ static dsc_status check_room(const job *j)
                     j->rank, dsc_bytes_str(needed).str, needed, dsc_bytes_str(free_bytes).str, free_bytes);
 }
 
-static dsc_status bind_rank(const job *j)
+/* *cores: how many the rank has for itself; 0: it shares them as the system likes. */
+static dsc_status bind_rank(const job *j, int64_t *cores)
 {
     const char *how = j->options.bind;
-    int64_t cores;
 
+    *cores = 0;
     if (how[0] != '\0' && strcmp(how, "cores") != 0 && strcmp(how, "none") != 0)
         return DSC_FAIL(DSC_EINVAL, "--bind %s: must be cores or none", how);
     if (strcmp(how, "none") == 0) return DSC_OK;
-    return dsc_cluster_bind(dsc_comm_machine_rank(j->comm), dsc_comm_machine_size(j->comm), &cores);
+    return dsc_cluster_bind(dsc_comm_machine_rank(j->comm), dsc_comm_machine_size(j->comm), cores);
 }
 
 static dsc_status describe_run(const job *j, dsc_run_options *out)
@@ -247,9 +248,9 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     DSC_TRY(find_failing(j, &out->failing));
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
     DSC_TRY(check_room(j));
-    DSC_TRY(bind_rank(j));
-    cores = j->cluster->is_local ? j->cluster->node_types[0].cores : 1;
-    dsc_kernels_threads((int)DSC_MAX(cores / dsc_comm_machine_size(j->comm), 1));
+    DSC_TRY(bind_rank(j, &cores));
+    if (cores == 0 && j->cluster->is_local) cores = j->cluster->node_types[0].cores / dsc_comm_machine_size(j->comm);
+    dsc_kernels_threads((int)DSC_MAX(cores, 1));
 out:
     return status;
 }

@@ -91,10 +91,10 @@ dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t
  * ranks of one machine do not push each other about. *cores is how many it then has; 0 when it was left alone: bound by
  * its launcher before, alone on the machine, or with fewer cores than parts. Before any thread is started. */
 dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores);
-/* Has pages of a range that nobody has touched yet come from the NUMA node of this process' cores, whichever thread
- * touches them first. Where its cores are of several nodes each page stays with who touches it first, and where the
- * system has no such thing pages come as they do. base is at a page's start. */
-void dsc_cluster_near(void *base, int64_t bytes);
+/* Has pages that nobody has touched yet come from the NUMA node of this process' cores, whichever thread touches them
+ * first. Where the machine has one node there is nothing to do; where the process' cores are of several each page stays
+ * with who touches it first. False where the system refuses. bases are at pages' starts. */
+bool dsc_cluster_near(int count, void *const bases[], const int64_t bytes[]);
 
 const char *const *dsc_cluster_presets(void); /* NULL-terminated */
 

@@ -138,25 +138,36 @@ out:
     return status;
 }
 
-static void bind_range(hwloc_topology_t topology, hwloc_bitmap_t cores, hwloc_bitmap_t nodes, void *base, int64_t bytes)
+static bool bind_ranges(hwloc_topology_t topology, hwloc_bitmap_t nodes, int count, void *const bases[],
+                        const int64_t bytes[])
 {
-    if (hwloc_get_cpubind(topology, cores, HWLOC_CPUBIND_PROCESS) != 0) return;
-    hwloc_cpuset_to_nodeset(topology, cores, nodes);
-    if (hwloc_bitmap_weight(nodes) == 1)
-        hwloc_set_area_membind(topology, base, (size_t)bytes, nodes, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET);
+    bool is_bound = true;
+
+    for (int i = 0; i < count; i++)
+        if (bytes[i] > 0)
+            is_bound &= hwloc_set_area_membind(topology, bases[i], (size_t)bytes[i], nodes, HWLOC_MEMBIND_BIND,
+                                               HWLOC_MEMBIND_BYNODESET) == 0;
+    return is_bound;
 }
 
-void dsc_cluster_near(void *base, int64_t bytes)
+bool dsc_cluster_near(int count, void *const bases[], const int64_t bytes[])
 {
     hwloc_topology_t topology;
-    hwloc_bitmap_t cores, nodes;
+    hwloc_bitmap_t cores = NULL, nodes = NULL;
+    bool is_bound = false;
 
-    if (bytes <= 0 || hwloc_topology_init(&topology) != 0) return;
+    if (hwloc_topology_init(&topology) != 0) return false;
+    if (hwloc_topology_load(topology) != 0) goto out;
+    is_bound = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE) < 2;
     cores = hwloc_bitmap_alloc();
     nodes = hwloc_bitmap_alloc();
-    if (cores != NULL && nodes != NULL && hwloc_topology_load(topology) == 0)
-        bind_range(topology, cores, nodes, base, bytes);
+    if (is_bound || cores == NULL || nodes == NULL) goto out;
+    if (hwloc_get_cpubind(topology, cores, HWLOC_CPUBIND_PROCESS) != 0) goto out;
+    hwloc_cpuset_to_nodeset(topology, cores, nodes);
+    is_bound = hwloc_bitmap_weight(nodes) > 1 || bind_ranges(topology, nodes, count, bases, bytes);
+out:
     hwloc_bitmap_free(nodes);
     hwloc_bitmap_free(cores);
     hwloc_topology_destroy(topology);
+    return is_bound;
 }

@@ -84,6 +84,10 @@ bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
  * the same of an earlier pass, may lie, becomes what no number is. */
 void exec_omit(dsc_run *run, const dsc_use *use, const dsc_op *op);
 
+/* ---- state.c */
+/* The first to touch what the host updates are the threads that will do so, each its own: there its pages come to be. */
+void exec_touch_host(dsc_run *run);
+
 /* ---- record.c */
 /* Adds a row to the lane, when the step is traced. */
 dsc_status exec_record(dsc_run *run, exec_lane *lane, dsc_instance instance, const dsc_op *op, int64_t t_start_ns,

@@ -1,5 +1,6 @@
 #include "cluster/cluster.h"
 #include "exec/internal.h"
+#include "base/log.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -85,6 +86,8 @@ static void hand_static(dsc_run *run)
 
 static dsc_status map_arenas(dsc_run *run)
 {
+    void *maps[DSC_SPACE_COUNT];
+    int64_t bytes[DSC_SPACE_COUNT];
     dsc_status status = DSC_OK;
 
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
@@ -92,8 +95,11 @@ static dsc_status map_arenas(dsc_run *run)
 
         if (dsc_arena_create(run->o.program->arena_bytes[space], arena) != DSC_OK)
             DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%s memory: %s", DSC_SPACE_NAMES[space], dsc_message()));
-        dsc_cluster_near(arena->map, arena->map_bytes);
+        maps[space] = arena->map;
+        bytes[space] = arena->map_bytes;
     }
+    if (!dsc_cluster_near(DSC_SPACE_COUNT, maps, bytes))
+        dsc_log(DSC_NOTE, "memory cannot be bound to the NUMA node of this rank's cores");
 out:
     return status;
 }
@@ -114,6 +120,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
     DSC_TRY(map_arenas(run));
+    exec_touch_host(run);
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;
@@ -176,43 +183,25 @@ static void begin_step(dsc_run *run, int64_t number)
         (float)(step->loss_scale / (double)(config->strategy.global_batch * config->strategy.seq_len));
 }
 
-static const double *scalars_of(dsc_run *run)
+/* As the host reads it between segments. */
+static dsc_counts counts_of(dsc_run *run)
 {
-    return exec_address(run, (dsc_span){run->o.program->scalars, 0, 0}, NULL);
+    const dsc_program *program = run->o.program;
+
+    return dsc_counts_of(run->o.plan, exec_address(run, (dsc_span){program->scalars, 0, 0}, NULL));
 }
 
-static double loss_of(dsc_run *run, const dsc_step_report *report)
-{
-    return scalars_of(run)[DSC_SCALAR_LOSS] / (double)run->o.plan->config.strategy.tp / (double)report->tokens;
-}
-
-/* Of one kind of scalar that the device's lane and the host's count apart: what tensor ranks hold alike the sum over
- * ranks has tp times. */
-static double count_of(const double *scalars, int which, double tp)
-{
-    const double *host = scalars + DSC_SCALAR_HOST - DSC_SCALAR_SQUARES;
-    const int replicated = which + DSC_SCALAR_REPLICATED_SQUARES - DSC_SCALAR_SQUARES;
-
-    return scalars[which] + host[which] + (scalars[replicated] + host[replicated]) / tp;
-}
-
-/* What the ranks agreed on, as the host reads it between segments. Gradients that replicas hold alike the sum over
- * ranks counts for each of them: dp / parts times. */
 static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;
-    const double *scalars = scalars_of(run);
-    double tp = (double)config->strategy.tp, alike = (double)(config->strategy.dp / run->o.plan->parts);
-    double squares = count_of(scalars, DSC_SCALAR_SQUARES, tp) / alike;
-    double clip_factor, norm = sqrt(squares) / run->step.loss_scale;
-    bool is_finite = count_of(scalars, DSC_SCALAR_NONFINITE, tp) == 0;
+    const dsc_counts counts = counts_of(run);
+    double norm = sqrt(counts.squares) / run->step.loss_scale;
+    double clip_factor = config->clip > 0 ? config->clip / (norm + 1e-6) : 1;
 
-    report->loss = loss_of(run, report);
-    report->grad_norm = is_finite ? norm : -1;
-    report->is_stopping =
-        run->o.plan->ranks > 1 ? scalars[DSC_SCALAR_STOP] > 0 : run->o.stop != NULL && *run->o.stop != 0;
-    outcome->overflow = run->o.plan->type == DSC_FP16 && !is_finite;
-    clip_factor = config->clip > 0 ? config->clip / (norm + 1e-6) : 1;
+    report->loss = counts.loss / (double)report->tokens;
+    report->grad_norm = counts.is_finite ? norm : -1;
+    report->is_stopping = run->o.plan->ranks > 1 ? counts.is_stopping : run->o.stop != NULL && *run->o.stop != 0;
+    outcome->overflow = run->o.plan->type == DSC_FP16 && !counts.is_finite;
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
 }
 
@@ -253,7 +242,7 @@ static dsc_status run_path(dsc_run *run, dsc_step_report *report, dsc_outcome *o
 
         DSC_TRY(makes_gradients ? run_gradients(run, segment, report, outcome) : exec_run_segment(run, segment));
         if (segment == DSC_SEGMENT_EVALUATE)
-            report->evaluation_loss = loss_of(run, report);
+            report->evaluation_loss = counts_of(run).loss / (double)report->tokens;
     }
 out:
     return status;
@@ -285,9 +274,8 @@ static void prefetch(const dsc_run *run)
 dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_read, dsc_step_report *report,
                         dsc_trace *rows)
 {
-    const int64_t delay = run->o.plan->config.strategy.delay_update;
-    const bool defer = delay > 0 && run->optimizer_step >= delay && !evaluate && !is_read;
-    dsc_outcome outcome = {.pending = run->is_pending, .defer = defer, .evaluate = evaluate};
+    dsc_outcome outcome = {.pending = run->is_pending, .evaluate = evaluate,
+                           .defer = dsc_defers(run->o.plan, run->optimizer_step, evaluate || is_read)};
     const int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
     const int64_t copied_bytes[] = {atomic_load(&run->copied_bytes[0]), atomic_load(&run->copied_bytes[1])};
     dsc_status status = DSC_OK;

@@ -41,7 +41,7 @@ dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_vi
 {
     const dsc_plan *plan = run->o.plan;
     const dsc_bucket *bucket = &plan->stages[run->o.program->stage].buckets[shard->bucket];
-    const int64_t columns = columns_of(plan, shard), part = plan->parts > 1 ? run->dp_index : 0;
+    const int64_t columns = columns_of(plan, shard), part = dsc_plan_part(plan, run->rank);
     dsc_overlap overlap = dsc_part_overlap(bucket, plan->parts, part, shard);
     dsc_block blocks[DSC_SHARD_BLOCKS], runs[DSC_RUN_BLOCKS];
     int count = dsc_shard_blocks(plan, shard, run->tp_index, blocks);
@@ -92,4 +92,29 @@ dsc_status dsc_run_spread(dsc_run *run)
 {
     run->is_traced = false;
     return exec_run_segment(run, DSC_SEGMENT_SPREAD);
+}
+
+/* Zero as it is; divided among threads as kernels divide it. */
+static void touch(char *base, int64_t bytes)
+{
+    enum { PAGE = 4096 };
+
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < bytes; at += PAGE) ((volatile char *)base)[at] = 0;
+}
+
+void exec_touch_host(dsc_run *run)
+{
+    const dsc_program *program = run->o.program;
+    const dsc_stage *stage = &run->o.plan->stages[program->stage];
+
+    for (int64_t i = 0; i < stage->bucket_count * DSC_KEPT_COUNT; i++) {
+        const dsc_bucket *bucket = &stage->buckets[i / DSC_KEPT_COUNT];
+        int kept = (int)(i % DSC_KEPT_COUNT);
+        dsc_span span;
+
+        if (bucket->home[kept] < 0 || bucket->space[kept] != DSC_SPACE_HOST) continue;
+        span = dsc_program_kept(program, bucket, kept);
+        touch(exec_address(run, span, NULL), span.bytes);
+    }
 }

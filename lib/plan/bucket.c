@@ -20,6 +20,16 @@ void dsc_flatten(const dsc_flat_rule *rule, dsc_shard *shards, dsc_bucket *bucke
     bucket->elems = dsc_round_up(end - bucket->first_elem, rule->parts * rule->part_align);
 }
 
+bool dsc_plan_has_streams(const dsc_plan *plan)
+{
+    return plan->parts > 1 || plan->config.strategy.offload != DSC_OFFLOAD_NONE;
+}
+
+int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank)
+{
+    return plan->parts > 1 ? dsc_plan_coord(plan, rank).of[DSC_AXIS_DP] : 0;
+}
+
 dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t part, const dsc_shard *shard)
 {
     int64_t elems = bucket->elems / parts, first = bucket->first_elem + part * elems;

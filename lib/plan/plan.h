@@ -152,6 +152,14 @@ typedef struct dsc_flat_rule { int64_t align, parts, part_align; } dsc_flat_rule
 /* Gives shards [bucket->first, bucket->end) places from bucket->first_elem on and sets the bucket's elems. Pure. */
 void dsc_flatten(const dsc_flat_rule *rule, dsc_shard *shards, dsc_bucket *bucket);
 
+/* Whether buckets pass through the device's memory, so that smaller ones need less of it. Pure. */
+bool dsc_plan_has_streams(const dsc_plan *plan);
+/* Below it messages and copies cost more for their number than for their bytes. */
+enum { DSC_LEAST_BUCKET_ELEMS = 1 << 14 };
+
+/* Which part of each bucket is a rank's; 0 where they are whole. Pure. */
+int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank);
+
 /* Elements of a bucket's part, 0 <= part < parts, that lie in a shard: how many (0: none), from which element of the
  * shard on, and where in the part. Pure. */
 typedef struct dsc_overlap { int64_t elems, in_shard, in_part; } dsc_overlap;

@@ -154,20 +154,35 @@ static int64_t default_bucket_elems(const dsc_plan *plan)
     return DSC_MIN(DSC_MAX(eighth, INT64_C(1) << 16), INT64_C(1) << 22);
 }
 
+/* Of a node whose first devices, so many, have ranks: what each has, and what libraries take of it. */
+static void note_least(dsc_plan *plan, const dsc_node_type *node, int64_t ranks)
+{
+    int64_t *device = &plan->capacity_bytes[DSC_SPACE_DEVICE], *host = &plan->capacity_bytes[DSC_SPACE_HOST];
+    int64_t *libraries = &plan->libraries_bytes[DSC_SPACE_DEVICE];
+
+    *host = DSC_MIN(*host, node->host_memory_bytes / ranks);
+    for (int64_t i = 0, before = 0; before < ranks; before += node->devices[i++].count) {
+        *device = DSC_MIN(*device, node->devices[i].memory_bytes);
+        *libraries = DSC_MAX(*libraries, node->devices[i].libraries_bytes);
+    }
+}
+
 static dsc_status resolve_capacity(dsc_plan *plan, const dsc_cluster *cluster)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
     dsc_status status = DSC_OK;
-    dsc_place place;
-    int64_t on_node;
+    int64_t devices = 0;
 
-    DSC_TRY(dsc_cluster_place(cluster, 0, &place));
-    on_node = DSC_MIN(plan->ranks, dsc_cluster_devices(cluster) / dsc_cluster_nodes(cluster));
-    plan->capacity_bytes[DSC_SPACE_DEVICE] = place.device->memory_bytes;
-    plan->capacity_bytes[DSC_SPACE_HOST] = place.node_type->host_memory_bytes / DSC_MAX(on_node, 1);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) plan->capacity_bytes[space] = INT64_MAX;
+    for (int64_t first = 0; first < plan->ranks; first += devices) { /* node by node */
+        dsc_place place;
+
+        DSC_TRY(dsc_cluster_place(cluster, first, &place));
+        devices = dsc_node_devices(place.node_type);
+        note_least(plan, place.node_type, DSC_MIN(plan->ranks - first, devices));
+    }
     if (strategy->device_memory_bytes > 0) plan->capacity_bytes[DSC_SPACE_DEVICE] = strategy->device_memory_bytes;
     if (strategy->host_memory_bytes > 0) plan->capacity_bytes[DSC_SPACE_HOST] = strategy->host_memory_bytes;
-    plan->libraries_bytes[DSC_SPACE_DEVICE] = place.device->libraries_bytes;
 out:
     return status;
 }

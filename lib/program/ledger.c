@@ -39,18 +39,27 @@ out:
 }
 
 /* What would help, in the order in which it hurts least. */
-static const char *advice(const dsc_plan *plan, int space, int64_t always_bytes, int64_t capacity_bytes)
+static const char *advise_host(const dsc_strategy *strategy)
+{
+    if (strategy->offload == DSC_OFFLOAD_NONE) return "more host memory is needed";
+    if (strategy->offload == DSC_OFFLOAD_OPTIMIZER && strategy->offload_ratio > 0)
+        return "a smaller --offload-ratio leaves more on the device, --zero over more replicas needs less of both";
+    return strategy->zero < 3 && strategy->dp > 1 ? "--zero 3 needs less" : "more replicas or more host memory are needed";
+}
+
+static const char *advise_device(const dsc_plan *plan, bool is_always_more)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
 
-    if (space == DSC_SPACE_HOST)
-        return "what is offloaded is more: a larger --zero stage over more replicas, or more host memory is needed";
-    if (always_bytes > capacity_bytes && strategy->offload != DSC_OFFLOAD_PARAMS)
+    if (is_always_more && strategy->offload != DSC_OFFLOAD_PARAMS)
         return "parameters, gradients, optimizer states and libraries alone are more: --zero 3 over replicas, or "
                "--offload, needs less";
-    if (always_bytes > capacity_bytes) return "what stays on the device alone is more: a larger device is needed";
+    if (is_always_more) return "what stays on the device alone is more: a larger device is needed";
     if (strategy->micro_batch > 1) return "a smaller --micro-batch needs less";
     if (strategy->recompute != DSC_RECOMPUTE_FULL) return "--recompute full needs less";
+    if (dsc_plan_has_streams(plan) && strategy->bucket_elems > DSC_LEAST_BUCKET_ELEMS)
+        return "a smaller --bucket-size needs less";
+    if (dsc_plan_has_streams(plan) && strategy->prefetch > 0) return "a smaller --prefetch needs less";
     return "a larger device or a smaller model is needed";
 }
 
@@ -67,7 +76,8 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
                             "): %s",
                             programs[rank]->stage, dsc_bytes_str(needed).str, needed, DSC_SPACE_NAMES[space],
                             dsc_bytes_str(plan->capacity_bytes[space]).str, plan->capacity_bytes[space],
-                            advice(plan, space, always, plan->capacity_bytes[space]));
+                            space == DSC_SPACE_HOST ? advise_host(&plan->config.strategy)
+                                                    : advise_device(plan, always > plan->capacity_bytes[space]));
         }
     return DSC_OK;
 }

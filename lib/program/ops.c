@@ -48,6 +48,13 @@ int dsc_op_lane(int kind, int axis, int space)
 bool dsc_op_is_communication(int kind) { return OP_LANES[kind] == DSC_LANE_AXIS; }
 bool dsc_op_is_copy(int kind) { return kind == DSC_OP_COPY_IN || kind == DSC_OP_COPY_OUT; }
 
+bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read)
+{
+    const int64_t delay = plan->config.strategy.delay_update;
+
+    return delay > 0 && updates >= delay && !is_read;
+}
+
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
 {
     switch (segment) {

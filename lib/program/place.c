@@ -4,9 +4,6 @@
 #include "program/program.h"
 #include <inttypes.h>
 
-/* Below it messages and copies cost more for their number than for their bytes. */
-enum { LEAST_ELEMS = 1 << 14 };
-
 typedef struct placement { dsc_plan *plan; const dsc_program *const *programs; } placement;
 
 static void placement_fini(placement *p)
@@ -27,12 +24,6 @@ out:
     return status;
 }
 
-/* Whether smaller buckets would need less: there are transient ones. */
-static bool depends_on_buckets(const dsc_plan *plan)
-{
-    return plan->parts > 1 || plan->config.strategy.offload != DSC_OFFLOAD_NONE;
-}
-
 static bool fits(const placement *p) { return dsc_program_fits(p->plan, p->programs, p->plan->ranks) == DSC_OK; }
 
 dsc_status dsc_programs_place(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
@@ -46,9 +37,9 @@ dsc_status dsc_programs_place(const dsc_model *model, const dsc_cluster *cluster
     DSC_TRY(place(model, cluster, config, &p));
     first = p.plan->config.strategy.bucket_elems;
     smaller.strategy.bucket_elems = first;
-    while (config->strategy.bucket_elems == 0 && depends_on_buckets(p.plan) && !fits(&p) &&
-           smaller.strategy.bucket_elems > LEAST_ELEMS) {
-        smaller.strategy.bucket_elems = DSC_MAX(smaller.strategy.bucket_elems / 2, LEAST_ELEMS);
+    while (config->strategy.bucket_elems == 0 && dsc_plan_has_streams(p.plan) && !fits(&p) &&
+           smaller.strategy.bucket_elems > DSC_LEAST_BUCKET_ELEMS) {
+        smaller.strategy.bucket_elems = DSC_MAX(smaller.strategy.bucket_elems / 2, DSC_LEAST_BUCKET_ELEMS);
         placement_fini(&p);
         DSC_TRY(place(model, cluster, &smaller, &p));
     }

@@ -112,6 +112,9 @@ typedef struct dsc_outcome { bool pending, overflow, defer, evaluate; } dsc_outc
 /* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call
  * it. */
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);
+/* Whether a step's update is left to the next one's passes: updates have been made before it, and nobody reads the
+ * weights behind it. Pure. */
+bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read);
 /* "gradients/update" of an outcome. */
 void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size);
 
@@ -154,6 +157,10 @@ enum {
     DSC_SCALAR_STOP = DSC_SCALAR_HOST + 4,
     DSC_SCALAR_COUNT
 };
+
+/* What the ranks agreed on: the loss of all tokens in nats, the squares of the scaled gradients, each gradient once. */
+typedef struct dsc_counts { double loss, squares; bool is_finite, is_stopping; } dsc_counts;
+dsc_counts dsc_counts_of(const dsc_plan *plan, const double scalars[DSC_SCALAR_COUNT]);
 
 /* ---- Ops */
 

@@ -72,3 +72,25 @@ void dsc_build_agree(dsc_builder *b)
         dsc_build_transfer(b, DSC_OP_AGREE, DSC_AXIS_WORLD, -1, DSC_NO_SPAN, dsc_span_whole(b, b->program->scalars),
                            DSC_FP64);
 }
+
+/* Of one kind of scalar that the device's lane and the host's count apart: what tensor ranks hold alike the sum over
+ * ranks has tp times. */
+static double count_of(const double *scalars, int which, double tp)
+{
+    const double *host = scalars + DSC_SCALAR_HOST - DSC_SCALAR_SQUARES;
+    const int replicated = which + DSC_SCALAR_REPLICATED_SQUARES - DSC_SCALAR_SQUARES;
+
+    return scalars[which] + host[which] + (scalars[replicated] + host[replicated]) / tp;
+}
+
+/* The sum over ranks has the loss once for each tensor rank, and gradients that replicas hold alike for each replica.
+ * */
+dsc_counts dsc_counts_of(const dsc_plan *plan, const double scalars[DSC_SCALAR_COUNT])
+{
+    const double tp = (double)plan->config.strategy.tp, alike = (double)(plan->config.strategy.dp / plan->parts);
+
+    return (dsc_counts){.loss = scalars[DSC_SCALAR_LOSS] / tp,
+                        .squares = count_of(scalars, DSC_SCALAR_SQUARES, tp) / alike,
+                        .is_finite = count_of(scalars, DSC_SCALAR_NONFINITE, tp) == 0,
+                        .is_stopping = scalars[DSC_SCALAR_STOP] > 0};
+}

@@ -28,8 +28,8 @@ static bool spoil(dsc_program *program)
     return false;
 }
 
-/* A step of a whole program (status 0), or of a spoilt one. Streamed: of buckets that come and go in pieces of an arena,
- * between both spaces. */
+/* A step of a whole program (status 0), or of a spoilt one. Streamed: of buckets that come and go in pieces of an
+ * arena, between both spaces. */
 static int train(bool is_spoilt, bool is_streamed)
 {
     dsc_config config = DSC_CONFIG_DEFAULT;

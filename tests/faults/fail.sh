@@ -51,8 +51,19 @@ lost() {
     [ $status -eq 3 ] && [ "$(wc -l <messages)" -eq 1 ]
 }
 
+# drained: the reader of the log is gone while an update is put off; what is saved then is what a run saves that was to end
+# with that step
+drained() {
+    local options=(--dp 2 --micro-batch 4 --zero 1 --offload optimizer --delay-update 1 --save) step
+    rm -rf save straight && mkfifo pipe && { head -n 6 pipe >/dev/null & } && sleep 0.1
+    limit=60 train 2 "${options[@]}" save --steps 100000 --log pipe >lines 2>messages
+    [ $? -eq 3 ] && grep pipe messages && step=$(ls save | sed -n 's/^step-0*//p') && [ "$step" -gt 3 ] || return
+    limit=60 train 2 "${options[@]}" straight --steps "$step" >/dev/null &&
+        cmp {save,straight}/step-*/checkpoint.h5
+}
+
 spoil >spoilt.txt
-plan 16
+plan 17
 for kind in attention_fwd mlp_bwd_w all_reduce agree update; do
     ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind
 done
@@ -66,3 +77,4 @@ for ranks in 1 4; do
     ok "a --save folder that is lost ends a run, $ranks ranks" lost $ranks
 done
 ok "a log that cannot be written ends a run" ends 3 '/dev/full' 4 --dp 4 --steps 100 --log /dev/full
+ok "a log that cannot be written any more leaves a checkpoint of all updates" drained

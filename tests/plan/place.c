@@ -95,7 +95,9 @@ static void refuses_with_a_reason(void)
     s = DSC_CONFIG_DEFAULT.strategy;
     s.zero = 2;
     s.schedule = DSC_ZB_H1;
-    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--zero 2", "zb-h1", "use --zero 1", NULL});
+    s.pp = 2;
+    refused(&s, 4, DSC_ENOTSUP, (const char *const[]){"--zero 2", "zb-h1", "use --zero 1", NULL});
+    s.pp = 1;
     s.schedule = DSC_1F1B;
     s.offload = DSC_OFFLOAD_PARAMS;
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--offload params", "use --zero 3", NULL});

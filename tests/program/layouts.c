@@ -200,8 +200,8 @@ static void large_machines_pass(void)
 static void schedules_print_as_passes(void)
 {
     static const struct { int schedule; const char *first, *last; } rows[] = {
-        {DSC_GPIPE, "F0-3 B0-3 rest norm clear agree", "F0-3 B0-3 rest norm agree"},
-        {DSC_1F1B, "F0-2 B0 F3 B1-3 rest norm clear agree", "F0 B0 F1 B1 F2 B2 F3 B3 rest norm agree"},
+        {DSC_GPIPE, "clear F0-3 B0-3 rest norm agree", "clear F0-3 B0-3 rest norm agree"},
+        {DSC_1F1B, "clear F0-2 B0 F3 B1-3 rest norm agree", "clear F0 B0 F1 B1 F2 B2 F3 B3 rest norm agree"},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {

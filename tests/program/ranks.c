@@ -323,12 +323,14 @@ static void waits_for_its_answer(void)
 {
     machine m;
     dsc_segment *segment;
-    int64_t backward = 0;
+    int64_t first, backward = 0;
 
     make(&m, PIPELINE);
     segment = &m.programs[0]->segments[DSC_SEGMENT_GRADIENTS];
+    while (!m.programs[0]->templates[segment->uses[backward].template_].is_forward) backward++;
+    first = backward;
     while (m.programs[0]->templates[segment->uses[backward].template_].is_forward) backward++;
-    machine_move_up(m.programs[0], DSC_SEGMENT_GRADIENTS, backward, 1);
+    machine_move_up(m.programs[0], DSC_SEGMENT_GRADIENTS, backward, first + 1);
     refused(&m, "a first stage that waits for the first gradient before it sends more", "a cycle");
     machine_fini(&m);
 }
