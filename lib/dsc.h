@@ -1,7 +1,7 @@
 /* dsc plans the training of large transformers on a described cluster, and runs that very plan. It is one data flow:
  *
  *   model + cluster + config --> plan --> program --+--> executor  (MPI, CPU, CUDA) --> measured trace
- *   (dsc_model) (dsc_cluster)   (who      (what     |                                                     one HDF5 schema
+ *   (dsc_model) (dsc_cluster)   (who      (what     |                                                   one HDF5 schema
  *               (dsc_config)     holds     each     +--> simulator (events, links)  --> predicted trace
  *                                what)     rank
  *                                          does)

@@ -72,7 +72,13 @@ foreign_symbols() {
 
 plan_library=.libs/libdsc-plan.a
 
-plan 6
+# Lines of code that a screen does not show
+wide_lines() {
+    (cd "$1" && find lib kernels sim tools tests -name '*.[ch]' -o -name '*.sh' -o -name '*.inc' |
+        LC_ALL=C.UTF-8 xargs grep -nE '.{121,}' /dev/null)
+}
+
+plan 7
 ok "an include of a higher layer, or of mpi.h, is found where there is one" \
     test -n "$(upward_includes "$scratch")" -a -n "$(includes_outside "$scratch" mpi.h lib/comm)"
 empty "a layer includes only lower layers, so that sim and exec never see each other" "$(upward_includes "$srcdir")"
@@ -85,3 +91,4 @@ if [ -e "$plan_library" ]; then
 else
     skip "libdsc-plan has no symbol of MPI, HDF5, NCCL or CUDA" "$plan_library is not built"
 fi
+empty "no line of code is longer than 120 characters" "$(wide_lines "$srcdir")"

@@ -85,7 +85,8 @@ bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
 void exec_omit(dsc_run *run, const dsc_use *use, const dsc_op *op);
 
 /* ---- state.c */
-/* The first to touch what the host updates are the threads that will do so, each its own: there its pages come to be. */
+/* The first to touch what the host updates are the threads that will do so, each its own: their pages come from
+ * there. */
 void exec_touch_host(dsc_run *run);
 
 /* ---- record.c */

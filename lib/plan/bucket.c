@@ -148,8 +148,9 @@ static bool is_streamed(const dsc_plan *plan, const dsc_stage *stage, const dsc_
     const dsc_strategy *s = &plan->config.strategy;
     bool leaves = plan->parts > 1 || bucket->space[DSC_KEPT_SUMS] == DSC_SPACE_HOST;
 
-    if (bucket->is_replicated || waits_for_tied(plan, &stage->shards[bucket->first]) || dsc_plan_splits(plan) || !leaves)
+    if (bucket->is_replicated || waits_for_tied(plan, &stage->shards[bucket->first]) || dsc_plan_splits(plan))
         return false;
+    if (!leaves) return false;
     return s->zero >= 2 || s->dp == 1 || plan->micro_batches == 1;
 }
 

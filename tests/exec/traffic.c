@@ -114,7 +114,8 @@ static void between_ranks(void)
                     expected = expected_bytes(t.plan, zero, micro_batches);
                     /* of few bytes, which all ranks agree on, each sends its own to all others */
                     CHECK(over_ranks(sent) == expected + n * (n - 1) * scalars,
-                          "ZeRO %d, precision %d, %d micro-batches: %lld bytes, by theory %lld", zero, precision, (int)micro_batches, (long long)over_ranks(sent), (long long)expected);
+                          "ZeRO %d, precision %d, %d micro-batches: %lld bytes, by theory %lld", zero, precision,
+                          (int)micro_batches, (long long)over_ranks(sent), (long long)expected);
                     CHECK(over_ranks(report.wire_bytes) == expected + 2 * (n - 1) * scalars,
                           "ZeRO %d: the report says %lld", zero, (long long)over_ranks(report.wire_bytes));
                 }

@@ -51,8 +51,8 @@ lost() {
     [ $status -eq 3 ] && [ "$(wc -l <messages)" -eq 1 ]
 }
 
-# drained: the reader of the log is gone while an update is put off; what is saved then is what a run saves that was to end
-# with that step
+# drained: the reader of the log is gone while an update is put off; what is saved then is what a run saves that was to
+# end with that step
 drained() {
     local options=(--dp 2 --micro-batch 4 --zero 1 --offload optimizer --delay-update 1 --save) step
     rm -rf save straight && mkfifo pipe && { head -n 6 pipe >/dev/null & } && sleep 0.1

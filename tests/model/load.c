@@ -120,10 +120,10 @@ static void count_warning(dsc_level level, const char *line, void *context)
 }
 
 #define GPT2                                                                                                           \
-    "\"model_type\":\"gpt2\",\"n_layer\":12,\"n_embd\":768,\"n_head\":12,\"n_positions\":1024,"                           \
+    "\"model_type\":\"gpt2\",\"n_layer\":12,\"n_embd\":768,\"n_head\":12,\"n_positions\":1024," \
     "\"vocab_size\":50257"
 #define LLAMA                                                                                                          \
-    "\"model_type\":\"llama\",\"num_hidden_layers\":32,\"hidden_size\":4096,\"num_attention_heads\":32,"                 \
+    "\"model_type\":\"llama\",\"num_hidden_layers\":32,\"hidden_size\":4096,\"num_attention_heads\":32," \
     "\"vocab_size\":128256,\"max_position_embeddings\":8192,\"intermediate_size\":14336"
 
 static void hugging_face_equals_preset(void)
