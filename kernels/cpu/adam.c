@@ -37,9 +37,13 @@ DSC_INLINE float step_of(const scalars *k, float gradient, float param, float *e
     return param - k->shrink * param - k->rate * (m / (sqrtf(v) * k->correction2 + k->eps));
 }
 
+/* Copies of so many elements are read from memory anyhow, when their bucket has been updated. */
+enum { LARGE = 1 << 21 };
+
 /* Memory is what it takes: each stream is read and written once, conversions happen in registers. fp16 has no
  * conversion that compilers vectorize, and goes through a block in the first-level cache. */
-static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first, int64_t count)
+static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first, int64_t count,
+                   uint16_t *copy)
 {
     const scalars k = *with;
     float block[DSC_BLOCK];
@@ -49,16 +53,16 @@ static void update(const dsc_shape *s, const scalars *with, void *const *operand
 
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) param[i] = step_of(&k, gradient[i], param[i], &exp_avg[i], &exp_avg_sq[i]);
-    if (operands[4] != NULL) dsc_narrow(param, count, s->type, operands[4], first);
+    if (s->type != DSC_FP32) dsc_narrow(param, count, s->type, copy, 0);
 }
 
 /* The same with a copy in bf16, which with AVX-512 is made in registers, as are gradients from bf16. */
-DSC_INLINE void update_and_copy(const scalars *with, void *const *operands, int64_t first, int64_t count, bool is_half)
+DSC_INLINE void update_and_copy(const scalars *with, void *const *operands, int64_t first, int64_t count,
+                                uint16_t *copy, bool is_half)
 {
     const scalars k = *with;
     const float *wide = (const float *)operands[0] + first;
     const uint16_t *half = (const uint16_t *)operands[0] + first;
-    uint16_t *copy = (uint16_t *)operands[4] + first;
     float *param = (float *)operands[1] + first;
     float *exp_avg = (float *)operands[2] + first, *exp_avg_sq = (float *)operands[3] + first;
 
@@ -75,10 +79,14 @@ static void update_block(const dsc_shape *s, const scalars *k, void *const *oper
 {
     const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
     const bool is_fused = DSC_WIDTH == 16 && s->type == DSC_BF16;
+    const bool is_large = s->type != DSC_FP32 && s->d[0] >= LARGE;
+    uint16_t block[DSC_BLOCK], *there = s->type != DSC_FP32 ? (uint16_t *)operands[4] + first : NULL;
+    uint16_t *copy = is_large ? block : there;
 
-    if (is_fused && s->out == DSC_BF16) update_and_copy(k, operands, first, count, true);
-    else if (is_fused && s->out == DSC_FP32) update_and_copy(k, operands, first, count, false);
-    else update(s, k, operands, first, count);
+    if (is_fused && s->out == DSC_BF16) update_and_copy(k, operands, first, count, copy, true);
+    else if (is_fused && s->out == DSC_FP32) update_and_copy(k, operands, first, count, copy, false);
+    else update(s, k, operands, first, count, copy);
+    if (is_large) dsc_stream_out(block, count, there);
 }
 
 dsc_status DSC_OVERLAY(adam)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
@@ -86,7 +94,11 @@ dsc_status DSC_OVERLAY(adam)(const dsc_shape *s, void *const *operands, void *wo
     const scalars k = find_scalars(s, step);
 
     (void)workspace;
-#pragma omp parallel for schedule(static)
-    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) update_block(s, &k, operands, first);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) update_block(s, &k, operands, first);
+        _mm_sfence();
+    }
     return DSC_OK;
 }
