@@ -40,6 +40,18 @@ DSC_INLINE float step_of(const scalars *k, float gradient, float param, float *e
 /* Copies of so many elements are read from memory anyhow, when their bucket has been updated. */
 enum { LARGE = 1 << 21 };
 
+/* Elements of a piece of the loops, and how far ahead of it memory is asked for. */
+enum { PIECE = 64, AHEAD = 256, LINE = 16 };
+
+/* With 16 cores at it the hardware does not ask early enough for so many streams. Past an end it does no harm. */
+DSC_INLINE void fetch_ahead(const float *from, bool is_written)
+{
+    for (int i = AHEAD; i < AHEAD + PIECE; i += LINE) {
+        if (is_written) __builtin_prefetch(from + i, 1);
+        else __builtin_prefetch(from + i, 0);
+    }
+}
+
 /* Memory is what it takes: each stream is read and written once, conversions happen in registers. fp16 has no
  * conversion that compilers vectorize, and goes through a block in the first-level cache. */
 static void update(const dsc_shape *s, const scalars *with, void *const *operands, int64_t first, int64_t count,
@@ -51,8 +63,15 @@ static void update(const dsc_shape *s, const scalars *with, void *const *operand
     float *param = (float *)operands[1] + first;
     float *exp_avg = (float *)operands[2] + first, *exp_avg_sq = (float *)operands[3] + first;
 
+    for (int64_t piece = 0; piece < count; piece += PIECE) {
+        if (s->out == DSC_FP32) fetch_ahead(gradient + piece, false);
+        fetch_ahead(param + piece, true);
+        fetch_ahead(exp_avg + piece, true);
+        fetch_ahead(exp_avg_sq + piece, true);
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) param[i] = step_of(&k, gradient[i], param[i], &exp_avg[i], &exp_avg_sq[i]);
+        for (int64_t i = piece; i < DSC_MIN(piece + PIECE, count); i++)
+            param[i] = step_of(&k, gradient[i], param[i], &exp_avg[i], &exp_avg_sq[i]);
+    }
     if (s->type != DSC_FP32) dsc_narrow(param, count, s->type, copy, 0);
 }
 
@@ -66,12 +85,18 @@ DSC_INLINE void update_and_copy(const scalars *with, void *const *operands, int6
     float *param = (float *)operands[1] + first;
     float *exp_avg = (float *)operands[2] + first, *exp_avg_sq = (float *)operands[3] + first;
 
+    for (int64_t piece = 0; piece < count; piece += PIECE) {
+        if (!is_half) fetch_ahead(wide + piece, false);
+        fetch_ahead(param + piece, true);
+        fetch_ahead(exp_avg + piece, true);
+        fetch_ahead(exp_avg_sq + piece, true);
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) {
-        const float gradient = is_half ? dsc_bf16_float(half[i]) : wide[i];
+        for (int64_t i = piece; i < DSC_MIN(piece + PIECE, count); i++) {
+            const float gradient = is_half ? dsc_bf16_float(half[i]) : wide[i];
 
-        param[i] = step_of(&k, gradient, param[i], &exp_avg[i], &exp_avg_sq[i]);
-        copy[i] = dsc_float_bf16(param[i]);
+            param[i] = step_of(&k, gradient, param[i], &exp_avg[i], &exp_avg_sq[i]);
+            copy[i] = dsc_float_bf16(param[i]);
+        }
     }
 }
 
