@@ -45,6 +45,7 @@ int dsc_exit_status(dsc_status status)
     case DSC_ENOMEM:
     case DSC_EIO:
     case DSC_ECOMM:
+    case DSC_EDIVERGED:
     case DSC_EINTERNAL: return 3;
     case DSC_ESTOPPED: return 4;
     }
@@ -61,6 +62,7 @@ const char *dsc_status_name(dsc_status status)
     case DSC_ENOMEM: return "out of memory";
     case DSC_EIO: return "input or output failed";
     case DSC_ECOMM: return "communication failed";
+    case DSC_EDIVERGED: return "diverged";
     case DSC_EINTERNAL: return "internal error";
     case DSC_ESTOPPED: return "stopped";
     }

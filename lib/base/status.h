@@ -14,6 +14,7 @@ typedef enum dsc_status {
     DSC_ENOMEM,      /* the system gave no memory; exit status 3 */
     DSC_EIO,         /* reading or writing failed; exit status 3 */
     DSC_ECOMM,       /* communication failed, or another rank did; exit status 3 */
+    DSC_EDIVERGED,   /* training came to what is no number; exit status 3 */
     DSC_EINTERNAL,   /* an invariant of ours does not hold; exit status 3 */
     DSC_ESTOPPED     /* stopped by a signal after saving; exit status 4 */
 } dsc_status;

@@ -191,7 +191,8 @@ static dsc_counts counts_of(dsc_run *run)
     return dsc_counts_of(run->o.plan, exec_address(run, (dsc_span){program->scalars, 0, 0}, NULL));
 }
 
-static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
+/* What is not finite fp16 skips, and goes on with a smaller scale; in other types it has come to stay. */
+static dsc_status read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;
     const dsc_counts counts = counts_of(run);
@@ -203,6 +204,11 @@ static void read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *o
     report->is_stopping = run->o.plan->ranks > 1 ? counts.is_stopping : run->o.stop != NULL && *run->o.stop != 0;
     outcome->overflow = run->o.plan->type == DSC_FP16 && !counts.is_finite;
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
+    if (outcome->overflow || (counts.is_finite && isfinite(report->loss) && isfinite(norm))) return DSC_OK;
+    return DSC_FAIL(DSC_EDIVERGED,
+                    "step %" PRId64 ": loss %g, gradient norm %g: training has diverged at rate %g; its gradients are not "
+                    "used, and nothing of it is saved",
+                    report->step, fabs(report->loss), counts.is_finite ? norm : NAN, report->lr);
 }
 
 /* The scalars by which kernels update. */
@@ -224,7 +230,7 @@ static dsc_status run_gradients(dsc_run *run, dsc_segment_id segment, dsc_step_r
     if (segment == DSC_SEGMENT_DELAYED) set_update(&run->step, &run->pending);
     DSC_TRY(exec_run_segment(run, segment));
     set_update(&run->step, &run->own);
-    read_gradients(run, report, outcome);
+    DSC_TRY(read_gradients(run, report, outcome));
     outcome->defer &= !report->is_stopping;
     run->is_pending = outcome->defer && !outcome->overflow;
     run->pending = run->step;

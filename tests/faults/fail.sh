@@ -63,7 +63,14 @@ drained() {
 }
 
 spoil >spoilt.txt
-plan 17
+# diverged RANKS: the loss is no number, and is not saved
+diverged() {
+    rm -rf save
+    ends 3 'step 2: loss nan.*diverged.*1e.18' "$1" --dp "$1" --lr 1e18 --steps 100 --save save --save-every 1 || return
+    [ "$(ls save | sort | head -n 1)" = latest ] && "$build/dsc-checkpoint" verify save/step-00000001
+}
+
+plan 19
 for kind in attention_fwd mlp_bwd_w all_reduce agree update; do
     ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind
 done
@@ -71,6 +78,7 @@ for kind in copy_in copy_out all_gather reduce_scatter; do
     ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind --zero 3 --offload params
 done
 for ranks in 1 4; do
+    ok "a loss that is no number ends a run, $ranks ranks" diverged $ranks
     ok "a token past the vocabulary ends a run when it is found, $ranks ranks" \
         ends 2 'spoilt\.txt.*10000.*255.*131' $ranks --dp $ranks --data spoilt.txt --steps 1000
     ok "a full disk ends a run, and the older checkpoint stands, $ranks ranks" full $ranks
