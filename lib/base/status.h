@@ -14,9 +14,9 @@ typedef enum dsc_status {
     DSC_ENOMEM,      /* the system gave no memory; exit status 3 */
     DSC_EIO,         /* reading or writing failed; exit status 3 */
     DSC_ECOMM,       /* communication failed, or another rank did; exit status 3 */
-    DSC_EDIVERGED,   /* training came to what is no number; exit status 3 */
     DSC_EINTERNAL,   /* an invariant of ours does not hold; exit status 3 */
-    DSC_ESTOPPED     /* stopped by a signal after saving; exit status 4 */
+    DSC_ESTOPPED,    /* stopped by a signal after saving; exit status 4 */
+    DSC_EDIVERGED    /* training came to what is no number; exit status 3 */
 } dsc_status;
 
 /* Writes the thread's message and returns code, so that `return DSC_FAIL(...)` and `status = DSC_FAIL(...)` read well.

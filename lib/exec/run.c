@@ -206,8 +206,8 @@ static dsc_status read_gradients(dsc_run *run, dsc_step_report *report, dsc_outc
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
     if (outcome->overflow || (counts.is_finite && isfinite(report->loss) && isfinite(norm))) return DSC_OK;
     return DSC_FAIL(DSC_EDIVERGED,
-                    "step %" PRId64 ": loss %g, gradient norm %g: training has diverged at rate %g; its gradients are not "
-                    "used, and nothing of it is saved",
+                    "step %" PRId64 ": loss %g, gradient norm %g: training has diverged at rate %g; its gradients are "
+                    "not used, and nothing of it is saved",
                     report->step, fabs(report->loss), counts.is_finite ? norm : NAN, report->lr);
 }
 
