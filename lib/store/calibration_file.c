@@ -133,7 +133,7 @@ dsc_status dsc_calibration_save(const char *path, const dsc_calibration *calibra
 
     snprintf(created, sizeof created, "%s", calibration->created);
     if (created[0] == '\0') dsc_h5_date(false, created);
-    DSC_TRY(dsc_h5_create(path, &file));
+    DSC_TRY(dsc_h5_create(path, false, &file));
     DSC_TRY(dsc_h5_put_int(file, "schema_version", 1));
     DSC_TRY(dsc_h5_put_text(file, "machine", calibration->machine));
     DSC_TRY(dsc_h5_put_text(file, "created", created));

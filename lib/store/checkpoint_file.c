@@ -175,7 +175,7 @@ dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensor
     hid_t file = H5I_INVALID_HID;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_h5_create(path, &file));
+    DSC_TRY(dsc_h5_create(path, false, &file));
     DSC_TRY(dsc_h5_put_int(file, "schema_version", 1));
     DSC_TRY(put_state(file, state));
     DSC_TRY(make_tensors(file, tensors, count, offsets));

@@ -108,7 +108,9 @@ static dsc_status check_writable(const char *path)
     return DSC_OK;
 }
 
-dsc_status dsc_h5_create(const char *path, hid_t *out)
+enum { PAGE_BYTES = 4096 };
+
+dsc_status dsc_h5_create(const char *path, bool is_live, hid_t *out)
 {
     hid_t access = H5I_INVALID_HID, creation = H5I_INVALID_HID, file = H5I_INVALID_HID;
     dsc_status status = DSC_OK;
@@ -117,6 +119,10 @@ dsc_status dsc_h5_create(const char *path, hid_t *out)
     DSC_TRY(check_writable(path));
     creation = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_obj_track_times(creation, false);
+    if (is_live) { /* a kill may end a write between two pages, never within one: small metadata crosses none */
+        H5Pset_file_space_strategy(creation, H5F_FSPACE_STRATEGY_PAGE, false, 1);
+        H5Pset_file_space_page_size(creation, PAGE_BYTES);
+    }
     file = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     if (file < 0)
         status = DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, innermost_reason().text);

@@ -25,8 +25,9 @@ bool dsc_h5_is_text(hid_t type);
 
 /* ---- Files */
 
-/* Creates or replaces. DSC_EINVAL when the path cannot be written. */
-dsc_status dsc_h5_create(const char *path, hid_t *out);
+/* Creates or replaces; is_live: it is read while it is written, and survives a killed writer. DSC_EINVAL when the path
+ * cannot be written. */
+dsc_status dsc_h5_create(const char *path, bool is_live, hid_t *out);
 
 /* Opens for reading; *is_live (optional) says that a writer has it open, or was killed: SWMR is needed to read it.
  * DSC_EINVAL when the path cannot be read, is no HDF5 file or is damaged. */

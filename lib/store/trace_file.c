@@ -99,7 +99,7 @@ dsc_status dsc_trace_writer_open(const char *path, const dsc_trace_head *head, c
 
     if (writer == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *writer);
     writer->file = H5I_INVALID_HID;
-    DSC_TRY(dsc_h5_create(path, &writer->file));
+    DSC_TRY(dsc_h5_create(path, head->is_measured, &writer->file));
     DSC_TRY(lay_out(writer, head, &fixed));
     if (head->is_measured && H5Fstart_swmr_write(writer->file) < 0) {
         status = dsc_h5_fail(DSC_EIO, writer->file, "cannot be made readable while it is written");
