@@ -22,12 +22,18 @@ static const dsc_field fields[] = {
     TEXT("trace-ranks", trace_ranks, "folded|all|LIST", "ranks whose rows are traced; a list as 0,3,8-15 (folded)"),
     {.name = "eval-every", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, eval_every), .low = 1, .high = 1e15,
      .argument = "K", .help = "predict the steps that evaluate too, as dsc-run's --eval-every takes them"},
+    TEXT("show-layout", show_layout, "FILE|NAME",
+         "print a sparse layout, of --seq-len tokens (1024) and --num-heads: dense, fixed, variable, bigbird, "
+         "bslongformer, local, a configuration's sparse_attention, or a file of blocks"),
+    {.name = "num-heads", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, num_heads), .low = 1, .high = 65536,
+     .argument = "H", .help = "heads of the layout that is shown (1)"},
+    TEXT("svg", svg, "FILE.svg", "draw the layout that is shown into a file"),
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
     {0}};
 
 /* The contract has these; this version does not. */
-static const char *const later[] = {"--search", "--top", "--batch", "--show-layout", "--html", "--emit", "--stack",
+static const char *const later[] = {"--search", "--top", "--batch", "--html", "--emit", "--stack",
                                     "--list-stacks"};
 
 static dsc_status refuse_later(char **argv)
@@ -197,6 +203,9 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
 {
     if (options->list_models) return options->json ? list_models_json() : list_models();
     if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();
+    if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
+    if (options->svg[0] != '\0' || options->num_heads > 0)
+        return DSC_FAIL(DSC_EINVAL, "--svg and --num-heads are for --show-layout FILE|NAME");
     if (inputs->cluster[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--cluster is missing: a preset (--list-clusters), a JSON file, or local");
     if (inputs->model[0] == '\0' && options->explain) return print_cluster(inputs);

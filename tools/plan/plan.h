@@ -8,6 +8,8 @@
 
 typedef struct plan_options {
     bool json, explain, check, list_models, list_clusters;
+    char show_layout[4096], svg[4096];  /* of sparse attention */
+    int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096];
     int64_t eval_every;                 /* 0: the run does not evaluate */
 } plan_options;
@@ -35,8 +37,12 @@ typedef struct evaluation {
 dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out);
 void evaluation_fini(evaluation *evaluation);
 
+/* --show-layout: prints a sparse layout of so many heads over seq_len tokens (0: what the file has), as text, JSON or
+ * into an SVG file. */
+dsc_status show_layout(const plan_options *options, int64_t seq_len);
+
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
- * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates few of them: notes of these go
+ * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates them all: notes of these go
  * nowhere, so the caller installs its log again. */
 dsc_status choose_ratio(const tool_inputs *inputs, const plan_options *options, double *out);
 
