@@ -25,6 +25,8 @@ bool dsc_plan_has_streams(const dsc_plan *plan)
     return plan->parts > 1 || plan->config.strategy.offload != DSC_OFFLOAD_NONE;
 }
 
+int64_t dsc_plan_part_elems(const dsc_plan *plan, const dsc_bucket *bucket) { return bucket->elems / plan->parts; }
+
 int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank)
 {
     return plan->parts > 1 ? dsc_plan_coord(plan, rank).of[DSC_AXIS_DP] : 0;
@@ -186,7 +188,7 @@ static int64_t kept_elems(const dsc_plan *plan, const dsc_bucket *bucket, int ke
 {
     bool is_whole = kept == DSC_KEPT_GRADIENTS || (kept == DSC_KEPT_PARAMETERS && !bucket->is_gathered);
 
-    return is_whole ? bucket->elems : bucket->elems / plan->parts;
+    return is_whole ? bucket->elems : dsc_plan_part_elems(plan, bucket);
 }
 
 /* Of the optimizer's states the share that --offload-ratio says goes to the host: buckets from the flat order's end,

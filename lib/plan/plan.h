@@ -157,6 +157,8 @@ bool dsc_plan_has_streams(const dsc_plan *plan);
 /* Below it messages and copies cost more for their number than for their bytes. */
 enum { DSC_LEAST_BUCKET_ELEMS = 1 << 14 };
 
+/* Elements of a bucket's part: all, where there is one. Pure. */
+int64_t dsc_plan_part_elems(const dsc_plan *plan, const dsc_bucket *bucket);
 /* Which part of each bucket is a rank's; 0 where they are whole. Pure. */
 int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank);
 

@@ -76,6 +76,9 @@ int32_t dsc_build_static(dsc_builder *b, dsc_space space, const char *name, dsc_
 /* Transient, for all of a bucket or a part of it. */
 int32_t dsc_build_for_bucket(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
                              int64_t bytes);
+/* The same for one part's elements, whole. */
+dsc_span dsc_build_part(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
+                        dsc_dtype type);
 void dsc_build_template(dsc_builder *b, const char *name);
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
 void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer);

@@ -43,6 +43,14 @@ int32_t dsc_build_for_bucket(dsc_builder *b, dsc_space space, const char *name, 
                                             .owner = b->template_index, .bucket = (int32_t)bucket, .bytes = bytes});
 }
 
+dsc_span dsc_build_part(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
+                        dsc_dtype type)
+{
+    int64_t bytes = dsc_plan_part_elems(b->plan, &b->buckets[bucket]) * dsc_dtype_bytes(type);
+
+    return dsc_span_whole(b, dsc_build_for_bucket(b, space, name, class_, bucket, bytes));
+}
+
 void dsc_build_template(dsc_builder *b, const char *name)
 {
     dsc_program *program = b->program;

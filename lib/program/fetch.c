@@ -2,13 +2,6 @@
  * from the host's memory, or both, a bucket at a time, ahead of the pass by as many buckets as the strategy says. */
 #include "program/build.h"
 
-static dsc_span weights_of(dsc_builder *b, int64_t bucket, const char *name, int64_t elems)
-{
-    int64_t bytes = elems * dsc_dtype_bytes(b->type);
-
-    return dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, name, DSC_CLASS_PARAMETERS, bucket, bytes));
-}
-
 static int64_t layer_of(const dsc_builder *b, int64_t shard)
 {
     return b->plan->tensors[b->stage->shards[shard].tensor].layer;
@@ -20,12 +13,16 @@ static void fetch(dsc_builder *b, int64_t index)
     bool is_cut = b->plan->parts > 1, is_away = bucket->space[DSC_KEPT_PARAMETERS] == DSC_SPACE_HOST;
     int64_t layer = layer_of(b, bucket->first);
     dsc_span part = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
-    dsc_span whole = weights_of(b, index, "weights", bucket->elems);
+    int64_t bytes = bucket->elems * dsc_dtype_bytes(b->type);
+    dsc_span whole = dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "weights", DSC_CLASS_PARAMETERS, index,
+                                                            bytes));
 
     b->states[index].weights = whole.buffer;
     if (is_away) {
-        dsc_span here = is_cut ? weights_of(b, index, "part of weights", bucket->elems / b->plan->parts) : whole;
+        dsc_span here = whole;
 
+        if (is_cut)
+            here = dsc_build_part(b, DSC_SPACE_DEVICE, "part of weights", DSC_CLASS_PARAMETERS, index, b->type);
         dsc_build_transfer(b, DSC_OP_COPY_IN, -1, layer, part, here, b->type);
         part = here;
     }

@@ -76,9 +76,7 @@ static bool is_sum(const dsc_builder *b, const dsc_bucket *bucket)
 
 static dsc_span staging_of(dsc_builder *b, int64_t index, dsc_space space, const char *name, dsc_dtype type)
 {
-    int64_t bytes = b->buckets[index].elems / b->plan->parts * dsc_dtype_bytes(type);
-
-    return dsc_span_whole(b, dsc_build_for_bucket(b, space, name, DSC_CLASS_GRADIENTS, index, bytes));
+    return dsc_build_part(b, space, name, DSC_CLASS_GRADIENTS, index, type);
 }
 
 /* Over the replicas: each has the sum of its part, or, without ZeRO, of all. */
@@ -116,7 +114,7 @@ static void add_to_sum(dsc_builder *b, const dsc_arrival *arrival)
     const dsc_bucket *bucket = &b->buckets[arrival->bucket];
     const dsc_shape shape = {.kernel = DSC_K_CAST, .type = (int8_t)arrival->type,
                              .out = (int8_t)b->plan->gradient_type, .flags = b->pass.is_first_w ? 0 : DSC_ACCUMULATE,
-                             .d = {bucket->elems / b->plan->parts}};
+                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
     dsc_build_op_in(b, bucket->space[DSC_KEPT_SUMS], DSC_OP_ACCUMULATE, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
@@ -130,7 +128,7 @@ static void count_in_host(dsc_builder *b, const dsc_bucket *bucket)
     int pair = DSC_SCALAR_HOST + (bucket->is_replicated ? DSC_SCALAR_REPLICATED_SQUARES - DSC_SCALAR_SQUARES : 0);
     const dsc_shape shape = {.kernel = DSC_K_SQUARE_SUM, .type = (int8_t)b->plan->gradient_type,
                              .out = (int8_t)b->plan->gradient_type, .flags = DSC_ACCUMULATE,
-                             .d = {bucket->elems / b->plan->parts}};
+                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
     if (!is_in_host(bucket) || bucket->is_copy) return;
     dsc_build_op_in(b, DSC_SPACE_HOST, DSC_OP_GRAD_NORM, -1);

@@ -9,13 +9,11 @@ static dsc_span new_weights(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     bool is_own = b->plan->parts == 1 || bucket->is_gathered;
-    int64_t bytes = bucket->elems / b->plan->parts * dsc_dtype_bytes(b->type);
 
     if (b->type == DSC_FP32) return dsc_program_kept(b->program, bucket, DSC_KEPT_MASTER);
     if (bucket->home[DSC_KEPT_COPY] >= 0) return dsc_program_kept(b->program, bucket, DSC_KEPT_COPY);
     if (is_own) return dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
-    return dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index,
-                                                  bytes));
+    return dsc_build_part(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index, b->type);
 }
 
 static void update(dsc_builder *b, int64_t index, dsc_span weights)
@@ -24,7 +22,7 @@ static void update(dsc_builder *b, int64_t index, dsc_span weights)
     const dsc_program *program = b->program;
     const dsc_shape shape = {.kernel = DSC_K_ADAM, .type = (int8_t)b->type, .out = (int8_t)b->plan->gradient_type,
                              .flags = b->plan->config.strategy.l2_decay ? 0 : DSC_DECOUPLED,
-                             .d = {bucket->elems / b->plan->parts}};
+                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
     dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
@@ -38,7 +36,7 @@ static void round_weights(dsc_builder *b, int64_t index, dsc_span weights)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const dsc_shape shape = {.kernel = DSC_K_CAST, .type = DSC_FP32, .out = (int8_t)b->type,
-                             .d = {bucket->elems / b->plan->parts}};
+                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
     if (b->type == DSC_FP32) return;
     dsc_build_op_in(b, space_of(bucket), DSC_OP_ROUND, -1);
@@ -54,14 +52,12 @@ static void spread(dsc_builder *b, int64_t index, dsc_span weights)
     dsc_span parameters = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
     bool is_gathered_here = b->plan->parts > 1 && !bucket->is_gathered;
     bool is_away = bucket->space[DSC_KEPT_MASTER] != bucket->space[DSC_KEPT_PARAMETERS];
-    int64_t bytes = bucket->elems / b->plan->parts * dsc_dtype_bytes(b->type);
 
     if (is_away) {
         dsc_span here = parameters;
 
         if (is_gathered_here)
-            here = dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_DEVICE, "part of weights", DSC_CLASS_PARAMETERS,
-                                                          index, bytes));
+            here = dsc_build_part(b, DSC_SPACE_DEVICE, "part of weights", DSC_CLASS_PARAMETERS, index, b->type);
         dsc_build_transfer(b, DSC_OP_COPY_IN, -1, -1, weights, here, b->type);
         weights = here;
     }
