@@ -147,3 +147,27 @@ int tap_run(const tap_case *cases, int64_t count, const tap_job *job)
     for (int64_t i = 0; i < count; i++) all_hold &= run_case(&cases[i], i + 1);
     return all_hold ? EXIT_SUCCESS : EXIT_FAILURE;
 }
+
+/* ---- Files as cases */
+
+static struct { char **next; void (*compare)(const char *path); } files;
+
+static void compare_next(void) { files.compare(*files.next++); }
+
+int tap_run_files(int argc, char **argv, void (*compare)(const char *path))
+{
+    tap_case *cases = calloc((size_t)argc, sizeof *cases);
+    int status;
+
+    if (cases == NULL || argc < 2) {
+        fprintf(stderr, "usage: %s FILE...\n", argv[0]);
+        free(cases);
+        return 2;
+    }
+    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], compare_next};
+    files.next = argv + 1;
+    files.compare = compare;
+    status = tap_run(cases, argc - 1, NULL);
+    free(cases);
+    return status;
+}

@@ -27,6 +27,9 @@ typedef struct tap_job {
 /* Runs the cases in order and returns the exit status: 0 when none failed. job is NULL in a serial program. */
 int tap_run(const tap_case *cases, int64_t count, const tap_job *job);
 
+/* Runs compare on each file that argv names, a case a file. Without files it says how it is called, and returns 2. */
+int tap_run_files(int argc, char **argv, void (*compare)(const char *path));
+
 /* Fails the running case, and goes on, when `holds` is false: prints file, line, expression and the formatted values.
  * Its value is `holds`, for `if (!CHECK(...)) return;`. */
 #define CHECK(holds, ...) tap_check((holds), __FILE__, __LINE__, #holds, __VA_ARGS__)

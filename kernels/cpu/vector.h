@@ -75,8 +75,8 @@ DSC_INLINE void dsc_narrow(const float *from, int64_t count, int type, void *to,
     }
 }
 
-/* Copies past the caches, which saves reading what is then overwritten. Whoever hands the target on ends by _mm_sfence.
- * */
+/* Copies past the caches, which saves reading what is then overwritten. Whoever hands the target on ends with an
+ * _mm_sfence. */
 DSC_INLINE void dsc_stream_out(const uint16_t *from, int64_t count, uint16_t *to)
 {
     int64_t i = 0;

@@ -1,10 +1,7 @@
 /* A pattern's parameters as JSON: the reference's names. */
 #include "base/log.h"
-#include "base/parse.h"
 #include "model/sparsity.h"
-#include <inttypes.h>
 #include <stddef.h>
-#include <string.h>
 
 enum { INT, BOOL, ATTENTION, LIST };
 

@@ -53,7 +53,7 @@ typedef enum dsc_kept {
     DSC_KEPT_MASTER,     /* the part of the weights in fp32; not where it is PARAMETERS */
     DSC_KEPT_EXP_AVG,    /* the parts of the moments */
     DSC_KEPT_EXP_AVG_SQ,
-    DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, to be copied out */
+    DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, to be copied in */
     DSC_KEPT_COUNT
 } dsc_kept;
 extern const char *const DSC_KEPT_NAMES[]; /* "parameters", ..., NULL */

@@ -74,11 +74,6 @@ static bool is_sum(const dsc_builder *b, const dsc_bucket *bucket)
     return !bucket->is_streamed || (b->pass.is_first_w && b->plan->stream_type == b->plan->gradient_type);
 }
 
-static dsc_span staging_of(dsc_builder *b, int64_t index, dsc_space space, const char *name, dsc_dtype type)
-{
-    return dsc_build_part(b, space, name, DSC_CLASS_GRADIENTS, index, type);
-}
-
 /* Over the replicas: each has the sum of its part, or, without ZeRO, of all. */
 static dsc_span over_replicas(dsc_builder *b, int64_t index, dsc_span whole, dsc_dtype type)
 {
@@ -92,7 +87,7 @@ static dsc_span over_replicas(dsc_builder *b, int64_t index, dsc_span whole, dsc
         return whole;
     }
     part = ends_here ? dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS)
-                     : staging_of(b, index, DSC_SPACE_DEVICE, "part of gradients", type);
+                     : dsc_build_part(b, DSC_SPACE_DEVICE, "part of gradients", DSC_CLASS_GRADIENTS, index, type);
     dsc_build_transfer(b, DSC_OP_REDUCE_SCATTER, DSC_AXIS_DP, -1, whole, part, type);
     return part;
 }
@@ -103,8 +98,8 @@ static dsc_span to_host(dsc_builder *b, int64_t index, dsc_span part, dsc_dtype 
     dsc_span there;
 
     if (!is_in_host(bucket)) return part;
-    there = is_sum(b, bucket) ? dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS)
-                              : staging_of(b, index, DSC_SPACE_HOST, "arrived gradients", type);
+    if (is_sum(b, bucket)) there = dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS);
+    else there = dsc_build_part(b, DSC_SPACE_HOST, "arrived gradients", DSC_CLASS_GRADIENTS, index, type);
     dsc_build_transfer(b, DSC_OP_COPY_OUT, -1, -1, part, there, type);
     return there;
 }

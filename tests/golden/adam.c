@@ -134,30 +134,17 @@ out:
     free(memory);
 }
 
-static char **next_file;
-
-static void check_file(void)
+static void check_file(const char *path)
 {
     const dsc_kernel_set *sets[] = {dsc_kernels_ref(), dsc_kernels_cpu()};
     json_t *runs = NULL, *recorded;
     size_t index;
 
-    if (!CHECK_OK(dsc_json_load(*next_file++, &runs))) return;
+    if (!CHECK_OK(dsc_json_load(path, &runs))) return;
     CHECK(json_array_size(runs) > 0, "the file holds no array of runs");
     json_array_foreach(runs, index, recorded)
         for (int i = 0; i < DSC_COUNT(sets); i++) repeat(recorded, sets[i]);
     json_decref(runs);
 }
 
-int main(int argc, char **argv)
-{
-    tap_case *cases = calloc((size_t)argc, sizeof *cases);
-    int result;
-
-    if (cases == NULL) return 3;
-    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], check_file};
-    next_file = argv + 1;
-    result = tap_run(cases, argc - 1, NULL);
-    free(cases);
-    return result;
-}
+int main(int argc, char **argv) { return tap_run_files(argc, argv, check_file); }

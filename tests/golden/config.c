@@ -5,8 +5,6 @@
 #include "tests/tap.h"
 #include <stdlib.h>
 
-static char **next_path; /* of the next case's file */
-
 static int64_t whole(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
@@ -45,9 +43,8 @@ static void compare(const char *path, size_t number, const json_t *input, const 
           "item %zu: accumulation %lld", number, (long long)config.gradient_accumulation_steps);
 }
 
-static void agrees(void)
+static void agrees(const char *path)
 {
-    const char *path = *next_path++;
     json_t *file = NULL, *item;
     size_t i;
 
@@ -62,14 +59,4 @@ static void agrees(void)
     json_decref(file);
 }
 
-int main(int argc, char **argv)
-{
-    tap_case *cases = calloc((size_t)argc, sizeof *cases);
-    int status;
-
-    next_path = argv + 1;
-    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], agrees};
-    status = tap_run(cases, argc - 1, NULL);
-    free(cases);
-    return status;
-}
+int main(int argc, char **argv) { return tap_run_files(argc, argv, agrees); }

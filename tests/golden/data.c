@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char **next_path; /* of the next case's JSON file */
 static int compared;     /* token files of the running case */
 
 static int64_t length_of(const json_t *hex)
@@ -93,13 +92,12 @@ static void check_llmc(const json_t *set)
     compare("tokens.bin", "llm.c", json_object_get(set, "tokens"));
 }
 
-static void agrees(void)
+static void agrees(const char *path)
 {
     json_t *file = NULL, *set;
     const char *key;
     size_t i;
 
-    const char *path = *next_path++;
 
     compared = 0;
     if (!CHECK_OK(dsc_json_load(path, &file))) return;
@@ -112,14 +110,10 @@ static void agrees(void)
 
 int main(int argc, char **argv)
 {
-    tap_case *cases = calloc((size_t)argc, sizeof *cases);
     int status;
 
-    next_path = argv + 1;
-    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], agrees};
     files_begin();
-    status = tap_run(cases, argc - 1, NULL);
+    status = tap_run_files(argc, argv, agrees);
     files_end();
-    free(cases);
     return status;
 }

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char **next_path; /* of the next case's file */
-
 static double number_of(const json_t *object, const char *key, double absent)
 {
     const json_t *value = json_object_get(object, key);
@@ -109,9 +107,8 @@ static void compare_scaler(const json_t *golden)
     }
 }
 
-static void agrees(void)
+static void agrees(const char *path)
 {
-    const char *path = *next_path++;
     json_t *file = NULL, *item;
     size_t i;
 
@@ -125,14 +122,4 @@ static void agrees(void)
     json_decref(file);
 }
 
-int main(int argc, char **argv)
-{
-    tap_case *cases = calloc((size_t)argc, sizeof *cases);
-    int status;
-
-    next_path = argv + 1;
-    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], agrees};
-    status = tap_run(cases, argc - 1, NULL);
-    free(cases);
-    return status;
-}
+int main(int argc, char **argv) { return tap_run_files(argc, argv, agrees); }

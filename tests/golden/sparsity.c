@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char **next_path;
-
 static const char *text(const json_t *object, const char *key)
 {
     const char *value = json_string_value(json_object_get(object, key));
@@ -118,9 +116,8 @@ static void compare_error(const json_t *item)
     free(params);
 }
 
-static void compare_file(void)
+static void compare_file(const char *path)
 {
-    const char *path = *next_path++;
     json_t *file = NULL, *item;
     size_t index;
 
@@ -130,18 +127,4 @@ static void compare_file(void)
     json_decref(file);
 }
 
-int main(int argc, char **argv)
-{
-    tap_case *cases = calloc((size_t)argc, sizeof *cases);
-    int result;
-
-    if (argc < 2) {
-        fprintf(stderr, "usage: golden-sparsity FILE.json...\n");
-        return 2;
-    }
-    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], compare_file};
-    next_path = argv + 1;
-    result = tap_run(cases, argc - 1, NULL);
-    free(cases);
-    return result;
-}
+int main(int argc, char **argv) { return tap_run_files(argc, argv, compare_file); }

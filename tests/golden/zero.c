@@ -11,8 +11,6 @@
 
 enum { MOST_TENSORS = 4096 };
 
-static char **next_path; /* of the next case's file */
-
 static int64_t whole(const json_t *object, const char *key)
 {
     return json_integer_value(json_object_get(object, key));
@@ -122,9 +120,8 @@ static void compare_estimate(const json_t *item)
 
 /* ---- Files */
 
-static void compare_file(void)
+static void compare_file(const char *path)
 {
-    const char *path = *next_path++;
     json_t *file = NULL, *item;
     size_t index;
 
@@ -139,18 +136,4 @@ static void compare_file(void)
     json_decref(file);
 }
 
-int main(int argc, char **argv)
-{
-    tap_case *cases = calloc((size_t)argc, sizeof *cases);
-    int result;
-
-    if (argc < 2) {
-        fprintf(stderr, "usage: golden-zero FILE.json...\n");
-        return 2;
-    }
-    for (int i = 1; i < argc; i++) cases[i - 1] = (tap_case){argv[i], compare_file};
-    next_path = argv + 1;
-    result = tap_run(cases, argc - 1, NULL);
-    free(cases);
-    return result;
-}
+int main(int argc, char **argv) { return tap_run_files(argc, argv, compare_file); }

@@ -458,7 +458,8 @@ static dsc_status say(void *context, dsc_text *text, double *value)
 static dsc_status sleep_for_ever(void *context, dsc_text *text, double *value)
 {
     (void)context, (void)text, (void)value;
-    for (;;) pause();
+    while (pause() != 0) continue;
+    return DSC_OK;
 }
 
 static void guards(void)
