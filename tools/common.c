@@ -1,6 +1,8 @@
 #include "tools/common.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "model/attention.h"
+#include "store/layout_file.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -93,6 +95,20 @@ static void merge_batch(const dsc_config *said, int64_t file_batch, dsc_config *
         strategy->micro_batch = 1;
 }
 
+/* said: by the command line, which then has no file to name. */
+static dsc_status load_attention(const dsc_config *said, tool_inputs *out)
+{
+    char where[sizeof out->config_path + 32];
+    dsc_status status;
+
+    if (said->sparse_attention[0] != '\0') strcpy(where, "--sparse-attention");
+    else snprintf(where, sizeof where, "%s: sparse_attention", out->config_path);
+    status = dsc_attention_create(out->config.strategy.attention, where, out->config.sparse_attention, dsc_layout_load,
+                                  &out->attention);
+    out->config.attention = out->attention;
+    return status;
+}
+
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out)
 {
     dsc_config said = DSC_CONFIG_DEFAULT;
@@ -108,8 +124,16 @@ dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inp
     DSC_TRY(parse(argc, argv, own, &out->config, out));
     merge_batch(&said, file_batch, &out->config);
     DSC_TRY(dsc_config_check(&out->config));
+    DSC_TRY(load_attention(&said, out));
 out:
     return status;
+}
+
+void tool_unload(tool_inputs *inputs)
+{
+    dsc_attention_destroy(inputs->attention);
+    inputs->attention = NULL;
+    inputs->config.attention = NULL;
 }
 
 void tool_answer_alone(const tool *self, const dsc_field_table *tables, int asked)

@@ -18,6 +18,7 @@ void tool_log(const tool *self);
 typedef struct tool_inputs {
     char model[4096], cluster[4096], config_path[4096];
     bool progress;     /* --progress */
+    struct dsc_attention *attention; /* config's */
     dsc_config config; /* the defaults, CONFIG over them, the command line over both */
     int asked;         /* 'h', 'v': to be answered by tool_answer, nothing else is valid; else 0 */
 } tool_inputs;
@@ -30,7 +31,10 @@ typedef struct tool_inputs {
  * first, then the global batch.
  *
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
+/* What is said of attention is read too, files of layouts included: config.attention, which tool_unload frees. */
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
+
+void tool_unload(tool_inputs *inputs);
 
 /* --progress, alike in all tools: one row, whose value is a bool. tool_load and tool_run have it among theirs. */
 extern const dsc_field tool_progress_fields[];

@@ -233,5 +233,6 @@ int main(int argc, char **argv)
     if (inputs.asked != 0) tool_answer(&self, own, inputs.asked);
     else DSC_TRY(act(&inputs, &options));
 out:
+    tool_unload(&inputs);
     return tool_end(&self, status);
 }

@@ -384,5 +384,6 @@ int main(int argc, char **argv)
     }
     exit_status = j.rank == 0 ? tool_end(&self, status) : dsc_exit_status(status);
     end_job(&j);
+    tool_unload(&inputs);
     dsc_comm_exit(j.comm, exit_status);
 }

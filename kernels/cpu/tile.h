@@ -7,8 +7,8 @@
 typedef float dsc_vec __attribute__((vector_size(DSC_WIDTH * sizeof(float)), may_alias));
 
 /* The register block: 6 rows of 4 vectors of 16 (AVX-512) or 2 of 8 (AVX2) leave registers for an operand of each
- * kind. */
-enum { DSC_TILE_ROWS = 6, DSC_TILE_VECS = DSC_WIDTH == 16 ? 4 : 2, DSC_TILE_COLS = DSC_TILE_VECS * DSC_WIDTH };
+ * kind; where one vector is all there is, 12 rows keep the multipliers busy. */
+enum { DSC_TILE_ROWS = 12, DSC_TILE_VECS = DSC_WIDTH == 16 ? 4 : 2, DSC_TILE_COLS = DSC_TILE_VECS * DSC_WIDTH };
 
 /* c[rows, vecs * WIDTH] += a[rows, k] * b[k, vecs * WIDTH], with `rows` and `vecs` known to the compiler. */
 DSC_INLINE void dsc_tile_block(int rows, int vecs, int64_t k, const float *a, int64_t a_row, int64_t a_step,
@@ -16,17 +16,17 @@ DSC_INLINE void dsc_tile_block(int rows, int vecs, int64_t k, const float *a, in
 {
     dsc_vec sum[DSC_TILE_ROWS][DSC_TILE_VECS];
 
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vecs; v++) sum[i][v] = *(const dsc_vec *)(c + i * c_row + v * DSC_WIDTH);
     for (int64_t l = 0; l < k; l++)
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < vecs; v++)
                 sum[i][v] += a[i * a_row + l * a_step] * *(const dsc_vec *)(b + l * b_row + v * DSC_WIDTH);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int v = 0; v < vecs; v++) *(dsc_vec *)(c + i * c_row + v * DSC_WIDTH) = sum[i][v];
@@ -38,6 +38,8 @@ DSC_INLINE void dsc_tile_panel(int vecs, int64_t m, int64_t k, const float *a, i
 {
     int64_t i = 0;
 
+    for (; vecs == 1 && i + 12 <= m; i += 12)
+        dsc_tile_block(12, 1, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row);
     for (; i + 6 <= m; i += 6) dsc_tile_block(6, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row);
     switch (m - i) {
     case 5: dsc_tile_block(5, vecs, k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row); break;
@@ -59,6 +61,8 @@ static void dsc_tile_product(int64_t m, int64_t n, int64_t k, const float *a, in
 
     for (; j + DSC_TILE_COLS <= n; j += DSC_TILE_COLS)
         dsc_tile_panel(DSC_TILE_VECS, m, k, a, a_row, a_step, b + j, b_row, c + j, c_row);
+    for (; j + 2 * DSC_WIDTH <= n; j += 2 * DSC_WIDTH)
+        dsc_tile_panel(2, m, k, a, a_row, a_step, b + j, b_row, c + j, c_row);
     for (; j < n; j += DSC_WIDTH) dsc_tile_panel(1, m, k, a, a_row, a_step, b + j, b_row, c + j, c_row);
 }
 

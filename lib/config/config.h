@@ -25,7 +25,8 @@ typedef struct dsc_strategy {
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */
     int grad_accum_dtype;     /* dsc_dtype; -1: by the rule of the plan */
-    char attention[256];      /* dense, dense-unfused, fixed, ..., or a file */
+    char attention[256];      /* as model/attention.h reads it; "": sparse_attention where there is one, else dense */
+    bool reference_layout;    /* sparse layouts as the reference has them: no causal mask is laid over them */
     char rank_order[32];      /* "tp,dp,pp"; empty: chosen */
     int64_t device_memory_bytes, host_memory_bytes; /* hard capacities; 0: the cluster's */
     int64_t bucket_elems;     /* reduce_bucket_size: gradients of a data-parallel message; 0: the default */
@@ -74,6 +75,8 @@ typedef struct dsc_config {
     bool consecutive_hysteresis;
     double min_loss_scale;
     int64_t steps_per_print;
+    char sparse_attention[4096];         /* the section's JSON; "": there is none */
+    const struct dsc_attention *attention; /* what all that says, when files were read for it; borrowed, or NULL */
 } dsc_config;
 
 enum { DSC_AUTO = -1 }; /* a number that the planner is asked to find */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 const dsc_config DSC_CONFIG_DEFAULT = {
-    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .attention = "dense", .offload_ratio = 1,
+    .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .offload_ratio = 1,
                  .prefetch = 1},
     .lr = 1e-3,
     .beta1 = 0.9,
@@ -94,7 +94,12 @@ static const dsc_field fields[] = {
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,
            "of accumulated gradients (the precision for one micro-batch, else fp32)"),
     STRING("attention", strategy.attention, "KIND",
-           "dense, dense-unfused, fixed, variable, bigbird, bslongformer, local or FILE.json (dense)"),
+           "dense, dense-unfused, fixed, variable, bigbird, bslongformer, local, sparse, or a file of a layout; then "
+           "for some layers another, as ,0=dense,4-7=local (sparse where CONFIG has sparse_attention, else dense)"),
+    STRING("sparse-attention", sparse_attention, "JSON",
+           "what --attention sparse is: DeepSpeed's section sparse_attention, as {\"mode\": \"bigbird\", \"block\": 64}"),
+    FLAG("reference-layout", strategy.reference_layout,
+         "sparse layouts as DeepSpeed computes them, in which a causal model looks ahead"),
     STRING("rank-order", strategy.rank_order, "AXES", "axes of the ranks, fastest first, as tp,dp,pp (by links)"),
     BYTES("device-memory", strategy.device_memory_bytes, "hard capacity of a rank's device (the cluster's)"),
     BYTES("host-memory", strategy.host_memory_bytes, "hard capacity of a rank's host memory (the cluster's)"),

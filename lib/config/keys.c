@@ -2,6 +2,8 @@
 #include "base/log.h"
 #include "config/keys.h"
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <strings.h>
 
 #define FIELD(key, row) {key, DSC_KEY_FIELD, row, NULL, NULL, NULL}
@@ -391,6 +393,20 @@ static void read_dsc(dsc_reader *reader, const char *path, const json_t *value)
 
 /* ---- Top */
 
+/* Kept as text: what it means the model knows. */
+static void read_sparse_attention(dsc_reader *reader, const char *path, const json_t *value)
+{
+    char *text = json_is_object(value) ? json_dumps(value, JSON_COMPACT) : NULL;
+    size_t room = sizeof reader->config->sparse_attention;
+
+    if (!json_is_object(value)) dsc_complain(reader, path, "expected an object, got %s", dsc_json_kind(value));
+    else if (text == NULL) dsc_complain(reader, path, "no memory");
+    else if (strlen(text) >= room)
+        dsc_complain(reader, path, "%zu characters, at most %zu are kept", strlen(text), room - 1);
+    else strcpy(reader->config->sparse_attention, text);
+    free(text);
+}
+
 const dsc_key dsc_top_keys[] = {
     FIELD("train_batch_size", "global-batch"),
     FIELD("train_micro_batch_size_per_gpu", "micro-batch"),
@@ -421,7 +437,7 @@ const dsc_key dsc_top_keys[] = {
     FREE("zero_allow_untested_optimizer"),
     FREE("zero_force_ds_cpu_optimizer"),
     REFUSE_ENABLED("amp", "apex's mixed precision " MISSING "; use fp16 or bf16"),
-    REFUSE("sparse_attention", NULL, "is not read here; give \"dsc\": {\"attention\": ...}"),
+    CALL("sparse_attention", read_sparse_attention),
     REFUSE("compression_training", NULL, MISSING),
     REFUSE_ENABLED("elasticity", MISSING),
     REFUSE_ENABLED("curriculum_learning", MISSING),

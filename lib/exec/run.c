@@ -105,6 +105,22 @@ out:
 }
 
 /* All that a rank does by itself. */
+/* The lists of present blocks that sparse attention reads. */
+static dsc_status fill_layouts(dsc_run *run)
+{
+    const dsc_program *program = run->o.program;
+    dsc_status status = DSC_OK;
+
+    for (int way = 0; way < DSC_PATTERNS; way++) {
+        dsc_span span = {program->layouts[way], 0, 0};
+
+        if (span.buffer < 0) continue;
+        DSC_TRY(dsc_program_fill_layout(program, way, run->tp_index, exec_address(run, span, NULL)));
+    }
+out:
+    return status;
+}
+
 static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
 {
     dsc_status status = DSC_OK;
@@ -121,6 +137,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     dsc_scaler_init(&options->plan->config, &run->scaler);
     DSC_TRY(map_arenas(run));
     exec_touch_host(run);
+    DSC_TRY(fill_layouts(run));
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;

@@ -43,12 +43,11 @@ dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_vi
     const dsc_bucket *bucket = &plan->stages[run->o.program->stage].buckets[shard->bucket];
     const int64_t columns = columns_of(plan, shard), part = dsc_plan_part(plan, run->rank);
     dsc_overlap overlap = dsc_part_overlap(bucket, plan->parts, part, shard);
-    dsc_block blocks[DSC_SHARD_BLOCKS], runs[DSC_RUN_BLOCKS];
-    int count = dsc_shard_blocks(plan, shard, run->tp_index, blocks);
+    dsc_block block, runs[DSC_RUN_BLOCKS];
     dsc_status status = DSC_OK;
 
-    for (int b = 0; b < count && overlap.elems > 0; b++) {
-        int pieces = dsc_block_run(&blocks[b], columns, overlap.in_shard, overlap.elems, runs);
+    for (int64_t b = 0; overlap.elems > 0 && dsc_shard_block(plan, shard, run->tp_index, b, &block); b++) {
+        int pieces = dsc_block_run(&block, columns, overlap.in_shard, overlap.elems, runs);
 
         for (int i = 0; i < pieces * DSC_RUN_STATES; i++) {
             const dsc_block *r = &runs[i / DSC_RUN_STATES];

@@ -1,5 +1,6 @@
 #include "kernel/kernel.h"
 #include "base/array.h"
+#include "kernel/blocks.h"
 #include "kernel/workspace.h"
 #include <stdio.h>
 #include <string.h>
@@ -45,6 +46,15 @@ const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32]
 
 typedef struct extent { int64_t elems; int type; } extent; /* 0 elements: absent */
 
+/* The operands layout and mask of attention. */
+static int64_t layout_elems(const dsc_shape *s)
+{
+    if (!(s->flags & DSC_HAS_LAYOUT)) return 0;
+    return dsc_blocks_elems(dsc_ceil_div(s->d[1], s->d[6]), s->d[2], s->d[5]);
+}
+
+static int64_t mask_elems(const dsc_shape *s) { return s->flags & DSC_HAS_MASK ? s->d[0] * s->d[1] : 0; }
+
 /* One case a kernel, operands in the order of the table. */
 static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 {
@@ -71,11 +81,13 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], out}, {s->flags & DSC_RMS ? 0 : d[1], out});
         break;
     case DSC_K_ATTENTION_FWD:
-        SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2], DSC_FP32});
+        SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2], DSC_FP32},
+            {layout_elems(s), DSC_INT32}, {mask_elems(s), DSC_FP32});
         break;
     case DSC_K_ATTENTION_BWD:
         SET({norm * heads_dim, type}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type},
-            {norm * d[2], DSC_FP32}, {norm * (d[2] + 2 * d[3]) * d[4], type});
+            {norm * d[2], DSC_FP32}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {layout_elems(s), DSC_INT32},
+            {mask_elems(s), DSC_FP32});
         break;
     case DSC_K_SCORES_FWD:
         SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2] * d[1], type});
@@ -148,11 +160,21 @@ bool dsc_operand_is_written(const dsc_shape *shape, int operand)
 
 /* ---- Costs */
 
+/* Over all heads. Of a causal layout the blocks on the diagonal, one a row, are half computed. */
+static int64_t sparse_pairs(const dsc_shape *shape)
+{
+    const int64_t side = shape->d[6], rows = shape->d[2] * dsc_ceil_div(shape->d[1], side);
+    const int64_t halves = shape->flags & DSC_CAUSAL ? DSC_MIN(rows, shape->d[5]) : 0;
+
+    return shape->d[5] * side * side - halves * (side * (side - 1) / 2);
+}
+
 /* Of one product of queries with keys (or of probabilities with values), over the pairs that are computed. */
 static int64_t attention_product_flops(const dsc_shape *shape)
 {
     const int64_t t = shape->d[1], pairs = shape->flags & DSC_CAUSAL ? t * (t + 1) / 2 : t * t;
 
+    if (shape->flags & DSC_HAS_LAYOUT) return 2 * sparse_pairs(shape) * shape->d[0] * shape->d[4];
     return 2 * pairs * shape->d[0] * shape->d[2] * shape->d[4];
 }
 
@@ -249,7 +271,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
         {DSC_TRANS_A, " tA"},       {DSC_TRANS_B, " tB"},        {DSC_ACCUMULATE, " +="},
         {DSC_CAUSAL, " causal"},    {DSC_RMS, " rms"},           {DSC_DECOUPLED, " decoupled"},
         {DSC_FIRST, " first"},      {DSC_HAS_BIAS, " bias"},     {DSC_HAS_RESIDUAL, " residual"},
-        {DSC_SHARD, " shard"},
+        {DSC_SHARD, " shard"},      {DSC_HAS_LAYOUT, " layout"}, {DSC_HAS_MASK, " mask"},
     };
     char text[256];
     int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
@@ -292,9 +314,16 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_LOAD] = "B T",
 };
 
+static bool has_layout(const dsc_shape *shape)
+{
+    return shape->flags & DSC_HAS_LAYOUT && (shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD);
+}
+
 static const char *dim_names_of(const dsc_shape *shape)
 {
-    return shape->flags & DSC_SHARD && is_embedding(shape->kernel) ? "B T C V n P" : dim_names[shape->kernel];
+    if (shape->flags & DSC_SHARD && is_embedding(shape->kernel)) return "B T C V n P";
+    if (has_layout(shape)) return "B T H Hkv D present block";
+    return dim_names[shape->kernel];
 }
 
 static int count_words(const char *words)
@@ -322,7 +351,7 @@ static double volume_of(const dsc_shape *shape)
         return (double)d[0] * (double)DSC_MAX(d[1], d[5]) * (double)d[2] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
-    for (int i = 0; i < DSC_KERNEL_DIMS && d[i] != 0; i++) volume *= (double)d[i];
+    for (int i = 0; i < (is_attention(shape->kernel) ? 5 : DSC_KERNEL_DIMS) && d[i] != 0; i++) volume *= (double)d[i];
     return volume;
 }
 
@@ -363,6 +392,23 @@ static dsc_status check_shards(const dsc_shape *shape)
     return DSC_OK;
 }
 
+/* A block's side is what kernels have tiles for; lists are of int32. */
+static dsc_status check_layout(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d, most = INT32_MAX;
+    const char *name = kernels[shape->kernel].name;
+
+    if (!has_layout(shape)) return DSC_OK;
+    const int64_t n = dsc_ceil_div(d[1], d[6]);
+    if (d[6] % DSC_BLOCK_UNIT != 0 || d[6] > DSC_BLOCK_MOST)
+        return DSC_FAIL(DSC_EINVAL, "%s: block is %lld, must be a multiple of %d up to %d", name, (long long)d[6],
+                        DSC_BLOCK_UNIT, DSC_BLOCK_MOST);
+    if (n > most / d[2] || d[5] > most || d[5] > (double)d[2] * (double)n * (double)n)
+        return DSC_FAIL(DSC_EINVAL, "%s: %lld present blocks of %lld heads with %lld x %lld, at most %lld can be", name,
+                        (long long)d[5], (long long)d[2], (long long)n, (long long)n, (long long)most);
+    return DSC_OK;
+}
+
 static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || type == DSC_FP16; }
 
 static bool has_types(const dsc_shape *shape)
@@ -381,6 +427,7 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "kernel %d of %d does not exist", shape->kernel, DSC_KERNEL_COUNT);
     DSC_TRY(check_dims(shape));
     DSC_TRY(check_shards(shape));
+    DSC_TRY(check_layout(shape));
     const char *name = kernels[shape->kernel].name;
     if (!has_types(shape))
         status = DSC_FAIL(DSC_EINVAL, "%s: types %d and %d must be fp32, bf16 or fp16", name, shape->type, shape->out);

@@ -28,6 +28,10 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  norm_bwd_w      dgamma, dbeta [cols] of type out; DSC_ACCUMULATE.
  *  attention_fwd   d = B, T, H, Hkv, D. qkv [B*T, (H + 2 Hkv) D] as q | k | v; context [B*T, H D];
  *                  lse [B, H, T] fp32, log of the sum of exponentials. scale 1/sqrt(D); DSC_CAUSAL.
+ *                  DSC_HAS_LAYOUT: d = B, T, H, Hkv, D, present, block: of the scores only blocks of block x block are
+ *                  computed that the list (kernel/blocks.h) has, at most `present` over all H; the last is cut off at
+ *                  T. DSC_HAS_MASK: mask [B, T] fp32 is added to the scores of a key: minus infinity where there is
+ *                  only padding. A query that sees no key has context 0, lse infinity and no gradient.
  *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse, rounded context is read.
  *  scores_fwd, scores_bwd   the same with the probabilities stored, [B, H, T, T] of type (attention dense-unfused).
  *  gelu_fwd, gelu_bwd       d = n. tanh GELU; du = dy * gelu'(u). y may be u; du may be dy or u.
@@ -66,8 +70,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(NORM_FWD, norm_fwd, "x gamma beta y stats", "rrrww")                                              \
     K(NORM_BWD_X, norm_bwd_x, "dy x stats gamma residual dx", "rrrrrw")                                 \
     K(NORM_BWD_W, norm_bwd_w, "dy x stats dgamma dbeta", "rrrww")                                       \
-    K(ATTENTION_FWD, attention_fwd, "qkv context lse", "rww")                                           \
-    K(ATTENTION_BWD, attention_bwd, "dcontext qkv context lse dqkv", "rrrrw")                           \
+    K(ATTENTION_FWD, attention_fwd, "qkv context lse layout mask", "rwwrr")                             \
+    K(ATTENTION_BWD, attention_bwd, "dcontext qkv context lse dqkv layout mask", "rrrrwrr")             \
     K(SCORES_FWD, scores_fwd, "qkv context probabilities", "rww")                                       \
     K(SCORES_BWD, scores_bwd, "dcontext qkv probabilities dqkv", "rrrw")                                \
     K(GELU_FWD, gelu_fwd, "u y", "rw")                                                                  \
@@ -102,10 +106,12 @@ enum {
     DSC_FIRST = 64,
     DSC_HAS_BIAS = 128, /* the optional operand bias (gemm, join) is there */
     DSC_HAS_RESIDUAL = 256,
-    DSC_SHARD = 512     /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
+    DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
+    DSC_HAS_LAYOUT = 1024, /* the optional operands layout and mask (attention_fwd, attention_bwd) are there */
+    DSC_HAS_MASK = 2048
 };
 
-enum { DSC_KERNEL_OPERANDS = 6, DSC_KERNEL_DIMS = 6 };
+enum { DSC_KERNEL_OPERANDS = 7, DSC_KERNEL_DIMS = 7 };
 
 /* One call without its addresses: what a price or a primitive depends on. All fields are set, unused ones 0, so that
  * two shapes are equal when their bytes are. */
@@ -131,7 +137,8 @@ bool dsc_operand_is_written(const dsc_shape *shape, int operand);
 /* Bytes of the operand for this shape; 0 when absent. Pure. */
 int64_t dsc_operand_bytes(const dsc_shape *shape, int operand);
 
-/* Arithmetic: a multiply and an add are two; causal attention counts the pairs it computes. Pure. */
+/* Arithmetic: a multiply and an add are two; causal attention counts the pairs it computes, sparse attention those of
+ * the present blocks (with DSC_CAUSAL half of one for each row). Pure. */
 int64_t dsc_kernel_flops(const dsc_shape *shape);
 /* Bytes that an ideal implementation moves to and from memory: each operand read once, written once. Pure. */
 int64_t dsc_kernel_bytes(const dsc_shape *shape);

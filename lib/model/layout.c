@@ -3,8 +3,9 @@
 #include "model/sparsity.h"
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-dsc_status dsc_layout_make(int64_t block, int64_t blocks, int64_t heads, int64_t kinds, dsc_layout **out)
+dsc_status dsc_layout_make_kinds(int64_t block, int64_t blocks, int64_t heads, int64_t kinds, dsc_layout **out)
 {
     dsc_layout *l = calloc(1, sizeof *l);
     int64_t words = dsc_ceil_div(blocks, 64), rows, all;
@@ -20,11 +21,25 @@ dsc_status dsc_layout_make(int64_t block, int64_t blocks, int64_t heads, int64_t
                     " blocks", kinds, blocks, blocks);
 }
 
+dsc_status dsc_layout_make(int64_t block, int64_t blocks, int64_t heads, dsc_layout **out)
+{
+    return dsc_layout_make_kinds(block, blocks, heads, heads, out);
+}
+
 void dsc_layout_destroy(dsc_layout *l)
 {
     if (l == NULL) return;
     free(l->bits);
     free(l);
+}
+
+dsc_status dsc_layout_copy(const dsc_layout *l, int64_t heads, dsc_layout **out)
+{
+    dsc_status status = dsc_layout_make_kinds(l->block, l->blocks, heads, l->kinds, out);
+
+    if (status == DSC_OK)
+        memcpy((*out)->bits, l->bits, (size_t)(l->kinds * l->blocks * l->words) * sizeof *l->bits);
+    return status;
 }
 
 static uint64_t *row_of(const dsc_layout *l, int64_t kind, int64_t row)
@@ -37,6 +52,11 @@ void dsc_layout_set(dsc_layout *l, int64_t kind, dsc_stretch rows, dsc_stretch c
     for (int64_t r = DSC_MAX(rows.first, 0); r < DSC_MIN(rows.end, l->blocks); r++)
         for (int64_t c = DSC_MAX(columns.first, 0); c < DSC_MIN(columns.end, l->blocks); c++)
             row_of(l, kind, r)[c / 64] |= UINT64_C(1) << (c % 64);
+}
+
+void dsc_layout_add(dsc_layout *l, int64_t head, int64_t row, int64_t column)
+{
+    row_of(l, head, row)[column / 64] |= UINT64_C(1) << (column % 64);
 }
 
 static int64_t kind_of(const dsc_layout *l, int64_t head) { return l->kinds > 1 ? head : 0; }
@@ -68,6 +88,66 @@ void dsc_layout_clear_above(dsc_layout *l, int64_t kind)
 void dsc_layout_make_causal(dsc_layout *l)
 {
     for (int64_t kind = 0; kind < l->kinds; kind++) dsc_layout_clear_above(l, kind);
+}
+
+/* ---- Lists */
+
+static void list_rows(const dsc_layout *l, const int64_t *heads, const dsc_blocks *out)
+{
+    int32_t at = 0;
+
+    for (int64_t list = 0; list < out->heads * out->n; list++) {
+        out->row_start[list] = at;
+        for (int64_t c = 0; c < out->n; c++)
+            if (dsc_layout_has(l, heads[list / out->n], list % out->n, c)) out->columns[at++] = (int32_t)c;
+    }
+    out->row_start[out->heads * out->n] = at;
+}
+
+/* Of lists by row those by column: counted, then dealt out in the order of rows. */
+static void turn_lists(const dsc_blocks *out)
+{
+    const int64_t lists = out->heads * out->n;
+    int32_t *start = out->column_start, sum = 0;
+
+    for (int64_t list = 0; list < lists; list++)
+        for (int32_t i = out->row_start[list]; i < out->row_start[list + 1]; i++)
+            start[list / out->n * out->n + out->columns[i]]++;
+    for (int64_t list = 0; list < lists; list++) {
+        const int32_t count = start[list];
+
+        start[list] = sum;
+        sum += count;
+    }
+    for (int64_t list = 0; list < lists; list++)
+        for (int32_t i = out->row_start[list]; i < out->row_start[list + 1]; i++)
+            out->rows[start[list / out->n * out->n + out->columns[i]]++] = (int32_t)(list % out->n);
+    for (int64_t list = lists; list > 0; list--) start[list] = start[list - 1]; /* each stands at its end now */
+    start[0] = 0;
+}
+
+/* Longest first, those of equal length as they come. */
+static dsc_status order_lists(const dsc_blocks *out)
+{
+    const int64_t lists = out->heads * out->n;
+    int64_t *place = calloc((size_t)out->n + 2, sizeof *place);
+
+    if (place == NULL) return DSC_FAIL(DSC_ENOMEM, "sparse attention: lists of %" PRId64 " rows", lists);
+#define SHORTNESS(list) (out->n - (out->row_start[(list) + 1] - out->row_start[list]))
+    for (int64_t list = 0; list < lists; list++) place[SHORTNESS(list) + 1]++;
+    for (int64_t i = 0; i < out->n; i++) place[i + 1] += place[i];
+    for (int64_t list = 0; list < lists; list++) out->order[place[SHORTNESS(list)]++] = (int32_t)list;
+#undef SHORTNESS
+    free(place);
+    return DSC_OK;
+}
+
+dsc_status dsc_layout_list(const dsc_layout *l, const int64_t *heads, const dsc_blocks *out)
+{
+    memset(out->row_start, 0, (size_t)dsc_blocks_elems(out->n, out->heads, out->present) * sizeof *out->row_start);
+    list_rows(l, heads, out);
+    turn_lists(out);
+    return order_lists(out);
 }
 
 /* ---- JSON */
@@ -107,7 +187,7 @@ dsc_status dsc_layout_of_json(const char *where, const json_t *object, dsc_layou
     DSC_TRY(dsc_json_int(where, object, "block", 1, 1 << 16, &block));
     if (heads == 0 || blocks == 0)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "%s: \"layout\" must be a list of heads, each a list of rows of 0 and 1", where));
-    DSC_TRY(dsc_layout_make(block, blocks, heads, heads, &l));
+    DSC_TRY(dsc_layout_make_kinds(block, blocks, heads, heads, &l));
     for (int64_t h = 0; h < heads; h++) {
         const json_t *head = json_array_get(layout, (size_t)h);
 

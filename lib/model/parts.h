@@ -30,8 +30,10 @@ bool dsc_model_count(const dsc_model *model, int64_t *out);
 
 /* Of blocks; what lies outside of a layout is not meant. */
 typedef struct dsc_stretch { int64_t first, end; } dsc_stretch;
-/* All absent. DSC_ENOMEM. */
-dsc_status dsc_layout_make(int64_t block, int64_t blocks, int64_t heads, int64_t kinds, dsc_layout **out);
+/* All absent; one layout for all heads, or one a head. DSC_ENOMEM. */
+dsc_status dsc_layout_make_kinds(int64_t block, int64_t blocks, int64_t heads, int64_t kinds, dsc_layout **out);
+/* The same blocks, for so many heads. */
+dsc_status dsc_layout_copy(const dsc_layout *layout, int64_t heads, dsc_layout **out);
 void dsc_layout_set(dsc_layout *layout, int64_t kind, dsc_stretch rows, dsc_stretch columns);
 void dsc_layout_clear_above(dsc_layout *layout, int64_t kind); /* the diagonal */
 

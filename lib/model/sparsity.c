@@ -225,7 +225,7 @@ dsc_status dsc_layout_create(const dsc_sparsity *s, int64_t heads, int64_t seq, 
     dsc_layout *l = NULL;
 
     DSC_TRY(check_sparsity(s, heads, seq));
-    DSC_TRY(dsc_layout_make(s->block, seq / s->block, heads, s->is_per_head && may_differ ? heads : 1, &l));
+    DSC_TRY(dsc_layout_make_kinds(s->block, seq / s->block, heads, s->is_per_head && may_differ ? heads : 1, &l));
     for (int64_t kind = 0; kind < l->kinds; kind++) set_kind(s, l, kind);
     *out = l;
 out:

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "kernel/blocks.h"
 
 typedef enum dsc_sparsity_mode {
     DSC_SPARSITY_DENSE,
@@ -66,8 +67,15 @@ dsc_status dsc_layout_create(const dsc_sparsity *sparsity, int64_t heads, int64_
 dsc_status dsc_layout_of_json(const char *where, const json_t *object, dsc_layout **out);
 void dsc_layout_destroy(dsc_layout *layout); /* takes NULL */
 
+/* One of one's own: all blocks absent, a layout for each head; then block by block. DSC_ENOMEM. */
+dsc_status dsc_layout_make(int64_t block, int64_t blocks, int64_t heads, dsc_layout **out);
+void dsc_layout_add(dsc_layout *layout, int64_t head, int64_t row, int64_t column);
+
 bool dsc_layout_has(const dsc_layout *layout, int64_t head, int64_t row, int64_t column); /* Pure. */
 int64_t dsc_layout_count(const dsc_layout *layout, int64_t head);                         /* present blocks. Pure. */
+/* The lists that kernels read (kernel/blocks.h), of the heads given as numbers of the layout's: there must be room for
+ * the present blocks of all, and where there is more the rest is zero. DSC_ENOMEM. */
+dsc_status dsc_layout_list(const dsc_layout *layout, const int64_t *heads, const dsc_blocks *out);
 /* Takes away every block above the diagonal: what a causal model never sees, which the reference's layouts may have. */
 void dsc_layout_make_causal(dsc_layout *layout);
 

@@ -39,7 +39,6 @@ static bool has_delay_alone(const dsc_plan *plan)
 }
 static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
 static bool is_compressed(const dsc_plan *plan) { return plan->config.strategy.optimizer >= DSC_ONEBIT_ADAM; }
-static bool is_sparse(const dsc_plan *plan) { return plan->attention_kernel == NULL; }
 static bool is_no_gpt2(const dsc_plan *plan)
 {
     const dsc_model *model = &plan->model;
@@ -66,7 +65,6 @@ static const refusal REFUSALS[] = {
      "states there (--offload-ratio 1)"},
     {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
     {is_compressed, "--optimizer: this version's programs update with adam or adamw only"},
-    {is_sparse, "--attention: this version's programs compute dense and dense-unfused attention only"},
     {is_no_gpt2,
      "--model: this version's programs are GPT-2's (LayerNorm, learned positions, biases, causal, tied head, "
      "kv_heads = heads, no gate)"},

@@ -10,6 +10,10 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster);
 /* What cannot be, with the reason. */
 dsc_status dsc_plan_check_legal(const dsc_plan *plan);
 
+/* Layouts of sparse attention, and which heads are whose. */
+dsc_status dsc_plan_attend(dsc_plan *plan);
+void dsc_plan_attention_fini(dsc_plan *plan);
+
 /* The order of the axes that moves bytes over the fastest links, when none is given: plan->order and why. */
 void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster);
 

@@ -4,6 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Which blocks are computed where. */
+static void hash_attention(const dsc_plan *plan, dsc_text *text)
+{
+    for (int64_t i = 0; i < plan->attention_count; i++) {
+        const dsc_layer_attention *a = &plan->attention[i];
+        const dsc_layout *l = a->layout;
+
+        dsc_text_add(text, "attention %d %d", a->kind, a->is_causal);
+        if (l == NULL) continue;
+        dsc_text_add(text, " %" PRId64 " %s", l->block,
+                     dsc_hash_of(l->bits, (size_t)(l->kinds * l->blocks * l->words) * sizeof *l->bits).hex);
+    }
+    for (int64_t layer = 0; layer < plan->model.layers; layer++) dsc_text_add(text, " %d", plan->attention_of[layer]);
+}
+
 /* What decides placement and sizes, and nothing that does not: no data, seed, rate, steps or capacity. */
 static void hash_plan(dsc_plan *plan)
 {
@@ -22,14 +37,9 @@ static void hash_plan(dsc_plan *plan)
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
                  plan->gradient_type, s->attention, s->virtual_stages, s->bucket_elems, s->partition);
     dsc_text_add(&text, "offload %a %" PRId64 " %" PRId64 "\n", s->offload_ratio, s->delay_update, s->prefetch);
+    hash_attention(plan, &text);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);
     dsc_text_fini(&text);
-}
-
-static const char *dense_kernel(const char *attention)
-{
-    if (dsc_equal(attention, "dense")) return "dense";
-    return dsc_equal(attention, "dense-unfused") ? "dense-unfused" : NULL;
 }
 
 dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config, dsc_plan **out)
@@ -46,8 +56,8 @@ dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, c
     DSC_TRY(dsc_model_check(model));
     DSC_TRY(dsc_config_check(config));
     DSC_TRY(dsc_plan_resolve(plan, cluster));
-    plan->attention_kernel = dense_kernel(plan->config.strategy.attention);
     DSC_TRY(dsc_plan_check_legal(plan));
+    DSC_TRY(dsc_plan_attend(plan));
     DSC_TRY(dsc_model_tensors(model, &plan->tensors, &plan->tensor_count));
     DSC_TRY(dsc_plan_cut(plan));
     hash_plan(plan);
@@ -68,6 +78,7 @@ void dsc_plan_destroy(dsc_plan *plan)
     }
     free(plan->stages);
     free(plan->tensors);
+    dsc_plan_attention_fini(plan);
     free(plan);
 }
 

@@ -8,6 +8,7 @@
 
 #include "cluster/cluster.h"
 #include "config/config.h"
+#include "model/attention.h"
 #include "model/model.h"
 
 /* The tied axis joins the first and the last stage of a column of the pipeline where both hold the embedding; world
@@ -41,7 +42,6 @@ typedef struct dsc_shard {
  * column + j of the tensor, and (shard_row + i) * shard's columns + shard_column + j of the shard. Vectors are one
  * row. */
 typedef struct dsc_block { int64_t rows, columns, row, column, shard_row, shard_column; } dsc_block;
-enum { DSC_SHARD_BLOCKS = 3 };
 
 typedef struct dsc_chunk { int64_t first_layer, layers; bool has_embedding, has_head; } dsc_chunk;
 
@@ -97,6 +97,16 @@ typedef enum dsc_order_reason {
     DSC_ORDER_CHOSEN   /* the cheapest */
 } dsc_order_reason;
 
+/* One way in which layers attend. A tensor rank computes its heads' present blocks. */
+typedef struct dsc_layer_attention {
+    dsc_attention_kind kind;
+    dsc_layout *layout;     /* of all heads; NULL unless sparse */
+    bool is_causal;         /* scores of later keys are masked */
+    int64_t *heads;         /* [model.heads] the ranks' heads, one rank's after another: ranks have as many each, and
+                               nearly as many present blocks; NULL: in order */
+    int64_t present;        /* blocks of the rank that has most, at least 1: ranks of a stage run one program */
+} dsc_layer_attention;
+
 typedef struct dsc_plan {
     dsc_model model;
     dsc_config config;      /* strategy resolved: no degree or size is 0, schedule chosen, seq_len set */
@@ -112,7 +122,8 @@ typedef struct dsc_plan {
     dsc_order_cost order_cost, next_cost; /* where chosen: of this order, and of the next best */
     int64_t capacity_bytes[DSC_SPACE_COUNT];  /* of the rank that has least */
     int64_t libraries_bytes[DSC_SPACE_COUNT]; /* what libraries allocate by themselves, a rank */
-    const char *attention_kernel; /* "dense" or "dense-unfused" */
+    dsc_layer_attention *attention; int64_t attention_count; /* the ways in which layers attend */
+    int32_t *attention_of;  /* [layers] which of them */
     char hash[33];          /* of placement and sizes, not of data, seed, rate or steps */
 } dsc_plan;
 
@@ -139,9 +150,13 @@ int64_t dsc_plan_group_count(const dsc_plan *plan);
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out);
 int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis); /* members of a group; 1: there are none (tied: 2 or 1) */
 
-/* What a tensor rank's shard holds of its tensor: at most DSC_SHARD_BLOCKS rectangles (q, k and v apart), none where a
- * last shard is empty. Returns how many. Pure. */
-int dsc_shard_blocks(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, dsc_block out[DSC_SHARD_BLOCKS]);
+const dsc_layer_attention *dsc_plan_attention(const dsc_plan *plan, int64_t layer);
+/* Which head of the model is head `index` of a tensor rank, in that way to attend. Pure. */
+int64_t dsc_plan_head(const dsc_plan *plan, const dsc_layer_attention *attention, int64_t tp_index, int64_t index);
+
+/* What a tensor rank's shard holds of its tensor, rectangle by rectangle (q, k and v apart; head by head where these are
+ * dealt out; none where a last shard is empty): number `index`, or false when there are no more. Pure. */
+bool dsc_shard_block(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, int64_t index, dsc_block *out);
 
 /* ---- Buckets (plan/bucket.c) */
 

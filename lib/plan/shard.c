@@ -2,53 +2,89 @@
 #include "plan/plan.h"
 
 /* Rows tp_index * n .. of the tensor, as many as there are. */
-static int cut_rows(const dsc_tensor *tensor, const dsc_shard *shard, int64_t tp_index, dsc_block *out)
+static bool cut_rows(const dsc_tensor *tensor, const dsc_shard *shard, int64_t tp_index, dsc_block *out)
 {
     int64_t first = tp_index * shard->shape[0], rows = DSC_MIN(shard->shape[0], tensor->shape[0] - first);
 
-    if (rows <= 0) return 0;
     *out = (dsc_block){.rows = rows, .columns = shard->shape[1], .row = first};
-    return 1;
+    return rows > 0;
 }
 
-/* The rank's part of a run of columns [first, first + columns) that is cut in tp equal parts. */
-static dsc_block cut_columns(const dsc_plan *plan, int64_t rows, int64_t first, int64_t columns, int64_t tp_index)
+/* The tensor's way to attend, where that deals heads to ranks in an order of its own; else NULL. */
+static const dsc_layer_attention *dealt_heads(const dsc_plan *plan, const dsc_tensor *tensor)
 {
-    int64_t each = columns / plan->config.strategy.tp;
+    const dsc_layer_attention *a = tensor->layer < 0 ? NULL : dsc_plan_attention(plan, tensor->layer);
 
-    return (dsc_block){.rows = rows, .columns = each, .column = first + tp_index * each};
+    return a == NULL || a->heads == NULL ? NULL : a;
+}
+
+/* Block `index` of a run of heads, each of `width` elements, that ranks share: its first element in the run and in the
+ * rank's part of it, and how many. All at once where heads are in order, else head by head. */
+typedef struct stretch { int64_t first, held, count; } stretch;
+
+static stretch heads_of(const dsc_plan *plan, const dsc_layer_attention *dealt, int64_t heads, int64_t width,
+                        int64_t tp_index, int64_t index)
+{
+    int64_t each = heads / plan->config.strategy.tp;
+
+    if (dealt == NULL) return (stretch){tp_index * each * width, 0, each * width};
+    return (stretch){dsc_plan_head(plan, dealt, tp_index, index) * width, index * width, width};
 }
 
 /* q, k and v stand one behind another, each cut by heads. */
-static int cut_qkv(const dsc_plan *plan, int64_t rows, int64_t tp_index, dsc_block out[DSC_SHARD_BLOCKS])
+static bool cut_qkv(const dsc_plan *plan, const dsc_tensor *tensor, int64_t rows, int64_t tp_index, int64_t index,
+                    dsc_block *out)
 {
     const dsc_model *model = &plan->model;
-    int64_t head = model->hidden / model->heads, kv = head * model->kv_heads;
-    const int64_t widths[DSC_SHARD_BLOCKS] = {model->hidden, kv, kv};
+    const dsc_layer_attention *dealt = dealt_heads(plan, tensor);
+    const int64_t heads[] = {model->heads, model->kv_heads, model->kv_heads}, width = model->hidden / model->heads;
     int64_t first = 0, held = 0;
 
-    for (int i = 0; i < DSC_SHARD_BLOCKS; i++) {
-        out[i] = cut_columns(plan, rows, first, widths[i], tp_index);
-        out[i].shard_column = held;
-        first += widths[i];
-        held += out[i].columns;
+    for (int i = 0; i < DSC_COUNT(heads); i++) {
+        int64_t each = heads[i] / plan->config.strategy.tp, blocks = dealt == NULL ? 1 : each;
+
+        if (index < blocks) {
+            stretch s = heads_of(plan, dealt, heads[i], width, tp_index, index);
+
+            *out = (dsc_block){.rows = rows, .columns = s.count, .column = first + s.first, .shard_column = held + s.held};
+            return true;
+        }
+        index -= blocks;
+        first += heads[i] * width;
+        held += each * width;
     }
-    return DSC_SHARD_BLOCKS;
+    return false;
 }
 
-int dsc_shard_blocks(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, dsc_block out[DSC_SHARD_BLOCKS])
+/* Rows of the product behind attention, which are columns of its context. */
+static bool cut_context_rows(const dsc_plan *plan, const dsc_layer_attention *dealt, const dsc_shard *shard,
+                             int64_t tp_index, int64_t index, dsc_block *out)
+{
+    const dsc_model *model = &plan->model;
+    stretch s;
+
+    if (index >= model->heads / plan->config.strategy.tp) return false;
+    s = heads_of(plan, dealt, model->heads, model->hidden / model->heads, tp_index, index);
+    *out = (dsc_block){.rows = s.count, .columns = shard->shape[1], .row = s.first, .shard_row = s.held};
+    return true;
+}
+
+bool dsc_shard_block(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, int64_t index, dsc_block *out)
 {
     const dsc_tensor *tensor = &plan->tensors[shard->tensor];
+    const dsc_layer_attention *dealt = tensor->role == DSC_ROLE_PROJ_W ? dealt_heads(plan, tensor) : NULL;
     bool is_vector = tensor->dims < 2;
     int64_t rows = is_vector ? 1 : tensor->shape[0], columns = is_vector ? tensor->shape[0] : tensor->shape[1];
 
-    switch (tensor->cut) {
-    case DSC_CUT_ROWS: return cut_rows(tensor, shard, tp_index, out);
-    case DSC_CUT_QKV: return cut_qkv(plan, rows, tp_index, out);
-    case DSC_CUT_COLUMNS: out[0] = cut_columns(plan, rows, 0, columns, tp_index); return 1;
-    case DSC_CUT_NONE: out[0] = (dsc_block){.rows = rows, .columns = columns}; return 1;
-    }
-    return 0;
+    if (tensor->cut == DSC_CUT_QKV) return cut_qkv(plan, tensor, rows, tp_index, index, out);
+    if (dealt != NULL) return cut_context_rows(plan, dealt, shard, tp_index, index, out);
+    if (index > 0) return false;
+    if (tensor->cut == DSC_CUT_ROWS) return cut_rows(tensor, shard, tp_index, out);
+    *out = (dsc_block){.rows = rows, .columns = columns};
+    if (tensor->cut == DSC_CUT_NONE) return true;
+    out->columns /= plan->config.strategy.tp;
+    out->column = tp_index * out->columns;
+    return true;
 }
 
 /* Columns [low, high) of a shard's rows [row, row + rows), as far as the block has them. */

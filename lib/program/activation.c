@@ -36,11 +36,11 @@ int32_t pass_kept(dsc_builder *b, const char *name, dsc_life life, int64_t layer
 int64_t pass_stats_bytes(const dsc_builder *b) { return 2 * b->kept_rows * dsc_dtype_bytes(DSC_FP32); }
 
 /* What attention's scores leave behind: their log-sums, or, unfused, the probabilities. */
-static int64_t lse_bytes(const dsc_builder *b)
+static int64_t lse_bytes(const dsc_builder *b, int64_t layer)
 {
     int64_t rows = b->batch * (b->plan->model.heads / b->tp) * b->seq;
 
-    return pass_stores_scores(b) ? rows * b->seq * dsc_dtype_bytes(b->type) : rows * dsc_dtype_bytes(DSC_FP32);
+    return pass_stores_scores(b, layer) ? rows * b->seq * dsc_dtype_bytes(b->type) : rows * dsc_dtype_bytes(DSC_FP32);
 }
 
 /* Everything that a layer leaves for its backward but its input, where it is not there yet: lives[0] of what only the
@@ -58,7 +58,7 @@ static void make_rest(dsc_builder *b, const dsc_life lives[2], int64_t layer, ds
         {&out->fc, "fc", false, fc_bytes},
         {&out->act, "act", true, fc_bytes},
         {&out->context, "context", true, act_bytes(b, b->rows, pass_context_columns(b))},
-        {&out->lse, pass_stores_scores(b) ? "probabilities" : "lse", false, lse_bytes(b)},
+        {&out->lse, pass_stores_scores(b, layer) ? "probabilities" : "lse", false, lse_bytes(b, layer)},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++)

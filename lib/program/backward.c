@@ -162,7 +162,7 @@ static int32_t attention_bwd(dsc_builder *b, int64_t index, dsc_layer_buffers *l
     l->whole1 = regathered(b, layer, l->whole1, l->norm1);
     dsc_build_op(b, DSC_OP_ATTENTION_BWD_X, layer);
     pass_product_bwd_x(b, layer, DSC_ROLE_PROJ_W, all_dmid, pass_context_columns(b), dcontext);
-    pass_mix_bwd(b, l, dcontext, dqkv);
+    pass_mix_bwd(b, layer, l, dcontext, dqkv);
     pass_product_bwd_x(b, layer, DSC_ROLE_QKV_W, dqkv, b->hidden, n.partial);
     end_parts(b, &n);
     if (is_fused) attention_bwd_w(b, layer, l, all_dmid, dmid, dqkv);
@@ -196,7 +196,7 @@ static void recompute(dsc_builder *b, int64_t layer, dsc_layer_buffers *l)
 
     if (how == DSC_RECOMPUTE_SELECTIVE) {
         dsc_build_op(b, DSC_OP_ATTENTION_AGAIN, layer);
-        pass_mix(b, l);
+        pass_mix(b, layer, l);
         dsc_build_end(b);
     } else if (how == DSC_RECOMPUTE_FULL) {
         pass_attention_fwd(b, DSC_OP_ATTENTION_AGAIN, layer, l);

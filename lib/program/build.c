@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void make_layouts(dsc_builder *b);
+
 /* A buffer for each kind of state in each space where some bucket keeps it. */
 static void make_static(dsc_builder *b)
 {
@@ -22,6 +24,54 @@ static void make_static(dsc_builder *b)
         }
     p->scalars = dsc_build_static(b, DSC_SPACE_HOST, "scalars", DSC_CLASS_BUFFERS,
                                   DSC_SCALAR_COUNT * dsc_dtype_bytes(DSC_FP64));
+    make_layouts(b);
+}
+
+/* The shape that all layers of one way have in common as far as lists are concerned. */
+static dsc_shape lists_of(const dsc_plan *plan, int way)
+{
+    const dsc_layer_attention *a = &plan->attention[way];
+
+    return (dsc_shape){.kernel = DSC_K_ATTENTION_FWD, .flags = DSC_HAS_LAYOUT,
+                       .d = {1, plan->config.strategy.seq_len, plan->model.heads / plan->config.strategy.tp, 1, 1,
+                             a->present, a->layout->block}};
+}
+
+static bool has_layer(const dsc_builder *b, int way)
+{
+    for (int64_t c = 0; c < b->stage->chunk_count; c++)
+        for (int64_t i = 0; i < b->stage->chunks[c].layers; i++)
+            if (b->plan->attention_of[b->stage->chunks[c].first_layer + i] == way) return true;
+    return false;
+}
+
+static void make_layouts(dsc_builder *b)
+{
+    for (int way = 0; way < DSC_PATTERNS; way++) {
+        bool is_there = way < b->plan->attention_count && b->plan->attention[way].layout != NULL && has_layer(b, way);
+        dsc_shape shape = is_there ? lists_of(b->plan, way) : (dsc_shape){0};
+
+        b->program->layouts[way] = -1;
+        if (is_there)
+            b->program->layouts[way] = dsc_build_static(b, DSC_SPACE_DEVICE, "layout", DSC_CLASS_BUFFERS,
+                                                        dsc_operand_bytes(&shape, 3));
+    }
+}
+
+dsc_status dsc_program_fill_layout(const dsc_program *program, int way, int64_t tp_index, void *out)
+{
+    const dsc_plan *plan = program->plan;
+    const dsc_layer_attention *a = &plan->attention[way];
+    const dsc_shape shape = lists_of(plan, way);
+    const dsc_blocks blocks = dsc_blocks_of(&shape, out);
+    int64_t *heads = malloc((size_t)blocks.heads * sizeof *heads);
+    dsc_status status;
+
+    if (heads == NULL) return DSC_FAIL(DSC_ENOMEM, "program: %lld heads", (long long)blocks.heads);
+    for (int64_t i = 0; i < blocks.heads; i++) heads[i] = dsc_plan_head(plan, a, tp_index, i);
+    status = dsc_layout_list(a->layout, heads, &blocks);
+    free(heads);
+    return status;
 }
 
 /* ---- The whole program */

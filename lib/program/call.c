@@ -114,38 +114,53 @@ void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, i
                             pass_whole(b, residual), pass_whole(b, dx)));
 }
 
-static dsc_shape heads(const dsc_builder *b, dsc_kernel kernel)
+static dsc_shape heads(const dsc_builder *b, int64_t layer, dsc_kernel fused, dsc_kernel unfused)
 {
     const dsc_model *model = &b->plan->model;
-    int flags = model->causal ? DSC_CAUSAL : 0;
+    const dsc_layer_attention *a = dsc_plan_attention(b->plan, layer);
+    int flags = (a->is_causal ? DSC_CAUSAL : 0) | (a->layout != NULL ? DSC_HAS_LAYOUT : 0);
+    dsc_kernel kernel = a->kind == DSC_ATTENTION_UNFUSED ? unfused : fused;
     dsc_shape shape = pass_shape_of(b, kernel, flags, b->batch, b->seq, model->heads / b->tp);
 
     shape.d[3] = model->kv_heads / b->tp;
     shape.d[4] = model->hidden / model->heads;
+    if (a->layout == NULL) return shape;
+    shape.d[5] = a->present;
+    shape.d[6] = a->layout->block;
     return shape;
 }
 
-bool pass_stores_scores(const dsc_builder *b) { return dsc_equal(b->plan->attention_kernel, "dense-unfused"); }
-
-void pass_mix(dsc_builder *b, const dsc_layer_buffers *l)
+bool pass_stores_scores(const dsc_builder *b, int64_t layer)
 {
-    dsc_shape shape = heads(b, pass_stores_scores(b) ? DSC_K_SCORES_FWD : DSC_K_ATTENTION_FWD);
-
-    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, l->qkv), pass_whole(b, l->context), pass_whole(b, l->lse)));
+    return dsc_plan_attention(b->plan, layer)->kind == DSC_ATTENTION_UNFUSED;
 }
 
-void pass_mix_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv)
+/* The layer's lists of blocks, which are there before the first step. */
+static dsc_span layout_of(const dsc_builder *b, int64_t layer)
 {
-    dsc_shape shape = heads(b, pass_stores_scores(b) ? DSC_K_SCORES_BWD : DSC_K_ATTENTION_BWD);
+    return pass_whole(b, b->program->layouts[b->plan->attention_of[layer]]);
+}
 
-    if (pass_stores_scores(b))
+void pass_mix(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l)
+{
+    dsc_shape shape = heads(b, layer, DSC_K_ATTENTION_FWD, DSC_K_SCORES_FWD);
+
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, l->qkv), pass_whole(b, l->context), pass_whole(b, l->lse),
+                                       layout_of(b, layer), DSC_NO_SPAN));
+}
+
+void pass_mix_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv)
+{
+    dsc_shape shape = heads(b, layer, DSC_K_ATTENTION_BWD, DSC_K_SCORES_BWD);
+
+    if (pass_stores_scores(b, layer))
         dsc_build_call(
             b, &shape,
             OPERANDS(pass_whole(b, dcontext), pass_whole(b, l->qkv), pass_whole(b, l->lse), pass_whole(b, dqkv)));
     else
         dsc_build_call(b, &shape,
                        OPERANDS(pass_whole(b, dcontext), pass_whole(b, l->qkv), pass_whole(b, l->context),
-                                pass_whole(b, l->lse), pass_whole(b, dqkv)));
+                                pass_whole(b, l->lse), pass_whole(b, dqkv), layout_of(b, layer), DSC_NO_SPAN));
 }
 
 void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t second, int32_t out)

@@ -312,7 +312,7 @@ out:
     return status;
 }
 
-/* ---- What holds something before the first step: parameters and optimizer states; of the gradients, what lies between
+/* ---- What holds something before the first step: parameters, optimizer states and layouts; of the gradients, what lies between
  * shards, and positions past the sequence, which stay zero */
 
 static void mark(rank_check *c, dsc_span span)
@@ -363,6 +363,8 @@ static void mark_initial(rank_check *c)
 
         if (buffer >= 0) mark(c, (dsc_span){buffer, 0, p->buffers[buffer].bytes});
     }
+    for (int way = 0; way < DSC_PATTERNS; way++)
+        if (p->layouts[way] >= 0) mark(c, (dsc_span){p->layouts[way], 0, p->buffers[p->layouts[way]].bytes});
     for (int64_t i = 0; i < stage->bucket_count; i++)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
 }

@@ -31,10 +31,10 @@ void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x,
 void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t y, int32_t stats);
 void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
                      int32_t residual, int32_t dx);
-/* The core of attention, by flash or with stored scores. */
-bool pass_stores_scores(const dsc_builder *b);
-void pass_mix(dsc_builder *b, const dsc_layer_buffers *l);
-void pass_mix_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv);
+/* The core of attention, in the layer's way. */
+bool pass_stores_scores(const dsc_builder *b, int64_t layer);
+void pass_mix(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l);
+void pass_mix_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv);
 /* GELU: second is the backward's u. */
 void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t second, int32_t out);
 

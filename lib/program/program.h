@@ -228,6 +228,8 @@ typedef struct dsc_program {
     int64_t op_count;          /* over all segments */
     int32_t kept[DSC_KEPT_COUNT][DSC_SPACE_COUNT]; /* static buffers; -1: there is none */
     int32_t scalars;
+    int32_t layouts[DSC_PATTERNS]; /* static buffers, by way to attend: lists of present blocks, which whoever runs the
+                                      program fills before the first step (dsc_program_fill_layout); -1 */
     char hash[33];             /* of all the above */
 } dsc_program;
 
@@ -239,6 +241,9 @@ int64_t dsc_program_offset(const dsc_program *program, dsc_span span, const dsc_
 
 /* What is kept of a bucket: the home's elements. Pure. */
 dsc_span dsc_program_kept(const dsc_program *program, const dsc_bucket *bucket, dsc_kept kept);
+
+/* Writes the lists that a tensor rank's buffer layouts[way] holds. DSC_ENOMEM. */
+dsc_status dsc_program_fill_layout(const dsc_program *program, int way, int64_t tp_index, void *out);
 
 /* The op and template of an op number; false past the end. */
 typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;

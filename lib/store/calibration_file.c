@@ -8,7 +8,7 @@
 typedef struct kernel_row {
     char kernel[24], dtype[8], out[8];
     int32_t flags, ranks;
-    int64_t m, n, k, d3, d4, d5, time_ns;
+    int64_t m, n, k, d3, d4, d5, d6, time_ns;
 } kernel_row;
 
 typedef struct kernel_rows { kernel_row *rows; int64_t count, capacity; } kernel_rows;
@@ -25,6 +25,7 @@ static const dsc_column kernel_columns[] = {
     DSC_COLUMN(kernel_row, d3, "1"),
     DSC_COLUMN(kernel_row, d4, "1"),
     DSC_COLUMN(kernel_row, d5, "1"),
+    DSC_COLUMN(kernel_row, d6, "1"),
     DSC_COLUMN(kernel_row, time_ns, "ns"),
 };
 
@@ -58,7 +59,7 @@ static kernel_row row_of(const dsc_kernel_sample *sample)
     const dsc_shape *shape = &sample->shape;
     const int64_t *d = shape->d;
     kernel_row row = {.flags = shape->flags, .ranks = sample->ranks, .m = d[0], .n = d[1], .k = d[2], .d3 = d[3],
-                      .d4 = d[4], .d5 = d[5], .time_ns = sample->time_ns};
+                      .d4 = d[4], .d5 = d[5], .d6 = d[6], .time_ns = sample->time_ns};
 
     snprintf(row.kernel, sizeof row.kernel, "%s", dsc_kernel_name(shape->kernel));
     snprintf(row.dtype, sizeof row.dtype, "%s", dsc_dtype_name(shape->type));
@@ -84,7 +85,7 @@ static dsc_status sample_of(const kernel_row *row, dsc_kernel_sample *out)
         return DSC_FAIL(DSC_EINVAL, "%d ranks took %lld ns", row->ranks, (long long)row->time_ns);
     *out = (dsc_kernel_sample){
         .shape = {.kernel = (int16_t)kernel, .type = (int8_t)type, .out = (int8_t)result, .flags = row->flags,
-                  .d = {row->m, row->n, row->k, row->d3, row->d4, row->d5}},
+                  .d = {row->m, row->n, row->k, row->d3, row->d4, row->d5, row->d6}},
         .ranks = row->ranks, .time_ns = row->time_ns};
     return dsc_shape_check(&out->shape);
 }

@@ -49,7 +49,17 @@ static int32_t maybe(int32_t flag) { return tap_random_between(0, 1) ? flag : 0;
 
 static void set_dims(dsc_shape *s, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4)
 {
-    memcpy(s->d, (int64_t[]){d0, d1, d2, d3, d4, 0}, sizeof s->d);
+    memcpy(s->d, (int64_t[DSC_KERNEL_DIMS]){d0, d1, d2, d3, d4}, sizeof s->d);
+}
+
+/* The lists of layouts may have less in them, and the last block may be cut off. */
+static void make_sparse(dsc_shape *s)
+{
+    const int64_t block = pick(16, 32, 64, tap_random_between(0, 1) ? 48 : 128), n = dsc_ceil_div(s->d[1], block);
+
+    s->flags |= DSC_HAS_LAYOUT;
+    s->d[5] = tap_random_between(1, s->d[2] * n * n);
+    s->d[6] = block;
 }
 
 /* A rank's shard: it holds as many rows as it owns, or more. */
@@ -77,7 +87,7 @@ static dsc_shape random_shape(dsc_kernel kernel)
     dsc_shape s = {.kernel = (int16_t)kernel, .type = (int8_t)pick_type()};
     const int64_t rows = pick(1, 24, 65, tap_random_between(2, 200)),
                   cols = pick(48, 64, 101, tap_random_between(1, 1100));
-    const int64_t d = pick(12, 16, 64, tap_random_between(1, 100)), kv = pick(1, 2, 3, 4);
+    const int64_t d = pick(12, 16, 64, tap_random_between(0, 3) ? tap_random_between(1, 100) : 256), kv = pick(1, 2, 3, 4);
 
     s.out = s.type;
     switch (kernel) {
@@ -104,6 +114,9 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_SCORES_BWD:
         s.flags = maybe(DSC_CAUSAL);
         set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv, d);
+        if (kernel >= DSC_K_SCORES_FWD) break;
+        s.flags |= maybe(DSC_HAS_MASK);
+        if (maybe(1)) make_sparse(&s);
         break;
     case DSC_K_JOIN:
         s.flags = maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL);
@@ -320,7 +333,8 @@ static dsc_shape random_unsharded(dsc_kernel kernel)
     dsc_shape shape = random_shape(kernel);
 
     if (shape.flags & DSC_SHARD) shape.d[4] = shape.d[5] = 0;
-    shape.flags &= ~DSC_SHARD;
+    if (shape.flags & DSC_HAS_LAYOUT) shape.d[5] = shape.d[6] = 0;
+    shape.flags &= ~(DSC_SHARD | DSC_HAS_LAYOUT | DSC_HAS_MASK);
     return shape;
 }
 

@@ -1,5 +1,6 @@
 #include "tests/kernels/call.h"
 #include "base/rng.h"
+#include "kernel/blocks.h"
 #include "kernel/convert.h"
 #include <math.h>
 #include <stdlib.h>
@@ -61,13 +62,13 @@ static bool is_named(const call *c, int operand, const char *name)
 }
 
 static const char *const accumulators[] = {"dgamma", "dbeta", "dwte", "dwpe", "gradient"};
-static const char *const singles[] = {"stats", "lse", "part", "parts", "param", "exp_avg", "exp_avg_sq"};
+static const char *const singles[] = {"stats", "lse", "part", "parts", "mask", "param", "exp_avg", "exp_avg_sq"};
 
 static dsc_dtype find_type(const call *c, int operand)
 {
     const int kernel = c->shape.kernel;
 
-    if (is_named(c, operand, "tokens")) return DSC_INT32;
+    if (is_named(c, operand, "tokens") || is_named(c, operand, "layout")) return DSC_INT32;
     if (is_named(c, operand, "loss") || (kernel == DSC_K_SQUARE_SUM && operand == 1)) return DSC_FP64;
     if (kernel == DSC_K_CLEAR) return (dsc_dtype)c->shape.type;
     if (is_named(c, operand, "out") || kernel == DSC_K_SQUARE_SUM) return (dsc_dtype)c->shape.out;
@@ -145,9 +146,48 @@ static void fill_normal(call *c, int operand, uint64_t stream)
     free(normal);
 }
 
+static bool has_block(const dsc_blocks *b, int64_t list, int64_t column)
+{
+    for (int32_t i = b->row_start[list]; i < b->row_start[list + 1]; i++)
+        if (b->columns[i] == column) return true;
+    return false;
+}
+
+/* Blocks at random, of which the lists may hold as many or fewer: rows and columns without any are among them. */
+static void fill_layout(call *c, int operand)
+{
+    const dsc_blocks b = dsc_blocks_of(&c->shape, c->operand[operand]);
+    const int64_t lists = b.heads * b.n, of = tap_random_between(1, 4 * lists * b.n / b.present + 1);
+    int32_t at = 0;
+
+    for (int64_t list = 0; list < lists; list++) {
+        b.row_start[list] = at;
+        for (int64_t column = 0; column < b.n; column++)
+            if (at < b.present && tap_random_between(1, of) == 1) b.columns[at++] = (int32_t)column;
+        b.order[list] = (int32_t)(lists - 1 - list);
+    }
+    b.row_start[lists] = at;
+    at = 0;
+    for (int64_t list = 0; list < lists; list++) {
+        b.column_start[list] = at;
+        for (int64_t row = 0; row < b.n; row++)
+            if (has_block(&b, list / b.n * b.n + row, list % b.n)) b.rows[at++] = (int32_t)row;
+    }
+    b.column_start[lists] = at;
+}
+
+/* A third is padding. */
+static void fill_mask(call *c, int operand)
+{
+    for (int64_t i = 0; i < call_count(c, operand); i++)
+        call_set(c, operand, i, tap_random_between(0, 2) == 0 ? -INFINITY : (double)tap_random_between(-1, 1));
+}
+
 static void fill(call *c, int operand)
 {
-    if (c->type[operand] == DSC_INT32) fill_tokens(c, operand, tap_random());
+    if (is_named(c, operand, "layout")) fill_layout(c, operand);
+    else if (is_named(c, operand, "mask")) fill_mask(c, operand);
+    else if (c->type[operand] == DSC_INT32) fill_tokens(c, operand, tap_random());
     else fill_normal(c, operand, tap_random());
 }
 
@@ -176,6 +216,9 @@ static void run_attention_forward(call *c)
     shape.kernel = dense ? DSC_K_SCORES_FWD : DSC_K_ATTENTION_FWD;
     call_init(&forward, shape);
     memcpy(forward.operand[0], c->operand[1], (size_t)dsc_operand_bytes(&c->shape, 1));
+    for (int i = 3; !dense && i <= 4; i++) /* layout and mask */
+        if (forward.operand[i] != NULL)
+            memcpy(forward.operand[i], c->operand[i + 2], (size_t)dsc_operand_bytes(&shape, i));
     call_run(&forward, dsc_kernels_ref());
     if (!dense) memcpy(c->operand[2], forward.operand[1], (size_t)dsc_operand_bytes(&c->shape, 2));
     memcpy(c->operand[dense ? 2 : 3], forward.operand[2], (size_t)dsc_operand_bytes(&c->shape, dense ? 2 : 3));

@@ -1,5 +1,6 @@
 /* The reference against the mathematics: formulas in double, finite differences for gradients, and every half float. */
 #include "base/rng.h"
+#include "kernel/blocks.h"
 #include "kernel/convert.h"
 #include "tests/kernels/call.h"
 #include <float.h>
@@ -73,28 +74,56 @@ static void norm_identities(void)
     call_fini(&c);
 }
 
+/* What is added to a score: minus infinity where the block is not listed. */
+static double naive_mask(const call *c, int64_t b, int64_t h, int64_t query, int64_t key)
+{
+    const dsc_shape *s = &c->shape;
+
+    if (s->flags & DSC_HAS_LAYOUT) {
+        const dsc_blocks blocks = dsc_blocks_of(s, c->operand[3]);
+        const int64_t list = h * blocks.n + query / blocks.side;
+        bool is_there = false;
+
+        for (int64_t i = blocks.row_start[list]; i < blocks.row_start[list + 1]; i++)
+            is_there |= blocks.columns[i] == key / blocks.side;
+        if (!is_there) return -INFINITY;
+    }
+    return s->flags & DSC_HAS_MASK ? call_get(c, 4, b * s->d[1] + key) : 0;
+}
+
 /* Attention with the whole matrix of scores in double. */
 static double naive_context(const call *c, int64_t b, int64_t h, int64_t query, int64_t column)
 {
     const int64_t *d = c->shape.d, t = d[1], width = (d[2] + 2 * d[3]) * d[4], kv = h / (d[2] / d[3]);
+    const bool is_fused = c->shape.kernel == DSC_K_ATTENTION_FWD;
     double sum = 0, total = 0;
 
     for (int64_t key = 0; key < (c->shape.flags & DSC_CAUSAL ? query + 1 : t); key++) {
+        const double mask = is_fused ? naive_mask(c, b, h, query, key) : 0;
         double score = 0;
 
         for (int64_t l = 0; l < d[4]; l++)
             score += call_get(c, 0, (b * t + query) * width + h * d[4] + l) *
                      call_get(c, 0, (b * t + key) * width + (d[2] + kv) * d[4] + l);
-        total += exp(score / sqrt((double)d[4]));
-        sum += exp(score / sqrt((double)d[4])) *
+        total += exp(score / sqrt((double)d[4]) + mask);
+        sum += exp(score / sqrt((double)d[4]) + mask) *
                call_get(c, 0, (b * t + key) * width + (d[2] + d[3] + kv) * d[4] + column);
     }
-    return sum / total;
+    return total == 0 ? 0 : sum / total;
 }
 
-static void check_attention(dsc_kernel kernel, int32_t flags)
+/* 40 tokens are two blocks of 16 and half a third. */
+static dsc_shape make_sparse(dsc_kernel kernel, int32_t flags)
 {
-    const dsc_shape shape = make_shape(kernel, flags, 2, 9, 4, 2, 6);
+    dsc_shape shape = make_shape(kernel, flags | DSC_HAS_LAYOUT, 2, 40, 4, 2, 6);
+
+    shape.d[5] = 20;
+    shape.d[6] = 16;
+    return shape;
+}
+
+static void check_attention(dsc_shape shape)
+{
     const int64_t *d = shape.d;
     call c;
 
@@ -113,8 +142,11 @@ static void check_attention(dsc_kernel kernel, int32_t flags)
 static void attention_formula(void)
 {
     for (int32_t flags = 0; flags <= DSC_CAUSAL; flags += DSC_CAUSAL) {
-        check_attention(DSC_K_ATTENTION_FWD, flags);
-        check_attention(DSC_K_SCORES_FWD, flags);
+        check_attention(make_shape(DSC_K_ATTENTION_FWD, flags, 2, 9, 4, 2, 6));
+        check_attention(make_shape(DSC_K_ATTENTION_FWD, flags | DSC_HAS_MASK, 2, 9, 4, 2, 6));
+        check_attention(make_sparse(DSC_K_ATTENTION_FWD, flags));
+        check_attention(make_sparse(DSC_K_ATTENTION_FWD, flags | DSC_HAS_MASK));
+        check_attention(make_shape(DSC_K_SCORES_FWD, flags, 2, 9, 4, 2, 6));
     }
 }
 
@@ -213,14 +245,17 @@ static void norm_gradients(void)
     check_norm(DSC_RMS);
 }
 
-static void check_attention_gradient(dsc_kernel forward_kernel, dsc_kernel backward_kernel, int32_t flags)
+static void check_attention_gradient(dsc_kernel forward_kernel, dsc_shape shape)
 {
-    const int dqkv = backward_kernel == DSC_K_ATTENTION_BWD ? 4 : 3;
+    const int dqkv = shape.kernel == DSC_K_ATTENTION_BWD ? 4 : 3;
     call forward, backward;
 
-    call_init(&backward, make_shape(backward_kernel, flags, 2, 7, 4, 2, 6));
-    call_init(&forward, make_shape(forward_kernel, flags, 2, 7, 4, 2, 6));
+    call_init(&backward, shape);
+    shape.kernel = (int16_t)forward_kernel;
+    call_init(&forward, shape);
     copy_operand(&backward, 1, &forward, 0);
+    if (shape.flags & DSC_HAS_LAYOUT) copy_operand(&backward, 5, &forward, 3);
+    if (shape.flags & DSC_HAS_MASK) copy_operand(&backward, 6, &forward, 4);
     call_run(&backward, dsc_kernels_ref());
     check_gradient(&(function){&forward, 0, 1, &backward, 0}, &backward, dqkv, 1);
     call_fini(&forward);
@@ -230,8 +265,10 @@ static void check_attention_gradient(dsc_kernel forward_kernel, dsc_kernel backw
 static void attention_gradients(void)
 {
     for (int32_t flags = 0; flags <= DSC_CAUSAL; flags += DSC_CAUSAL) {
-        check_attention_gradient(DSC_K_ATTENTION_FWD, DSC_K_ATTENTION_BWD, flags);
-        check_attention_gradient(DSC_K_SCORES_FWD, DSC_K_SCORES_BWD, flags);
+        check_attention_gradient(DSC_K_ATTENTION_FWD, make_shape(DSC_K_ATTENTION_BWD, flags, 2, 7, 4, 2, 6));
+        check_attention_gradient(DSC_K_ATTENTION_FWD, make_sparse(DSC_K_ATTENTION_BWD, flags));
+        check_attention_gradient(DSC_K_ATTENTION_FWD, make_sparse(DSC_K_ATTENTION_BWD, flags | DSC_HAS_MASK));
+        check_attention_gradient(DSC_K_SCORES_FWD, make_shape(DSC_K_SCORES_BWD, flags, 2, 7, 4, 2, 6));
     }
 }
 

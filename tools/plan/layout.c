@@ -1,52 +1,31 @@
 /* A sparse layout, seen. */
 #include "base/json.h"
-#include "model/sparsity.h"
+#include "model/attention.h"
+#include "store/layout_file.h"
 #include "tools/plan/plan.h"
 #include <errno.h>
 #include <string.h>
 
-static bool is_file(const char *word) { return strchr(word, '.') != NULL || strchr(word, '/') != NULL; }
-
-/* A file holds a layout itself, a section sparse_attention, or a configuration with one. */
-static dsc_status read_file(const plan_options *o, int64_t heads, int64_t seq, dsc_layout **out)
-{
-    const json_t *section;
-    dsc_sparsity sparsity;
-    dsc_status status = DSC_OK;
-    json_t *file = NULL;
-
-    DSC_TRY(dsc_json_load(o->show_layout, &file));
-    if (json_object_get(file, "layout") != NULL) {
-        status = dsc_layout_of_json(o->show_layout, file, out);
-        goto out;
-    }
-    section = json_object_get(file, "sparse_attention");
-    DSC_TRY(dsc_sparsity_section(o->show_layout, section != NULL ? section : file, &sparsity));
-    DSC_TRY(dsc_layout_create(&sparsity, heads, seq, out));
-out:
-    json_decref(file);
-    return status;
-}
-
+/* As the reference has it, or as the file says. */
 static dsc_status read_layout(const plan_options *o, int64_t seq_len, dsc_layout **out)
 {
-    int64_t heads = o->num_heads > 0 ? o->num_heads : 1, seq = seq_len > 0 ? seq_len : 1024;
-    dsc_sparsity sparsity;
+    dsc_attention *attention = NULL;
+    dsc_pattern *pattern;
     dsc_status status = DSC_OK;
 
-    if (is_file(o->show_layout)) {
-        DSC_TRY(read_file(o, heads, seq, out));
-    } else {
-        DSC_TRY(dsc_sparsity_find(o->show_layout, &sparsity));
-        DSC_TRY(dsc_layout_create(&sparsity, heads, seq, out));
+    DSC_TRY(dsc_attention_create(o->show_layout, o->show_layout, "", dsc_layout_load, &attention));
+    pattern = &attention->patterns[0];
+    if (attention->count > 1 || pattern->kind == DSC_ATTENTION_UNFUSED)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--show-layout %s: one pattern or file", o->show_layout));
+    if (pattern->kind == DSC_ATTENTION_DENSE) dsc_sparsity_default(DSC_SPARSITY_DENSE, &pattern->sparsity);
+    if (pattern->layout == NULL) {
+        DSC_TRY(dsc_layout_create(&pattern->sparsity, DSC_MAX(o->num_heads, 1), seq_len > 0 ? seq_len : 1024, out));
+        goto out;
     }
-    if (o->num_heads > 0 && (*out)->heads != o->num_heads)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "%s has a layout of %lld heads, --num-heads is %lld", o->show_layout,
-                         (long long)(*out)->heads, (long long)o->num_heads));
-    if (seq_len > 0 && (*out)->blocks * (*out)->block != seq_len)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "%s has a layout of %lld tokens, --seq-len is %lld", o->show_layout,
-                         (long long)((*out)->blocks * (*out)->block), (long long)seq_len));
+    DSC_TRY(dsc_pattern_layout(pattern, o->num_heads > 0 ? o->num_heads : pattern->layout->heads,
+                               seq_len > 0 ? seq_len : pattern->layout->blocks * pattern->layout->block, out));
 out:
+    dsc_attention_destroy(attention);
     return status;
 }
 

@@ -1,0 +1,137 @@
+/* What attention's forward and backward share: where a head's rows lie, and which rows of the other side a tile meets.
+ *
+ * Attention goes by tiles of queries and keys that stay in the caches, with a softmax that is corrected as keys come in
+ * (Milakov and Gimelshein 2018; Dao et al. 2022, algorithms 1 and 4; delta as in Dao 2023, algorithm 2). Every product
+ * is dsc_tile_product's c += a * b, whose b has contiguous rows: forward works with one query in a vector lane (scores
+ * are keys x queries), so that the softmax never sums across lanes; backward with one key in a lane. A tile's lanes are
+ * of one block, its rows are gathered from as many present blocks as fill a tile: so small blocks too make long
+ * products. Dense attention is the same with one block that holds all. A tile's buffers lie on the thread's stack. */
+#ifndef DSC_KERNELS_ATTENTION_H
+#define DSC_KERNELS_ATTENTION_H
+
+#include "kernel/blocks.h"
+#include "kernels/cpu/overlay.h"
+#include "kernels/cpu/tile.h"
+#include <math.h>
+
+enum { TILE = 64 }; /* rows, and most lanes */
+
+#define ALIGNED __attribute__((aligned(64)))
+
+/* A query head h of sequence b, and the key head that it shares with others. */
+typedef struct head {
+    const void *qkv;
+    int type;
+    bool causal;
+    int64_t t_max, d_max, d_pad;    /* d_pad: D rounded up to whole vectors of either width */
+    int64_t width, context_width;   /* of a row of qkv and of context */
+    int64_t q, k, v, context, rows; /* index of element 0 of row 0; of (b, h, 0) in [B, H, T] */
+    float scale;
+    int64_t side, list;             /* of a block, 0: dense; number of the head's first list */
+    const float *mask;              /* added to the scores of each key of the sequence; NULL */
+} head;
+
+DSC_INLINE head find_head(const dsc_shape *s, const void *qkv, const float *mask, int64_t b, int64_t h)
+{
+    const int64_t t = s->d[1], heads = s->d[2], kv_heads = s->d[3], d = s->d[4];
+    const int64_t width = (heads + 2 * kv_heads) * d, kv = h / (heads / kv_heads);
+
+    return (head){
+        .qkv = qkv, .type = s->type, .causal = s->flags & DSC_CAUSAL,
+        .t_max = t, .d_max = d, .d_pad = dsc_round_up(d, 16),
+        .width = width, .context_width = heads * d,
+        .q = b * t * width + h * d,
+        .k = b * t * width + (heads + kv) * d,
+        .v = b * t * width + (heads + kv_heads + kv) * d,
+        .context = (b * t * heads + h) * d,
+        .rows = (b * heads + h) * t,
+        .scale = 1 / sqrtf((float)d),
+        .side = s->d[6],
+        .list = s->d[6] == 0 ? 0 : h * dsc_ceil_div(t, s->d[6]),
+        .mask = mask == NULL ? NULL : mask + b * t,
+    };
+}
+
+/* Lanes of a tile that a block fills, or its part: 64, 32 or 16. */
+DSC_INLINE int lanes_of(int64_t side) { return side % 64 == 0 ? 64 : side % 32 == 0 ? 32 : 16; }
+
+/* ---- Rows in memory */
+
+/* to[rows][d_pad] = rows of a matrix in fp32, padding zero. */
+DSC_INLINE void load_rows(const head *at, const void *from, int64_t first, int64_t from_row, int64_t rows, float *to)
+{
+    for (int64_t i = 0; i < rows; i++, to += at->d_pad) {
+        dsc_widen(from, first + i * from_row, at->d_max, at->type, to);
+        for (int64_t c = at->d_max; c < at->d_pad; c++) to[c] = 0;
+    }
+}
+
+DSC_INLINE void store_rows(const head *at, const float *from, int64_t rows, void *to, int64_t first, int64_t to_row)
+{
+    for (int64_t i = 0; i < rows; i++) dsc_narrow(from + i * at->d_pad, at->d_max, at->type, to, first + i * to_row);
+}
+
+/* to[d_max][lanes] = scale * from[rows][d_pad], transposed; columns past `rows` zero. */
+DSC_INLINE void transpose(const head *at, int lanes, const float *from, int64_t rows, float scale, float *to)
+{
+    memset(to, 0, (size_t)(at->d_max * lanes) * sizeof *to);
+    for (int64_t i = 0; i < rows; i += 16) {
+        const int64_t height = DSC_MIN(rows - i, 16);
+
+        for (int64_t c = 0; c < at->d_max; c++)
+            for (int64_t r = 0; r < height; r++) to[c * lanes + i + r] = scale * from[(i + r) * at->d_pad + c];
+    }
+}
+
+/* ---- Rows that a tile meets */
+
+/* At most TILE rows, in runs of consecutive ones. */
+typedef struct run { int64_t first, count; } run;
+typedef struct gathered { int64_t count, rows; run runs[TILE / DSC_BLOCK_UNIT + 2]; } gathered;
+
+/* The rows of the listed blocks within [low, high), not yet given out. */
+typedef struct walk { const int32_t *item, *end; int64_t side, low, high, next, stop; } walk;
+
+/* The dense case is one block that ends at `high`. */
+DSC_INLINE walk all_rows(int64_t low, int64_t high) { return (walk){.low = low, .high = high, .next = low, .stop = high}; }
+
+DSC_INLINE walk listed_rows(const int32_t *start, const int32_t *items, int64_t list, int64_t side, int64_t low,
+                            int64_t high)
+{
+    return (walk){items + start[list], items + start[list + 1], side, low, high, 0, 0};
+}
+
+/* False when all have been given out. */
+DSC_INLINE bool next_rows(walk *w, gathered *out)
+{
+    out->count = out->rows = 0;
+    while (out->rows < TILE) {
+        if (w->next >= w->stop) {
+            if (w->item == w->end) break;
+            w->next = DSC_MAX(*w->item * w->side, w->low);
+            w->stop = DSC_MIN((*w->item + 1) * w->side, w->high);
+            w->item++;
+            continue;
+        }
+        const int64_t count = DSC_MIN(TILE - out->rows, w->stop - w->next);
+        run *last = out->count == 0 ? NULL : &out->runs[out->count - 1];
+
+        if (last != NULL && last->first + last->count == w->next) last->count += count;
+        else out->runs[out->count++] = (run){w->next, count};
+        out->rows += count;
+        w->next += count;
+    }
+    return out->rows > 0;
+}
+
+/* The gathered rows of a matrix, one behind another. */
+DSC_INLINE void load_gathered(const head *at, const void *from, int64_t first, int64_t from_row, const gathered *g,
+                              float *to)
+{
+    for (int64_t i = 0; i < g->count; i++) {
+        load_rows(at, from, first + g->runs[i].first * from_row, from_row, g->runs[i].count, to);
+        to += g->runs[i].count * at->d_pad;
+    }
+}
+
+#endif
