@@ -32,10 +32,22 @@ static const struct { const char *terms, *axes; } forms[DSC_KERNEL_COUNT] = {
     [DSC_K_LOAD] = {"- 01", "01"},
 };
 
+/* Attention over present blocks: its time is theirs, of keys and of scores. */
+static const struct { const char *terms, *axes; } sparse_form = {"- 012 0124 0456 0566 04566", "6 4 0566"};
+
+static const char *terms_of(const dsc_shape *shape)
+{
+    return shape->flags & DSC_HAS_LAYOUT ? sparse_form.terms : forms[shape->kernel].terms;
+}
+
+static const char *axes_of(const dsc_shape *shape)
+{
+    return shape->flags & DSC_HAS_LAYOUT ? sparse_form.axes : forms[shape->kernel].axes;
+}
+
 typedef struct point { double at[MAX_AXES], miss, weight; } point; /* miss: log of time over base */
 
 struct dsc_fit {
-    int kernel;
     const dsc_fit *like;              /* the base, or NULL: */
     double coefficients[MAX_TERMS];   /* of the base's terms */
     double mean_miss;
@@ -195,7 +207,7 @@ static double base_ns(const dsc_fit *fit, const dsc_shape *shape)
     double terms[MAX_TERMS], sum = 0;
 
     if (fit->like != NULL) return dsc_fit_ns(fit->like, shape);
-    const int count = evaluate(forms[fit->kernel].terms, shape, terms);
+    const int count = evaluate(terms_of(shape), shape, terms);
     for (int i = 0; i < count; i++) sum += fit->coefficients[i] * terms[i];
     return sum;
 }
@@ -203,7 +215,7 @@ static double base_ns(const dsc_fit *fit, const dsc_shape *shape)
 static void locate(const dsc_shape *shape, double at[MAX_AXES])
 {
     memset(at, 0, MAX_AXES * sizeof *at);
-    const int count = evaluate(forms[shape->kernel].axes, shape, at);
+    const int count = evaluate(axes_of(shape), shape, at);
     for (int i = 0; i < count; i++) at[i] = log2(at[i]);
 }
 
@@ -224,11 +236,10 @@ dsc_status dsc_fit_create(const dsc_kernel_sample *const *samples, int64_t count
     dsc_status status = DSC_OK;
 
     if (fit == NULL) return DSC_FAIL(DSC_ENOMEM, "fit: %lld samples", (long long)count);
-    fit->kernel = samples[0]->shape.kernel;
     fit->like = like;
     for (int64_t i = 0; i < count; i++) {
         if (i == left_out) continue;
-        e.terms = evaluate(forms[fit->kernel].terms, &samples[i]->shape, terms);
+        e.terms = evaluate(terms_of(&samples[i]->shape), &samples[i]->shape, terms);
         add_row(&e, terms, (double)samples[i]->time_ns);
     }
     fit_base(&e, fit->coefficients);

@@ -55,11 +55,18 @@ static dsc_status collect_classes(dsc_measured *measured)
     return DSC_OK;
 }
 
+/* Of one form: sparse attention is a kernel of its own as far as prices go. */
+static bool is_akin(const key *a, const key *b)
+{
+    return a->kernel == b->kernel && (a->flags & DSC_HAS_LAYOUT) == (b->flags & DSC_HAS_LAYOUT);
+}
+
 /* How much it may change the time that two classes of a kernel differ: in bits of the flags, by weight, and types. */
 static int distance(const key *a, const key *b)
 {
     static const struct { int flags, weight; } differences[] = {
-        {DSC_HAS_RESIDUAL | DSC_HAS_BIAS | DSC_ACCUMULATE | DSC_DECOUPLED | DSC_FIRST | DSC_RMS | DSC_SHARD, 1},
+        {DSC_HAS_RESIDUAL | DSC_HAS_BIAS | DSC_ACCUMULATE | DSC_DECOUPLED | DSC_FIRST | DSC_RMS | DSC_SHARD |
+             DSC_HAS_MASK, 1},
         {DSC_CAUSAL, 8},
         {DSC_TRANS_A | DSC_TRANS_B, 8},
     };
@@ -79,7 +86,7 @@ static class *find_like(const dsc_measured *measured, const key *wanted, int64_t
     for (int64_t i = 0; i < measured->class_count; i++) {
         class *c = &measured->classes[i];
 
-        if (c->key.kernel != wanted->kernel || c->key.ranks != wanted->ranks || c->count <= more_than) continue;
+        if (!is_akin(&c->key, wanted) || c->key.ranks != wanted->ranks || c->count <= more_than) continue;
         if (best == NULL || distance(&c->key, wanted) < distance(&best->key, wanted)) best = c;
     }
     return best;
@@ -153,7 +160,7 @@ static const class *find_setting(const dsc_measured *measured, const dsc_shape *
         const key *k = &measured->classes[i].key, wanted = key_of(shape, k->ranks);
         const bool is_nearer = best == NULL || (best->key.ranks - k->ranks) * direction > 0;
 
-        if (k->kernel == shape->kernel && (k->ranks - ranks) * direction >= 0 && is_nearer)
+        if (is_akin(k, &wanted) && (k->ranks - ranks) * direction >= 0 && is_nearer)
             best = find_like(measured, &wanted, 0);
     }
     return best;
@@ -166,6 +173,18 @@ static double ns_of(const dsc_measured *measured, const class *c, const dsc_shap
     return sample != NULL ? (double)sample->time_ns : dsc_fit_ns(c->fit, shape);
 }
 
+/* Where no sparse attention was measured: dense attention's time for as much arithmetic. */
+static double as_dense_ns(const dsc_measured *measured, const dsc_shape *sparse, int64_t ranks, bool share_cores)
+{
+    dsc_shape dense = *sparse;
+    bool is_sample;
+
+    dense.flags &= ~DSC_HAS_LAYOUT;
+    dense.d[5] = dense.d[6] = 0;
+    return dsc_measured_ns(measured, &dense, ranks, share_cores, &is_sample) * (double)dsc_kernel_flops(sparse) /
+           (double)dsc_kernel_flops(&dense);
+}
+
 double dsc_measured_ns(const dsc_measured *measured, const dsc_shape *shape, int64_t ranks, bool share_cores,
                        bool *is_sample)
 {
@@ -173,6 +192,7 @@ double dsc_measured_ns(const dsc_measured *measured, const dsc_shape *shape, int
     const class *nearest = low != NULL ? low : high;
 
     *is_sample = false;
+    if (nearest == NULL && shape->flags & DSC_HAS_LAYOUT) return as_dense_ns(measured, shape, ranks, share_cores);
     if (nearest == NULL) return 0;
     if (low == NULL || high == NULL || low == high) {
         *is_sample = nearest->key.ranks == ranks && find_sample(measured, nearest, shape) != NULL;

@@ -23,6 +23,9 @@ void bench_progress(const bench_request *request, const char *what, int64_t done
 /* The shapes that span what training calls, of the kernels asked for, quick ones first. Caller frees *out. */
 dsc_status bench_grid(const bench_request *request, dsc_shape **out, int64_t *count);
 
+/* Blocks of the window that a sparse shape of the grid has: each row those up to the diagonal. Pure. */
+int64_t bench_window(const dsc_shape *shape);
+
 /* Times every shape with all ranks of a node at it, and adds samples with so many ranks. Collective over the job. */
 dsc_status bench_kernels(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
 

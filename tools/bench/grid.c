@@ -15,7 +15,7 @@ typedef struct lattice {
     dsc_kernel kernel;
     int flags;
     const char *types;
-    axis d[5];
+    axis d[DSC_KERNEL_DIMS];
 } lattice;
 
 #define COARSE {{64, 256, 1024, 4096}}
@@ -38,6 +38,12 @@ typedef struct lattice {
     {kernel, DSC_CAUSAL, "sb", {{{2}}, {{128, 512}}, {{8}}, {{0}}, {{32, 64, 128}}}}, \
     FEW_ATTENTION(kernel, 0, "sb"), FEW_ATTENTION(kernel, DSC_CAUSAL, "h")
 #define FEW_ATTENTION(kernel, flags, types) {kernel, flags, types, {{{2}}, {{64, 192, 512}}, {{8}}, {{0}}, {{32, 128}}}}
+/* Windows of so many blocks. */
+#define SPARSE(kernel) \
+    {kernel, DSC_CAUSAL | DSC_HAS_LAYOUT, "sb", \
+     {{{1}}, {{512, 2048}}, {{4}}, {{0}}, {{32, 64, 128}}, {{2, 6}}, {{16, 32, 64, 128}}}}, \
+    {kernel, DSC_HAS_LAYOUT, "sb", {{{1}}, {{1024}}, {{4}}, {{0}}, {{64}}, {{3}}, {{16, 64}}}}, \
+    {kernel, DSC_CAUSAL | DSC_HAS_LAYOUT, "h", {{{1}}, {{1024}}, {{4}}, {{0}}, {{64}}, {{3}}, {{16, 64}}}}
 #define SCORES(kernel) \
     {kernel, DSC_CAUSAL, "sb", {{{1}}, {{48, 192}}, {{2, 6}}, {{0}}, {{32, 64}}}}, \
     {kernel, 0, "sb", {{{1}}, {{96}}, {{4}}, {{0}}, {{64}}}}, \
@@ -65,6 +71,8 @@ static const lattice lattices[] = {
     FEW_MATRIX(DSC_K_NORM_BWD_W, DSC_ACCUMULATE, "sB"),
     ATTENTION(DSC_K_ATTENTION_FWD),
     ATTENTION(DSC_K_ATTENTION_BWD),
+    SPARSE(DSC_K_ATTENTION_FWD),
+    SPARSE(DSC_K_ATTENTION_BWD),
     SCORES(DSC_K_SCORES_FWD),
     SCORES(DSC_K_SCORES_BWD),
     VECTOR(DSC_K_GELU_FWD, 0, "sb"),
@@ -116,6 +124,23 @@ static void set_types(dsc_shape *shape, char letter)
     shape->out = letter == 'B' || letter == 'H' ? DSC_FP32 : (int8_t)type;
 }
 
+int64_t bench_window(const dsc_shape *shape)
+{
+    const int64_t n = dsc_ceil_div(shape->d[1], shape->d[6]), present = shape->d[5] / shape->d[2];
+    int64_t window = 1;
+
+    while (window < n && window * n - window * (window - 1) / 2 < present) window++;
+    return window;
+}
+
+/* From the window to the present blocks of all heads: a row has those up to the diagonal. */
+static void count_present(dsc_shape *shape)
+{
+    const int64_t n = dsc_ceil_div(shape->d[1], shape->d[6]), window = DSC_MIN(shape->d[5], n);
+
+    shape->d[5] = shape->d[2] * (window * n - window * (window - 1) / 2);
+}
+
 /* Dimensions that follow from others: as many key heads as heads, logits without padding, and of shards the first of
  * BENCH_SHARDS ranks'. A grid's V is what a rank holds. */
 static void complete(dsc_shape *shape)
@@ -129,6 +154,7 @@ static void complete(dsc_shape *shape)
         shape->d[2] *= BENCH_SHARDS;
     }
     if (is_join) shape->d[5] = BENCH_SHARDS;
+    if (shape->flags & DSC_HAS_LAYOUT) count_present(shape);
     if (shape->flags & DSC_SHARD) {
         shape->d[4] = shape->d[3];
         shape->d[5] = dsc_ceil_div(shape->d[1], BENCH_SHARDS);

@@ -3,6 +3,7 @@
 #include "device/device.h"
 #include "kernel/step.h"
 #include "kernels/kernels.h"
+#include "model/sparsity.h"
 #include "sim/measured.h"
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
  * far as it fits, and others that lie where the last micro-batch or step left them, in memory. So operands move through
  * pools larger than the caches from call to call, and the fresh one is written right before the call. */
 
-enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32, MIN_REPEATS = 3, FULL_ROUNDS = 2,
+enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LIST_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32, MIN_REPEATS = 3, FULL_ROUNDS = 2,
        ROUNDS_IN_DOUBT = 4 };
 
 static const int64_t slot_ns = 4000000, quick_slot_ns = 1000000; /* for a shape in a round */
@@ -23,7 +24,7 @@ typedef struct bench {
     dsc_comm *comm;
     const dsc_kernel_set *set;
     pool read, written;    /* operands that are only read keep sane values */
-    dsc_arena workspace, tokens;
+    dsc_arena workspace, tokens, lists;
     int64_t slot_ns, end_ns;
     dsc_shape *shapes; int64_t count;
     double *times;         /* [count] ns, the best so far; 0: none */
@@ -80,6 +81,34 @@ static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
     for (int64_t i = 0; i < shape->d[0] * (shape->d[1] + 1); i++) tokens[i] = (int32_t)(i * 7919 % vocab);
 }
 
+/* The lists of a window. */
+static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
+{
+    const dsc_blocks blocks = dsc_blocks_of(shape, arena->base);
+    int64_t *heads = calloc((size_t)blocks.heads, sizeof *heads);
+    dsc_status status = DSC_OK;
+    dsc_layout *layout = NULL;
+    dsc_sparsity sparsity;
+
+    dsc_sparsity_default(DSC_SPARSITY_LOCAL, &sparsity);
+    sparsity.block = blocks.side;
+    sparsity.window_blocks = 2 * bench_window(shape) - 1;
+    if (heads == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%lld heads", (long long)blocks.heads));
+    DSC_TRY(dsc_layout_create(&sparsity, 1, shape->d[1], &layout));
+    DSC_TRY(dsc_layout_list(layout, heads, &blocks));
+out:
+    free(heads);
+    dsc_layout_destroy(layout);
+    return status;
+}
+
+/* The operand that lists blocks; -1: there is none. */
+static int list_operand(const dsc_shape *shape)
+{
+    if (!(shape->flags & DSC_HAS_LAYOUT)) return -1;
+    return shape->kernel == DSC_K_ATTENTION_FWD ? 3 : 5;
+}
+
 static bool has_tokens(int kernel)
 {
     return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD || is_loss(kernel);
@@ -93,6 +122,7 @@ static void place_operands(bench *b, const dsc_shape *shape, void *operands[DSC_
         operands[i] = NULL;
         if (!is_there) continue;
         if (i == 0 && has_tokens(shape->kernel)) operands[i] = b->tokens.base;
+        else if (i == list_operand(shape)) operands[i] = b->lists.base;
         else operands[i] = take(dsc_operand_is_written(shape, i) ? &b->written : &b->read, dsc_operand_bytes(shape, i));
     }
 }
@@ -134,6 +164,7 @@ static dsc_status time_shape(bench *b, const dsc_shape *shape, int64_t *out)
     dsc_status status = DSC_OK;
 
     if (has_tokens(shape->kernel)) fill_tokens(shape, &b->tokens);
+    if (list_operand(shape) >= 0) DSC_TRY(fill_lists(shape, &b->lists));
     if (b->set->prepare != NULL) DSC_TRY(b->set->prepare(shape));
     DSC_TRY(time_once(b, shape, &first));
     const int64_t repeats = DSC_MAX(MIN_REPEATS, DSC_MIN(b->slot_ns / first, MAX_REPEATS));
@@ -247,6 +278,7 @@ static dsc_status open_bench(bench *b, const bench_request *request)
     DSC_TRY(dsc_arena_create(POOL_BYTES, &b->read.arena));
     DSC_TRY(dsc_arena_create(POOL_BYTES, &b->written.arena));
     DSC_TRY(dsc_arena_create(TOKEN_BYTES, &b->tokens));
+    DSC_TRY(dsc_arena_create(LIST_BYTES, &b->lists));
     DSC_TRY(dsc_arena_create(largest_workspace(b), &b->workspace));
     fill(&b->read.arena);
     fill(&b->written.arena);
@@ -259,6 +291,7 @@ static void close_bench(bench *b)
     dsc_arena_destroy(&b->read.arena);
     dsc_arena_destroy(&b->written.arena);
     dsc_arena_destroy(&b->tokens);
+    dsc_arena_destroy(&b->lists);
     dsc_arena_destroy(&b->workspace);
     free(b->times);
     free(b->shapes);
