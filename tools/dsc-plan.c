@@ -28,6 +28,8 @@ static const dsc_field fields[] = {
     {.name = "num-heads", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, num_heads), .low = 1, .high = 65536,
      .argument = "H", .help = "heads of the layout that is shown (1)"},
     TEXT("svg", svg, "FILE.svg", "draw the layout that is shown into a file"),
+    FLAG("longest-seq", longest_seq,
+         "print the longest sequence that fits, with this --attention, dense and dense-unfused"),
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
     {0}};
@@ -217,6 +219,7 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (tool_check_path("--trace", options->trace, "a trace is an HDF5 file") != DSC_OK) return DSC_EINVAL;
     if (tool_check_path("--calibration", options->calibration, "a calibration is an HDF5 file") != DSC_OK)
         return DSC_EINVAL;
+    if (options->longest_seq) return show_longest(inputs, options);
     return plan(inputs, options);
 }
 

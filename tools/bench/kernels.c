@@ -85,16 +85,16 @@ static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
 static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
 {
     const dsc_blocks blocks = dsc_blocks_of(shape, arena->base);
+    const int64_t window = bench_window(shape);
     int64_t *heads = calloc((size_t)blocks.heads, sizeof *heads);
     dsc_status status = DSC_OK;
     dsc_layout *layout = NULL;
-    dsc_sparsity sparsity;
 
-    dsc_sparsity_default(DSC_SPARSITY_LOCAL, &sparsity);
-    sparsity.block = blocks.side;
-    sparsity.window_blocks = 2 * bench_window(shape) - 1;
     if (heads == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%lld heads", (long long)blocks.heads));
-    DSC_TRY(dsc_layout_create(&sparsity, 1, shape->d[1], &layout));
+    DSC_TRY(dsc_layout_make(blocks.side, blocks.n, 1, &layout));
+    for (int64_t row = 0; row < blocks.n; row++)
+        for (int64_t column = DSC_MAX(row - window + 1, 0); column <= row; column++)
+            dsc_layout_add(layout, 0, row, column);
     DSC_TRY(dsc_layout_list(layout, heads, &blocks));
 out:
     free(heads);

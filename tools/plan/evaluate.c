@@ -159,6 +159,7 @@ dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, eval
     dsc_trace_init(&out->trace);
     dsc_calibration_init(&out->calibration);
     DSC_TRY(dsc_model_load(inputs->model, &out->model));
+    if (options->longest_seq) out->model.seq = DSC_MAX(out->model.seq, inputs->config.strategy.seq_len);
     DSC_TRY(load_cluster(inputs, &out->cluster));
     DSC_TRY(load_calibration(options->calibration, out));
     DSC_TRY(dsc_programs_place(&out->model, out->cluster, &inputs->config, &out->plan, &out->programs));

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 typedef struct plan_options {
-    bool json, explain, check, list_models, list_clusters;
+    bool json, explain, check, list_models, list_clusters, longest_seq;
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096];
@@ -40,6 +40,10 @@ void evaluation_fini(evaluation *evaluation);
 /* --show-layout: prints a sparse layout of so many heads over seq_len tokens (0: what the file has), as text, JSON or
  * into an SVG file. */
 dsc_status show_layout(const plan_options *options, int64_t seq_len);
+
+/* --longest-seq: prints the longest sequence that fits, in multiples of 128 tokens, with what it takes and how fast it
+ * would be: of --attention, and of both kinds of dense attention. Learned positions grow with it. */
+dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
 
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
  * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates them all: notes of these go
