@@ -24,7 +24,8 @@ static const tool self = {
 typedef struct options {
     bool json, list, quick, progress;
     char out[4096], worker[4096];
-    int64_t update;
+    int64_t update, attention;
+    double density;
 } options;
 
 static const dsc_field fields[] = {
@@ -37,6 +38,10 @@ static const dsc_field fields[] = {
      .help = "few repetitions: a first look, not good enough to predict with"},
     {.name = "update", .type = DSC_FIELD_INT, .offset = offsetof(options, update), .low = 1, .high = 0x1p36,
      .argument = "N", .help = "only: Adam on N parameters in host memory, beside a loop over the same memory"},
+    {.name = "attention", .type = DSC_FIELD_INT, .offset = offsetof(options, attention), .low = 128, .high = 1 << 20,
+     .argument = "T", .help = "only: attention over blocks of all sizes beside dense attention, T tokens, 8 heads of 64"},
+    {.name = "density", .type = DSC_FIELD_REAL, .offset = offsetof(options, density), .low = 0, .high = 1,
+     .argument = "X", .help = "of the blocks that --attention has beside the diagonal (0.25)"},
     {.name = "worker", .type = DSC_FIELD_STRING, .offset = offsetof(options, worker),
      .size = sizeof ((options *)0)->worker, .argument = "FILE.h5",
      .help = "for its own use: measures in this job, prints nothing"},
@@ -177,7 +182,8 @@ out:
     return status;
 }
 
-static dsc_status show_update(const options *o)
+/* A comparison on this machine, in place of measuring it. */
+static dsc_status show_comparison(const options *o)
 {
     dsc_calibration machine = {0};
     dsc_text text = {0};
@@ -185,7 +191,8 @@ static dsc_status show_update(const options *o)
     dsc_status status = DSC_OK;
 
     DSC_TRY(describe_machine(&machine, &cores));
-    DSC_TRY(bench_update(o->update, cores, o->json, &text));
+    if (o->update > 0) DSC_TRY(bench_update(o->update, cores, o->json, &text));
+    if (o->attention > 0) DSC_TRY(bench_attention(o->attention, o->density, cores, o->json, &text));
     fputs(dsc_text_str(&text), stdout);
 out:
     free(machine.machine);
@@ -313,7 +320,7 @@ static void run_job(int argc, char **argv, const options *o, bench_request *requ
 
 int main(int argc, char **argv)
 {
-    options o = {0};
+    options o = {.density = 0.25};
     bench_request request = {0};
     dsc_calibration calibration;
     dsc_status status;
@@ -326,8 +333,8 @@ int main(int argc, char **argv)
         answer(asked);
         goto out;
     }
-    if (o.list || o.update > 0) {
-        status = o.list ? list(&o) : show_update(&o);
+    if (o.list || o.update > 0 || o.attention > 0) {
+        status = o.list ? list(&o) : show_comparison(&o);
         goto out;
     }
     DSC_TRY(describe_machine(&calibration, &request.cores));

@@ -71,16 +71,12 @@ DSC_INLINE void store_rows(const head *at, const float *from, int64_t rows, void
     for (int64_t i = 0; i < rows; i++) dsc_narrow(from + i * at->d_pad, at->d_max, at->type, to, first + i * to_row);
 }
 
-/* to[d_max][lanes] = scale * from[rows][d_pad], transposed; columns past `rows` zero. */
-DSC_INLINE void transpose(const head *at, int lanes, const float *from, int64_t rows, float scale, float *to)
+/* to[d_pad][lanes] = scale * from[rows][d_pad], transposed; columns past `rows`, and those rows of `from`, become
+ * zero. */
+DSC_INLINE void turn_rows(const head *at, int lanes, float *from, int64_t rows, float scale, float *to)
 {
-    memset(to, 0, (size_t)(at->d_max * lanes) * sizeof *to);
-    for (int64_t i = 0; i < rows; i += 16) {
-        const int64_t height = DSC_MIN(rows - i, 16);
-
-        for (int64_t c = 0; c < at->d_max; c++)
-            for (int64_t r = 0; r < height; r++) to[c * lanes + i + r] = scale * from[(i + r) * at->d_pad + c];
-    }
+    memset(from + rows * at->d_pad, 0, (size_t)((lanes - rows) * at->d_pad) * sizeof *from);
+    dsc_transpose(lanes, at->d_pad, from, at->d_pad, scale, to, lanes);
 }
 
 /* ---- Rows that a tile meets */

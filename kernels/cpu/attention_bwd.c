@@ -97,9 +97,9 @@ DSC_INLINE void backward_keys(const head *heads, int64_t count, const dsc_blocks
     gathered queries;
 
     load_rows(heads, heads->qkv, heads->v + first * width, width, keys->count, keys->key);
-    transpose(heads, lanes, keys->key, keys->count, 1, keys->value_t);
+    turn_rows(heads, lanes, keys->key, keys->count, 1, keys->value_t);
     load_rows(heads, heads->qkv, heads->k + first * width, width, keys->count, keys->key);
-    transpose(heads, lanes, keys->key, keys->count, heads->scale, keys->key_t);
+    turn_rows(heads, lanes, keys->key, keys->count, heads->scale, keys->key_t);
     memset(keys->dkey, 0, (size_t)(lanes * pad) * sizeof *keys->dkey);
     memset(keys->dvalue, 0, (size_t)(lanes * pad) * sizeof *keys->dvalue);
     for (int64_t h = 0; h < count; h++)

@@ -52,19 +52,17 @@ DSC_INLINE void add_mask(int lanes, const float *mask, const gathered *keys, flo
             for (int j = 0; j < lanes; j++) scores[j] += mask[keys->runs[r].first + i];
 }
 
-/* context = sum / total, transposed back; lse = largest + log(total). */
-DSC_INLINE void finish(const head *at, int lanes, int64_t first, int64_t rows, const softmax *state, const float *sum,
-                       void *context, float *lse)
+/* context = sum / total, transposed back through `block`; lse = largest + log(total). */
+DSC_INLINE void finish(const head *at, int lanes, int64_t first, int64_t rows, const softmax *state, float *sum,
+                       float *block, void *context, float *lse)
 {
-    float block[TILE * at->d_pad];
+    float inverse[TILE];
 
-    for (int64_t j = 0; j < rows; j++) {
-        const bool saw_none = state->sum[j] == 0;
-        const float inverse = saw_none ? 0 : 1 / state->sum[j];
-
-        for (int64_t c = 0; c < at->d_max; c++) block[j * at->d_pad + c] = sum[c * lanes + j] * inverse;
-        lse[at->rows + first + j] = saw_none ? INFINITY : state->largest[j] + logf(state->sum[j]);
-    }
+    for (int j = 0; j < lanes; j++) inverse[j] = state->sum[j] == 0 ? 0 : 1 / state->sum[j];
+    multiply_rows(lanes, at->d_max, inverse, sum);
+    dsc_transpose(at->d_pad, lanes, sum, lanes, 1, block, at->d_pad);
+    for (int64_t j = 0; j < rows; j++)
+        lse[at->rows + first + j] = state->sum[j] == 0 ? INFINITY : state->largest[j] + logf(state->sum[j]);
     store_rows(at, block, rows, context, at->context + first * at->context_width, at->context_width);
 }
 
@@ -81,8 +79,8 @@ DSC_INLINE walk keys_of(const head *at, const dsc_blocks *blocks, int64_t first,
 DSC_INLINE void forward(const head *at, const dsc_blocks *blocks, int lanes, int64_t first, void *context, float *lse)
 {
     const int64_t d = at->d_max, rows = DSC_MIN(at->t_max - first, lanes);
-    float block[TILE * at->d_pad] ALIGNED, query[d * lanes] ALIGNED, scores[TILE * lanes] ALIGNED;
-    float sum[d * lanes] ALIGNED;
+    float block[TILE * at->d_pad] ALIGNED, query[at->d_pad * lanes] ALIGNED, scores[TILE * lanes] ALIGNED;
+    float sum[at->d_pad * lanes] ALIGNED;
     walk walk = keys_of(at, blocks, first, rows);
     softmax state = {.sum = {0}};
     gathered keys;
@@ -90,7 +88,7 @@ DSC_INLINE void forward(const head *at, const dsc_blocks *blocks, int lanes, int
     for (int j = 0; j < lanes; j++) state.largest[j] = -INFINITY;
     memset(sum, 0, sizeof sum);
     load_rows(at, at->qkv, at->q + first * at->width, at->width, rows, block);
-    transpose(at, lanes, block, rows, at->scale, query);
+    turn_rows(at, lanes, block, rows, at->scale, query);
     while (next_rows(&walk, &keys)) {
         const run *last = &keys.runs[keys.count - 1];
 
@@ -104,7 +102,7 @@ DSC_INLINE void forward(const head *at, const dsc_blocks *blocks, int lanes, int
         load_gathered(at, at->qkv, at->v, at->width, &keys, block);
         dsc_tile_product(d, lanes, keys.rows, block, 1, at->d_pad, scores, lanes, sum, lanes);
     }
-    finish(at, lanes, first, rows, &state, sum, context, lse);
+    finish(at, lanes, first, rows, &state, sum, block, context, lse);
 }
 
 /* Once for each width, so that loops over lanes are vectors. */

@@ -66,4 +66,38 @@ static void dsc_tile_product(int64_t m, int64_t n, int64_t k, const float *a, in
     for (; j < n; j += DSC_WIDTH) dsc_tile_panel(1, m, k, a, a_row, a_step, b + j, b_row, c + j, c_row);
 }
 
+/* to[8][to_row] = scale * from[8][from_row], transposed, in registers: pairs, quarters, then halves change places. */
+DSC_INLINE void dsc_transpose_8(const float *from, int64_t from_row, float scale, float *to, int64_t to_row)
+{
+    __m256 row[8], pair[8], quad[8];
+
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) row[i] = _mm256_mul_ps(_mm256_loadu_ps(from + i * from_row), _mm256_set1_ps(scale));
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+        pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i++) {
+        const __m256 low = pair[i / 4 * 4 + i % 4 / 2], high = pair[i / 4 * 4 + 2 + i % 4 / 2];
+
+        quad[i] = i % 2 == 0 ? _mm256_shuffle_ps(low, high, 0x44) : _mm256_shuffle_ps(low, high, 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_ps(to + i * to_row, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20));
+        _mm256_storeu_ps(to + (i + 4) * to_row, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31));
+    }
+}
+
+/* to[columns][to_row] = scale * from[rows][from_row], transposed; both are multiples of 8. */
+DSC_INLINE void dsc_transpose(int64_t rows, int64_t columns, const float *from, int64_t from_row, float scale, float *to,
+                              int64_t to_row)
+{
+    for (int64_t i = 0; i < rows; i += 8)
+        for (int64_t j = 0; j < columns; j += 8)
+            dsc_transpose_8(from + i * from_row + j, from_row, scale, to + j * to_row + i, to_row);
+}
+
 #endif
