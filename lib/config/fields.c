@@ -97,7 +97,8 @@ static const dsc_field fields[] = {
            "dense, dense-unfused, fixed, variable, bigbird, bslongformer, local, sparse, or a file of a layout; then "
            "for some layers another, as ,0=dense,4-7=local (sparse where CONFIG has sparse_attention, else dense)"),
     STRING("sparse-attention", sparse_attention, "JSON",
-           "what --attention sparse is: DeepSpeed's section sparse_attention, as {\"mode\": \"bigbird\", \"block\": 64}"),
+           "what --attention sparse is: DeepSpeed's section sparse_attention, as "
+           "{\"mode\": \"bigbird\", \"block\": 64}"),
     FLAG("reference-layout", strategy.reference_layout,
          "sparse layouts as DeepSpeed computes them, in which a causal model looks ahead"),
     STRING("rank-order", strategy.rank_order, "AXES", "axes of the ranks, fastest first, as tp,dp,pp (by links)"),

@@ -104,7 +104,6 @@ out:
     return status;
 }
 
-/* All that a rank does by itself. */
 /* The lists of present blocks that sparse attention reads. */
 static dsc_status fill_layouts(dsc_run *run)
 {
@@ -121,6 +120,7 @@ out:
     return status;
 }
 
+/* All that a rank does by itself. */
 static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
 {
     dsc_status status = DSC_OK;

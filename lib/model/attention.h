@@ -2,8 +2,8 @@
  *
  *     KIND[,LAYERS=KIND]...     bslongformer,0=dense,10-11=dense
  *
- * where LAYERS is a number or a range, a later item goes before an earlier one, and KIND is dense, dense-unfused (scores
- * are stored), the name of a sparse pattern (the defaults of its class), sparse (a configuration's section
+ * where LAYERS is a number or a range, a later item goes before an earlier one, and KIND is dense, dense-unfused
+ * (scores are stored), the name of a sparse pattern (the defaults of its class), sparse (a configuration's section
  * sparse_attention), or a file: JSON of a layout or of such a section, or an HDF5 dataset, FILE.h5[:PATH]. */
 #ifndef DSC_MODEL_ATTENTION_H
 #define DSC_MODEL_ATTENTION_H

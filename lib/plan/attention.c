@@ -1,5 +1,5 @@
-/* How layers attend, on tensor ranks: layouts of the plan's sequence, and heads dealt out so that ranks have about as many
- * blocks each. */
+/* How layers attend, on tensor ranks: layouts of the plan's sequence, and heads dealt out so that ranks have about as
+ * many blocks each. */
 #include "plan/parts.h"
 #include "kernel/blocks.h"
 #include <inttypes.h>

@@ -154,8 +154,8 @@ const dsc_layer_attention *dsc_plan_attention(const dsc_plan *plan, int64_t laye
 /* Which head of the model is head `index` of a tensor rank, in that way to attend. Pure. */
 int64_t dsc_plan_head(const dsc_plan *plan, const dsc_layer_attention *attention, int64_t tp_index, int64_t index);
 
-/* What a tensor rank's shard holds of its tensor, rectangle by rectangle (q, k and v apart; head by head where these are
- * dealt out; none where a last shard is empty): number `index`, or false when there are no more. Pure. */
+/* What a tensor rank's shard holds of its tensor, rectangle by rectangle (q, k and v apart; head by head where these
+ * are dealt out; none where a last shard is empty): number `index`, or false when there are no more. Pure. */
 bool dsc_shard_block(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index, int64_t index, dsc_block *out);
 
 /* ---- Buckets (plan/bucket.c) */

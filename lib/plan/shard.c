@@ -46,7 +46,8 @@ static bool cut_qkv(const dsc_plan *plan, const dsc_tensor *tensor, int64_t rows
         if (index < blocks) {
             stretch s = heads_of(plan, dealt, heads[i], width, tp_index, index);
 
-            *out = (dsc_block){.rows = rows, .columns = s.count, .column = first + s.first, .shard_column = held + s.held};
+            *out = (dsc_block){.rows = rows, .columns = s.count, .column = first + s.first,
+                               .shard_column = held + s.held};
             return true;
         }
         index -= blocks;

@@ -312,8 +312,8 @@ out:
     return status;
 }
 
-/* ---- What holds something before the first step: parameters, optimizer states and layouts; of the gradients, what lies between
- * shards, and positions past the sequence, which stay zero */
+/* ---- What holds something before the first step: parameters, optimizer states and layouts; of the gradients, what
+ * lies between shards, and positions past the sequence, which stay zero */
 
 static void mark(rank_check *c, dsc_span span)
 {

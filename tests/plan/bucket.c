@@ -111,12 +111,11 @@ static void check_run(const dsc_shard *shard, const dsc_block *block)
 static void check_runs(const dsc_plan *plan, const dsc_stage *stage)
 {
     for (int64_t i = 0; i < stage->shard_count; i++) {
-        dsc_block blocks[DSC_SHARD_BLOCKS];
-        int count = dsc_shard_blocks(plan, &stage->shards[i], 0, blocks);
         dsc_shard shard = stage->shards[i];
+        dsc_block block;
 
         if (plan->tensors[shard.tensor].dims < 2) shard.shape[1] = shard.shape[0]; /* a vector is one row */
-        for (int b = 0; b < count; b++) check_run(&shard, &blocks[b]);
+        for (int64_t b = 0; dsc_shard_block(plan, &stage->shards[i], 0, b, &block); b++) check_run(&shard, &block);
     }
 }
 

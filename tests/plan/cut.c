@@ -54,11 +54,11 @@ static void check_tiling(const dsc_plan *plan, const dsc_shard *shard)
     int *in_tensor = calloc((size_t)elems, sizeof *in_tensor), *in_shard = calloc((size_t)shard->elems, sizeof(int));
 
     for (int64_t rank = 0; rank < tp; rank++) {
-        dsc_block blocks[DSC_SHARD_BLOCKS];
-        int count = dsc_shard_blocks(plan, shard, rank, blocks);
+        dsc_block block;
 
         memset(in_shard, 0, (size_t)shard->elems * sizeof *in_shard);
-        for (int b = 0; b < count; b++) paint(tensor, shard, &blocks[b], in_tensor, in_shard);
+        for (int64_t b = 0; dsc_shard_block(plan, shard, rank, b, &block); b++)
+            paint(tensor, shard, &block, in_tensor, in_shard);
         for (int64_t i = 0; i < shard->elems; i++) wrong += in_shard[i] > 1;
     }
     for (int64_t i = 0; i < elems; i++) wrong += in_tensor[i] != (shard->is_replicated ? tp : 1);
