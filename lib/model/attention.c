@@ -59,6 +59,8 @@ static dsc_status read_kind(const char *word, const char *where, const char *sec
                             dsc_pattern *out)
 {
     snprintf(out->word, sizeof out->word, "%s", word);
+    if (dsc_equal(word, "sparse")) snprintf(out->where, sizeof out->where, "%s", where);
+    else snprintf(out->where, sizeof out->where, "%s%s", is_file(word) ? "" : "--attention ", word);
     out->kind = DSC_ATTENTION_SPARSE;
     if (dsc_equal(word, "dense") || dsc_equal(word, "dense-unfused")) {
         out->kind = dsc_equal(word, "dense") ? DSC_ATTENTION_DENSE : DSC_ATTENTION_UNFUSED;
@@ -141,7 +143,11 @@ dsc_status dsc_pattern_layout(const dsc_pattern *p, int64_t heads, int64_t seq, 
 {
     const dsc_layout *given = p->layout;
 
-    if (given == NULL) return dsc_layout_create(&p->sparsity, heads, seq, out);
+    if (given == NULL) {
+        dsc_status status = dsc_layout_create(&p->sparsity, heads, seq, out);
+
+        return status == DSC_OK ? DSC_OK : dsc_fail_in(status, "%s", p->where);
+    }
     if (given->heads != heads && given->heads != 1)
         return DSC_FAIL(DSC_EINVAL, "%s: the layout is of %" PRId64 " heads, the model has %" PRId64, p->word,
                         given->heads, heads);

@@ -15,6 +15,7 @@ typedef enum dsc_attention_kind { DSC_ATTENTION_DENSE, DSC_ATTENTION_UNFUSED, DS
 /* One way to attend. */
 typedef struct dsc_pattern {
     char word[256];        /* KIND, as it was written */
+    char where[512];       /* opens messages about it: an option or a file */
     dsc_attention_kind kind;
     dsc_sparsity sparsity; /* of a sparse one, unless it is */
     dsc_layout *layout;    /* given by a file */

@@ -102,7 +102,7 @@ dsc_status dsc_sparsity_find(const char *word, dsc_sparsity *out)
             dsc_sparsity_default((dsc_sparsity_mode)mode, out);
             return DSC_OK;
         }
-    return DSC_FAIL(DSC_ENOTSUP, "sparse attention: no mode \"%s\"; there are dense, fixed, variable, bigbird, "
+    return DSC_FAIL(DSC_ENOTSUP, "no mode \"%s\"; there are dense, fixed, variable, bigbird, "
                     "bslongformer, local", word);
 }
 
@@ -113,7 +113,7 @@ dsc_status dsc_sparsity_section(const char *where, const json_t *section, dsc_sp
 
     DSC_TRY(dsc_json_object(where, section));
     DSC_TRY(dsc_json_string(where, section, "mode", mode, sizeof mode));
-    DSC_TRY(dsc_sparsity_find(mode, out));
+    if ((status = dsc_sparsity_find(mode, out)) != DSC_OK) DSC_TRY(dsc_fail_in(status, "%s", where));
     out->random_blocks = 0;
     DSC_TRY(dsc_sparsity_read(where, section, out));
     if ((out->mode == DSC_SPARSITY_BIGBIRD || out->mode == DSC_SPARSITY_BSLONGFORMER) && !out->is_bidirectional) {

@@ -132,7 +132,7 @@ static void set_kind(const dsc_sparsity *s, dsc_layout *l, int64_t kind)
 static dsc_status check(const char *key, int64_t value, int64_t low, int64_t high, const char *what)
 {
     if (value >= low && value <= high) return DSC_OK;
-    return DSC_FAIL(DSC_EINVAL, "sparse attention: %s is %" PRId64 ", %s %" PRId64, key, value, what,
+    return DSC_FAIL(DSC_EINVAL, "%s is %" PRId64 ", %s %" PRId64, key, value, what,
                     value < low ? low : high);
 }
 
@@ -143,10 +143,10 @@ static dsc_status check_fixed(const dsc_sparsity *s)
     DSC_TRY(check("num_local_blocks", s->local_blocks, 1, INT32_MAX, "must be at least"));
     DSC_TRY(check("num_global_blocks", s->global_blocks, 1, INT32_MAX, "must be at least"));
     if (s->local_blocks % s->global_blocks != 0)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: num_local_blocks %" PRId64 " is no multiple of "
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "num_local_blocks %" PRId64 " is no multiple of "
                          "num_global_blocks %" PRId64, s->local_blocks, s->global_blocks));
     if (s->global_patterns > 1 && !s->is_per_head)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: num_different_global_patterns is %" PRId64 ", and "
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "num_different_global_patterns is %" PRId64 ", and "
                          "different_layout_per_head is false", s->global_patterns));
     DSC_TRY(check("num_different_global_patterns", s->global_patterns, 1, s->local_blocks / s->global_blocks,
                   "with these windows it must be within 1 and"));
@@ -162,12 +162,12 @@ static dsc_status check_lists(const dsc_sparsity *s, int64_t blocks)
         DSC_TRY(check("an item of local_window_blocks", s->windows.of[i], 1, INT32_MAX, "must be at least"));
     DSC_TRY(check("the length of local_window_blocks", s->windows.count, 1, DSC_SPARSITY_MOST, "must be at least"));
     if (s->global_ends.count > 0 && s->global_ends.count != s->globals.count)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: global_block_indices has %" PRId64 " items, "
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "global_block_indices has %" PRId64 " items, "
                          "global_block_end_indices %" PRId64, s->globals.count, s->global_ends.count));
     for (int64_t i = 0; i < s->globals.count; i++) {
         DSC_TRY(check("an item of global_block_indices", s->globals.of[i], 0, INT32_MAX, "must be at least"));
         if (s->global_ends.count > 0 && s->global_ends.of[i] <= s->globals.of[i])
-            DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: global blocks from %" PRId64 " to before %" PRId64
+            DSC_TRY(DSC_FAIL(DSC_EINVAL, "global blocks from %" PRId64 " to before %" PRId64
                              " are none", s->globals.of[i], s->global_ends.of[i]));
     }
     if (s->mode == DSC_SPARSITY_VARIABLE)
@@ -183,7 +183,7 @@ static dsc_status check_bigbird(const dsc_sparsity *s, int64_t blocks)
     DSC_TRY(check("num_random_blocks", s->random_blocks, 0, blocks, "a row has blocks within 0 and"));
     DSC_TRY(check("num_global_blocks", s->global_blocks, 0, blocks, "a row has blocks within 0 and"));
     if (!s->is_bidirectional && s->random_blocks > 1)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: num_random_blocks is %" PRId64 ", and unidirectional the first "
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "num_random_blocks is %" PRId64 ", and unidirectional the first "
                          "row has 1 block to choose from", s->random_blocks));
 out:
     return status;
@@ -199,11 +199,11 @@ static dsc_status check_sparsity(const dsc_sparsity *s, int64_t heads, int64_t s
     DSC_TRY(check("block", s->block, 1, 1 << 16, "must be within 1 and"));
     DSC_TRY(check("the sequence", seq, 1, INT64_C(1) << 30, "must be within 1 and"));
     if (seq % s->block != 0)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: a sequence of %" PRId64 " tokens does not divide into blocks "
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "a sequence of %" PRId64 " tokens does not divide into blocks "
                          "of %" PRId64, seq, s->block));
     if (s->mode == DSC_SPARSITY_FIXED || s->mode == DSC_SPARSITY_VARIABLE)
         if (!s->is_bidirectional && s->is_horizontal)
-            DSC_TRY(DSC_FAIL(DSC_EINVAL, "sparse attention: horizontal_global_attention is true, and attention is "
+            DSC_TRY(DSC_FAIL(DSC_EINVAL, "horizontal_global_attention is true, and attention is "
                              "unidirectional: global blocks would see what comes later"));
     if (s->mode == DSC_SPARSITY_FIXED) DSC_TRY(check_fixed(s));
     if (has_lists) DSC_TRY(check_lists(s, seq / s->block));

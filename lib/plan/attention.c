@@ -103,8 +103,8 @@ out:
 static dsc_status check_block(const dsc_pattern *pattern, int64_t block)
 {
     if (block % DSC_BLOCK_UNIT == 0 && block <= DSC_BLOCK_MOST) return DSC_OK;
-    return DSC_FAIL(DSC_ENOTSUP, "--attention %s: blocks of %" PRId64 " tokens, kernels take multiples of %d up to %d",
-                    pattern->word, block, DSC_BLOCK_UNIT, DSC_BLOCK_MOST);
+    return DSC_FAIL(DSC_ENOTSUP, "%s: blocks of %" PRId64 " tokens, kernels take multiples of %d up to %d",
+                    pattern->where, block, DSC_BLOCK_UNIT, DSC_BLOCK_MOST);
 }
 
 static dsc_status make_way(const dsc_plan *plan, const dsc_pattern *pattern, dsc_layer_attention *out)
@@ -113,6 +113,7 @@ static dsc_status make_way(const dsc_plan *plan, const dsc_pattern *pattern, dsc
     dsc_status status = DSC_OK;
 
     out->kind = pattern->kind;
+    memcpy(out->word, pattern->word, sizeof out->word);
     out->is_causal = plan->model.causal && !(is_sparse && plan->config.strategy.reference_layout);
     if (!is_sparse) goto out;
     DSC_TRY(dsc_pattern_layout(pattern, plan->model.heads, plan->config.strategy.seq_len, &out->layout));
@@ -163,6 +164,51 @@ dsc_status dsc_plan_attend(dsc_plan *plan)
 out:
     dsc_attention_destroy(own);
     return status;
+}
+
+/* ---- For people */
+
+/* "0, 4 to 7" */
+static void print_layers(const dsc_plan *plan, int way, dsc_text *out)
+{
+    const int32_t *of = plan->attention_of;
+    const char *comma = "";
+
+    for (int64_t first = 0, end; first < plan->model.layers; first = end) {
+        for (end = first + 1; end < plan->model.layers && of[end] == of[first];) end++;
+        if (of[first] != way) continue;
+        dsc_text_add(out, "%s%" PRId64, comma, first);
+        if (end - first > 1) dsc_text_add(out, " to %" PRId64, end - 1);
+        comma = ", ";
+    }
+}
+
+static void print_way(const dsc_plan *plan, int way, dsc_text *out)
+{
+    const dsc_layer_attention *a = &plan->attention[way];
+    const dsc_layout *l = a->layout;
+    int64_t present = 0;
+
+    dsc_text_add(out, "attention  layers ");
+    print_layers(plan, way, out);
+    dsc_text_add(out, ": %s", a->word);
+    for (int64_t h = 0; l != NULL && h < l->heads; h++) present += dsc_layout_count(l, h);
+    if (l != NULL)
+        dsc_text_add(out, ", %" PRId64 " x %" PRId64 " blocks of %" PRId64 ", %.3g %% present%s; %" PRId64
+                     " on a tensor rank at most", l->blocks, l->blocks, l->block,
+                     100 * (double)present / (double)l->heads / (double)l->blocks / (double)l->blocks,
+                     a->is_causal ? "" : ", later keys are seen", a->present);
+    dsc_text_add(out, "\n");
+}
+
+void dsc_plan_print_attention(const dsc_plan *plan, dsc_text *out)
+{
+    for (int way = 0; way < plan->attention_count; way++)
+        for (int64_t layer = 0; layer < plan->model.layers; layer++)
+            if (plan->attention_of[layer] == way) {
+                print_way(plan, way, out);
+                break;
+            }
 }
 
 void dsc_plan_attention_fini(dsc_plan *plan)

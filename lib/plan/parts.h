@@ -13,6 +13,7 @@ dsc_status dsc_plan_check_legal(const dsc_plan *plan);
 /* Layouts of sparse attention, and which heads are whose. */
 dsc_status dsc_plan_attend(dsc_plan *plan);
 void dsc_plan_attention_fini(dsc_plan *plan);
+void dsc_plan_print_attention(const dsc_plan *plan, dsc_text *out);
 
 /* The order of the axes that moves bytes over the fastest links, when none is given: plan->order and why. */
 void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster);

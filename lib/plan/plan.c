@@ -191,6 +191,7 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
                  s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
     dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
                  dsc_dtype_name(plan->gradient_type), s->bucket_elems);
+    dsc_plan_print_attention(plan, out);
     print_states(plan, out);
     for (int64_t i = 0; i < s->pp; i++) {
         if (i == SHOWN && s->pp > 4 * SHOWN) {

@@ -99,6 +99,7 @@ typedef enum dsc_order_reason {
 
 /* One way in which layers attend. A tensor rank computes its heads' present blocks. */
 typedef struct dsc_layer_attention {
+    char word[256];         /* as the user wrote it */
     dsc_attention_kind kind;
     dsc_layout *layout;     /* of all heads; NULL unless sparse */
     bool is_causal;         /* scores of later keys are masked */

@@ -19,7 +19,8 @@ static dsc_status read_layout(const plan_options *o, int64_t seq_len, dsc_layout
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--show-layout %s: one pattern or file", o->show_layout));
     if (pattern->kind == DSC_ATTENTION_DENSE) dsc_sparsity_default(DSC_SPARSITY_DENSE, &pattern->sparsity);
     if (pattern->layout == NULL) {
-        DSC_TRY(dsc_layout_create(&pattern->sparsity, DSC_MAX(o->num_heads, 1), seq_len > 0 ? seq_len : 1024, out));
+        status = dsc_layout_create(&pattern->sparsity, DSC_MAX(o->num_heads, 1), seq_len > 0 ? seq_len : 1024, out);
+        if (status != DSC_OK) status = dsc_fail_in(status, "--show-layout %s", o->show_layout);
         goto out;
     }
     DSC_TRY(dsc_pattern_layout(pattern, o->num_heads > 0 ? o->num_heads : pattern->layout->heads,
