@@ -11,8 +11,8 @@ const dsc_kernel_set *dsc_kernels_ref(void);
  * where the build has it (its name then ends in "+onednn"). */
 const dsc_kernel_set *dsc_kernels_cpu(void);
 
-/* By name: "ref", "cpu-avx2" and "cpu-avx512" use our own code only; "cpu", "auto" or NULL is dsc_kernels_cpu.
- * DSC_EINVAL lists them, DSC_ENOTSUP when this processor lacks the instructions. */
+/* By name: "ref", "cpu-avx2", "cpu-avx512" and "cpu-avx512bf16" use our own code only; "cpu", "auto" or NULL is
+ * dsc_kernels_cpu. DSC_EINVAL lists them, DSC_ENOTSUP when this processor lacks the instructions. */
 dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out);
 
 /* Threads that kernels use from now on (OpenMP and oneDNN, whose primitives are made anew). OpenMP keeps this number

@@ -39,7 +39,7 @@ static const dsc_field fields[] = {
     {.name = "update", .type = DSC_FIELD_INT, .offset = offsetof(options, update), .low = 1, .high = 0x1p36,
      .argument = "N", .help = "only: Adam on N parameters in host memory, beside a loop over the same memory"},
     {.name = "attention", .type = DSC_FIELD_INT, .offset = offsetof(options, attention), .low = 128, .high = 1 << 20,
-     .argument = "T", .help = "only: attention over blocks of all sizes beside dense attention, T tokens, 8 heads of 64"},
+     .argument = "T", .help = "only: attention over present blocks beside dense attention, T tokens, 8 heads of 64"},
     {.name = "density", .type = DSC_FIELD_REAL, .offset = offsetof(options, density), .low = 0, .high = 1,
      .argument = "X", .help = "of the blocks that --attention has beside the diagonal (0.25)"},
     {.name = "worker", .type = DSC_FIELD_STRING, .offset = offsetof(options, worker),

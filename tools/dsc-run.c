@@ -49,7 +49,7 @@ static const dsc_field fields[] = {
      .help = "print --log's JSON lines in place of lines for people"},
     TEXT("bind", bind, "cores|none",
          "keep each rank to its share of its machine's cores (cores), or leave it as it is"),
-    TEXT("kernels", kernels, "NAME", "set of kernels: ref, cpu, cpu-avx2, cpu-avx512 (the fastest here)"),
+    TEXT("kernels", kernels, "NAME", "set: ref, cpu, cpu-avx2, cpu-avx512, cpu-avx512bf16 (the fastest here)"),
     TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
     COUNT("fake-compute", fake_compute_us, 0,
           "for tests: kernels are not run, ops with products of a layer sleep K us"),

@@ -1,8 +1,8 @@
 #include "kernels/cpu/attention.h"
 #include <omp.h>
 
-/* A tile of keys with their gradients, and room for a tile of queries. `key_t` is scaled and, as `value_t`,
- * transposed. */
+/* A tile of keys with their gradients, and room for a tile of queries. `key_t` is scaled, unless it is of pairs, and,
+ * as `value_t`, transposed. */
 typedef struct tile {
     int64_t first, count;
     float *key, *key_t, *value_t, *dkey, *dvalue;
@@ -41,6 +41,58 @@ DSC_INLINE void softmax_gradient(const head *at, int lanes, const gathered *quer
         }
 }
 
+#ifdef __AVX512BF16__
+DSC_INLINE void take_key_pairs(const head *at, int lanes, const tile *keys)
+{
+    const gathered all = {1, keys->count, {{keys->first, keys->count}}};
+
+    turn_pairs(at, lanes, at->qkv, at->v + keys->first * at->width, at->width, keys->count, keys->value_t);
+    turn_pairs(at, lanes, at->qkv, at->k + keys->first * at->width, at->width, keys->count, keys->key_t);
+    pair_gathered(at, at->qkv, at->k, at->width, &all, keys->key);
+}
+
+/* backward_tile, of pairs. Sums over queries take rows in pairs, the sum over keys columns. */
+DSC_INLINE void backward_pairs(const head *at, int lanes, const tile *keys, const gathered *queries,
+                               const void *dcontext, const sums *of)
+{
+    const int64_t d = at->d_max, pad = at->d_pad, rows = queries->rows;
+    float *p = keys->p, *ds = keys->ds, rounded[TILE / 2 * lanes] ALIGNED;
+    uint16_t ds_rows[TILE * lanes] ALIGNED;
+
+    pair_scores(at, lanes, at->qkv, at->q, at->width, queries, keys->key_t, at->scale, p);
+    probabilities(at, lanes, keys, queries, of->lse);
+    pair_scores(at, lanes, dcontext, at->context, at->context_width, queries, keys->value_t, 1, ds);
+    softmax_gradient(at, lanes, queries, of->delta, p, ds);
+    pair_gathered(at, dcontext, at->context, at->context_width, queries, keys->dcontext);
+    dsc_round_to_pairs(lanes, rows, p, rounded);
+    dsc_pair_product(keys->count, d, (rows + 1) / 2, rounded, 1, lanes, keys->dcontext, pad, keys->dvalue, pad);
+    pair_gathered(at, at->qkv, at->q, at->width, queries, keys->query);
+    dsc_round_to_pairs(lanes, rows, ds, rounded);
+    dsc_pair_product(keys->count, d, (rows + 1) / 2, rounded, 1, lanes, keys->query, pad, keys->dkey, pad);
+    dsc_round_row(rows * lanes, ds, ds_rows);
+    for (int64_t r = 0, row = 0; r < queries->count; row += queries->runs[r].count, r++)
+        dsc_pair_product(queries->runs[r].count, d, (keys->count + 1) / 2, words_of(ds_rows, 0, lanes, row), lanes / 2,
+                         1, keys->key, pad, of->dquery + queries->runs[r].first * pad, pad);
+}
+#endif
+
+/* The keys and values of a tile, for the products with each row of queries. */
+DSC_INLINE void take_keys(const head *at, int lanes, const tile *keys)
+{
+    const int64_t width = at->width, first = keys->first;
+
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        take_key_pairs(at, lanes, keys);
+        return;
+    }
+#endif
+    load_rows(at, at->qkv, at->v + first * width, width, keys->count, keys->key);
+    turn_rows(at, lanes, keys->key, keys->count, 1, keys->value_t);
+    load_rows(at, at->qkv, at->k + first * width, width, keys->count, keys->key);
+    turn_rows(at, lanes, keys->key, keys->count, at->scale, keys->key_t);
+}
+
 /* One tile of queries against one of keys. */
 DSC_INLINE void backward_tile(const head *at, int lanes, const tile *keys, const gathered *queries,
                               const void *dcontext, const sums *of)
@@ -48,10 +100,16 @@ DSC_INLINE void backward_tile(const head *at, int lanes, const tile *keys, const
     const int64_t d = at->d_max, pad = at->d_pad, rows = queries->rows;
     float *query = keys->query, *dc = keys->dcontext, *p = keys->p, *ds = keys->ds;
 
-    load_gathered(at, at->qkv, at->q, at->width, queries, query);
-    load_gathered(at, dcontext, at->context, at->context_width, queries, dc);
     memset(p, 0, (size_t)(rows * lanes) * sizeof *p);
     memset(ds, 0, (size_t)(rows * lanes) * sizeof *ds);
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        backward_pairs(at, lanes, keys, queries, dcontext, of);
+        return;
+    }
+#endif
+    load_gathered(at, at->qkv, at->q, at->width, queries, query);
+    load_gathered(at, dcontext, at->context, at->context_width, queries, dc);
     dsc_tile_product(rows, lanes, d, query, pad, 1, keys->key_t, lanes, p, lanes);
     probabilities(at, lanes, keys, queries, of->lse);
     dsc_tile_product(rows, lanes, d, dc, pad, 1, keys->value_t, lanes, ds, lanes);
@@ -96,10 +154,7 @@ DSC_INLINE void backward_keys(const head *heads, int64_t count, const dsc_blocks
     const int64_t pad = heads->d_pad, width = heads->width, first = keys->first;
     gathered queries;
 
-    load_rows(heads, heads->qkv, heads->v + first * width, width, keys->count, keys->key);
-    turn_rows(heads, lanes, keys->key, keys->count, 1, keys->value_t);
-    load_rows(heads, heads->qkv, heads->k + first * width, width, keys->count, keys->key);
-    turn_rows(heads, lanes, keys->key, keys->count, heads->scale, keys->key_t);
+    take_keys(heads, lanes, keys);
     memset(keys->dkey, 0, (size_t)(lanes * pad) * sizeof *keys->dkey);
     memset(keys->dvalue, 0, (size_t)(lanes * pad) * sizeof *keys->dvalue);
     for (int64_t h = 0; h < count; h++)

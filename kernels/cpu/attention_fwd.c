@@ -75,6 +75,53 @@ DSC_INLINE walk keys_of(const head *at, const dsc_blocks *blocks, int64_t first,
     return listed_rows(blocks->row_start, blocks->columns, at->list + first / at->side, at->side, 0, high);
 }
 
+/* ---- The two products, and what they need of the rows */
+
+/* query[d][lanes], scaled unless it is of pairs; `block` is room. */
+DSC_INLINE void take_queries(const head *at, int lanes, int64_t first, int64_t rows, float *block, float *query)
+{
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        turn_pairs(at, lanes, at->qkv, at->q + first * at->width, at->width, rows, query);
+        return;
+    }
+#endif
+    load_rows(at, at->qkv, at->q + first * at->width, at->width, rows, block);
+    turn_rows(at, lanes, block, rows, at->scale, query);
+}
+
+/* scores[keys][lanes], scaled. */
+DSC_INLINE void find_scores(const head *at, int lanes, const gathered *keys, const float *query, float *block,
+                            float *scores)
+{
+    memset(scores, 0, (size_t)(keys->rows * lanes) * sizeof *scores);
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        pair_scores(at, lanes, at->qkv, at->k, at->width, keys, query, at->scale, scores);
+        return;
+    }
+#endif
+    load_gathered(at, at->qkv, at->k, at->width, keys, block);
+    dsc_tile_product(keys->rows, lanes, at->d_max, block, at->d_pad, 1, query, lanes, scores, lanes);
+}
+
+/* sum[d][lanes] += values of the keys times p[keys][lanes]. */
+DSC_INLINE void add_values(const head *at, int lanes, const gathered *keys, const float *p, float *block, float *sum)
+{
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        float rounded[TILE / 2 * lanes] ALIGNED;
+
+        dsc_round_to_pairs(lanes, keys->rows, p, rounded);
+        pair_gathered(at, at->qkv, at->v, at->width, keys, block);
+        dsc_pair_product(at->d_max, lanes, (keys->rows + 1) / 2, block, 1, at->d_pad, rounded, lanes, sum, lanes);
+        return;
+    }
+#endif
+    load_gathered(at, at->qkv, at->v, at->width, keys, block);
+    dsc_tile_product(at->d_max, lanes, keys->rows, block, 1, at->d_pad, p, lanes, sum, lanes);
+}
+
 /* Queries first .. first + lanes - 1 against all their keys. */
 DSC_INLINE void forward(const head *at, const dsc_blocks *blocks, int lanes, int64_t first, void *context, float *lse)
 {
@@ -87,20 +134,16 @@ DSC_INLINE void forward(const head *at, const dsc_blocks *blocks, int lanes, int
 
     for (int j = 0; j < lanes; j++) state.largest[j] = -INFINITY;
     memset(sum, 0, sizeof sum);
-    load_rows(at, at->qkv, at->q + first * at->width, at->width, rows, block);
-    turn_rows(at, lanes, block, rows, at->scale, query);
+    take_queries(at, lanes, first, rows, block, query);
     while (next_rows(&walk, &keys)) {
         const run *last = &keys.runs[keys.count - 1];
 
-        load_gathered(at, at->qkv, at->k, at->width, &keys, block);
-        memset(scores, 0, (size_t)(keys.rows * lanes) * sizeof *scores);
-        dsc_tile_product(keys.rows, lanes, d, block, at->d_pad, 1, query, lanes, scores, lanes);
+        find_scores(at, lanes, &keys, query, block, scores);
         if (at->mask != NULL) add_mask(lanes, at->mask, &keys, scores);
         if (at->causal && last->first + last->count > first) hide_later(lanes, first, &keys, scores);
         update(lanes, &state, keys.rows, scores);
         multiply_rows(lanes, d, state.factor, sum);
-        load_gathered(at, at->qkv, at->v, at->width, &keys, block);
-        dsc_tile_product(d, lanes, keys.rows, block, 1, at->d_pad, scores, lanes, sum, lanes);
+        add_values(at, lanes, &keys, scores, block, sum);
     }
     finish(at, lanes, first, rows, &state, sum, block, context, lse);
 }

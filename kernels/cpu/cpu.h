@@ -15,6 +15,7 @@
 /* Puts the overlay's kernels into a set, over what is there. */
 void dsc_avx2_overlay(dsc_kernel_set *set);
 void dsc_avx512_overlay(dsc_kernel_set *set);
+void dsc_avx512bf16_overlay(dsc_kernel_set *set); /* and products of bf16 */
 
 /* Matrix products by oneDNN: *done says whether it has a fast way within the workspace; if not, nothing was computed.
  * prepare compiles the primitive; a shape that was not prepared is prepared by its first run. Primitives are kept until

@@ -1,5 +1,14 @@
 #include "kernels/cpu/overlay.h"
 
+/* With bf16 products come other kernels of attention alone; the rest is the overlay's below. */
+#ifdef __AVX512BF16__
+void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
+{
+    dsc_avx512_overlay(set);
+    set->run[DSC_K_ATTENTION_FWD] = DSC_OVERLAY(attention_fwd);
+    set->run[DSC_K_ATTENTION_BWD] = DSC_OVERLAY(attention_bwd);
+}
+#else
 void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
 {
     set->run[DSC_K_GEMM] = DSC_OVERLAY(gemm);
@@ -21,3 +30,4 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_ADAM] = DSC_OVERLAY(adam);
     set->run[DSC_K_CAST] = DSC_OVERLAY(cast);
 }
+#endif

@@ -47,6 +47,7 @@ static void no_overlay(dsc_kernel_set *set) { (void)set; }
 #ifdef HAVE_X86_64
 static bool has_avx2(void) { return __builtin_cpu_supports("x86-64-v3"); }
 static bool has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
+static bool has_avx512_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 
 static struct {
@@ -59,6 +60,7 @@ static struct {
 #ifdef HAVE_X86_64
     {"cpu-avx2", has_avx2, dsc_avx2_overlay, {0}},
     {"cpu-avx512", has_avx512, dsc_avx512_overlay, {0}},
+    {"cpu-avx512bf16", has_avx512_bf16, dsc_avx512bf16_overlay, {0}},
 #endif
 };
 
@@ -100,7 +102,8 @@ dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
         *out = make(i);
         return DSC_OK;
     }
-    return DSC_FAIL(DSC_EINVAL, "kernels \"%s\" do not exist: auto, cpu, ref, cpu-avx2 or cpu-avx512", name);
+    return DSC_FAIL(DSC_EINVAL, "kernels \"%s\" do not exist: auto, cpu, ref, cpu-avx2, cpu-avx512 or cpu-avx512bf16",
+                    name);
 }
 
 void dsc_kernels_threads(int threads)

@@ -174,12 +174,14 @@ static void store_dq(const head *at, const call *c, const double *delta)
     double ds[at->t_max];
 
     for (int64_t query = 0; query < at->t_max; query++) {
-        for (int64_t key = 0; key < at->t_max; key++) ds[key] = score_gradient(at, c->dcontext, delta[query], query, key);
+        for (int64_t key = 0; key < at->t_max; key++)
+            ds[key] = score_gradient(at, c->dcontext, delta[query], query, key);
         for (int64_t column = 0; column < at->d_max; column++) {
             double sum = 0;
 
             for (int64_t key = 0; key < at->t_max; key++)
-                if (sees(at, query, key)) sum += ds[key] * dsc_load(at->qkv, at->k + key * at->width + column, at->type);
+                if (sees(at, query, key))
+                    sum += ds[key] * dsc_load(at->qkv, at->k + key * at->width + column, at->type);
             dsc_store(c->dqkv, at->q + query * at->width + column, at->type, sum);
         }
     }

@@ -316,7 +316,8 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
 
 static bool has_layout(const dsc_shape *shape)
 {
-    return shape->flags & DSC_HAS_LAYOUT && (shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD);
+    return shape->flags & DSC_HAS_LAYOUT &&
+           (shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD);
 }
 
 static const char *dim_names_of(const dsc_shape *shape)

@@ -87,7 +87,8 @@ static dsc_shape random_shape(dsc_kernel kernel)
     dsc_shape s = {.kernel = (int16_t)kernel, .type = (int8_t)pick_type()};
     const int64_t rows = pick(1, 24, 65, tap_random_between(2, 200)),
                   cols = pick(48, 64, 101, tap_random_between(1, 1100));
-    const int64_t d = pick(12, 16, 64, tap_random_between(0, 3) ? tap_random_between(1, 100) : 256), kv = pick(1, 2, 3, 4);
+    const int64_t d = pick(12, 16, 64, tap_random_between(0, 3) ? tap_random_between(1, 100) : 256);
+    const int64_t kv = pick(1, 2, 3, 4);
 
     s.out = s.type;
     switch (kernel) {

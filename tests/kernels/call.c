@@ -302,7 +302,7 @@ bool call_run(call *c, const dsc_kernel_set *set)
 
 int call_sets(const dsc_kernel_set *out[CALL_SETS])
 {
-    static const char *const names[CALL_SETS] = {"cpu-avx2", "cpu-avx512", "cpu"};
+    static const char *const names[CALL_SETS] = {"cpu-avx2", "cpu-avx512", "cpu-avx512bf16", "cpu"};
     int count = 0;
 
     for (int i = 0; i < CALL_SETS; i++)

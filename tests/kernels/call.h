@@ -27,7 +27,7 @@ void call_fini(call *c);
 bool call_run(call *c, const dsc_kernel_set *set);
 
 /* The sets that this machine can run, without the reference; returns how many. */
-enum { CALL_SETS = 3 };
+enum { CALL_SETS = 4 };
 int call_sets(const dsc_kernel_set *out[CALL_SETS]);
 
 /* The number of an operand's elements, and one of them as a double. */
