@@ -4,18 +4,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANK = 3, MOST_HEADS = 1 << 16, MOST_BLOCKS = 1 << 15 };
+/* Cells are read a band of rows at a time, so that chunks of any shape are unpacked once or a few times. Deflate packs
+ * at most a thousand bytes in one: where there are more cells to a byte, most of them were never written. */
+enum { RANK = 3, MOST_HEADS = 1 << 16, MOST_BLOCKS = 1 << 15, BAND_CELLS = 1 << 24, MOST_CELLS_A_BYTE = 1 << 11 };
 
-/* "a.h5:/x/y" is file "a.h5", dataset "/x/y". */
+/* "a.h5:/x/y" is file "a.h5", dataset "/x/y"; a folder may have a colon in its name. */
 static dsc_status split_path(const char *path, char *file, char *dataset, size_t size)
 {
-    const char *colon = strrchr(path, ':');
-    size_t length = colon == NULL ? strlen(path) : (size_t)(colon - path);
+    const char *end = strstr(path, ".h5:"), *name = end == NULL ? "" : end + strlen(".h5:");
+    size_t length;
 
-    if (strlen(path) >= size) return DSC_FAIL(DSC_EINVAL, "%s: a path longer than %zu", path, size - 1);
+    if (end == NULL && (end = strstr(path, ".hdf5:")) != NULL) name = end + strlen(".hdf5:");
+    length = end == NULL ? strlen(path) : (size_t)(name - 1 - path);
+    if (strlen(path) >= size)
+        return DSC_FAIL(DSC_EINVAL, "%.64s...: a path of %zu characters, at most %zu", path, strlen(path), size - 1);
     memcpy(file, path, length);
     file[length] = '\0';
-    strcpy(dataset, colon == NULL || colon[1] == '\0' ? "layout" : colon + 1);
+    strcpy(dataset, name[0] == '\0' ? "layout" : name);
+    return DSC_OK;
+}
+
+static dsc_status check_extent(hid_t dataset, const char *name, const hsize_t dims[RANK])
+{
+    hsize_t stored = H5Dget_storage_size(dataset);
+
+    if (dims[0] < 1 || dims[0] > MOST_HEADS || dims[1] < 1 || dims[1] > MOST_BLOCKS || dims[1] != dims[2])
+        return dsc_h5_refuse(dataset, "dataset %s is %" PRIuHSIZE " x %" PRIuHSIZE " x %" PRIuHSIZE ", a layout is up "
+                             "to %d heads with as many rows as columns, up to %d", name, dims[0], dims[1], dims[2],
+                             MOST_HEADS, MOST_BLOCKS);
+    if (dims[0] * dims[1] * dims[2] > stored * MOST_CELLS_A_BYTE)
+        return dsc_h5_refuse(dataset, "dataset %s is %" PRIuHSIZE " x %" PRIuHSIZE " x %" PRIuHSIZE ", but only %"
+                             PRIuHSIZE " bytes of it were written", name, dims[0], dims[1], dims[2], stored);
     return DSC_OK;
 }
 
@@ -32,73 +51,59 @@ static dsc_status check_dataset(hid_t dataset, const char *name, hsize_t dims[RA
                                rank);
     else if (H5Sget_simple_extent_dims(space, dims, NULL) < 0)
         status = dsc_h5_fail(DSC_EINVAL, dataset, "cannot read the extent of %s", name);
-    else if (dims[0] < 1 || dims[0] > MOST_HEADS || dims[1] < 1 || dims[1] > MOST_BLOCKS || dims[1] != dims[2])
-        status = dsc_h5_refuse(dataset, "dataset %s is %" PRIuHSIZE " x %" PRIuHSIZE " x %" PRIuHSIZE ", a layout is up "
-                               "to %d heads with as many rows as columns, up to %d", name, dims[0], dims[1], dims[2],
-                               MOST_HEADS, MOST_BLOCKS);
+    else
+        status = check_extent(dataset, name, dims);
     H5Sclose(space);
     H5Tclose(type);
     return status;
 }
 
-/* Boolean enums are read as the integers that they are. */
-static hid_t memory_type(hid_t dataset)
+/* Rows [row, row + rows) of a head, as bytes: what does not fit in one becomes the least or the largest, so neither 0
+ * nor 1; enums become the integers that they are. */
+static dsc_status read_band(hid_t dataset, const hsize_t dims[RANK], hsize_t head, hsize_t row, hsize_t rows,
+                            int8_t *cells)
 {
-    hid_t type = H5Dget_type(dataset), base;
-
-    if (H5Tget_class(type) != H5T_ENUM) {
-        H5Tclose(type);
-        return H5Tcopy(H5T_NATIVE_INT64);
-    }
-    base = H5Tcopy(type);
-    H5Tclose(type);
-    return base;
-}
-
-/* A row of a head. */
-static dsc_status read_row(hid_t dataset, hid_t type, const hsize_t dims[RANK], hsize_t head, hsize_t row, void *cells)
-{
-    const hsize_t start[RANK] = {head, row, 0}, count[RANK] = {1, 1, dims[2]};
-    hid_t space = H5Dget_space(dataset), memory = H5Screate_simple(1, &dims[2], NULL);
+    const hsize_t start[RANK] = {head, row, 0}, count[RANK] = {1, rows, dims[2]}, cell_count = rows * dims[2];
+    hid_t space = H5Dget_space(dataset), memory = H5Screate_simple(1, &cell_count, NULL);
     bool is_read = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-                   H5Dread(dataset, type, memory, space, H5P_DEFAULT, cells) >= 0;
+                   H5Dread(dataset, H5T_NATIVE_INT8, memory, space, H5P_DEFAULT, cells) >= 0;
+    dsc_status status = DSC_OK;
 
+    if (!is_read)
+        status = dsc_h5_fail(DSC_EINVAL, dataset, "cannot read rows from %" PRIuHSIZE " on of head %" PRIuHSIZE, row,
+                             head);
     H5Sclose(memory);
     H5Sclose(space);
-    if (is_read) return DSC_OK;
-    return dsc_h5_fail(DSC_EINVAL, dataset, "cannot read row %" PRIuHSIZE " of head %" PRIuHSIZE, row, head);
+    return status;
 }
 
-static int64_t cell_at(const void *cells, size_t bytes, hsize_t column)
+static dsc_status add_band(hid_t dataset, hsize_t columns, hsize_t head, hsize_t row, hsize_t rows,
+                           const int8_t *cells, dsc_layout *out)
 {
-    if (bytes == 1) return ((const int8_t *)cells)[column];
-    return bytes == 8 ? ((const int64_t *)cells)[column] : -1;
+    for (hsize_t i = 0; i < rows * columns; i++) {
+        if (cells[i] != 0 && cells[i] != 1)
+            return dsc_h5_refuse(dataset, "head %" PRIuHSIZE ", row %" PRIuHSIZE ", column %" PRIuHSIZE
+                                 " is neither 0 nor 1", head, row + i / columns, i % columns);
+        if (cells[i] == 1) dsc_layout_add(out, (int64_t)head, (int64_t)(row + i / columns), (int64_t)(i % columns));
+    }
+    return DSC_OK;
 }
 
 static dsc_status read_rows(hid_t dataset, const hsize_t dims[RANK], dsc_layout *out)
 {
-    hid_t type = memory_type(dataset);
-    size_t bytes = H5Tget_size(type);
-    void *cells = calloc((size_t)dims[2], bytes);
+    hsize_t band = DSC_MIN(dims[1], DSC_MAX(BAND_CELLS / dims[2], 1)), rows;
+    int8_t *cells = malloc((size_t)(band * dims[2]));
     dsc_status status = DSC_OK;
 
-    if (cells == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "layout: a row of %" PRIuHSIZE " blocks", dims[2]));
-    for (hsize_t i = 0; i < dims[0] * dims[1]; i++) {
-        hsize_t head = i / dims[1], row = i % dims[1];
-
-        DSC_TRY(read_row(dataset, type, dims, head, row, cells));
-        for (hsize_t column = 0; column < dims[2]; column++) {
-            int64_t cell = cell_at(cells, bytes, column);
-
-            if (cell != 0 && cell != 1)
-                DSC_TRY(dsc_h5_refuse(dataset, "head %" PRIuHSIZE ", row %" PRIuHSIZE ", column %" PRIuHSIZE
-                                      " is neither 0 nor 1", head, row, column));
-            if (cell == 1) dsc_layout_add(out, (int64_t)head, (int64_t)row, (int64_t)column);
+    if (cells == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "layout: %" PRIuHSIZE " rows of %" PRIuHSIZE, band, dims[2]));
+    for (hsize_t head = 0; head < dims[0]; head++)
+        for (hsize_t row = 0; row < dims[1]; row += rows) {
+            rows = DSC_MIN(band, dims[1] - row);
+            DSC_TRY(read_band(dataset, dims, head, row, rows, cells));
+            DSC_TRY(add_band(dataset, dims[2], head, row, rows, cells, out));
         }
-    }
 out:
     free(cells);
-    H5Tclose(type);
     return status;
 }
 
