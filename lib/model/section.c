@@ -95,6 +95,8 @@ out:
     return status;
 }
 
+#define MODES "there are dense, fixed, variable, bigbird, bslongformer, local"
+
 dsc_status dsc_sparsity_find(const char *word, dsc_sparsity *out)
 {
     for (int mode = 0; mode < DSC_SPARSITY_MODES; mode++)
@@ -102,8 +104,7 @@ dsc_status dsc_sparsity_find(const char *word, dsc_sparsity *out)
             dsc_sparsity_default((dsc_sparsity_mode)mode, out);
             return DSC_OK;
         }
-    return DSC_FAIL(DSC_ENOTSUP, "no mode \"%s\"; there are dense, fixed, variable, bigbird, "
-                    "bslongformer, local", word);
+    return DSC_FAIL(DSC_ENOTSUP, "no mode \"%s\"; " MODES, word);
 }
 
 dsc_status dsc_sparsity_section(const char *where, const json_t *section, dsc_sparsity *out)
@@ -113,7 +114,8 @@ dsc_status dsc_sparsity_section(const char *where, const json_t *section, dsc_sp
 
     DSC_TRY(dsc_json_object(where, section));
     DSC_TRY(dsc_json_string(where, section, "mode", mode, sizeof mode));
-    if ((status = dsc_sparsity_find(mode, out)) != DSC_OK) DSC_TRY(dsc_fail_in(status, "%s", where));
+    if (dsc_sparsity_find(mode, out) != DSC_OK)
+        DSC_TRY(DSC_FAIL(DSC_ENOTSUP, "%s: \"mode\" is \"%s\"; " MODES, where, mode));
     out->random_blocks = 0;
     DSC_TRY(dsc_sparsity_read(where, section, out));
     if ((out->mode == DSC_SPARSITY_BIGBIRD || out->mode == DSC_SPARSITY_BSLONGFORMER) && !out->is_bidirectional) {

@@ -39,8 +39,9 @@ static hid_t put(hid_t file, const char *name, hid_t type, int rank, const hsize
 
 static void put_block(hid_t dataset, hid_t type, const void *value)
 {
-    hid_t space = H5Screate(H5S_SCALAR), attribute = H5Acreate2(dataset, "block", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t space = H5Screate(H5S_SCALAR), attribute;
 
+    attribute = H5Acreate2(dataset, "block", type, space, H5P_DEFAULT, H5P_DEFAULT);
     CHECK(H5Awrite(attribute, type, value) >= 0, "no attribute");
     H5Aclose(attribute);
     H5Sclose(space);
@@ -379,7 +380,7 @@ static void no_files_are_refused(void)
     scratch_end(&s);
 }
 
-/* Some bits flipped, or the end cut off, of files of both formats: what is read is a layout, what is refused says why. */
+/* Some bits flipped, or the end cut off, of files of both formats. */
 static void mutate(const char *path)
 {
     long size = scratch_size(path);

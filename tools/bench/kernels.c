@@ -12,9 +12,8 @@
  * far as it fits, and others that lie where the last micro-batch or step left them, in memory. So operands move through
  * pools larger than the caches from call to call, and the fresh one is written right before the call. */
 
-enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20,
-       LIST_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32, MIN_REPEATS = 3, FULL_ROUNDS = 2,
-       ROUNDS_IN_DOUBT = 4 };
+enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LIST_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32,
+       MIN_REPEATS = 3, FULL_ROUNDS = 2, ROUNDS_IN_DOUBT = 4 };
 
 static const int64_t slot_ns = 4000000, quick_slot_ns = 1000000; /* for a shape in a round */
 static const int64_t limit_ns = 24000000000;                     /* for all shapes: what is larger is left out */
