@@ -229,11 +229,17 @@ static double density(const dsc_layout *l, int64_t head)
     return 100 * (double)dsc_layout_count(l, head) / (double)l->blocks / (double)l->blocks;
 }
 
+static void name_kind(const dsc_layout *l, int64_t kind, dsc_text *out)
+{
+    if (l->kinds > 1) dsc_text_add(out, "head %" PRId64, kind);
+    else if (l->heads == 1) dsc_text_add(out, "1 head");
+    else dsc_text_add(out, "all %" PRId64 " heads", l->heads);
+}
+
 void dsc_layout_print(const dsc_layout *l, dsc_text *out)
 {
     for (int64_t kind = 0; kind < l->kinds; kind++) {
-        if (l->kinds == 1) dsc_text_add(out, "all %" PRId64 " heads", l->heads);
-        else dsc_text_add(out, "head %" PRId64, kind);
+        name_kind(l, kind, out);
         dsc_text_add(out, ": %" PRId64 " x %" PRId64 " blocks of %" PRId64 ", %" PRId64 " present, %.1f %%\n",
                      l->blocks, l->blocks, l->block, dsc_layout_count(l, kind), density(l, kind));
         for (int64_t r = 0; r < l->blocks; r++) {
@@ -264,8 +270,7 @@ void dsc_layout_svg(const dsc_layout *l, dsc_text *out)
         int64_t left = kind * width;
 
         dsc_text_add(out, "<text x='%" PRId64 "' y='14'>", left);
-        if (l->kinds == 1) dsc_text_add(out, "%" PRId64 " heads", l->heads);
-        else dsc_text_add(out, "head %" PRId64, kind);
+        name_kind(l, kind, out);
         dsc_text_add(out, ", blocks of %" PRId64 ", %.1f %% present</text>\n", l->block, density(l, kind));
         dsc_text_add(out, "<rect x='%" PRId64 "' y='20' width='%" PRId64 "' height='%" PRId64 "' fill='#eee'/>\n", left,
                      l->blocks * side, l->blocks * side);

@@ -108,8 +108,8 @@ static void refuses_with_a_reason(void)
     s.offload_ratio = 0.5;
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--offload-ratio", "--offload optimizer", NULL});
     s = DSC_CONFIG_DEFAULT.strategy;
-    strcpy(s.attention, "bigbird");
-    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--attention", NULL});
+    strcpy(s.attention, "bigbirds");
+    refused(&s, 2, DSC_EINVAL, (const char *const[]){"--attention bigbirds", "bslongformer", NULL});
 }
 
 static dsc_strategy pipeline(int64_t pp, int64_t virtual_stages, int schedule)
