@@ -124,7 +124,10 @@ static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *s
     case DSC_K_ATTENTION_FWD:
     case DSC_K_ATTENTION_BWD:
     case DSC_K_SCORES_FWD:
-    case DSC_K_SCORES_BWD: return efficiency->attention;
+    case DSC_K_SCORES_BWD:
+    case DSC_K_BLOCK_SDD:
+    case DSC_K_BLOCK_DSD:
+    case DSC_K_BLOCK_DDS: return efficiency->attention;
     default: return 0;
     }
 }

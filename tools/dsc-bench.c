@@ -52,7 +52,11 @@ static const char copies_name[] = "copies", collectives_name[] = "collectives";
 
 /* ---- What is asked for */
 
-static bool is_measured_here(int kernel) { return kernel != DSC_K_LOAD; } /* the executor's own */
+/* Not what is the executor's own, and not what no training step calls. */
+static bool is_measured_here(int kernel)
+{
+    return kernel != DSC_K_LOAD && !(kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD);
+}
 
 static dsc_status choose(const char *name, bench_request *request)
 {

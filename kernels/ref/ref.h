@@ -11,6 +11,8 @@
 
 dsc_kernel_fn dsc_ref_gemm, dsc_ref_norm_fwd, dsc_ref_norm_bwd_x, dsc_ref_norm_bwd_w;
 dsc_kernel_fn dsc_ref_attention_fwd, dsc_ref_attention_bwd, dsc_ref_scores_fwd, dsc_ref_scores_bwd;
+dsc_kernel_fn dsc_ref_block_sdd, dsc_ref_block_dsd, dsc_ref_block_dds;
+dsc_kernel_fn dsc_ref_block_softmax_fwd, dsc_ref_block_softmax_bwd;
 dsc_kernel_fn dsc_ref_gelu_fwd, dsc_ref_gelu_bwd, dsc_ref_column_sum, dsc_ref_square_sum;
 dsc_kernel_fn dsc_ref_embed_fwd, dsc_ref_embed_bwd, dsc_ref_adam, dsc_ref_cast, dsc_ref_join, dsc_ref_clear;
 dsc_kernel_fn dsc_ref_cross_entropy, dsc_ref_cross_entropy_part, dsc_ref_cross_entropy_join;

@@ -1,5 +1,5 @@
-/* The present blocks of sparse attention as kernels read them: an operand of int32, made once for a layout and the same
- * for all sequences of a batch. Both by row, for forward, and by column, for gradients of keys. */
+/* The present blocks of sparse attention and block products as kernels read them: an operand of int32, made once for a
+ * layout and the same for all sequences of a batch. Both by row, for forward, and by column, for gradients of keys. */
 #ifndef DSC_KERNEL_BLOCKS_H
 #define DSC_KERNEL_BLOCKS_H
 
@@ -22,11 +22,13 @@ static inline int64_t dsc_blocks_elems(int64_t n, int64_t heads, int64_t present
     return 3 * n * heads + 2 + 2 * present;
 }
 
-/* Where an attention shape's lists lie in its operand. */
+/* Where a shape's lists lie in its operand. Its last dimensions are present and block: attention has seven, products
+ * six. */
 static inline dsc_blocks dsc_blocks_of(const dsc_shape *shape, void *operand)
 {
-    const int64_t side = shape->d[6], n = (shape->d[1] + side - 1) / side, lists = n * shape->d[2];
-    dsc_blocks b = {.side = side, .n = n, .heads = shape->d[2], .present = shape->d[5]};
+    const int64_t *last = shape->d + (shape->d[6] != 0 ? 5 : 4), side = last[1];
+    const int64_t n = (shape->d[1] + side - 1) / side, lists = n * shape->d[2];
+    dsc_blocks b = {.side = side, .n = n, .heads = shape->d[2], .present = last[0]};
 
     b.row_start = operand;
     b.columns = b.row_start + lists + 1;

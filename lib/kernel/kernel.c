@@ -46,14 +46,31 @@ const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32]
 
 typedef struct extent { int64_t elems; int type; } extent; /* 0 elements: absent */
 
-/* The operands layout and mask of attention. */
+static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
+static bool is_block(int kernel) { return kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD; }
+
+static bool has_layout(const dsc_shape *s)
+{
+    return is_block(s->kernel) || (s->flags & DSC_HAS_LAYOUT &&
+                                   (s->kernel == DSC_K_ATTENTION_FWD || s->kernel == DSC_K_ATTENTION_BWD));
+}
+
+/* The dimensions present and block of a shape that has them: the last two. */
+static const int64_t *layout_dims(const dsc_shape *s) { return s->d + (is_block(s->kernel) ? 4 : 5); }
+
+/* The operands layout and mask. */
 static int64_t layout_elems(const dsc_shape *s)
 {
-    if (!(s->flags & DSC_HAS_LAYOUT)) return 0;
-    return dsc_blocks_elems(dsc_ceil_div(s->d[1], s->d[6]), s->d[2], s->d[5]);
+    const int64_t *layout = layout_dims(s);
+
+    return has_layout(s) ? dsc_blocks_elems(dsc_ceil_div(s->d[1], layout[1]), s->d[2], layout[0]) : 0;
 }
 
 static int64_t mask_elems(const dsc_shape *s) { return s->flags & DSC_HAS_MASK ? s->d[0] * s->d[1] : 0; }
+
+/* The sparse and the dense operands of block products. */
+static int64_t block_elems(const dsc_shape *s) { return s->d[0] * s->d[4] * s->d[5] * s->d[5]; }
+static int64_t dense_elems(const dsc_shape *s) { return s->d[0] * s->d[1] * s->d[2] * s->d[3]; }
 
 /* One case a kernel, operands in the order of the table. */
 static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
@@ -95,6 +112,21 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     case DSC_K_SCORES_BWD:
         SET({norm * heads_dim, type}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * d[2] * d[1], type},
             {norm * (d[2] + 2 * d[3]) * d[4], type});
+        break;
+    case DSC_K_BLOCK_SDD:
+        SET({dense_elems(s), type}, {dense_elems(s), type}, {layout_elems(s), DSC_INT32}, {block_elems(s), type});
+        break;
+    case DSC_K_BLOCK_DSD:
+        SET({block_elems(s), type}, {dense_elems(s), type}, {layout_elems(s), DSC_INT32}, {dense_elems(s), type});
+        break;
+    case DSC_K_BLOCK_DDS:
+        SET({dense_elems(s), type}, {block_elems(s), type}, {layout_elems(s), DSC_INT32}, {dense_elems(s), type});
+        break;
+    case DSC_K_BLOCK_SOFTMAX_FWD:
+        SET({block_elems(s), type}, {block_elems(s), type}, {layout_elems(s), DSC_INT32}, {mask_elems(s), DSC_FP32});
+        break;
+    case DSC_K_BLOCK_SOFTMAX_BWD:
+        SET({block_elems(s), type}, {block_elems(s), type}, {layout_elems(s), DSC_INT32}, {block_elems(s), type});
         break;
     case DSC_K_GELU_FWD: SET({d[0], type}, {d[0], type}); break;
     case DSC_K_GELU_BWD: SET({d[0], type}, {d[0], type}, {d[0], type}); break;
@@ -192,6 +224,11 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_SCORES_FWD: return 2 * attention_product_flops(shape);
     case DSC_K_ATTENTION_BWD: return 5 * attention_product_flops(shape);
     case DSC_K_SCORES_BWD: return 4 * attention_product_flops(shape);
+    case DSC_K_BLOCK_SDD:
+    case DSC_K_BLOCK_DSD:
+    case DSC_K_BLOCK_DDS: return 2 * block_elems(shape) * d[3];
+    case DSC_K_BLOCK_SOFTMAX_FWD: return 20 * block_elems(shape);
+    case DSC_K_BLOCK_SOFTMAX_BWD: return 5 * block_elems(shape);
     case DSC_K_GELU_FWD: return 20 * d[0];
     case DSC_K_GELU_BWD: return 30 * d[0];
     case DSC_K_JOIN: return 2 * d[0] * d[1];
@@ -286,7 +323,6 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
 
 /* ---- Checking */
 
-static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
 static bool is_embedding(int kernel) { return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD; }
 
 static const char *const dim_names[DSC_KERNEL_COUNT] = {
@@ -298,6 +334,11 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_ATTENTION_BWD] = "B T H Hkv D",
     [DSC_K_SCORES_FWD] = "B T H Hkv D",
     [DSC_K_SCORES_BWD] = "B T H Hkv D",
+    [DSC_K_BLOCK_SDD] = "B T H D present block",
+    [DSC_K_BLOCK_DSD] = "B T H D present block",
+    [DSC_K_BLOCK_DDS] = "B T H D present block",
+    [DSC_K_BLOCK_SOFTMAX_FWD] = "B T H D present block",
+    [DSC_K_BLOCK_SOFTMAX_BWD] = "B T H D present block",
     [DSC_K_GELU_FWD] = "n",
     [DSC_K_GELU_BWD] = "n",
     [DSC_K_JOIN] = "rows cols",
@@ -314,16 +355,10 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_LOAD] = "B T",
 };
 
-static bool has_layout(const dsc_shape *shape)
-{
-    return shape->flags & DSC_HAS_LAYOUT &&
-           (shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD);
-}
-
 static const char *dim_names_of(const dsc_shape *shape)
 {
     if (shape->flags & DSC_SHARD && is_embedding(shape->kernel)) return "B T C V n P";
-    if (has_layout(shape)) return "B T H Hkv D present block";
+    if (is_attention(shape->kernel) && has_layout(shape)) return "B T H Hkv D present block";
     return dim_names[shape->kernel];
 }
 
@@ -350,6 +385,9 @@ static double volume_of(const dsc_shape *shape)
 
     if (shape->flags & DSC_SHARD && is_embedding(shape->kernel))
         return (double)d[0] * (double)DSC_MAX(d[1], d[5]) * (double)d[2] * (double)d[3];
+    if (is_block(shape->kernel)) /* dense or sparse operands, whichever are larger */
+        return (double)d[0] * (double)d[3] *
+               DSC_MAX((double)d[1] * (double)d[2], (double)d[4] * (double)d[5] * (double)d[5]);
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
     for (int i = 0; i < (is_attention(shape->kernel) ? 5 : DSC_KERNEL_DIMS) && d[i] != 0; i++) volume *= (double)d[i];
@@ -396,17 +434,40 @@ static dsc_status check_shards(const dsc_shape *shape)
 /* A block's side is what kernels have tiles for; lists are of int32. */
 static dsc_status check_layout(const dsc_shape *shape)
 {
-    const int64_t *d = shape->d, most = INT32_MAX;
+    const int64_t *layout = layout_dims(shape), present = layout[0], side = layout[1];
+    const int64_t heads = shape->d[2], most = INT32_MAX;
     const char *name = kernels[shape->kernel].name;
 
     if (!has_layout(shape)) return DSC_OK;
-    const int64_t n = dsc_ceil_div(d[1], d[6]);
-    if (d[6] % DSC_BLOCK_UNIT != 0 || d[6] > DSC_BLOCK_MOST)
-        return DSC_FAIL(DSC_EINVAL, "%s: block is %lld, must be a multiple of %d up to %d", name, (long long)d[6],
+    const int64_t n = dsc_ceil_div(shape->d[1], side);
+    if (side % DSC_BLOCK_UNIT != 0 || side > DSC_BLOCK_MOST)
+        return DSC_FAIL(DSC_EINVAL, "%s: block is %lld, must be a multiple of %d up to %d", name, (long long)side,
                         DSC_BLOCK_UNIT, DSC_BLOCK_MOST);
-    if (n > most / d[2] || d[5] > most || d[5] > (double)d[2] * (double)n * (double)n)
+    if (n > most / heads || present > most || (double)present > (double)heads * (double)n * (double)n)
         return DSC_FAIL(DSC_EINVAL, "%s: %lld present blocks of %lld heads with %lld x %lld, at most %lld can be", name,
-                        (long long)d[5], (long long)d[2], (long long)n, (long long)n, (long long)most);
+                        (long long)present, (long long)heads, (long long)n, (long long)n, (long long)most);
+    return DSC_OK;
+}
+
+static int32_t block_flags(int kernel)
+{
+    switch (kernel) {
+    case DSC_K_BLOCK_DSD: return DSC_TRANS_A;
+    case DSC_K_BLOCK_SDD:
+    case DSC_K_BLOCK_DDS: return DSC_TRANS_B;
+    case DSC_K_BLOCK_SOFTMAX_FWD: return DSC_CAUSAL | DSC_HAS_MASK;
+    default: return 0;
+    }
+}
+
+/* Callers of the products know them by their contract alone: what that does not have must not pass as if it had. */
+static dsc_status check_block_flags(const dsc_shape *shape)
+{
+    const int32_t others = shape->flags & ~block_flags(shape->kernel);
+
+    if (is_block(shape->kernel) && others != 0)
+        return DSC_FAIL(DSC_EINVAL, "%s: the flags have %#x, which it does not know", kernels[shape->kernel].name,
+                        (unsigned)others);
     return DSC_OK;
 }
 
@@ -429,11 +490,14 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
     DSC_TRY(check_dims(shape));
     DSC_TRY(check_shards(shape));
     DSC_TRY(check_layout(shape));
+    DSC_TRY(check_block_flags(shape));
     const char *name = kernels[shape->kernel].name;
     if (!has_types(shape))
         status = DSC_FAIL(DSC_EINVAL, "%s: types %d and %d must be fp32, bf16 or fp16", name, shape->type, shape->out);
     else if (shape->kernel == DSC_K_CROSS_ENTROPY && d[3] < d[2])
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
+    else if (shape->kernel == DSC_K_BLOCK_SDD && d[3] > DSC_ATTENTION_MAX_D)
+        status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[3], DSC_ATTENTION_MAX_D);
     else if (is_attention(shape->kernel) && d[4] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[4], DSC_ATTENTION_MAX_D);
     else if (is_attention(shape->kernel) && d[2] % d[3] != 0)

@@ -34,6 +34,17 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  only padding. A query that sees no key has context 0, lse infinity and no gradient.
  *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse, rounded context is read.
  *  scores_fwd, scores_bwd   the same with the probabilities stored, [B, H, T, T] of type (attention dense-unfused).
+ *  block_sdd       d = B, T, H, D, present, block, as of the next four too. blocks = a * op(b) where the list
+ *                  (kernel/blocks.h) has a block. blocks [B, present, block, block] lie in the list's order: by head,
+ *                  row, column. a is [B, H, T, D]; op(b) is [B, H, D, T], stored [B, H, T, D] with DSC_TRANS_B. The
+ *                  last block is cut off at T. What of a block lies outside, and blocks past the list's last, are
+ *                  written as zero and never read. D at most 1024.
+ *  block_dsd       out[B, H, T, D] = op(blocks) * b[B, H, T, D]; op transposes with DSC_TRANS_A.
+ *  block_dds       out[B, H, D, T] = a[B, H, D, T] * op(blocks); op transposes with DSC_TRANS_B.
+ *  block_softmax_fwd   probabilities = softmax of each row of scores / sqrt(D) over its present blocks; DSC_CAUSAL and
+ *                  DSC_HAS_MASK as in attention. A row that sees no key has probabilities 0. They may be the scores.
+ *  block_softmax_bwd   dscores = p (dp - the row's sum of p dp) / sqrt(D), p the probabilities. dscores may be
+ *                  dprobabilities.
  *  gelu_fwd, gelu_bwd       d = n. tanh GELU; du = dy * gelu'(u). y may be u; du may be dy or u.
  *  join            d = rows, cols. y = x (+ bias[cols]) (+ residual): ends a product that was summed over tensor ranks.
  *                  y may be x or the residual.
@@ -74,6 +85,11 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(ATTENTION_BWD, attention_bwd, "dcontext qkv context lse dqkv layout mask", "rrrrwrr")             \
     K(SCORES_FWD, scores_fwd, "qkv context probabilities", "rww")                                       \
     K(SCORES_BWD, scores_bwd, "dcontext qkv probabilities dqkv", "rrrw")                                \
+    K(BLOCK_SDD, block_sdd, "a b layout blocks", "rrrw")                                                \
+    K(BLOCK_DSD, block_dsd, "blocks b layout out", "rrrw")                                              \
+    K(BLOCK_DDS, block_dds, "a blocks layout out", "rrrw")                                              \
+    K(BLOCK_SOFTMAX_FWD, block_softmax_fwd, "scores probabilities layout mask", "rwrr")                 \
+    K(BLOCK_SOFTMAX_BWD, block_softmax_bwd, "dprobabilities probabilities layout dscores", "rrrw")      \
     K(GELU_FWD, gelu_fwd, "u y", "rw")                                                                  \
     K(GELU_BWD, gelu_bwd, "dy u du", "rrw")                                                             \
     K(JOIN, join, "x bias residual y", "rrrw")                                                          \
@@ -108,7 +124,7 @@ enum {
     DSC_HAS_RESIDUAL = 256,
     DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
     DSC_HAS_LAYOUT = 1024, /* the optional operands layout and mask (attention_fwd, attention_bwd) are there */
-    DSC_HAS_MASK = 2048
+    DSC_HAS_MASK = 2048    /* block_softmax_fwd too */
 };
 
 enum { DSC_KERNEL_OPERANDS = 7, DSC_KERNEL_DIMS = 7 };
@@ -149,8 +165,8 @@ int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape);
 void dsc_shape_print(const dsc_shape *shape, char *out, int size);
 
 /* DSC_EINVAL unless the dimensions are positive and fit (their product at most 2^58, without what only says how tensor
- * shards are cut; D at most 1024) and the types are floats; names the dimension. Every other function here takes shapes
- * that passed. Pure. */
+ * shards are cut; D at most 1024) and the types are floats; names the dimension. The block products, which others call,
+ * refuse flags that they do not have. Every other function here takes shapes that passed. Pure. */
 dsc_status dsc_shape_check(const dsc_shape *shape);
 
 /* ---- Implementations (kernels/ fills such tables; the executor chooses one at start-up) */

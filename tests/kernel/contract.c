@@ -26,6 +26,14 @@ static dsc_shape make_shard(int64_t rows, int64_t n, int64_t positions)
     return shape;
 }
 
+static dsc_shape make_block(dsc_kernel kernel, int32_t flags, int64_t d, int64_t present, int64_t block)
+{
+    dsc_shape shape = make(kernel, DSC_BF16, DSC_BF16, flags, 2, 100, 3, d, present);
+
+    shape.d[5] = block;
+    return shape;
+}
+
 static void names(void)
 {
     char word[32];
@@ -92,6 +100,25 @@ static void shards(void)
     CHECK(!dsc_operand_is_read(&loss, 3) && dsc_operand_is_written(&loss, 3), "the loss is written");
 }
 
+/* 100 tokens are seven blocks of 16: of 3 heads 147, of which there are 20. */
+static void block_products(void)
+{
+    const dsc_shape sdd = make_block(DSC_K_BLOCK_SDD, DSC_TRANS_B, 64, 20, 16);
+    const dsc_shape softmax = make_block(DSC_K_BLOCK_SOFTMAX_FWD, DSC_HAS_MASK, 64, 20, 16);
+    const dsc_shape plain = make_block(DSC_K_BLOCK_SOFTMAX_FWD, DSC_CAUSAL, 64, 20, 16);
+    const int64_t dense = 2 * 3 * 100 * 64, blocks = 2 * 20 * 16 * 16, lists = (3 * 7 * 3 + 2 + 2 * 20) * 4;
+
+    CHECK_OK(dsc_shape_check(&sdd));
+    CHECK_OK(dsc_shape_check(&softmax));
+    CHECK(dsc_operand_bytes(&sdd, 0) == 2 * dense && dsc_operand_bytes(&sdd, 1) == 2 * dense, "%lld",
+          (long long)dsc_operand_bytes(&sdd, 0));
+    CHECK(dsc_operand_bytes(&sdd, 2) == lists, "%lld", (long long)dsc_operand_bytes(&sdd, 2));
+    CHECK(dsc_operand_bytes(&sdd, 3) == 2 * blocks, "%lld", (long long)dsc_operand_bytes(&sdd, 3));
+    CHECK(dsc_kernel_flops(&sdd) == 2 * blocks * 64, "%lld: blocks count whole", (long long)dsc_kernel_flops(&sdd));
+    CHECK(dsc_kernel_bytes(&sdd) == 4 * dense + 2 * blocks + lists, "%lld", (long long)dsc_kernel_bytes(&sdd));
+    CHECK(dsc_operand_bytes(&softmax, 3) == 2 * 100 * 4 && !dsc_operand_present(&plain, 3), "a mask with its flag");
+}
+
 static void arithmetic(void)
 {
     const dsc_shape gemm = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 100, 200, 300, 0, 0);
@@ -149,6 +176,16 @@ static void refusals(void)
     refuse(make(DSC_K_EMBED_FWD, DSC_FP32, DSC_FP32, 0, 1, 4, 8, 64, 64), "dimension 4 is 64");
     refuse(make(DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 3, 8), "H 4 is no multiple of Hkv 3");
     refuse(make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 4, 2048), "D is 2048");
+    refuse(make_block(DSC_K_BLOCK_SDD, 0, 2048, 20, 16), "D is 2048");
+    refuse(make_block(DSC_K_BLOCK_DSD, 0, 64, 0, 16), "present is 0");
+    refuse(make_block(DSC_K_BLOCK_DSD, 0, 64, 20, 0), "block is 0");
+    refuse(make_block(DSC_K_BLOCK_DDS, 0, 64, 20, 24), "block is 24, must be a multiple of 16");
+    refuse(make_block(DSC_K_BLOCK_DDS, 0, 64, 20, 144), "block is 144");
+    refuse(make_block(DSC_K_BLOCK_SOFTMAX_FWD, 0, 64, 148, 16), "148 present blocks of 3 heads with 7 x 7");
+    refuse(make_block(DSC_K_BLOCK_SDD, DSC_TRANS_A, 64, 20, 16), "block_sdd: the flags have 0x1");
+    refuse(make_block(DSC_K_BLOCK_DSD, DSC_TRANS_B, 64, 20, 16), "block_dsd: the flags have 0x2");
+    refuse(make_block(DSC_K_BLOCK_DDS, DSC_ACCUMULATE, 64, 20, 16), "block_dds: the flags have 0x4");
+    refuse(make_block(DSC_K_BLOCK_SOFTMAX_BWD, DSC_CAUSAL, 64, 20, 16), "block_softmax_bwd: the flags have 0x8");
 }
 
 /* At the largest sizes that dsc_shape_check lets pass, counts stay positive. */
@@ -163,6 +200,8 @@ static void no_overflow(void)
         make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, big, 0, 0, 0, 0),
         make(DSC_K_JOIN, DSC_FP32, DSC_FP32, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, 1, big, 0, 0, 0),
         make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, 0, big, 1, 1, 1, 1),
+        {DSC_K_BLOCK_SOFTMAX_FWD, DSC_FP32, DSC_FP32, DSC_HAS_MASK, {big >> 8, 1, 1, 1, 1, 16}},
+        {DSC_K_BLOCK_DDS, DSC_FP32, DSC_FP32, 0, {1, 16, 1, big >> 8, 1, 16}},
         {DSC_K_CROSS_ENTROPY_JOIN, DSC_FP32, DSC_FP32, 0, {1, 1, 1, 1, 1, big}},
         {DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_SHARD | DSC_ACCUMULATE, {1, 1, big, 1, 1, 1}},
         {DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_SHARD | DSC_ACCUMULATE, {1, 1, 1, 1, 1, big}},
@@ -198,6 +237,7 @@ static const tap_case cases[] = {
     {"the token table's gradient is added to unless it is first", embedding_gradient},
     {"shards have the rank's share of the tables, and parts of all ranks", shards},
     {"flops and bytes are those of the formulas", arithmetic},
+    {"block products have dense operands, blocks and lists", block_products},
     {"workspaces stay bounded", workspaces},
     {"impossible shapes are refused by name", refusals},
     {"no count overflows at the largest sizes", no_overflow},

@@ -1,5 +1,6 @@
 /* One body over every set of kernels: on random shapes, each computes what the reference computes. What the reference
  * computes is the matter of reference.c. */
+#include "kernel/blocks.h"
 #include "tests/kernels/call.h"
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +19,11 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_ATTENTION_BWD] = {2e-6, 2, true, "as forward; dp - delta cancels, and delta uses the context as stored"},
     [DSC_K_SCORES_FWD] = {2e-6, 1, false, "as attention_fwd"},
     [DSC_K_SCORES_BWD] = {2e-6, 2, true, "as attention_bwd"},
+    [DSC_K_BLOCK_SDD] = {1e-6, 1, true, "as gemm"},
+    [DSC_K_BLOCK_DSD] = {1e-6, 1, true, "as gemm"},
+    [DSC_K_BLOCK_DDS] = {1e-6, 1, true, "as gemm"},
+    [DSC_K_BLOCK_SOFTMAX_FWD] = {1e-6, 1, false, "an exponential of an fp32 difference, and fp32 sums by block"},
+    [DSC_K_BLOCK_SOFTMAX_BWD] = {1e-6, 1, true, "differences of an fp32 sum of up to 200 products"},
     [DSC_K_GELU_FWD] = {3e-7, 1, false, "a few roundings and one exponential an element"},
     [DSC_K_GELU_BWD] = {5e-7, 1, false, "the same, with a sum of two terms"},
     [DSC_K_JOIN] = {2e-7, 1, true, "sums of three in fp32"},
@@ -53,13 +59,22 @@ static void set_dims(dsc_shape *s, int64_t d0, int64_t d1, int64_t d2, int64_t d
 }
 
 /* The lists of layouts may have less in them, and the last block may be cut off. */
-static void make_sparse(dsc_shape *s)
+static void set_layout(dsc_shape *s, int64_t *last)
 {
     const int64_t block = pick(16, 32, 64, tap_random_between(0, 1) ? 48 : 128), n = dsc_ceil_div(s->d[1], block);
 
-    s->flags |= DSC_HAS_LAYOUT;
-    s->d[5] = tap_random_between(1, s->d[2] * n * n);
-    s->d[6] = block;
+    last[0] = tap_random_between(1, s->d[2] * n * n);
+    last[1] = block;
+}
+
+static int32_t block_flags(dsc_kernel kernel)
+{
+    switch (kernel) {
+    case DSC_K_BLOCK_DSD: return maybe(DSC_TRANS_A);
+    case DSC_K_BLOCK_SOFTMAX_FWD: return maybe(DSC_CAUSAL) | maybe(DSC_HAS_MASK);
+    case DSC_K_BLOCK_SOFTMAX_BWD: return 0;
+    default: return maybe(DSC_TRANS_B);
+    }
 }
 
 /* A rank's shard: it holds as many rows as it owns, or more. */
@@ -117,7 +132,18 @@ static dsc_shape random_shape(dsc_kernel kernel)
         set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv, d);
         if (kernel >= DSC_K_SCORES_FWD) break;
         s.flags |= maybe(DSC_HAS_MASK);
-        if (maybe(1)) make_sparse(&s);
+        if (maybe(1)) break;
+        s.flags |= DSC_HAS_LAYOUT;
+        set_layout(&s, s.d + 5);
+        break;
+    case DSC_K_BLOCK_SDD:
+    case DSC_K_BLOCK_DSD:
+    case DSC_K_BLOCK_DDS:
+    case DSC_K_BLOCK_SOFTMAX_FWD:
+    case DSC_K_BLOCK_SOFTMAX_BWD: /* D past the overlays' pieces of 256 too */
+        s.flags = block_flags(kernel);
+        set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 200)), kv, pick(d, d, d, 300), 0);
+        set_layout(&s, s.d + 4);
         break;
     case DSC_K_JOIN:
         s.flags = maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL);
@@ -244,6 +270,11 @@ static void attention_fwd(void) { agrees(DSC_K_ATTENTION_FWD); }
 static void attention_bwd(void) { agrees(DSC_K_ATTENTION_BWD); }
 static void scores_fwd(void) { agrees(DSC_K_SCORES_FWD); }
 static void scores_bwd(void) { agrees(DSC_K_SCORES_BWD); }
+static void block_sdd(void) { agrees(DSC_K_BLOCK_SDD); }
+static void block_dsd(void) { agrees(DSC_K_BLOCK_DSD); }
+static void block_dds(void) { agrees(DSC_K_BLOCK_DDS); }
+static void block_softmax_fwd(void) { agrees(DSC_K_BLOCK_SOFTMAX_FWD); }
+static void block_softmax_bwd(void) { agrees(DSC_K_BLOCK_SOFTMAX_BWD); }
 static void gelu_fwd(void) { agrees(DSC_K_GELU_FWD); }
 static void gelu_bwd(void) { agrees(DSC_K_GELU_BWD); }
 static void column_sum(void) { agrees(DSC_K_COLUMN_SUM); }
@@ -325,6 +356,10 @@ static void works_in_place(void)
     check_in_place(DSC_K_GELU_BWD, 0, 1, 2);
     check_in_place(DSC_K_NORM_BWD_X, DSC_HAS_RESIDUAL, 4, 5);
     check_in_place(DSC_K_JOIN, 0, 0, 3);
+    for (int round = 0; round < 4; round++) { /* all types */
+        check_in_place(DSC_K_BLOCK_SOFTMAX_FWD, 0, 0, 1);
+        check_in_place(DSC_K_BLOCK_SOFTMAX_BWD, 0, 0, 3);
+    }
     check_in_place(DSC_K_JOIN, DSC_HAS_RESIDUAL, 2, 3);
 }
 
@@ -373,6 +408,43 @@ static void spreads_overflow(void)
         for (int j = 0; j < DSC_COUNT(inputs); j++) {
             check_spreads(sets[i], inputs[j].kernel, inputs[j].operand, INFINITY);
             check_spreads(sets[i], inputs[j].kernel, inputs[j].operand, NAN);
+        }
+}
+
+/* Where all of an input is infinite or NaN, products and softmax have something to show of it, unless no block is there
+ * to read it. */
+static void check_block_spreads(const dsc_kernel_set *set, dsc_kernel kernel, int operand, double value)
+{
+    dsc_shape shape = random_shape(kernel);
+    bool spread = false;
+    call c;
+
+    shape.flags &= ~(DSC_CAUSAL | DSC_HAS_MASK);
+    call_init(&c, shape);
+    const dsc_blocks blocks = dsc_blocks_of(&shape, c.operand[2]);
+    for (int64_t i = 0; i < call_count(&c, operand); i++) call_set(&c, operand, i, value);
+    call_run(&c, set);
+    for (int i = 0; i < dsc_kernel_operands(kernel); i++)
+        for (int64_t j = 0; dsc_operand_is_written(&shape, i) && j < call_count(&c, i); j++)
+            spread |= !isfinite(call_get(&c, i, j));
+    CHECK(spread == (blocks.row_start[blocks.heads * blocks.n] > 0), "%s: %s and %g in operand %d", set->name,
+          dsc_kernel_name(kernel), value, operand);
+    call_fini(&c);
+}
+
+static void spreads_from_blocks(void)
+{
+    static const struct { dsc_kernel kernel; int operand; } inputs[] = {
+        {DSC_K_BLOCK_SDD, 0}, {DSC_K_BLOCK_SDD, 1}, {DSC_K_BLOCK_DSD, 0}, {DSC_K_BLOCK_DSD, 1}, {DSC_K_BLOCK_DDS, 0},
+        {DSC_K_BLOCK_DDS, 1}, {DSC_K_BLOCK_SOFTMAX_FWD, 0}, {DSC_K_BLOCK_SOFTMAX_BWD, 0}, {DSC_K_BLOCK_SOFTMAX_BWD, 1},
+    };
+    const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
+    const int count = 1 + call_sets(sets + 1);
+
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < DSC_COUNT(inputs); j++) {
+            check_block_spreads(sets[i], inputs[j].kernel, inputs[j].operand, INFINITY);
+            check_block_spreads(sets[i], inputs[j].kernel, inputs[j].operand, NAN);
         }
 }
 
@@ -478,6 +550,11 @@ static const tap_case cases[] = {
     {"attention_bwd of every set equals the reference", attention_bwd},
     {"scores_fwd of every set equals the reference", scores_fwd},
     {"scores_bwd of every set equals the reference", scores_bwd},
+    {"block_sdd of every set equals the reference", block_sdd},
+    {"block_dsd of every set equals the reference", block_dsd},
+    {"block_dds of every set equals the reference", block_dds},
+    {"block_softmax_fwd of every set equals the reference", block_softmax_fwd},
+    {"block_softmax_bwd of every set equals the reference", block_softmax_bwd},
     {"gelu_fwd of every set equals the reference", gelu_fwd},
     {"gelu_bwd of every set equals the reference", gelu_bwd},
     {"join of every set equals the reference", join},
@@ -493,8 +570,9 @@ static const tap_case cases[] = {
     {"cast of every set equals the reference", cast},
     {"the same call gives the same bits", repeats_bits},
     {"no number of threads changes the bits of square_sum and the losses", sums_ignore_threads},
-    {"du may be dy or u, y may be u, dx may be the residual, join's y either", works_in_place},
+    {"du may be dy or u, y may be u, dx may be the residual, join's y either, softmax in place", works_in_place},
     {"infinities and NaN reach the output", spreads_overflow},
+    {"those that a block product reads do, and those that none reads do not", spreads_from_blocks},
     {"square_sum counts what is not finite", counts_overflow},
     {"embed_bwd's first table is the sum that starts at zero", first_writes},
     {"a token outside the vocabulary is refused", refuses_tokens},

@@ -150,6 +150,135 @@ static void attention_formula(void)
     }
 }
 
+/* ---- Block products: with dense matrices in double, whose absent blocks are zero or seen by nobody */
+
+/* Where a head's element (row, column) is in the sparse operand; -1: its block is absent. */
+static int64_t block_index(const call *c, int64_t b, int64_t h, int64_t row, int64_t column)
+{
+    const dsc_blocks blocks = dsc_blocks_of(&c->shape, c->operand[2]);
+    const int64_t side = blocks.side, list = h * blocks.n + row / side;
+
+    for (int64_t i = blocks.row_start[list]; i < blocks.row_start[list + 1]; i++)
+        if (blocks.columns[i] == column / side)
+            return (b * blocks.present + i) * side * side + row % side * side + column % side;
+    return -1;
+}
+
+static double block_get(const call *c, int operand, int64_t b, int64_t h, int64_t row, int64_t column)
+{
+    const int64_t at = block_index(c, b, h, row, column);
+
+    return at < 0 ? 0 : call_get(c, operand, at);
+}
+
+/* Four heads of 40 tokens, two blocks of 16 and half a third. */
+static dsc_shape make_block(dsc_kernel kernel, int32_t flags)
+{
+    dsc_shape shape = make_shape(kernel, flags, 2, 40, 4, 6, 20);
+
+    shape.d[5] = 16;
+    return shape;
+}
+
+static void check_near(const call *c, int64_t i, double value, double expected)
+{
+    CHECK(fabs(value - expected) < 1e-6 * (1 + fabs(expected)), "%s, flags %d: element %lld is %g, not %g",
+          dsc_kernel_name((dsc_kernel)c->shape.kernel), c->shape.flags, (long long)i, value, expected);
+}
+
+/* expected[b, h, row, column], with what lies outside of the matrix and of the lists zero. */
+typedef double naive_fn(const call *c, int64_t b, int64_t h, int64_t row, int64_t column);
+
+static void check_sparse_result(dsc_kernel kernel, int32_t flags, int operand, naive_fn *naive)
+{
+    double *expected;
+    call c;
+
+    call_init(&c, make_block(kernel, flags));
+    expected = calloc((size_t)call_count(&c, operand), sizeof *expected);
+    if (expected == NULL) abort();
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t b = 0; b < 2; b++)
+        for (int64_t h = 0; h < 4; h++)
+            for (int64_t i = 0; i < 40 * 40; i++)
+                if (block_index(&c, b, h, i / 40, i % 40) >= 0)
+                    expected[block_index(&c, b, h, i / 40, i % 40)] = naive(&c, b, h, i / 40, i % 40);
+    for (int64_t i = 0; i < call_count(&c, operand); i++) check_near(&c, i, call_get(&c, operand, i), expected[i]);
+    free(expected);
+    call_fini(&c);
+}
+
+static double naive_sdd(const call *c, int64_t b, int64_t h, int64_t row, int64_t column)
+{
+    const int64_t *d = c->shape.d, head = (b * d[2] + h) * d[1] * d[3];
+    double sum = 0;
+
+    for (int64_t l = 0; l < d[3]; l++)
+        sum += call_get(c, 0, head + row * d[3] + l) *
+               call_get(c, 1, head + (c->shape.flags & DSC_TRANS_B ? column * d[3] + l : l * d[1] + column));
+    return sum;
+}
+
+static double naive_softmax(const call *c, int64_t b, int64_t h, int64_t query, int64_t key)
+{
+    const int64_t *d = c->shape.d, end = c->shape.flags & DSC_CAUSAL ? query + 1 : d[1];
+    double total = 0, value = 0;
+
+    for (int64_t k = 0; k < end; k++) {
+        const double mask = c->shape.flags & DSC_HAS_MASK ? call_get(c, 3, b * d[1] + k) : 0;
+
+        if (block_index(c, b, h, query, k) < 0) continue;
+        total += exp(block_get(c, 0, b, h, query, k) / sqrt((double)d[3]) + mask);
+        if (k == key) value = exp(block_get(c, 0, b, h, query, k) / sqrt((double)d[3]) + mask);
+    }
+    return total == 0 ? 0 : value / total;
+}
+
+/* Element (row, column) of op(blocks) * b or a * op(blocks). */
+static double naive_dense(const call *c, int64_t b, int64_t h, int64_t row, int64_t column)
+{
+    const int64_t *d = c->shape.d, head = (b * d[2] + h) * d[1] * d[3];
+    const bool is_dsd = c->shape.kernel == DSC_K_BLOCK_DSD, is_transposed = c->shape.flags != 0;
+    double sum = 0;
+
+    for (int64_t l = 0; l < d[1]; l++) {
+        const int64_t i = is_dsd ? row : l, j = is_dsd ? l : column;
+        const double dense = call_get(c, is_dsd ? 1 : 0, head + (is_dsd ? l * d[3] + column : row * d[1] + l));
+
+        sum += dense * block_get(c, is_dsd ? 0 : 1, b, h, is_transposed ? j : i, is_transposed ? i : j);
+    }
+    return sum;
+}
+
+static void check_dense_result(dsc_kernel kernel, int32_t flags)
+{
+    const int64_t cols = kernel == DSC_K_BLOCK_DSD ? 6 : 40, elems = 40 * 6; /* of a head */
+    call c;
+
+    call_init(&c, make_block(kernel, flags));
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t i = 0; i < call_count(&c, 3); i++)
+        check_near(&c, i, call_get(&c, 3, i),
+                   naive_dense(&c, i / elems / 4, i / elems % 4, i % elems / cols, i % cols));
+    call_fini(&c);
+}
+
+static void block_formulas(void)
+{
+    for (int round = 0; round < 3; round++) { /* of random layouts */
+        check_sparse_result(DSC_K_BLOCK_SDD, 0, 3, naive_sdd);
+        check_sparse_result(DSC_K_BLOCK_SDD, DSC_TRANS_B, 3, naive_sdd);
+        check_dense_result(DSC_K_BLOCK_DSD, 0);
+        check_dense_result(DSC_K_BLOCK_DSD, DSC_TRANS_A);
+        check_dense_result(DSC_K_BLOCK_DDS, 0);
+        check_dense_result(DSC_K_BLOCK_DDS, DSC_TRANS_B);
+        check_sparse_result(DSC_K_BLOCK_SOFTMAX_FWD, 0, 1, naive_softmax);
+        check_sparse_result(DSC_K_BLOCK_SOFTMAX_FWD, DSC_CAUSAL, 1, naive_softmax);
+        check_sparse_result(DSC_K_BLOCK_SOFTMAX_FWD, DSC_HAS_MASK, 1, naive_softmax);
+        check_sparse_result(DSC_K_BLOCK_SOFTMAX_FWD, DSC_CAUSAL | DSC_HAS_MASK, 1, naive_softmax);
+    }
+}
+
 /* ---- Gradients: the loss is L = sum of weight * output, so that the gradient of the output is `weight` */
 
 static double weigh(const call *forward, int output, const call *weights, int operand)
@@ -272,6 +401,24 @@ static void attention_gradients(void)
     }
 }
 
+static void block_softmax_gradient(void)
+{
+    static const int32_t flags[] = {0, DSC_CAUSAL, DSC_HAS_MASK, DSC_CAUSAL | DSC_HAS_MASK};
+    call forward, backward;
+
+    for (int i = 0; i < DSC_COUNT(flags); i++) {
+        call_init(&forward, make_block(DSC_K_BLOCK_SOFTMAX_FWD, flags[i]));
+        call_init(&backward, make_block(DSC_K_BLOCK_SOFTMAX_BWD, 0));
+        call_run(&forward, dsc_kernels_ref());
+        copy_operand(&forward, 1, &backward, 1);
+        copy_operand(&forward, 2, &backward, 2);
+        call_run(&backward, dsc_kernels_ref());
+        check_gradient(&(function){&forward, 0, 1, &backward, 0}, &backward, 3, 1);
+        call_fini(&forward);
+        call_fini(&backward);
+    }
+}
+
 static void gelu_gradient(void)
 {
     call forward, backward;
@@ -329,11 +476,110 @@ static void embedding_adjoint(void)
     call_fini(&backward);
 }
 
+/* ---- Sparse attention from its products */
+
+static const dsc_kernel_set *set_of(int index) { return index == 0 ? dsc_kernels_ref() : dsc_kernels_cpu(); }
+
+enum part { Q, K, V, ONLY }; /* of qkv, or of an operand that has no other */
+
+/* Element i of [B, H, T, D] in a part of an attention's operand of [B, T, parts, H, D]. */
+static double part_get(const call *attention, int operand, enum part part, int64_t i)
+{
+    const int64_t *s = attention->shape.d, t = s[1], heads = s[2], d = s[4], parts = part == ONLY ? 1 : 3;
+    const int64_t column = i % d, token = i / d % t, h = i / d / t % heads, b = i / d / t / heads;
+    const int64_t row = (b * t + token) * parts + (part == ONLY ? 0 : part);
+
+    return call_get(attention, operand, (row * heads + h) * d + column);
+}
+
+static void take_part(const call *attention, int operand, enum part part, call *to, int target)
+{
+    for (int64_t i = 0; i < call_count(to, target); i++)
+        call_set(to, target, i, part_get(attention, operand, part, i));
+}
+
+/* Scores that lie in fp32 between the products make the difference. */
+static void check_part(const call *attention, int operand, enum part part, const call *got, const char *name)
+{
+    for (int64_t i = 0; i < call_count(got, 3); i++) {
+        const double expected = part_get(attention, operand, part, i);
+
+        CHECK(fabs(call_get(got, 3, i) - expected) < 5e-6 * (1 + fabs(expected)), "%s: element %lld is %g, not %g",
+              name, (long long)i, call_get(got, 3, i), expected);
+    }
+}
+
+/* A product or softmax over the layout of an attention_bwd, with operands still to be given. */
+static void init_block(call *c, dsc_kernel kernel, int32_t flags, const call *attention)
+{
+    call_init(c, make_block(kernel, flags));
+    copy_operand(attention, 5, c, 2);
+    if (flags & DSC_HAS_MASK) copy_operand(attention, 6, c, 3);
+}
+
+/* op(blocks) * part, which must be what attention has; the blocks are an operand of `from`. */
+static void check_dsd(const call *from, int blocks, int32_t flags, const call *attention, int dense,
+                      enum part dense_part, int operand, enum part part, const char *name, const dsc_kernel_set *set)
+{
+    call c;
+
+    init_block(&c, DSC_K_BLOCK_DSD, flags, attention);
+    copy_operand(from, blocks, &c, 0);
+    take_part(attention, dense, dense_part, &c, 1);
+    call_run(&c, set);
+    check_part(attention, operand, part, &c, name);
+    call_fini(&c);
+}
+
+/* attention_bwd has all operands: dcontext, qkv, context, lse, dqkv, layout, mask. */
+static void check_composition(int32_t flags, const dsc_kernel_set *set)
+{
+    dsc_shape shape = make_shape(DSC_K_ATTENTION_BWD, flags | DSC_HAS_LAYOUT, 2, 40, 4, 4, 6);
+    call attention, scores, softmax, dp, ds;
+
+    shape.d[5] = 20;
+    shape.d[6] = 16;
+    call_init(&attention, shape);
+    call_run(&attention, set);
+    init_block(&scores, DSC_K_BLOCK_SDD, DSC_TRANS_B, &attention);
+    take_part(&attention, 1, Q, &scores, 0);
+    take_part(&attention, 1, K, &scores, 1);
+    call_run(&scores, set);
+    init_block(&softmax, DSC_K_BLOCK_SOFTMAX_FWD, flags, &attention);
+    copy_operand(&scores, 3, &softmax, 0);
+    call_run(&softmax, set);
+    check_dsd(&softmax, 1, 0, &attention, 1, V, 2, ONLY, "context = P V", set);
+
+    init_block(&dp, DSC_K_BLOCK_SDD, DSC_TRANS_B, &attention);
+    take_part(&attention, 0, ONLY, &dp, 0);
+    take_part(&attention, 1, V, &dp, 1);
+    call_run(&dp, set);
+    init_block(&ds, DSC_K_BLOCK_SOFTMAX_BWD, 0, &attention);
+    copy_operand(&dp, 3, &ds, 0);
+    copy_operand(&softmax, 1, &ds, 1);
+    call_run(&ds, set);
+    check_dsd(&softmax, 1, DSC_TRANS_A, &attention, 0, ONLY, 4, V, "dV = P' dcontext", set);
+    check_dsd(&ds, 3, 0, &attention, 1, K, 4, Q, "dQ = dS K", set);
+    check_dsd(&ds, 3, DSC_TRANS_A, &attention, 1, Q, 4, K, "dK = dS' Q", set);
+    call_fini(&attention);
+    call_fini(&scores);
+    call_fini(&softmax);
+    call_fini(&dp);
+    call_fini(&ds);
+}
+
+static void attention_from_products(void)
+{
+    static const int32_t flags[] = {0, DSC_CAUSAL, DSC_HAS_MASK, DSC_CAUSAL | DSC_HAS_MASK};
+
+    for (int round = 0; round < 3; round++) /* of random layouts */
+        for (int set = 0; set < 2; set++)
+            for (int i = 0; i < DSC_COUNT(flags); i++) check_composition(flags[i], set_of(set));
+}
+
 /* ---- Tensor shards: ranks together compute what one computes alone */
 
 enum { VOCAB = 13, MAX_RANKS = 8 };
-
-static const dsc_kernel_set *set_of(int index) { return index == 0 ? dsc_kernels_ref() : dsc_kernels_cpu(); }
 
 static void copy_elements(const call *from, int source, int64_t first, int64_t count, call *to, int target, int64_t at)
 {
@@ -610,8 +856,11 @@ static const tap_case cases[] = {
     {"gemm is the sum of products, for all flags", gemm_formula},
     {"normalized rows have mean 0 and variance 1", norm_identities},
     {"attention is the softmax of the scores times the values", attention_formula},
+    {"block products are those of dense matrices, softmax is that of what a row sees", block_formulas},
     {"gradients of the norms are the slopes of the loss", norm_gradients},
     {"gradients of attention are the slopes of the loss", attention_gradients},
+    {"the gradient of block softmax is its slope", block_softmax_gradient},
+    {"SDD, softmax and DSD are sparse attention, and its gradients, by every set", attention_from_products},
     {"the gradient of GELU is its slope", gelu_gradient},
     {"the gradient of cross entropy is its slope", loss_gradient},
     {"equal logits lose log V a token, and padding gets no gradient", loss_of_uniform},
