@@ -34,6 +34,7 @@
 #include "data/data.h"
 #include "model/model.h"
 
+#include "kernels/kernels.h"
 #include "plan/plan.h"
 #include "program/program.h"
 #include "store/calibration_file.h"

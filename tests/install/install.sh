@@ -38,6 +38,29 @@ END
     ${CC:-cc} $ASAN_FLAGS $(flags --cflags) -o "$root/program" "$root/program.c" $(flags --libs)
 }
 
+# The function that doc/sparse.md shows: one block of ones, times itself transposed.
+build_example() {
+    sed -n '/^    #include/,/^    }/s/^    //p' "$srcdir/doc/sparse.md" >"$root/example.c"
+    cat >>"$root/example.c" <<'END'
+#include <stdio.h>
+
+int main(void)
+{
+    float ones[16 * 8], scores[16 * 16];
+    dsc_layout *layout = NULL;
+    dsc_status status = dsc_layout_make(16, 1, 1, &layout);
+
+    for (int i = 0; i < 16 * 8; i++) ones[i] = 1;
+    if (status == DSC_OK) dsc_layout_add(layout, 0, 0, 0);
+    if (status == DSC_OK) status = multiply(layout, 8, ones, ones, scores);
+    printf("%g\n", status == DSC_OK ? (double)scores[255] : -1);
+    dsc_layout_destroy(layout);
+    return dsc_exit_status(status);
+}
+END
+    ${CC:-cc} $ASAN_FLAGS $(flags --cflags) -o "$root/example" "$root/example.c" $(flags --libs)
+}
+
 tools_that_do_not_answer() {
     local tool option
     for tool in "$prefix"/bin/*; do
@@ -47,9 +70,11 @@ tools_that_do_not_answer() {
     done 2>&1
 }
 
-plan 5
+plan 7
 ok "make install puts everything below its prefix" make install DESTDIR="$root"
 empty "every installed header compiles by itself" "$(headers_that_do_not_compile)"
 ok "a program builds with what dsc.pc says" build_program
 ok "that program counts GPT-2's parameters" test "$(LD_LIBRARY_PATH=$prefix/lib "$root/program")" = 124439808
+ok "so does the example of doc/sparse.md" build_example
+ok "the example multiplies a block" test "$(LD_LIBRARY_PATH=$prefix/lib "$root/example")" = 8
 empty "every installed tool answers --help and --version" "$(tools_that_do_not_answer)"
