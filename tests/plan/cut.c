@@ -68,6 +68,31 @@ static void check_tiling(const dsc_plan *plan, const dsc_shard *shard)
     free(in_shard);
 }
 
+/* Heads of random layouts, which are dealt to tensor ranks in an order of their own. */
+static void dealt_shards_tile_tensors(void)
+{
+    int64_t dealt = 0;
+
+    for (int i = 0; i < 30; i++) {
+        int64_t tp = INT64_C(1) << i % 3, heads = tp * tap_random_between(1, 3);
+        dsc_strategy s = make_strategy(tp, 1, 1);
+        dsc_layout *layout = make_random_layout(16, 4, heads);
+        dsc_attention attention = attend_by(layout);
+        char model[160];
+        dsc_plan *plan;
+
+        snprintf(model, sizeof model, "layers=2,hidden=%lld,heads=%lld,ffn=%lld,vocab=30,seq=64",
+                 (long long)(heads * 4), (long long)heads, (long long)(tp * 5));
+        plan = make_plan_with(model, &s, &attention);
+        dsc_layout_destroy(layout);
+        if (plan == NULL) return;
+        dealt += plan->attention[0].heads != NULL;
+        for (int64_t k = 0; k < plan->stages[0].shard_count; k++) check_tiling(plan, &plan->stages[0].shards[k]);
+        dsc_plan_destroy(plan);
+    }
+    CHECK(dealt > 0, "no plan of 30 deals heads");
+}
+
 static void shards_tile_tensors(void)
 {
     for (int i = 0; i < 40; i++) {
@@ -195,6 +220,7 @@ static void balanced_parts_refuse_long_work(void)
 
 static const tap_case cases[] = {
     {"tensor ranks' blocks tile every tensor", shards_tile_tensors},
+    {"so they do where heads are dealt out by their layouts", dealt_shards_tile_tensors},
     {"flat buffers hold what tp cuts, then what it replicates, each tensor on one stage", flat_order_is_by_cut},
     {"chunks have as many layers, the first ones one more", chunks_are_even},
     {"chunks are balanced by parameters or by cost", chunks_are_balanced},

@@ -36,12 +36,19 @@ dsc_cluster *machine_cluster(int64_t devices)
 
 void machine_init(machine *m, const char *model_text, const dsc_strategy *strategy)
 {
+    machine_init_with(m, model_text, strategy, NULL);
+}
+
+void machine_init_with(machine *m, const char *model_text, const dsc_strategy *strategy,
+                       const dsc_attention *attention)
+{
     dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->tp, 1) * DSC_MAX(strategy->pp, 1) *
                                            DSC_MAX(strategy->dp, 1));
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_model model;
 
     config.strategy = *strategy;
+    config.attention = attention;
     must(dsc_model_load(model_text, &model));
     must(dsc_plan_create(&model, cluster, &config, &m->plan));
     m->programs = calloc((size_t)m->plan->ranks, sizeof *m->programs);

@@ -12,6 +12,8 @@ typedef struct machine {
 
 /* model as for dsc_model_load; there are tp * pp * dp ranks. Ends the test program when it cannot be made. */
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy);
+/* Where layers attend in these ways. */
+void machine_init_with(machine *m, const char *model, const dsc_strategy *strategy, const dsc_attention *attention);
 void machine_fini(machine *m);
 
 /* A cluster of one node with that many equal devices. */
