@@ -95,6 +95,20 @@ out:
     return status;
 }
 
+/* Lists of present blocks are long enough in many a buffer: it has to be that of the layer's way to attend. Where there
+ * is none nobody has written it, which is found below. */
+static dsc_status check_layout(const rank_check *c, const dsc_call *call)
+{
+    int operand = call->shape.kernel == DSC_K_ATTENTION_FWD ? 3 : 5;
+    int32_t layer = c->op->layer, own;
+
+    if (!(call->shape.flags & DSC_HAS_LAYOUT)) return DSC_OK;
+    if (layer < 0 || layer >= c->plan->model.layers) return check_refuse(c, "attends in no layer");
+    own = c->program->layouts[c->plan->attention_of[layer]];
+    if (own < 0 || own == call->operands[operand].buffer) return DSC_OK;
+    return check_refuse_buffer(c, "reads the blocks of another layer's attention, of", call->operands[operand].buffer);
+}
+
 static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 {
     dsc_status status = DSC_OK;
@@ -111,6 +125,7 @@ static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
                 DSC_TRY(check_span(c, call->operands[o], dsc_operand_bytes(&call->shape, o)));
         if (dsc_kernel_workspace_bytes(&call->shape) > 0)
             DSC_TRY(check_span(c, call->workspace, dsc_kernel_workspace_bytes(&call->shape)));
+        DSC_TRY(check_layout(c, call));
     }
 out:
     return status;

@@ -41,6 +41,18 @@ static void hash_segment(dsc_hasher *hasher, const dsc_segment *segment)
         ADD(hasher, segment->waits[i].op, segment->waits[i].use, segment->waits[i].on);
 }
 
+/* The blocks themselves: of as many in other places ops and buffers would be the same. */
+static void hash_layouts(dsc_hasher *hasher, const dsc_program *program)
+{
+    for (int way = 0; way < DSC_PATTERNS; way++) {
+        const dsc_layout *l = program->layouts[way] < 0 ? NULL : program->plan->attention[way].layout;
+
+        if (l == NULL) continue;
+        ADD(hasher, way, program->layouts[way], l->block, l->blocks, l->kinds);
+        dsc_hash_add(hasher, l->bits, (size_t)(l->kinds * l->blocks * l->words) * sizeof *l->bits);
+    }
+}
+
 void dsc_program_hash(dsc_program *program)
 {
     dsc_hasher *hasher = dsc_hash_begin();
@@ -58,6 +70,7 @@ void dsc_program_hash(dsc_program *program)
 
         ADD(hasher, b->space, b->life, b->class_, b->layer, b->owner, b->bucket, b->bytes, b->offset);
     }
+    hash_layouts(hasher, program);
     for (int64_t t = 0; t < program->template_count; t++) hash_template(hasher, &program->templates[t]);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) hash_segment(hasher, &program->segments[s]);
     strcpy(program->hash, dsc_hash_end(hasher).hex);
