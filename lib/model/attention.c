@@ -1,4 +1,5 @@
 #include "model/attention.h"
+#include "base/log.h"
 #include "base/parse.h"
 #include "model/parts.h"
 #include <inttypes.h>
@@ -105,6 +106,13 @@ static dsc_status read_item(dsc_attention *a, const char *item, const char *wher
     return read_kind(a->count == 1 ? item : equals + 1, where, section, read_h5, &a->patterns[a->count - 1]);
 }
 
+static bool names_section(const char *words)
+{
+    for (const char *at = words; (at = strstr(at, "sparse")) != NULL; at += strlen("sparse"))
+        if ((at == words || at[-1] == '=') && (at[6] == '\0' || at[6] == ',')) return true;
+    return false;
+}
+
 dsc_status dsc_attention_create(const char *words, const char *where, const char *section, dsc_layout_reader *read_h5,
                                 dsc_attention **out)
 {
@@ -117,6 +125,8 @@ dsc_status dsc_attention_create(const char *words, const char *where, const char
     if (strlen(words) >= sizeof copy) DSC_TRY(DSC_FAIL(DSC_EINVAL, "--attention: longer than %zu", sizeof copy - 1));
     strcpy(copy, words);
     while ((item = strsep(&rest, ",")) != NULL) DSC_TRY(read_item(a, item, where, section, read_h5));
+    if (section[0] != '\0' && !names_section(words))
+        dsc_log(DSC_WARNING, "%s has no effect: --attention %s does not say sparse", where, words);
     *out = a;
     a = NULL;
 out:

@@ -33,7 +33,8 @@ typedef struct dsc_attention {
 typedef dsc_status dsc_layout_reader(const char *path, dsc_layout **out);
 
 /* Reads what the user wrote, and the files that it names. words "": sparse where there is a section, else dense.
- * section: JSON text, "" for none; section_where opens messages about it. read_h5 may be NULL.
+ * section: JSON text, "" for none; section_where opens messages about it, and a warning where no word asks for it.
+ * read_h5 may be NULL.
  * returns  DSC_EINVAL or DSC_ENOTSUP naming the word, the file or the key */
 dsc_status dsc_attention_create(const char *words, const char *section_where, const char *section,
                                 dsc_layout_reader *read_h5, dsc_attention **out);

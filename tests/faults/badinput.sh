@@ -36,6 +36,7 @@ make_files() {
     echo '{"train_batch_size": 16, "train_micro_batch_size_per_gpu": 3}' >uneven_batch.json
     echo '{"train_batch_size": 4611686018427387904}' >huge_batch.json
     echo '{"optimizer": {"type": "Adamw2"}}' >optimizer.json
+    layout_files
     echo '{"scheduler": {"type": "WarmupLr", "params": {}}}' >scheduler.json
     echo '{"fp16": {"enabled": true}, "bf16": {"enabled": true}}' >both_halves.json
     echo '{"optimizer": {"type": "AdamW", "params": {"betas": [0.9, 1.5]}}}' >beta.json
@@ -48,6 +49,19 @@ make_files() {
     cluster devises 8 slow >cluster_key.json
     cluster devices 4611686018427387904 slow >cluster_count.json
     cluster devices 8 fast >cluster_type.json
+}
+
+# Sections and layouts of sparse attention, for 5 heads over 16 tokens
+layout_files() {
+    echo '{"sparse_attention": {"mode": "sliding"}}' >mode.json
+    echo '{"sparse_attention": {"mode": "fixed", "blok": 16}}' >section_key.json
+    echo '{"sparse_attention": {"mode": "fixed", "block": "16"}}' >section_type.json
+    echo '{"sparse_attention": "fixed"}' >section_text.json
+    echo '{"sparse_attention": {"mode": "fixed", "block": 24}}' >section_block.json
+    echo '{"block": 16, "layout": [[[1]], [[1]]]}' >two_heads.json
+    echo '{"block": 16, "layout": [[[1, 0], [1, 1]]]}' >two_blocks.json
+    echo '{"block": 16, "layout": [[[2]]]}' >two.json
+    "$build/tests/faults/layout_files" && head -c 1500 good.h5 >truncated.h5 && echo "no layout" >text.h5
 }
 
 cluster() { # KEY COUNT TYPE: a description with something wrong
@@ -92,7 +106,7 @@ refuse() { # RANKS | COMMAND | PATTERN
 
 make_files
 mapfile -t cases < <(grep -v -e '^#' -e '^$' "$table")
-plan $((${#cases[@]} + $(grep -c '^1,4' "$table")))
+plan $((${#cases[@]} + $(grep -c '^[0-9],[0-9] ' "$table")))
 for line in "${cases[@]}"; do
     words=${line#* | }
     refuse "$line" "${words%% | *}"

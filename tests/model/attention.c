@@ -1,4 +1,5 @@
 /* How layers attend, as users write it: words, sections, files. */
+#include "base/log.h"
 #include "model/attention.h"
 #include "tests/store/scratch.h"
 #include "tests/tap.h"
@@ -67,6 +68,33 @@ static void no_word_is_the_section_or_dense(void)
     dsc_attention_destroy(a);
     dsc_attention_destroy(b);
     dsc_attention_destroy(c);
+}
+
+static int64_t warnings;
+
+static void count_warning(dsc_level level, const char *line, void *context)
+{
+    warnings += level == DSC_WARNING && strstr(line, context) != NULL;
+}
+
+static void a_section_that_no_word_asks_for_is_a_warning(void)
+{
+    static const struct { const char *words, *section; int expected; } rows[] = {
+        {"", "{}", 0},            {"sparse", "{}", 0},      {"dense,3=sparse,4=local", "{}", 0},
+        {"sparse,3=local", "{}", 0}, {"dense", "{}", 1},    {"dense,3=local", "{}", 1},
+        {"mysparse.h5", "{}", 1}, {"sparse.h5", "{}", 1},   {"dense", "", 0},
+    };
+
+    dsc_log_to(count_warning, (void *)"c.json: sparse_attention has no effect: --attention ", DSC_NOTE);
+    for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
+        dsc_attention *a;
+
+        warnings = 0;
+        a = read_words(rows[i].words, rows[i].section);
+        CHECK(warnings == rows[i].expected, "\"%s\" %s: %d warnings", rows[i].words, rows[i].section, (int)warnings);
+        dsc_attention_destroy(a);
+    }
+    dsc_log_to(NULL, NULL, DSC_NOTE);
 }
 
 static void later_items_go_before_earlier(void)
@@ -322,6 +350,7 @@ static void patterns_are_laid_over_the_sequence(void)
 static const tap_case cases[] = {
     {"words are kinds, patterns the defaults of their class", words_are_kinds},
     {"nothing said is the section where there is one, else dense", no_word_is_the_section_or_dense},
+    {"a section that no word asks for is a warning", a_section_that_no_word_asks_for_is_a_warning},
     {"a later item goes before an earlier one", later_items_go_before_earlier},
     {"random items are as if painted in order", items_are_painted_in_order},
     {"bad words and sections are refused in one line that names them", bad_words_are_refused},
