@@ -1,6 +1,7 @@
 /* DeepSpeed's JSON: what is taken, reported and refused. */
 #include "base/log.h"
 #include "config/config.h"
+#include "model/sparsity.h"
 #include "tests/tap.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +107,88 @@ static void params_offload_covers_the_optimizer(void)
     CHECK(config.strategy.offload == DSC_OFFLOAD_PARAMS, "offload %d", config.strategy.offload);
 }
 
+/* Every key that DeepSpeed's documentation has, in each mode: what the mode reads is taken, the rest reported. */
+#define EVERY_KEY                                                                                              \
+    "\"block\": 32, \"different_layout_per_head\": true, \"num_local_blocks\": 8, \"num_global_blocks\": 2,"     \
+    " \"attention\": \"unidirectional\", \"horizontal_global_attention\": true,"                               \
+    " \"num_different_global_patterns\": 3, \"num_random_blocks\": 2, \"local_window_blocks\": [2, 5],"        \
+    " \"global_block_indices\": [1, 4], \"global_block_end_indices\": [3, 6], \"num_sliding_window_blocks\": 5"
+
+static void check_sparsity(const dsc_sparsity *s)
+{
+    bool has_globals = s->mode == DSC_SPARSITY_FIXED || s->mode == DSC_SPARSITY_BIGBIRD;
+    bool has_random = s->mode == DSC_SPARSITY_VARIABLE || s->mode == DSC_SPARSITY_BIGBIRD;
+    bool has_lists = s->mode == DSC_SPARSITY_VARIABLE || s->mode == DSC_SPARSITY_BSLONGFORMER;
+    bool has_window = s->mode == DSC_SPARSITY_BIGBIRD || s->mode == DSC_SPARSITY_BSLONGFORMER;
+    bool has_direction = s->mode == DSC_SPARSITY_FIXED || s->mode == DSC_SPARSITY_VARIABLE;
+    const char *mode = DSC_SPARSITY_NAMES[s->mode];
+
+    CHECK(s->block == 32 && s->is_per_head, "%s: block %d", mode, (int)s->block);
+    CHECK(s->is_bidirectional == !has_direction, "%s: bidirectional %d", mode, s->is_bidirectional);
+    CHECK(s->is_horizontal == has_direction, "%s: horizontal %d", mode, s->is_horizontal);
+    CHECK(s->local_blocks == (s->mode == DSC_SPARSITY_FIXED ? 8 : 4), "%s: window %d", mode, (int)s->local_blocks);
+    CHECK(s->global_patterns == (s->mode == DSC_SPARSITY_FIXED ? 3 : 1), "%s: %d", mode, (int)s->global_patterns);
+    CHECK(s->global_blocks == (has_globals ? 2 : 1), "%s: globals %d", mode, (int)s->global_blocks);
+    CHECK(s->random_blocks == (has_random ? 2 : 0), "%s: random %d", mode, (int)s->random_blocks);
+    CHECK(s->globals.count == (has_lists ? 2 : 1) && s->globals.of[0] == has_lists, "%s: list", mode);
+    CHECK(s->global_ends.count == (has_lists ? 2 : 0), "%s: ends of %d", mode, (int)s->global_ends.count);
+    CHECK(s->windows.count == (s->mode == DSC_SPARSITY_VARIABLE ? 2 : 1), "%s: windows", mode);
+    CHECK(s->window_blocks == (has_window ? 5 : 3), "%s: sliding %d", mode, (int)s->window_blocks);
+}
+
+static void sparse_attention_is_kept(void)
+{
+    static const int reported[] = {[DSC_SPARSITY_DENSE] = 10, [DSC_SPARSITY_FIXED] = 5, [DSC_SPARSITY_VARIABLE] = 4,
+                                   [DSC_SPARSITY_BIGBIRD] = 7, [DSC_SPARSITY_BSLONGFORMER] = 7};
+
+    for (int mode = 0; mode <= DSC_SPARSITY_BSLONGFORMER; mode++) {
+        char text[1024];
+        dsc_sparsity sparsity;
+        json_t *section;
+        int lines = 0;
+
+        snprintf(text, sizeof text, "{\"sparse_attention\": {\"mode\": \"%s\", " EVERY_KEY "}}",
+                 DSC_SPARSITY_NAMES[mode]);
+        if (!CHECK_OK(read_text(text))) return;
+        CHECK(reports.count == 0, "reading it says %s", dsc_text_str(&reports));
+        section = json_loads(config.sparse_attention, 0, NULL);
+        dsc_log_to(keep_report, NULL, DSC_NOTE);
+        if (CHECK_OK(dsc_sparsity_section("F.json", section, &sparsity)) &&
+            CHECK((int)sparsity.mode == mode, "mode %d", sparsity.mode))
+            check_sparsity(&sparsity);
+        dsc_log_to(NULL, NULL, DSC_NOTE);
+        for (const char *c = dsc_text_str(&reports); *c != '\0'; c++) lines += *c == '\n';
+        CHECK(lines == reported[mode], "%s: %d reports: %s", text, lines, dsc_text_str(&reports));
+        json_decref(section);
+    }
+    if (CHECK_OK(read_text("{\"dsc\": {\"attention\": \"sparse,0=dense\", \"reference_layout\": true}}")))
+        CHECK(dsc_equal(config.strategy.attention, "sparse,0=dense") && config.strategy.reference_layout, "%s",
+              config.strategy.attention);
+    CHECK_OK(read_text("{\"sparse_attention\": null}"));
+    CHECK(config.sparse_attention[0] == '\0', "null is kept as %s", config.sparse_attention);
+}
+
+/* As long as there is room, and a letter more. */
+static void long_sections_are_refused(void)
+{
+    enum { ROOM = sizeof config.sparse_attention };
+    char text[ROOM + 100];
+
+    for (int more = 0; more < 2; more++) {
+        static const char head[] = "{\"sparse_attention\":{\"mode\":\"";
+        int length = ROOM - 1 - (int)strlen("{\"mode\":\"\"}") + more;
+
+        strcpy(text, head);
+        memset(text + strlen(head), 'x', (size_t)length);
+        strcpy(text + strlen(head) + length, "\"}}");
+        CHECK(read_text(text) == (more ? DSC_EINVAL : DSC_OK), "%d letters", length);
+        if (more)
+            CHECK(strstr(dsc_message(), "F.json: \"sparse_attention\": 4096 characters, at most 4095") != NULL, "%s",
+                  dsc_message());
+        else CHECK(strlen(config.sparse_attention) == ROOM - 1, "%zu are kept", strlen(config.sparse_attention));
+    }
+}
+
 /* One report, which names the key, where a key asks for what we do not do; none where it asks for what we do anyway. */
 static void what_has_no_effect_is_reported(void)
 {
@@ -189,6 +272,10 @@ static void bad_files_are_refused(void)
         {"{\"zero_optimization\": {\"legacy_stage1\": true}}", {"legacy_stage1"}},
         {"{\"activation_checkpointing\": {\"cpu_checkpointing\": true}}", {"cpu_checkpointing"}},
         {"{\"data_types\": {\"grad_accum_dtype\": \"fp12\"}}", {"grad_accum_dtype", "fp12"}},
+        {"{\"sparse_attention\": \"fixed\"}", {"sparse_attention", "an object", "a string"}},
+        {"{\"sparse_attention\": [16]}", {"sparse_attention", "an object", "an array"}},
+        {"{\"sparse_atention\": {}}", {"sparse_atention", "did you mean \"sparse_attention\""}},
+        {"{\"dsc\": {\"reference_layout\": 1}}", {"dsc.reference_layout", "true or false"}},
         {"{\"dsc\": {\"tpp\": 2}}", {"dsc.tpp", "did you mean \"tp\""}},
         {"{\"dsc\": {\"tp\": \"2\"}}", {"dsc.tp", "a string"}},
         {"{\"dsc\": {\"recompute\": \"half\"}}", {"dsc.recompute", "half"}},
@@ -238,7 +325,8 @@ static void print_reads_back(void)
         " \"bf16\": {\"enabled\": true}, \"zero_optimization\": {\"stage\": 3},"
         " \"scheduler\": {\"type\": \"OneCycle\", \"params\": {\"cycle_min_lr\": 1e-5,"
         "   \"cycle_max_lr\": 0.1, \"cycle_momentum\": false}},"
-        " \"dsc\": {\"tp\": 4, \"rank_order\": \"dp,tp\", \"attention\": \"bigbird\", \"seed\": 7}}";
+        " \"dsc\": {\"tp\": 4, \"rank_order\": \"dp,tp\", \"attention\": \"sparse,0=dense\", \"seed\": 7},"
+        " \"sparse_attention\": {\"mode\": \"bigbird\", \"block\": 64}}";
     char *text, *again;
     json_t *object;
 
@@ -264,6 +352,8 @@ static const tap_case cases[] = {
     {"but of the offload ratio \"auto\" is a value", auto_is_a_ratio},
     {"fp16 without keys of the scale starts at 2^32, hysteresis 1", fp16_without_keys_starts_high},
     {"offloaded parameters take the optimizer along", params_offload_covers_the_optimizer},
+    {"sparse_attention is kept, and taken by its mode", sparse_attention_is_kept},
+    {"a section is kept to its last letter, or refused with both numbers", long_sections_are_refused},
     {"what has no effect is reported by name", what_has_no_effect_is_reported},
     {"bad files are refused in one line that names file and key", bad_files_are_refused},
     {"complaints come at once, at most four", complaints_come_at_once},

@@ -4,14 +4,18 @@
 # norm; what A continues itself has the bits of A without a stop; and no layout changes a bit of the initial weights.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
-pairs=6
-! exhaustive || pairs=40
+pairs=6 sparse_pairs=2
+! exhaustive || pairs=40 sparse_pairs=20
 RANDOM=${DSC_SEED:=$(($(date +%s) % 32768))}
 echo "# DSC_SEED=$DSC_SEED"
 
-# 4 tensor ranks cut vocabulary and positions in uneven parts, 4 stages the layers.
-seq=30 layers=6 batch=16
-words=(--model "layers=$layers,hidden=32,heads=4,vocab=131,seq=$seq")
+layers=6 batch=16
+
+# family SEQUENCE OPTIONS: what is trained
+family() {
+    seq=$1
+    words=(--model "layers=$layers,hidden=32,heads=4,vocab=131,seq=$seq" "${@:2}")
+}
 
 # pick VARIABLE WORD...: one of the words. No subshell, which would not move RANDOM on.
 pick() {
@@ -92,21 +96,36 @@ names_damaged() {
     [ $? -eq 2 ] && grep -q -- '--resume damaged/step-00000020: /.* is damaged' notes && [ ! -s lines ]
 }
 
-plan $((3 + 4 * pairs))
-one="1 --dp 1 --micro-batch 1"
-# shellcheck disable=SC2086
-train $one "${words[@]}" --steps 0 --save one && go one.log one "$one" --save-every 10
-report $? "one rank saves its initial weights, and steps 10 and 20"
-for ((pair = 0; pair < pairs; pair++)); do
-    a="" b=""
-    draw a
-    until [ "${b:-$a}" != "$a" ]; do draw b; done
+# compare PAIRS PATTERN: of layouts together like that
+compare() {
+    local one="1 --dp 1 --micro-batch 1" a b
+    rm -rf one one.log
+    # shellcheck disable=SC2086
+    train $one "${words[@]}" --steps 0 --save one && go one.log one "$one" --save-every 10
+    report $? "one rank saves its initial weights, and steps 10 and 20: ${words[*]}"
+    for ((pair = 0; pair < $1; pair++)); do
+        a="" b=""
+        until [ "$b" != "$a" ] && [[ "$a, $b" == $2 ]]; do draw a; draw b; done
+        pair
+    done
+}
+
+pair() { # A and B
     ok "initial weights are those of one rank, bit for bit: n=$b" begins_as_one "$b"
     ok "trained and saved as by one rank: n=$a" as_one_rank "$a"
     ok "it goes on with the same bits" same_bits "$a"
     ok "from its step 10 goes on as one rank: n=$b" continues "$b"
     rm -rf a again b zero
-done
+}
+
+plan $((4 + 4 * (pairs + sparse_pairs)))
+# Heads that see more than others are dealt to tensor ranks in an order of their own, of which files know nothing.
+layout 4 3 2 >unbalanced.json
+family 48 --attention unbalanced.json,2=local,3=dense
+compare $sparse_pairs "*--tp [24]*"
+# 4 tensor ranks cut vocabulary and positions in uneven parts, 4 stages the layers.
+family 30
+compare $pairs "*"
 
 # A byte of some tensor
 target=one/step-00000020/checkpoint.h5

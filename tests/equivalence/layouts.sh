@@ -72,9 +72,10 @@ repeats() { # RANKS OPTIONS: two runs write equal logs and equal checkpoints
     return $status
 }
 
+layout 8 8 4 >unbalanced.json
 mapfile -t list < <(layouts)
 bases=$(printf '%s\n' "${list[@]}" | cut -d'|' -f3 | tr -s ' ' | sed 's/^ //; s/ $//' | sort -u | wc -l)
-plan $((${#list[@]} + bases + 6))
+plan $((${#list[@]} + bases + 7))
 for layout in "${list[@]}"; do compare "$layout"; done
 
 # Whether steps of a run were skipped, but not most of them
@@ -97,3 +98,20 @@ for ranks in 1 2 4 8; do
     ok "the same plan gives the same bits: n=$ranks" \
         repeats $ranks --dp $ranks --micro-batch 2 --precision "$([ $ranks -eq 4 ] && echo fp32 || echo bf16)"
 done
+
+# A layout of all blocks is dense attention, said otherwise; one with fewer is not
+all_blocks_are_dense() {
+    local model=(--model layers=2,hidden=32,heads=4,vocab=131,seq=48) one=(--dp 1 --micro-batch 4) ways way
+    layout 4 3 4 >all.json
+    ways=("--attention all.json" "--attention all.json --tp 2" "--attention dense"
+        '--sparse-attention {"mode":"dense"}')
+    learn log.a 1 "${model[@]}" "${one[@]}" --attention dense-unfused || return
+    for way in "${ways[@]}"; do
+        # shellcheck disable=SC2086
+        learn log.b "$([[ $way == *tp* ]] && echo 2 || echo 1)" "${model[@]}" "${one[@]}" ${way} &&
+            near loss 1e-5 log.b log.a && near grad_norm 1e-4 log.b log.a || { echo "$way"; return 1; }
+    done
+    layout 4 3 0 >few.json
+    learn log.b 1 "${model[@]}" "${one[@]}" --attention few.json && ! near loss 1e-3 log.b log.a
+}
+ok "a layout of all blocks trains as dense-unfused attention" all_blocks_are_dense

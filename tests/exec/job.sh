@@ -31,6 +31,20 @@ text() {
 }
 text 20000 >text.txt
 
+# layout HEADS BLOCKS WHOLE: a file whose first heads see all blocks, the others their own and the first
+layout() {
+    awk -v heads="$1" -v blocks="$2" -v whole="$3" 'BEGIN {
+        printf "{\"block\": 16, \"layout\": ["
+        for (h = 0; h < heads; h++)
+            for (r = 0; r < blocks; r++) {
+                row = ""
+                for (c = 0; c < blocks; c++) row = row (c > 0 ? ", " : "") (h < whole || c == r || c == 0)
+                printf("%s[%s]%s", r > 0 ? ", " : h > 0 ? ", [" : "[", row, r == blocks - 1 ? "]" : "")
+            }
+        print "]}"
+    }'
+}
+
 # launch RANKS TOOL WORDS...: on that many ranks; 0 is without mpiexec. All that it starts bears a mark, and ends after
 # `limit` seconds.
 launch() {
