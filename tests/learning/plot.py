@@ -11,8 +11,8 @@ import pathlib
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 60, 20, 20, 45
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"]
-KINDS = {"text": ("*.jsonl", "eval_loss", "held-out loss, nats a byte"),
-         "recall": ("*.recall.jsonl", "exact", "share of letters recalled")}
+KINDS = {"text": ("*.jsonl", "eval_loss", "held-out loss, nats a byte", 2.0, 3.0),
+         "recall": ("*.recall.jsonl", "exact", "share of letters recalled", 0.0, 1.0)}
 
 
 def read(folder, pattern, key):
@@ -32,15 +32,15 @@ def ticks(low, high):
     return [step * i for i in range(round(low / step - 0.499), round(high / step + 0.499) + 1) if low <= step * i <= high]
 
 
-def draw(curves, label):
+def draw(curves, label, low, high):
+    """Values above high, a loss's first steep part, are drawn there."""
     points = [point for curve in curves.values() for point in curve]
     last = max(step for step, _ in points)
-    low, high = min(0.0, *(v for _, v in points)), max(v for _, v in points)
-    if high > 1.5:  # losses: the first, steep part is of no interest
-        low, high = min(v for _, v in points) - 0.1, min(high, 3.5)
+    low = min(low, *(v for _, v in points))
     x = lambda step: LEFT + (WIDTH - LEFT - RIGHT) * step / last
     y = lambda v: TOP + (HEIGHT - TOP - BOTTOM) * (high - min(v, high)) / (high - low)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+           'font-size="13">',
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
     for v in ticks(low, high):
         out.append(f'<path d="M{LEFT} {y(v):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
@@ -62,9 +62,9 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("-o", "--output", required=True)
     options = parser.parse_args()
-    pattern, key, label = KINDS[options.kind]
+    pattern, key, *scale = KINDS[options.kind]
     curves = read(options.folder, pattern, key)
-    pathlib.Path(options.output + ".svg").write_text(draw(curves, label))
+    pathlib.Path(options.output + ".svg").write_text(draw(curves, *scale))
     with open(options.output + ".csv", "w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["step", *curves])

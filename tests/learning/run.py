@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Does sparse attention learn? Two experiments, each one command.
 
-    run.py text   OUT --build BUILD --text FILE_OR_FOLDER [--threads 5] [--steps 1500]
+    run.py text   OUT --build BUILD --text FILE_OR_FOLDER [--threads 4] [--steps 1000]
     run.py recall OUT --build BUILD [--threads 4] [--steps 1500]
 
 text     A causal model of bytes, 2,048 positions, trained with dense, fixed and bslongformer attention: same data, batches,
@@ -33,12 +33,12 @@ NEAR = {"mode": "local", "block": 16, "num_sliding_window_blocks": 3}
 EXPERIMENTS = {
     "text": {"attention": {"dense": {"mode": "dense", "block": 16}, "fixed": FIXED, "bslongformer": LONGFORMER},
              "layers": 4, "hidden": 128, "heads": 4, "vocab": 256, "seq": 2048, "batch": 8, "lr": 3e-3, "clip": 1.0,
-             "betas": (0.9, 0.95)},
+             "betas": (0.9, 0.95), "steps": 1000},
     # The filler's gradients are large at first and then vanish: Adam must soon forget them (beta2), and average what little
     # comes of the letters over many steps (beta1). Many heads: some attend a little to the right place from the start.
     "recall": {"attention": {"bslongformer": FAR, "local": NEAR},
                "layers": 2, "hidden": 64, "heads": 8, "vocab": 128, "seq": recall.SEQ, "batch": 16, "lr": 1e-2, "clip": 0.1,
-               "betas": (0.97, 0.97)},
+               "betas": (0.97, 0.97), "steps": 1500},
 }
 HELD_OUT = 64  # sequences, of which one batch is evaluated during training
 
@@ -56,7 +56,8 @@ def write_text(path, folder, seq):
 def command(options, e, name, steps, batch, log):
     """dsc-run with this many threads: hwloc shows it a machine of so many cores."""
     out = options.out
-    words = [options.build / "dsc-run", "--model", ",".join(f"{k}={e[k]}" for k in ("layers", "hidden", "heads", "vocab", "seq")),
+    model = ",".join(f"{key}={e[key]}" for key in ("layers", "hidden", "heads", "vocab", "seq"))
+    words = [options.build / "dsc-run", "--model", model,
              "--attention", "dense" if name == "dense" else out / f"{name}.json", "--data", out / "train.txt",
              "--eval-data", out / "valid.txt", "--steps", steps, "--micro-batch", 4, "--global-batch", batch,
              "--beta1", e["betas"][0], "--beta2", e["betas"][1], "--gradient-clipping", e["clip"],
@@ -131,11 +132,12 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--save-every", type=int, default=100)
     options = parser.parse_args()
     e = EXPERIMENTS[options.experiment]
     options.build = options.build.resolve()
+    options.steps = options.steps or e["steps"]
     options.out.mkdir(parents=True, exist_ok=True)
     if options.experiment == "recall":
         recall.make(options.out, "train", 4096, 1)
