@@ -25,7 +25,7 @@ typedef struct options {
     bool json, list, quick, progress;
     char out[4096], worker[4096];
     int64_t update, attention;
-    double density;
+    bench_blocks blocks;
 } options;
 
 static const dsc_field fields[] = {
@@ -40,8 +40,10 @@ static const dsc_field fields[] = {
      .argument = "N", .help = "only: Adam on N parameters in host memory, beside a loop over the same memory"},
     {.name = "attention", .type = DSC_FIELD_INT, .offset = offsetof(options, attention), .low = 128, .high = 1 << 20,
      .argument = "T", .help = "only: attention over present blocks beside dense attention, T tokens, 8 heads of 64"},
-    {.name = "density", .type = DSC_FIELD_REAL, .offset = offsetof(options, density), .low = 0, .high = 1,
+    {.name = "density", .type = DSC_FIELD_REAL, .offset = offsetof(options, blocks.density), .low = 0, .high = 1,
      .argument = "X", .help = "of the blocks that --attention has beside the diagonal (0.25)"},
+    {.name = "window", .type = DSC_FIELD_INT, .offset = offsetof(options, blocks.window), .low = 1, .high = 1 << 20,
+     .argument = "N", .help = "in place of these: --attention has the blocks within a window of N tokens"},
     {.name = "worker", .type = DSC_FIELD_STRING, .offset = offsetof(options, worker),
      .size = sizeof ((options *)0)->worker, .argument = "FILE.h5",
      .help = "for its own use: measures in this job, prints nothing"},
@@ -196,7 +198,7 @@ static dsc_status show_comparison(const options *o)
 
     DSC_TRY(describe_machine(&machine, &cores));
     if (o->update > 0) DSC_TRY(bench_update(o->update, cores, o->json, &text));
-    if (o->attention > 0) DSC_TRY(bench_attention(o->attention, o->density, cores, o->json, &text));
+    if (o->attention > 0) DSC_TRY(bench_attention(o->attention, &o->blocks, cores, o->json, &text));
     fputs(dsc_text_str(&text), stdout);
 out:
     free(machine.machine);
@@ -324,7 +326,7 @@ static void run_job(int argc, char **argv, const options *o, bench_request *requ
 
 int main(int argc, char **argv)
 {
-    options o = {.density = 0.25};
+    options o = {.blocks = {.density = 0.25}};
     bench_request request = {0};
     dsc_calibration calibration;
     dsc_status status;

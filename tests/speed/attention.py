@@ -2,7 +2,7 @@
 """Attention on this machine's CPU: dsc's, dense and over present blocks, beside PyTorch's, in turn, in one call.
 
     attention.py --build BUILD [--tokens 4096,16384] [--density 0.25] [--threads 2] [--rounds 3]
-    attention.py --build BUILD --growth [--tokens 1024,2048,4096,8192,16384,32768]
+    attention.py --build BUILD --growth [--random] [--tokens 1024,2048,4096,8192,16384,32768]
 
 8 heads of 64, one sequence. PyTorch's scaled_dot_product_attention gets queries, keys and values apart and contiguous,
 which suits it; dsc reads its fused rows of q, k and v. With --growth as many blocks a row at every length: the time of
@@ -32,8 +32,8 @@ def pytorch(tokens, dtype, causal, rounds):
     return min(forward), min(both)
 
 
-def ours(build, tokens, density):
-    lines = subprocess.run([f"{build}/dsc-bench", "--attention", str(tokens), "--density", str(density), "--json"],
+def ours(build, tokens, *which):
+    lines = subprocess.run([f"{build}/dsc-bench", "--attention", str(tokens), *which, "--json"],
                            check=True, capture_output=True, text=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
@@ -43,7 +43,7 @@ def compare(args):
     torch.set_num_threads(args.threads)
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     for tokens in args.tokens:
-        for row in ours(args.build, tokens, args.density):
+        for row in ours(args.build, tokens, "--density", str(args.density)):
             name = f"{row['type']} causal {row['causal']} {tokens} tokens"
             if row["block"] == 0:
                 forward, both = pytorch(tokens, dtypes[row["type"]], bool(row["causal"]), args.rounds)
@@ -58,8 +58,9 @@ def compare(args):
 
 
 def growth(args):
-    """About 16 rows of keys of 64 for each query, at every length."""
-    rows = [row for tokens in args.tokens for row in ours(args.build, tokens, min(1, 1024 / tokens))
+    """A window of 1,024 tokens at every length, or random blocks of as many."""
+    rows = [row for tokens in args.tokens
+            for row in ours(args.build, tokens, *(["--density", str(min(1, 1024 / tokens))] if args.random else ["--window", "1024"]))
             if row["type"] == "fp32" and row["block"] > 0 and not row["causal"]]
     for block in (16, 32, 64, 128):
         points = [(row["present"], row["both_s"], row["tokens"]) for row in rows if row["block"] == block]
@@ -76,6 +77,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--random", action="store_true")
     args = parser.parse_args()
     args.tokens = args.tokens or ([1024, 2048, 4096, 8192, 16384, 32768] if args.growth else [4096, 16384])
     growth(args) if args.growth else compare(args)

@@ -37,25 +37,31 @@ static dsc_shape backward_of(const row *r)
     return shape;
 }
 
-/* The diagonal, and others at random. */
-static dsc_status make_layout(const row *r, double density, dsc_layout **out)
+/* The diagonal, and a window of so many tokens around it, or, without one, others at random. */
+static bool has_block(const row *r, const bench_blocks *which, int64_t head, int64_t row, int64_t column)
+{
+    const int64_t n = r->forward.d[1] / r->side, away = row > column ? row - column : column - row;
+    const uint64_t number = (uint64_t)((head * n + row) * n + column);
+
+    if (column == row) return true;
+    if (r->forward.flags & DSC_CAUSAL && column > row) return false;
+    if (which->window > 0) return 2 * away * r->side < which->window;
+    return (double)(dsc_random_bits(1, (uint64_t)r->side, number) >> 11) * 0x1p-53 < which->density;
+}
+
+static dsc_status make_layout(const row *r, const bench_blocks *which, dsc_layout **out)
 {
     const int64_t n = r->forward.d[1] / r->side;
-    const bool is_causal = r->forward.flags & DSC_CAUSAL;
     dsc_status status = dsc_layout_make(r->side, n, HEADS, out);
 
-    for (int64_t i = 0; status == DSC_OK && i < HEADS * n * n; i++) {
-        const int64_t row = i / n % n, column = i % n;
-        const double draw = (double)(dsc_random_bits(1, (uint64_t)r->side, (uint64_t)i) >> 11) * 0x1p-53;
-
-        if (column == row || (draw < density && (!is_causal || column < row)))
-            dsc_layout_add(*out, i / (n * n), row, column);
-    }
+    for (int64_t i = 0; status == DSC_OK && i < HEADS * n * n; i++)
+        if (has_block(r, which, i / (n * n), i / n % n, i % n))
+            dsc_layout_add(*out, i / (n * n), i / n % n, i % n);
     return status;
 }
 
 /* Sets the shape, and makes the lists. */
-static dsc_status make_sparse(row *r, double density, operands *o)
+static dsc_status make_sparse(row *r, const bench_blocks *which, operands *o)
 {
     const int64_t tokens = r->forward.d[1], n = tokens / r->side, heads[HEADS] = {0, 1, 2, 3, 4, 5, 6, 7};
     const int64_t all = r->forward.flags & DSC_CAUSAL ? n * (n + 1) / 2 : n * n;
@@ -63,7 +69,7 @@ static dsc_status make_sparse(row *r, double density, operands *o)
     dsc_status status = DSC_OK;
     dsc_blocks blocks;
 
-    DSC_TRY(make_layout(r, density, &layout));
+    DSC_TRY(make_layout(r, which, &layout));
     for (int64_t h = 0; h < HEADS; h++) r->present += dsc_layout_count(layout, h);
     r->density = (double)r->present / (double)(HEADS * all);
     r->forward.flags |= DSC_HAS_LAYOUT;
@@ -150,7 +156,8 @@ static void print(const row *r, const row *dense, bool json, dsc_text *out)
                  flops_per_s(r, false) / flops_per_s(dense, false), flops_per_s(r, true) / flops_per_s(dense, true));
 }
 
-static dsc_status compare(dsc_dtype type, bool is_causal, int64_t tokens, double density, bool json, dsc_text *out)
+static dsc_status compare(dsc_dtype type, bool is_causal, int64_t tokens, const bench_blocks *which, bool json,
+                          dsc_text *out)
 {
     static const int64_t sides[] = {0, 16, 32, 64, 128};
     row rows[DSC_COUNT(sides)];
@@ -161,7 +168,7 @@ static dsc_status compare(dsc_dtype type, bool is_causal, int64_t tokens, double
         rows[i] = (row){.type = dsc_dtype_name(type), .side = sides[i], .density = 1, .forward_s = 1e30,
                         .backward_s = 1e30, .forward = make_shape(type, is_causal, tokens)};
         DSC_TRY(open_operands(&rows[i], &o[i]));
-        if (sides[i] > 0) DSC_TRY(make_sparse(&rows[i], density, &o[i]));
+        if (sides[i] > 0) DSC_TRY(make_sparse(&rows[i], which, &o[i]));
     }
     for (int round = 0; round < (tokens > 8192 ? 2 : ROUNDS); round++)
         for (int64_t i = 0; i < DSC_COUNT(sides); i++) DSC_TRY(time_once(&rows[i], &o[i]));
@@ -171,7 +178,7 @@ out:
     return status;
 }
 
-dsc_status bench_attention(int64_t tokens, double density, int64_t threads, bool json, dsc_text *out)
+dsc_status bench_attention(int64_t tokens, const bench_blocks *which, int64_t threads, bool json, dsc_text *out)
 {
     static const dsc_dtype types[] = {DSC_FP32, DSC_BF16};
     dsc_status status = DSC_OK;
@@ -179,7 +186,7 @@ dsc_status bench_attention(int64_t tokens, double density, int64_t threads, bool
     if (tokens % 128 != 0) return DSC_FAIL(DSC_EINVAL, "--attention %lld: no multiple of 128", (long long)tokens);
     dsc_kernels_threads((int)threads);
     for (int64_t i = 0; i < 2 * DSC_COUNT(types); i++)
-        DSC_TRY(compare(types[i / 2], i % 2 == 1, tokens, density, json, out));
+        DSC_TRY(compare(types[i / 2], i % 2 == 1, tokens, which, json, out));
 out:
     return status;
 }

@@ -50,8 +50,12 @@ int64_t bench_op_overhead_ns(void);
 dsc_status bench_update(int64_t elems, int64_t threads, bool json, dsc_text *out);
 
 /* Adds a line for each type, causal or not, and size of blocks: attention over such blocks beside dense attention.
- * density: of random blocks beside the diagonal. DSC_EINVAL unless blocks divide the tokens. */
-dsc_status bench_attention(int64_t tokens, double density, int64_t threads, bool json, dsc_text *out);
+ * DSC_EINVAL unless blocks divide the tokens. */
+typedef struct bench_blocks {
+    double density; /* of random blocks beside the diagonal, or, */
+    int64_t window; /* where this is > 0, those within so many tokens around it */
+} bench_blocks;
+dsc_status bench_attention(int64_t tokens, const bench_blocks *which, int64_t threads, bool json, dsc_text *out);
 
 /* Runs this program once more, on several ranks by the machine's launcher, as a worker that measures and writes a file,
  * and adds what it measured. DSC_ENOTSUP when there is no launcher; never call it where MPI is up. */

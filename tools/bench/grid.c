@@ -41,7 +41,7 @@ typedef struct lattice {
 /* Windows of so many blocks. */
 #define SPARSE(kernel) \
     {kernel, DSC_CAUSAL | DSC_HAS_LAYOUT, "sb", \
-     {{{1}}, {{512, 2048}}, {{4}}, {{0}}, {{32, 64, 128}}, {{2, 6}}, {{16, 32, 64, 128}}}}, \
+     {{{1}}, {{512, 2048, 8192}}, {{4}}, {{0}}, {{32, 64, 128}}, {{2, 6}}, {{16, 32, 64, 128}}}}, \
     {kernel, DSC_HAS_LAYOUT, "sb", {{{1}}, {{1024}}, {{4}}, {{0}}, {{64}}, {{3}}, {{16, 64}}}}, \
     {kernel, DSC_CAUSAL | DSC_HAS_LAYOUT, "h", {{{1}}, {{1024}}, {{4}}, {{0}}, {{64}}, {{3}}, {{16, 64}}}}
 #define SCORES(kernel) \
