@@ -163,6 +163,7 @@ dsc_status dsc_plan_attend(dsc_plan *plan)
     DSC_TRY(make_ways(plan, own == NULL ? config->attention : own));
 out:
     dsc_attention_destroy(own);
+    plan->config.attention = NULL; /* the caller's, who may not keep it as long */
     return status;
 }
 

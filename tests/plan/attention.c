@@ -272,7 +272,7 @@ static void what_no_layer_takes_is_not_made(void)
 static void bad_ways_are_refused(void)
 {
     static const struct { const char *words, *section; int status; const char *message[2]; } rows[] = {
-        {"sparse", "{\"block\": 8}", DSC_ENOTSUP, {"--attention sparse: blocks of 8 ", "multiples of 16 up to 128"}},
+        {"sparse", "{\"block\": 8}", DSC_ENOTSUP, {"--sparse-attention: blocks of 8 ", "multiples of 16 up to 128"}},
         {"sparse", "{\"block\": 256}", DSC_ENOTSUP, {"blocks of 256 ", "multiples of 16 up to 128"}},
         {"dense,3=sparse", "{\"block\": 1}", DSC_ENOTSUP, {"blocks of 1 ", "multiples of 16 up to 128"}},
         {"sparse", "{\"block\": 48}", DSC_EINVAL, {"256 tokens", "blocks of 48"}},
