@@ -9,8 +9,8 @@
  * Nothing is modelled that is not also run, and nothing that takes time or memory is run that the program does not say:
  * the executor and the simulator interpret the same program and know nothing of each other.
  *
- * Headers follow the layers, lowest first. comm/comm.h and exec/run.h are there only where the build has MPI, and are
- * included by name. */
+ * Headers follow the layers, lowest first. comm/comm.h, exec/run.h and kernels/kernels.h are there only where the build
+ * has MPI, and are included by name. */
 #ifndef DSC_H
 #define DSC_H
 
@@ -34,7 +34,6 @@
 #include "data/data.h"
 #include "model/model.h"
 
-#include "kernels/kernels.h"
 #include "plan/plan.h"
 #include "program/program.h"
 #include "store/calibration_file.h"

@@ -49,6 +49,7 @@ static const dsc_field fields[] = {
      .help = "for its own use: measures in this job, prints nothing"},
     {0}};
 
+static const double DENSITY = 0.25;
 enum { MAX_NAMES = 64 };
 static const char copies_name[] = "copies", collectives_name[] = "collectives";
 
@@ -122,6 +123,8 @@ static dsc_status parse(int argc, char **argv, options *o, bench_request *reques
     DSC_TRY(dsc_options_parse(argc, argv, tables, names, &count, asked));
     if (*asked != 0) goto out;
     DSC_TRY(choose_all(names, count, request));
+    if (o->attention == 0 && (o->blocks.window > 0 || o->blocks.density != DENSITY))
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--density and --window are for --attention T"));
     DSC_TRY(check_path(o->out));
     request->quick = o->quick;
     request->every_line = o->progress;
@@ -326,7 +329,7 @@ static void run_job(int argc, char **argv, const options *o, bench_request *requ
 
 int main(int argc, char **argv)
 {
-    options o = {.blocks = {.density = 0.25}};
+    options o = {.blocks = {.density = DENSITY}};
     bench_request request = {0};
     dsc_calibration calibration;
     dsc_status status;

@@ -219,6 +219,9 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (tool_check_path("--trace", options->trace, "a trace is an HDF5 file") != DSC_OK) return DSC_EINVAL;
     if (tool_check_path("--calibration", options->calibration, "a calibration is an HDF5 file") != DSC_OK)
         return DSC_EINVAL;
+    if (options->longest_seq && (options->trace[0] != '\0' || options->check || options->explain ||
+                                 inputs->config.strategy.seq_len > 0))
+        return DSC_FAIL(DSC_EINVAL, "--longest-seq finds --seq-len, and goes without --trace, --check and --explain");
     if (options->longest_seq) return show_longest(inputs, options);
     return plan(inputs, options);
 }

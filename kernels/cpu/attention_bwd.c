@@ -12,7 +12,7 @@ typedef struct tile {
 /* The sums of a query head over tiles of keys, by query. */
 typedef struct sums { const float *lse; float *delta, *dquery; } sums;
 
-/* p[query][key] = exp(score - lse), 0 where masked. */
+/* p[query][key] = exp(score - lse), 0 where masked, and in lanes past the last key. */
 DSC_INLINE void probabilities(const head *at, int lanes, const tile *keys, const gathered *queries, const float *lse)
 {
     float *p = keys->p, mask[TILE] = {0};
@@ -20,11 +20,11 @@ DSC_INLINE void probabilities(const head *at, int lanes, const tile *keys, const
     if (at->mask != NULL) memcpy(mask, at->mask + keys->first, (size_t)keys->count * sizeof *mask);
     for (int64_t r = 0; r < queries->count; r++)
         for (int64_t i = 0; i < queries->runs[r].count; i++, p += lanes) {
-            const int64_t query = queries->runs[r].first + i, allowed = at->causal ? query + 1 - keys->first : lanes;
+            const int64_t query = queries->runs[r].first + i, seen = at->causal ? query + 1 - keys->first : keys->count;
             const float row_lse = lse[query];
 
 #pragma omp simd
-            for (int j = 0; j < lanes; j++) p[j] = j < allowed ? dsc_exp(p[j] + mask[j] - row_lse) : 0;
+            for (int j = 0; j < lanes; j++) p[j] = j < seen ? dsc_exp(p[j] + mask[j] - row_lse) : 0;
         }
 }
 
@@ -41,85 +41,104 @@ DSC_INLINE void softmax_gradient(const head *at, int lanes, const gathered *quer
         }
 }
 
-#ifdef __AVX512BF16__
-DSC_INLINE void take_key_pairs(const head *at, int lanes, const tile *keys)
-{
-    const gathered all = {1, keys->count, {{keys->first, keys->count}}};
+/* ---- The products, and what they need of the rows: words of pairs where the head has them */
 
-    turn_pairs(at, lanes, at->qkv, at->v + keys->first * at->width, at->width, keys->count, keys->value_t);
-    turn_pairs(at, lanes, at->qkv, at->k + keys->first * at->width, at->width, keys->count, keys->key_t);
-    pair_gathered(at, at->qkv, at->k, at->width, &all, keys->key);
-}
-
-/* backward_tile, of pairs. Sums over queries take rows in pairs, the sum over keys columns. */
-DSC_INLINE void backward_pairs(const head *at, int lanes, const tile *keys, const gathered *queries,
-                               const void *dcontext, const sums *of)
-{
-    const int64_t d = at->d_max, pad = at->d_pad, rows = queries->rows;
-    float *p = keys->p, *ds = keys->ds, rounded[TILE / 2 * lanes] ALIGNED;
-    uint16_t ds_rows[TILE * lanes] ALIGNED;
-
-    pair_scores(at, lanes, at->qkv, at->q, at->width, queries, keys->key_t, at->scale, p);
-    probabilities(at, lanes, keys, queries, of->lse);
-    pair_scores(at, lanes, dcontext, at->context, at->context_width, queries, keys->value_t, 1, ds);
-    softmax_gradient(at, lanes, queries, of->delta, p, ds);
-    pair_gathered(at, dcontext, at->context, at->context_width, queries, keys->dcontext);
-    dsc_round_to_pairs(lanes, rows, p, rounded);
-    dsc_pair_product(keys->count, d, (rows + 1) / 2, rounded, 1, lanes, keys->dcontext, pad, keys->dvalue, pad);
-    pair_gathered(at, at->qkv, at->q, at->width, queries, keys->query);
-    dsc_round_to_pairs(lanes, rows, ds, rounded);
-    dsc_pair_product(keys->count, d, (rows + 1) / 2, rounded, 1, lanes, keys->query, pad, keys->dkey, pad);
-    dsc_round_row(rows * lanes, ds, ds_rows);
-    for (int64_t r = 0, row = 0; r < queries->count; row += queries->runs[r].count, r++)
-        dsc_pair_product(queries->runs[r].count, d, (keys->count + 1) / 2, words_of(ds_rows, 0, lanes, row), lanes / 2,
-                         1, keys->key, pad, of->dquery + queries->runs[r].first * pad, pad);
-}
-#endif
-
-/* The keys and values of a tile, for the products with each row of queries. */
+/* The keys and values of a tile. */
 DSC_INLINE void take_keys(const head *at, int lanes, const tile *keys)
 {
-    const int64_t width = at->width, first = keys->first;
+    const int64_t width = at->width, k = at->k + keys->first * width, v = at->v + keys->first * width;
 
 #ifdef __AVX512BF16__
     if (at->pairs) {
-        take_key_pairs(at, lanes, keys);
+        const gathered all = {1, keys->count, {{keys->first, keys->count}}};
+
+        turn_pairs(at, lanes, at->qkv, v, width, keys->count, keys->value_t);
+        turn_pairs(at, lanes, at->qkv, k, width, keys->count, keys->key_t);
+        pair_gathered(at, at->qkv, at->k, width, &all, keys->key);
         return;
     }
 #endif
-    load_rows(at, at->qkv, at->v + first * width, width, keys->count, keys->key);
+    load_rows(at, at->qkv, v, width, keys->count, keys->key);
     turn_rows(at, lanes, keys->key, keys->count, 1, keys->value_t);
-    load_rows(at, at->qkv, at->k + first * width, width, keys->count, keys->key);
+    load_rows(at, at->qkv, k, width, keys->count, keys->key);
     turn_rows(at, lanes, keys->key, keys->count, at->scale, keys->key_t);
+}
+
+/* The scores into p, and into ds what the context's gradient makes of the values. */
+DSC_INLINE void find_scores(const head *at, int lanes, const tile *keys, const gathered *queries, const void *dcontext)
+{
+    const int64_t rows = queries->rows, pad = at->d_pad;
+
+    memset(keys->p, 0, (size_t)(rows * lanes) * sizeof *keys->p);
+    memset(keys->ds, 0, (size_t)(rows * lanes) * sizeof *keys->ds);
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        pair_scores(at, lanes, at->qkv, at->q, at->width, queries, keys->key_t, at->scale, keys->p);
+        pair_scores(at, lanes, dcontext, at->context, at->context_width, queries, keys->value_t, 1, keys->ds);
+        return;
+    }
+#endif
+    load_gathered(at, at->qkv, at->q, at->width, queries, keys->query);
+    load_gathered(at, dcontext, at->context, at->context_width, queries, keys->dcontext);
+    dsc_tile_product(rows, lanes, at->d_max, keys->query, pad, 1, keys->key_t, lanes, keys->p, lanes);
+    dsc_tile_product(rows, lanes, at->d_max, keys->dcontext, pad, 1, keys->value_t, lanes, keys->ds, lanes);
+}
+
+/* Sums over queries: rows come in pairs. */
+DSC_INLINE void add_to_keys(const head *at, int lanes, const tile *keys, const gathered *queries, const void *dcontext)
+{
+    const int64_t d = at->d_max, pad = at->d_pad, rows = queries->rows;
+
+#ifdef __AVX512BF16__
+    if (at->pairs) {
+        float rounded[TILE / 2 * lanes] ALIGNED;
+
+        pair_gathered(at, dcontext, at->context, at->context_width, queries, keys->dcontext);
+        dsc_round_to_pairs(lanes, rows, keys->p, rounded);
+        dsc_pair_product(keys->count, d, (rows + 1) / 2, rounded, 1, lanes, keys->dcontext, pad, keys->dvalue, pad);
+        pair_gathered(at, at->qkv, at->q, at->width, queries, keys->query);
+        dsc_round_to_pairs(lanes, rows, keys->ds, rounded);
+        dsc_pair_product(keys->count, d, (rows + 1) / 2, rounded, 1, lanes, keys->query, pad, keys->dkey, pad);
+        return;
+    }
+#endif
+    (void)dcontext;
+    dsc_tile_product(keys->count, d, rows, keys->p, 1, lanes, keys->dcontext, pad, keys->dvalue, pad);
+    dsc_tile_product(keys->count, d, rows, keys->ds, 1, lanes, keys->query, pad, keys->dkey, pad);
+}
+
+/* The sum over keys: columns come in pairs. */
+DSC_INLINE void add_to_queries(const head *at, int lanes, const tile *keys, const gathered *queries, float *dquery)
+{
+    const int64_t d = at->d_max, pad = at->d_pad;
+    int64_t row = 0;
+
+#ifdef __AVX512BF16__
+    uint16_t rounded[TILE * lanes] ALIGNED;
+
+    if (at->pairs) dsc_round_row(queries->rows * lanes, keys->ds, rounded);
+    for (int64_t r = 0; at->pairs && r < queries->count; row += queries->runs[r].count, r++)
+        dsc_pair_product(queries->runs[r].count, d, (keys->count + 1) / 2, words_of(rounded, 0, lanes, row), lanes / 2,
+                         1, keys->key, pad, dquery + queries->runs[r].first * pad, pad);
+    if (at->pairs) return;
+#endif
+    for (int64_t r = 0; r < queries->count; row += queries->runs[r].count, r++)
+        dsc_tile_product(queries->runs[r].count, d, keys->count, keys->ds + row * lanes, lanes, 1, keys->key, pad,
+                         dquery + queries->runs[r].first * pad, pad);
 }
 
 /* One tile of queries against one of keys. */
 DSC_INLINE void backward_tile(const head *at, int lanes, const tile *keys, const gathered *queries,
                               const void *dcontext, const sums *of)
 {
-    const int64_t d = at->d_max, pad = at->d_pad, rows = queries->rows;
-    float *query = keys->query, *dc = keys->dcontext, *p = keys->p, *ds = keys->ds;
-
-    memset(p, 0, (size_t)(rows * lanes) * sizeof *p);
-    memset(ds, 0, (size_t)(rows * lanes) * sizeof *ds);
-#ifdef __AVX512BF16__
-    if (at->pairs) {
-        backward_pairs(at, lanes, keys, queries, dcontext, of);
-        return;
-    }
-#endif
-    load_gathered(at, at->qkv, at->q, at->width, queries, query);
-    load_gathered(at, dcontext, at->context, at->context_width, queries, dc);
-    dsc_tile_product(rows, lanes, d, query, pad, 1, keys->key_t, lanes, p, lanes);
+    find_scores(at, lanes, keys, queries, dcontext);
     probabilities(at, lanes, keys, queries, of->lse);
-    dsc_tile_product(rows, lanes, d, dc, pad, 1, keys->value_t, lanes, ds, lanes);
-    softmax_gradient(at, lanes, queries, of->delta, p, ds);
-    dsc_tile_product(keys->count, d, rows, p, 1, lanes, dc, pad, keys->dvalue, pad);
-    dsc_tile_product(keys->count, d, rows, ds, 1, lanes, query, pad, keys->dkey, pad);
-    for (int64_t r = 0; r < queries->count; ds += queries->runs[r].count * lanes, r++)
-        dsc_tile_product(queries->runs[r].count, d, keys->count, ds, lanes, 1, keys->key, pad,
-                         of->dquery + queries->runs[r].first * pad, pad);
+    softmax_gradient(at, lanes, queries, of->delta, keys->p, keys->ds);
+    add_to_keys(at, lanes, keys, queries, dcontext);
+    add_to_queries(at, lanes, keys, queries, of->dquery);
 }
+
+/* ---- All of it */
 
 /* delta[query] = context . dcontext, which equals the sum over keys of p dp. */
 static void find_delta(const head *at, const void *context, const void *dcontext, float *delta)
@@ -169,9 +188,10 @@ DSC_INLINE void backward(const head *heads, int64_t count, const dsc_blocks *blo
                          const sums *of)
 {
     const int64_t pad = heads->d_pad, t_max = heads->t_max;
-    float keys_of[5][lanes * pad] ALIGNED, queries_of[2][TILE * pad] ALIGNED, scores[2][TILE * lanes] ALIGNED;
-    tile keys = {0, 0, keys_of[0], keys_of[1], keys_of[2], keys_of[3], keys_of[4], queries_of[0], queries_of[1],
-                 scores[0], scores[1]};
+    float of_keys[5][lanes * pad] ALIGNED, of_queries[2][TILE * pad] ALIGNED, scores[2][TILE * lanes] ALIGNED;
+    tile keys = {.key = of_keys[0], .key_t = of_keys[1], .value_t = of_keys[2], .dkey = of_keys[3],
+                 .dvalue = of_keys[4], .query = of_queries[0], .dcontext = of_queries[1], .p = scores[0],
+                 .ds = scores[1]};
 
     for (keys.first = 0; keys.first < t_max; keys.first += lanes) {
         keys.count = DSC_MIN(t_max - keys.first, lanes);

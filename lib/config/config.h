@@ -76,7 +76,8 @@ typedef struct dsc_config {
     double min_loss_scale;
     int64_t steps_per_print;
     char sparse_attention[4096];         /* the section's JSON; "": there is none */
-    const struct dsc_attention *attention; /* what all that says, when files were read for it; borrowed, or NULL */
+    const struct dsc_attention *attention; /* what all that says, when files were read for it: borrowed until the plan
+                                              is made; or NULL */
 } dsc_config;
 
 enum { DSC_AUTO = -1 }; /* a number that the planner is asked to find */

@@ -431,6 +431,18 @@ static dsc_status check_shards(const dsc_shape *shape)
     return DSC_OK;
 }
 
+/* The optional operands layout and mask are attention's, a mask that of the blocks' softmax too. */
+static dsc_status check_optional(const dsc_shape *shape)
+{
+    const bool attends = shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD;
+
+    if (shape->flags & DSC_HAS_LAYOUT && !attends)
+        return DSC_FAIL(DSC_EINVAL, "%s has no operand layout", kernels[shape->kernel].name);
+    if (shape->flags & DSC_HAS_MASK && !attends && shape->kernel != DSC_K_BLOCK_SOFTMAX_FWD)
+        return DSC_FAIL(DSC_EINVAL, "%s has no operand mask", kernels[shape->kernel].name);
+    return DSC_OK;
+}
+
 /* A block's side is what kernels have tiles for; lists are of int32. */
 static dsc_status check_layout(const dsc_shape *shape)
 {
@@ -489,6 +501,7 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "kernel %d of %d does not exist", shape->kernel, DSC_KERNEL_COUNT);
     DSC_TRY(check_dims(shape));
     DSC_TRY(check_shards(shape));
+    DSC_TRY(check_optional(shape));
     DSC_TRY(check_layout(shape));
     DSC_TRY(check_block_flags(shape));
     const char *name = kernels[shape->kernel].name;

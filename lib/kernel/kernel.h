@@ -123,8 +123,8 @@ enum {
     DSC_HAS_BIAS = 128, /* the optional operand bias (gemm, join) is there */
     DSC_HAS_RESIDUAL = 256,
     DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
-    DSC_HAS_LAYOUT = 1024, /* the optional operands layout and mask (attention_fwd, attention_bwd) are there */
-    DSC_HAS_MASK = 2048    /* block_softmax_fwd too */
+    DSC_HAS_LAYOUT = 1024, /* the optional operand layout (attention_fwd, attention_bwd) is there */
+    DSC_HAS_MASK = 2048    /* the optional operand mask (these, block_softmax_fwd) */    /* block_softmax_fwd too */
 };
 
 enum { DSC_KERNEL_OPERANDS = 7, DSC_KERNEL_DIMS = 7 };
@@ -179,7 +179,7 @@ typedef dsc_status dsc_kernel_fn(const dsc_shape *shape, void *const *operands, 
                                  const struct dsc_step *step);
 
 typedef struct dsc_kernel_set {
-    const char *name; /* "ref", "cpu-avx2", "cpu-avx512", "cpu-avx512+onednn" */
+    const char *name; /* "ref", "cpu-avx2", "cpu-avx512", "cpu-avx512bf16+onednn" */
     dsc_kernel_fn *run[DSC_KERNEL_COUNT]; /* NULL: not here */
     /* Makes ready for a shape (primitives compiled, algorithms chosen) outside any step; may allocate; may be called
      * again for the same shape. NULL: nothing to make ready. */

@@ -113,6 +113,12 @@ static bool names_section(const char *words)
     return false;
 }
 
+const char *dsc_attention_words(const char *words, const char *section)
+{
+    if (words[0] != '\0') return words;
+    return section[0] == '\0' ? "dense" : "sparse";
+}
+
 dsc_status dsc_attention_create(const char *words, const char *where, const char *section, dsc_layout_reader *read_h5,
                                 dsc_attention **out)
 {
@@ -121,7 +127,7 @@ dsc_status dsc_attention_create(const char *words, const char *where, const char
     dsc_status status = DSC_OK;
 
     if (a == NULL) return DSC_FAIL(DSC_ENOMEM, "attention: %zu bytes", sizeof *a);
-    if (words[0] == '\0') words = section[0] == '\0' ? "dense" : "sparse";
+    words = dsc_attention_words(words, section);
     if (strlen(words) >= sizeof copy) DSC_TRY(DSC_FAIL(DSC_EINVAL, "--attention: longer than %zu", sizeof copy - 1));
     strcpy(copy, words);
     while ((item = strsep(&rest, ",")) != NULL) DSC_TRY(read_item(a, item, where, section, read_h5));

@@ -32,12 +32,13 @@ typedef struct dsc_attention {
 /* Reads a layout from an HDF5 file; path may end in `:DATASET`. Below the module that can. */
 typedef dsc_status dsc_layout_reader(const char *path, dsc_layout **out);
 
-/* Reads what the user wrote, and the files that it names. words "": sparse where there is a section, else dense.
- * section: JSON text, "" for none; section_where opens messages about it, and a warning where no word asks for it.
+/* Reads what the user wrote, and the files that it names. words may be "".
+ * section: JSON text, "" for none; where opens messages about it, and a warning where no word asks for it.
  * read_h5 may be NULL.
  * returns  DSC_EINVAL or DSC_ENOTSUP naming the word, the file or the key */
-dsc_status dsc_attention_create(const char *words, const char *section_where, const char *section,
+dsc_status dsc_attention_create(const char *words, const char *where, const char *section,
                                 dsc_layout_reader *read_h5, dsc_attention **out);
+const char *dsc_attention_words(const char *words, const char *section); /* what "" stands for. Pure. */
 void dsc_attention_destroy(dsc_attention *attention); /* takes NULL */
 
 /* Which pattern a layer takes. Pure. */

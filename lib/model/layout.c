@@ -7,11 +7,15 @@
 
 dsc_status dsc_layout_make_kinds(int64_t block, int64_t blocks, int64_t heads, int64_t kinds, dsc_layout **out)
 {
-    dsc_layout *l = calloc(1, sizeof *l);
-    int64_t words = dsc_ceil_div(blocks, 64), rows, all;
+    const int64_t most_words = INT64_C(1) << 26, words = dsc_ceil_div(blocks, 64);
+    int64_t rows, all;
+    dsc_layout *l;
 
-    if (l != NULL && dsc_mul(kinds, blocks, &rows) && dsc_mul(rows, words, &all))
-        *l = (dsc_layout){block, blocks, heads, kinds, words, calloc((size_t)all, sizeof *l->bits)};
+    if (!dsc_mul(kinds, blocks, &rows) || !dsc_mul(rows, words, &all) || all > most_words)
+        return DSC_FAIL(DSC_EINVAL, "%" PRId64 " layouts of %" PRId64 " x %" PRId64 " blocks are more than the %" PRId64
+                        " blocks that can be kept: take larger ones", kinds, blocks, blocks, 64 * most_words);
+    l = calloc(1, sizeof *l);
+    if (l != NULL) *l = (dsc_layout){block, blocks, heads, kinds, words, calloc((size_t)all, sizeof *l->bits)};
     if (l != NULL && l->bits != NULL) {
         *out = l;
         return DSC_OK;
@@ -75,6 +79,14 @@ int64_t dsc_layout_count(const dsc_layout *l, int64_t head)
     return count;
 }
 
+double dsc_layout_density(const dsc_layout *l)
+{
+    double present = 0;
+
+    for (int64_t kind = 0; kind < l->kinds; kind++) present += (double)dsc_layout_count(l, kind);
+    return present / (double)l->kinds / (double)l->blocks / (double)l->blocks;
+}
+
 void dsc_layout_clear_above(dsc_layout *l, int64_t kind)
 {
     for (int64_t r = 0; r < l->blocks; r++) {
@@ -92,14 +104,25 @@ void dsc_layout_make_causal(dsc_layout *l)
 
 /* ---- Lists */
 
+/* The columns of a row, by its words' bits. */
+static int32_t list_row(const dsc_layout *l, int64_t kind, int64_t row, int32_t *columns)
+{
+    const uint64_t *words = row_of(l, kind, row);
+    int32_t count = 0;
+
+    for (int64_t w = 0; w < l->words; w++)
+        for (uint64_t rest = words[w]; rest != 0; rest &= rest - 1)
+            columns[count++] = (int32_t)(64 * w + __builtin_ctzll(rest));
+    return count;
+}
+
 static void list_rows(const dsc_layout *l, const int64_t *heads, const dsc_blocks *out)
 {
     int32_t at = 0;
 
     for (int64_t list = 0; list < out->heads * out->n; list++) {
         out->row_start[list] = at;
-        for (int64_t c = 0; c < out->n; c++)
-            if (dsc_layout_has(l, heads[list / out->n], list % out->n, c)) out->columns[at++] = (int32_t)c;
+        at += list_row(l, kind_of(l, heads[list / out->n]), list % out->n, out->columns + at);
     }
     out->row_start[out->heads * out->n] = at;
 }

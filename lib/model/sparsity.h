@@ -60,7 +60,7 @@ typedef struct dsc_layout {
 /* The layout of so many heads over a sequence. As the reference's to the bit, but for random blocks, which are drawn by
  * Philox from (seed, head, row), so that every rank draws the same.
  * returns  DSC_EINVAL with both numbers that disagree (a sequence that the block does not divide, more blocks wanted
- *          than there are, ...), or DSC_ENOMEM. */
+ *          than there are, more than 2^32 blocks of all layouts that differ, ...), or DSC_ENOMEM. */
 dsc_status dsc_layout_create(const dsc_sparsity *sparsity, int64_t heads, int64_t seq, dsc_layout **out);
 /* {"block": 16, "layout": [[[0, 1, ...], ...], ...]}: by head, block row, block column. DSC_EINVAL names where and what
  * is no square of zeros and ones. */
@@ -73,6 +73,7 @@ void dsc_layout_add(dsc_layout *layout, int64_t head, int64_t row, int64_t colum
 
 bool dsc_layout_has(const dsc_layout *layout, int64_t head, int64_t row, int64_t column); /* Pure. */
 int64_t dsc_layout_count(const dsc_layout *layout, int64_t head);                         /* present blocks. Pure. */
+double dsc_layout_density(const dsc_layout *layout); /* present blocks of all heads over all. Pure. */
 /* The lists that kernels read (kernel/blocks.h), of the heads given as numbers of the layout's: there must be room for
  * the present blocks of all, and where there is more the rest is zero. DSC_ENOMEM. */
 dsc_status dsc_layout_list(const dsc_layout *layout, const int64_t *heads, const dsc_blocks *out);

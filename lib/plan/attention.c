@@ -1,6 +1,7 @@
 /* How layers attend, on tensor ranks: layouts of the plan's sequence, and heads dealt out so that ranks have about as
  * many blocks each. */
 #include "plan/parts.h"
+#include "base/hash.h"
 #include "kernel/blocks.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -65,6 +66,7 @@ static int64_t most_present(const dsc_plan *plan, const dsc_layer_attention *a)
     for (int64_t r = 0; r < plan->config.strategy.tp; r++) {
         int64_t sum = 0;
 
+        if (a->layout->kinds == 1) return DSC_MAX(each * dsc_layout_count(a->layout, 0), 1);
         for (int64_t i = 0; i < each; i++) sum += dsc_layout_count(a->layout, dsc_plan_head(plan, a, r, i));
         most = DSC_MAX(most, sum);
     }
@@ -107,6 +109,11 @@ static dsc_status check_block(const dsc_pattern *pattern, int64_t block)
                     pattern->where, block, DSC_BLOCK_UNIT, DSC_BLOCK_MOST);
 }
 
+static int64_t bits_bytes(const dsc_layout *l)
+{
+    return l->kinds * l->blocks * l->words * (int64_t)sizeof *l->bits;
+}
+
 static dsc_status make_way(const dsc_plan *plan, const dsc_pattern *pattern, dsc_layer_attention *out)
 {
     bool is_sparse = pattern->kind == DSC_ATTENTION_SPARSE;
@@ -119,7 +126,11 @@ static dsc_status make_way(const dsc_plan *plan, const dsc_pattern *pattern, dsc
     DSC_TRY(dsc_pattern_layout(pattern, plan->model.heads, plan->config.strategy.seq_len, &out->layout));
     DSC_TRY(check_block(pattern, out->layout->block));
     if (out->is_causal) dsc_layout_make_causal(out->layout);
+    strcpy(out->hash, dsc_hash_of(out->layout->bits, (size_t)bits_bytes(out->layout)).hex);
     DSC_TRY(balance(plan, out));
+    if (out->present > INT32_MAX)
+        DSC_TRY(DSC_FAIL(DSC_ENOTSUP, "%s: %" PRId64 " present blocks on a rank, kernels take %d", pattern->where,
+                         out->present, INT32_MAX));
 out:
     return status;
 }
@@ -188,16 +199,14 @@ static void print_way(const dsc_plan *plan, int way, dsc_text *out)
 {
     const dsc_layer_attention *a = &plan->attention[way];
     const dsc_layout *l = a->layout;
-    int64_t present = 0;
 
     dsc_text_add(out, "attention  layers ");
     print_layers(plan, way, out);
     dsc_text_add(out, ": %s", a->word);
-    for (int64_t h = 0; l != NULL && h < l->heads; h++) present += dsc_layout_count(l, h);
     if (l != NULL)
         dsc_text_add(out, ", %" PRId64 " x %" PRId64 " blocks of %" PRId64 ", %.3g %% present%s; %" PRId64
                      " on a tensor rank at most", l->blocks, l->blocks, l->block,
-                     100 * (double)present / (double)l->heads / (double)l->blocks / (double)l->blocks,
+                     100 * dsc_layout_density(l),
                      a->is_causal ? "" : ", later keys are seen", a->present);
     dsc_text_add(out, "\n");
 }

@@ -2,6 +2,7 @@
 #include "plan/parts.h"
 #include "plan/partition.h"
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 /* Rows of the vocabulary on a rank are padded so that products over them have whole cache lines. */
@@ -28,7 +29,16 @@ static void weigh_parameters(const dsc_plan *plan, double *weights)
     }
 }
 
-/* Forward flops of a token: two for each weight of a product, and attention's two products over the sequence. */
+/* Keys that a query meets, as if a causal layer met all: of a layout by its blocks. */
+static double keys_of(const dsc_plan *plan, int64_t layer)
+{
+    const dsc_layer_attention *a = dsc_plan_attention(plan, layer);
+    double seq = (double)plan->config.strategy.seq_len;
+
+    return a->layout == NULL ? seq : fmin((a->is_causal ? 2 : 1) * dsc_layout_density(a->layout), 1) * seq;
+}
+
+/* Forward flops of a token: two for each weight of a product, and attention's two products over the keys. */
 static void weigh_cost(const dsc_plan *plan, double *weights)
 {
     const dsc_model *model = &plan->model;
@@ -40,7 +50,7 @@ static void weigh_cost(const dsc_plan *plan, double *weights)
             weights[item_of(plan, tensor)] += 2 * (double)dsc_tensor_elems(tensor);
     }
     for (int64_t layer = 1; layer <= model->layers; layer++)
-        weights[layer] += 4 * (double)plan->config.strategy.seq_len * (double)model->hidden;
+        weights[layer] += 4 * keys_of(plan, layer - 1) * (double)model->hidden;
     weights[model->layers + 1] = 2 * (double)model->vocab * (double)model->hidden;
 }
 

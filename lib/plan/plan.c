@@ -13,8 +13,7 @@ static void hash_attention(const dsc_plan *plan, dsc_text *text)
 
         dsc_text_add(text, "attention %d %d", a->kind, a->is_causal);
         if (l == NULL) continue;
-        dsc_text_add(text, " %" PRId64 " %s", l->block,
-                     dsc_hash_of(l->bits, (size_t)(l->kinds * l->blocks * l->words) * sizeof *l->bits).hex);
+        dsc_text_add(text, " %" PRId64 " %s", l->block, a->hash);
     }
     for (int64_t layer = 0; layer < plan->model.layers; layer++) dsc_text_add(text, " %d", plan->attention_of[layer]);
 }
@@ -33,9 +32,9 @@ static void hash_plan(dsc_plan *plan)
                  s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
     dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,
                  plan->micro_batches, s->global_batch, s->seq_len);
-    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %s %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
+    dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
-                 plan->gradient_type, s->attention, s->virtual_stages, s->bucket_elems, s->partition);
+                 plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
     dsc_text_add(&text, "offload %a %" PRId64 " %" PRId64 "\n", s->offload_ratio, s->delay_update, s->prefetch);
     hash_attention(plan, &text);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);

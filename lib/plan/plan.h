@@ -105,6 +105,7 @@ typedef struct dsc_layer_attention {
     bool is_causal;         /* scores of later keys are masked */
     int64_t *heads;         /* [model.heads] the ranks' heads, one rank's after another: ranks have as many each, and
                                nearly as many present blocks; NULL: in order */
+    char hash[33];          /* of the layout's blocks; "" */
     int64_t present;        /* blocks of the rank that has most, at least 1: ranks of a stage run one program */
 } dsc_layer_attention;
 

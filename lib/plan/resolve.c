@@ -203,7 +203,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     if (strategy->schedule == DSC_SCHEDULE_AUTO)
         strategy->schedule = strategy->virtual_stages > 1 ? DSC_INTERLEAVED : DSC_1F1B;
     if (strategy->attention[0] == '\0')
-        strcpy(strategy->attention, plan->config.sparse_attention[0] == '\0' ? "dense" : "sparse");
+        strcpy(strategy->attention, dsc_attention_words("", plan->config.sparse_attention));
     if (strategy->bucket_elems == 0) strategy->bucket_elems = default_bucket_elems(plan);
     DSC_TRY(resolve_capacity(plan, cluster));
     if (strategy->rank_order[0] == '\0') dsc_plan_choose_order(plan, cluster);

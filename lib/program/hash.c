@@ -45,11 +45,9 @@ static void hash_segment(dsc_hasher *hasher, const dsc_segment *segment)
 static void hash_layouts(dsc_hasher *hasher, const dsc_program *program)
 {
     for (int way = 0; way < DSC_PATTERNS; way++) {
-        const dsc_layout *l = program->layouts[way] < 0 ? NULL : program->plan->attention[way].layout;
-
-        if (l == NULL) continue;
-        ADD(hasher, way, program->layouts[way], l->block, l->blocks, l->kinds);
-        dsc_hash_add(hasher, l->bits, (size_t)(l->kinds * l->blocks * l->words) * sizeof *l->bits);
+        if (program->layouts[way] < 0) continue;
+        ADD(hasher, way, program->layouts[way], program->plan->attention[way].layout->block);
+        dsc_hash_add(hasher, program->plan->attention[way].hash, 32);
     }
 }
 

@@ -325,6 +325,39 @@ static void sums_ignore_threads(void)
     for (int round = 0; round < 20; round++) repeats(DSC_K_CROSS_ENTROPY, DSC_K_SQUARE_SUM, 1, 5);
 }
 
+/* Scores so low that the exponential of minus their log-sum is all but infinite: what stands in lanes past the last key
+ * must not come of it. Row 0 of q is -30, every k and v 1, and the gradient of row 0 200. */
+static void low_scores_stay_inside(void)
+{
+    const dsc_kernel_set *sets[CALL_SETS];
+    const int count = call_sets(sets);
+
+    for (int i = 0; i < 2 * count; i++) {
+        dsc_shape shape = {.kernel = DSC_K_ATTENTION_FWD, .type = i % 2 ? DSC_BF16 : DSC_FP32,
+                           .out = i % 2 ? DSC_BF16 : DSC_FP32, .d = {1, 65, 1, 1, 16}};
+        call forward, backward, expected;
+
+        call_init(&forward, shape);
+        for (int64_t at = 0; at < 65 * 48; at++)
+            call_set(&forward, 0, at, at % 48 >= 16 ? 1 : at / 48 == 0 ? -30 : 0.1);
+        call_run(&forward, dsc_kernels_ref());
+        shape.kernel = DSC_K_ATTENTION_BWD;
+        call_init(&backward, shape);
+        for (int operand = 0; operand < 3; operand++)
+            memcpy(backward.operand[operand + 1], forward.operand[operand],
+                   (size_t)dsc_operand_bytes(&shape, operand + 1));
+        for (int64_t at = 0; at < 16; at++) call_set(&backward, 0, at, 200);
+        call_copy(&backward, &expected);
+        /* dp and delta all but cancel */
+        if (call_run(&expected, dsc_kernels_ref()) && call_run(&backward, sets[i / 2]))
+            CHECK(difference(&backward, &expected, 4) <= 0.02, "%s: %g", sets[i / 2]->name,
+                  difference(&backward, &expected, 4));
+        call_fini(&forward);
+        call_fini(&backward);
+        call_fini(&expected);
+    }
+}
+
 /* Operand `from` given as operand `to`, both in one place, must change nothing. */
 static void check_in_place(dsc_kernel kernel, int32_t flags, int from, int to)
 {
@@ -548,6 +581,7 @@ static const tap_case cases[] = {
     {"norm_bwd_w of every set equals the reference", norm_bwd_w},
     {"attention_fwd of every set equals the reference", attention_fwd},
     {"attention_bwd of every set equals the reference", attention_bwd},
+    {"scores far below zero leave no trace past the last key", low_scores_stay_inside},
     {"scores_fwd of every set equals the reference", scores_fwd},
     {"scores_bwd of every set equals the reference", scores_bwd},
     {"block_sdd of every set equals the reference", block_sdd},

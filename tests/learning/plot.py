@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Curves of run.py's logs, as SVG and as the table that they are drawn from.
 
-    plot.py text TEXT-OUT -o doc/learning-text          writes doc/learning-text.svg and .csv: held-out loss by steps
-    plot.py recall RECALL-OUT -o doc/learning-recall    share of the letters that are recalled, by steps
+    plot.py text TEXT-OUT -o doc/sparse/learning-text          writes doc/sparse/learning-text.svg and .csv: held-out loss by steps
+    plot.py recall RECALL-OUT -o doc/sparse/learning-recall    share of the letters that are recalled, by steps
 """
 import argparse
 import csv

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Does sparse attention learn? Two experiments, each one command.
 
-    run.py text   OUT --build BUILD --text FILE_OR_FOLDER [--threads 4] [--steps 1000]
+    run.py text   OUT --build BUILD --text FILE_OR_FOLDER [--threads 4] [--steps 800]
     run.py recall OUT --build BUILD [--threads 4] [--steps 1500]
 
 text     A causal model of bytes, 2,048 positions, trained with dense, fixed and bslongformer attention: same data, batches,
@@ -33,7 +33,7 @@ NEAR = {"mode": "local", "block": 16, "num_sliding_window_blocks": 3}
 EXPERIMENTS = {
     "text": {"attention": {"dense": {"mode": "dense", "block": 16}, "fixed": FIXED, "bslongformer": LONGFORMER},
              "layers": 4, "hidden": 128, "heads": 4, "vocab": 256, "seq": 2048, "batch": 8, "lr": 3e-3, "clip": 1.0,
-             "betas": (0.9, 0.95), "steps": 1000},
+             "betas": (0.9, 0.95), "steps": 800},
     # The filler's gradients are large at first and then vanish: Adam must soon forget them (beta2), and average what little
     # comes of the letters over many steps (beta1). Many heads: some attend a little to the right place from the start.
     "recall": {"attention": {"bslongformer": FAR, "local": NEAR},

@@ -12,7 +12,7 @@
  * far as it fits, and others that lie where the last micro-batch or step left them, in memory. So operands move through
  * pools larger than the caches from call to call, and the fresh one is written right before the call. */
 
-enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LIST_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32,
+enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32,
        MIN_REPEATS = 3, FULL_ROUNDS = 2, ROUNDS_IN_DOUBT = 4 };
 
 static const int64_t slot_ns = 4000000, quick_slot_ns = 1000000; /* for a shape in a round */
@@ -265,6 +265,16 @@ static int64_t largest_workspace(const bench *b)
     return largest;
 }
 
+static int64_t largest_list(const bench *b)
+{
+    int64_t largest = 0;
+
+    for (int64_t i = 0; i < b->count; i++)
+        if (list_operand(&b->shapes[i]) >= 0)
+            largest = DSC_MAX(largest, dsc_operand_bytes(&b->shapes[i], list_operand(&b->shapes[i])));
+    return largest;
+}
+
 static dsc_status open_bench(bench *b, const bench_request *request)
 {
     dsc_status status = DSC_OK;
@@ -278,7 +288,7 @@ static dsc_status open_bench(bench *b, const bench_request *request)
     DSC_TRY(dsc_arena_create(POOL_BYTES, &b->read.arena));
     DSC_TRY(dsc_arena_create(POOL_BYTES, &b->written.arena));
     DSC_TRY(dsc_arena_create(TOKEN_BYTES, &b->tokens));
-    DSC_TRY(dsc_arena_create(LIST_BYTES, &b->lists));
+    DSC_TRY(dsc_arena_create(largest_list(b), &b->lists));
     DSC_TRY(dsc_arena_create(largest_workspace(b), &b->workspace));
     fill(&b->read.arena);
     fill(&b->written.arena);

@@ -47,6 +47,28 @@ static json_t *strategy_json(const dsc_plan *plan)
     return object;
 }
 
+/* Each way to attend, with its layers. */
+static json_t *attention_json(const dsc_plan *plan)
+{
+    json_t *ways = json_array();
+
+    for (int64_t i = 0; i < plan->attention_count; i++) {
+        const dsc_layer_attention *a = &plan->attention[i];
+        json_t *layers = json_array(), *way;
+
+        for (int64_t layer = 0; layer < plan->model.layers; layer++)
+            if (plan->attention_of[layer] == i) json_array_append_new(layers, json_integer(layer));
+        way = json_pack("{s:s, s:o, s:b}", "kind", a->word, "layers", layers, "causal", a->is_causal);
+        if (a->layout != NULL) {
+            json_object_set_new(way, "block", json_integer(a->layout->block));
+            json_object_set_new(way, "density", json_real(dsc_layout_density(a->layout)));
+            json_object_set_new(way, "present_blocks_of_a_rank", json_integer(a->present));
+        }
+        json_array_append_new(ways, way);
+    }
+    return ways;
+}
+
 static json_t *memory_json(const evaluation *e, int space)
 {
     static const char *const names[] = {"parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes",
@@ -105,6 +127,7 @@ dsc_status print_json(const evaluation *e, FILE *out)
     json_object_set_new(object, "feasible", json_boolean(e->feasible));
     json_object_set_new(object, "reason", e->feasible ? json_null() : json_string(e->reason));
     json_object_set_new(object, "strategy", strategy_json(e->plan));
+    json_object_set_new(object, "attention", attention_json(e->plan));
     json_object_set_new(object, "program_hash", json_string(hash));
     json_object_set_new(object, "memory", memory_json(e, DSC_SPACE_DEVICE));
     json_object_set_new(object, "host_memory", memory_json(e, DSC_SPACE_HOST));

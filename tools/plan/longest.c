@@ -6,69 +6,91 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEP = 128, MOST_STEPS = 1 << 17, FEW_STEPS = 1 << 6 }; /* every block divides a step */
+enum { LEAST_STEP = 128, FEW_STEPS = 1 << 6 };
+static const int64_t most_tokens = INT64_C(1) << 24;
 
-/* The strategy with another sequence. */
-typedef struct trial { tool_inputs inputs; dsc_model model; dsc_cluster *cluster; } trial;
+/* The strategy with another sequence, of a multiple of `step` tokens. */
+typedef struct trial { tool_inputs inputs; dsc_model model; dsc_cluster *cluster; int64_t step; } trial;
 
-static dsc_status fits(trial *t, int64_t steps, bool *out)
+/* What came of a length: its pattern asks for more blocks than there are, or there are more than can be kept. */
+typedef enum verdict { FITS, DOES_NOT_FIT, CANNOT_BE } verdict;
+
+static dsc_status look_at(trial *t, int64_t steps, verdict *out)
 {
     const dsc_program *const *programs = NULL;
     dsc_model model = t->model;
     dsc_status status = DSC_OK;
     dsc_plan *plan = NULL;
 
-    t->inputs.config.strategy.seq_len = steps * STEP;
-    model.seq = DSC_MAX(model.seq, steps * STEP);
+    t->inputs.config.strategy.seq_len = steps * t->step;
+    model.seq = DSC_MAX(model.seq, steps * t->step);
     DSC_TRY(dsc_programs_place(&model, t->cluster, &t->inputs.config, &plan, &programs));
     status = dsc_program_fits(plan, programs, plan->ranks);
-    *out = status == DSC_OK;
-    if (status == DSC_EINFEASIBLE) status = DSC_OK;
 out:
+    *out = status == DSC_OK ? FITS : status == DSC_EINFEASIBLE ? DOES_NOT_FIT : CANNOT_BE;
     dsc_programs_destroy(plan, programs);
     dsc_plan_destroy(plan);
-    return status;
+    return status == DSC_EINFEASIBLE ? DSC_OK : status;
 }
 
-/* Doubled until it does not fit, then halved between. 0: not even the shortest fits. Patterns may ask for more blocks
- * than few steps have. */
-static dsc_status find_longest(trial *t, int64_t *out)
+/* So that blocks divide it. */
+static int64_t step_of(const dsc_attention *a)
 {
-    int64_t low = 0, high = 1;
-    dsc_status status = DSC_OK;
-    bool is_fitting = true;
+    int64_t step = LEAST_STEP;
 
-    for (; is_fitting && high <= MOST_STEPS; high *= 2) {
-        status = fits(t, high, &is_fitting);
-        if (status == DSC_EINVAL && low == 0 && high < FEW_STEPS) continue;
-        DSC_TRY(status);
-        if (is_fitting) low = high;
+    for (int i = 0; i < a->count; i++) {
+        int64_t block = a->patterns[i].kind == DSC_ATTENTION_SPARSE ? a->patterns[i].sparsity.block : 1, sum = step;
+
+        while (sum % block != 0) sum += step;
+        step = sum;
     }
-    for (high /= 2; high - low > 1;) {
+    return step;
+}
+
+/* Doubled until it does not fit, then halved between. 0: no length fits. *is_open: longer ones cannot be planned. What
+ * cannot be below a length that can is too short, above it too long. */
+static dsc_status find_longest(trial *t, int64_t *out, bool *is_open)
+{
+    int64_t low = 0, high = 1, fitting = 0;
+    dsc_status status = DSC_OK;
+    verdict verdict = FITS;
+
+    for (; high * t->step <= most_tokens; high *= 2) {
+        status = look_at(t, high, &verdict);
+        if (verdict == DOES_NOT_FIT || (verdict == CANNOT_BE && (fitting > 0 || high >= FEW_STEPS))) break;
+        low = high;
+        if (verdict == FITS) fitting = high;
+    }
+    if (fitting == 0 && verdict == CANNOT_BE) return status;
+    *is_open = verdict != DOES_NOT_FIT;
+    while (high - low > 1) {
         int64_t middle = (low + high) / 2;
 
-        DSC_TRY(fits(t, middle, &is_fitting));
-        if (is_fitting) low = middle;
+        look_at(t, middle, &verdict);
+        if (verdict == FITS) fitting = low = middle;
+        else if (verdict == CANNOT_BE && fitting == 0) low = middle;
         else high = middle;
     }
-    *out = low * STEP;
-out:
-    return status;
+    *out = fitting * t->step;
+    return DSC_OK;
 }
 
 /* ---- Shown */
 
-static void print(const char *name, int64_t seq, const evaluation *e, const plan_options *options, json_t *all)
-{
-    int64_t bytes = e == NULL ? 0 : e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes;
+typedef struct found { const char *name; int64_t seq; bool is_open; const evaluation *e; } found;
 
-    json_array_append_new(all, json_pack("{s:s, s:I, s:I, s:f}", "attention", name, "seq_len", (json_int_t)seq,
-                                         "device_bytes", (json_int_t)bytes, "tokens_per_s",
-                                         e == NULL ? 0 : tokens_per_s(e)));
-    if (options->json) return;
-    if (e == NULL) printf("%-28s no sequence fits\n", name);
-    else printf("%-28s %10" PRId64 " tokens  %10s  %10.0f tokens/s\n", name, seq, dsc_bytes_str(bytes).str,
-                tokens_per_s(e));
+static void print(const found *f, bool json, json_t *all)
+{
+    int64_t bytes = f->seq == 0 ? 0 : f->e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes;
+    double speed = f->seq == 0 ? 0 : tokens_per_s(f->e);
+
+    json_array_append_new(all, json_pack("{s:s, s:I, s:b, s:I, s:f}", "attention", f->name, "seq_len",
+                                         (json_int_t)f->seq, "longer_may_fit", f->is_open, "device_bytes",
+                                         (json_int_t)bytes, "tokens_per_s", speed));
+    if (json) return;
+    if (f->seq == 0) printf("%-28s no sequence fits\n", f->name);
+    else printf("%-28s %s%10" PRId64 " tokens  %10s  %10.0f tokens/s\n", f->name, f->is_open ? "at least " : "", f->seq,
+                dsc_bytes_str(bytes).str, speed);
 }
 
 /* words: what --attention would say; NULL: what it says. */
@@ -76,19 +98,22 @@ static dsc_status show(trial *t, const char *words, const plan_options *options,
 {
     dsc_config *config = &t->inputs.config;
     evaluation *e = calloc(1, sizeof *e);
+    found f = {.name = words, .e = e};
     dsc_attention *attention = NULL;
     dsc_status status = DSC_OK;
-    int64_t seq = 0;
 
     if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--longest-seq: %zu bytes", sizeof *e);
     if (words != NULL) {
         DSC_TRY(dsc_attention_create(words, "", "", NULL, &attention));
         config->attention = attention;
+        snprintf(config->strategy.attention, sizeof config->strategy.attention, "%s", words);
     }
-    DSC_TRY(find_longest(t, &seq));
-    config->strategy.seq_len = seq;
-    if (seq > 0) DSC_TRY(evaluate(&t->inputs, options, e));
-    print(words != NULL ? words : config->strategy.attention, seq, seq > 0 ? e : NULL, options, all);
+    t->step = step_of(config->attention);
+    f.name = config->strategy.attention;
+    DSC_TRY(find_longest(t, &f.seq, &f.is_open));
+    config->strategy.seq_len = f.seq;
+    if (f.seq > 0) DSC_TRY(evaluate(&t->inputs, options, e));
+    print(&f, options->json, all);
 out:
     evaluation_fini(e);
     free(e);
@@ -99,19 +124,26 @@ out:
 dsc_status show_longest(const tool_inputs *inputs, const plan_options *options)
 {
     static const char *const others[] = {"dense", "dense-unfused"};
+    dsc_strategy *strategy;
     trial *t = calloc(1, sizeof *t);
     json_t *all = json_array();
     dsc_status status = DSC_OK;
+    char asked[256];
 
     if (t == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--longest-seq: %zu bytes", sizeof *t));
     t->inputs = *inputs;
-    if (t->inputs.config.strategy.attention[0] == '\0')
-        strcpy(t->inputs.config.strategy.attention, inputs->config.sparse_attention[0] == '\0' ? "dense" : "sparse");
+    strategy = &t->inputs.config.strategy;
+    snprintf(asked, sizeof asked, "%s", dsc_attention_words(strategy->attention, inputs->config.sparse_attention));
+    strcpy(strategy->attention, asked);
+    for (int i = 0; i < inputs->attention->count; i++)
+        if (inputs->attention->patterns[i].layout != NULL)
+            DSC_TRY(DSC_FAIL(DSC_EINVAL, "--longest-seq: %s holds a layout of one length",
+                             inputs->attention->patterns[i].word));
     DSC_TRY(dsc_model_load(inputs->model, &t->model));
     DSC_TRY(load_cluster(inputs, &t->cluster));
     DSC_TRY(show(t, NULL, options, all));
     for (int64_t i = 0; i < DSC_COUNT(others); i++)
-        if (!dsc_equal(others[i], t->inputs.config.strategy.attention)) DSC_TRY(show(t, others[i], options, all));
+        if (!dsc_equal(others[i], asked)) DSC_TRY(show(t, others[i], options, all));
     if (options->json && (json_dumpf(all, stdout, JSON_INDENT(2)) != 0 || putchar('\n') == EOF))
         status = DSC_FAIL(DSC_EIO, "standard output cannot be written");
 out:

@@ -78,6 +78,13 @@ static void print_time(const evaluation *e, dsc_text *out)
                      dsc_ns_str(e->trace.steps[i].t_end_ns - e->trace.steps[i].t_start_ns).str, e->trace.steps[i].path);
 }
 
+static bool is_sparse(const dsc_plan *plan)
+{
+    for (int64_t i = 0; i < plan->attention_count; i++)
+        if (plan->attention[i].layout != NULL) return true;
+    return false;
+}
+
 static void print_speed(const evaluation *e, dsc_text *out)
 {
     double utilization = flops_utilization(e);
@@ -85,6 +92,7 @@ static void print_speed(const evaluation *e, dsc_text *out)
     dsc_text_add(out, "speed      %s tokens/s, %sFLOP/s a device", dsc_count_str(tokens_per_s(e)).str,
                  dsc_count_str(flops_per_s(e)).str);
     if (isfinite(utilization)) dsc_text_add(out, ", MFU %.1f %%", 100 * utilization);
+    if (is_sparse(e->plan)) dsc_text_add(out, " (all pairs counted, present or not)");
     dsc_text_add(out, "; %s on the wire a step\n", dsc_bytes_str(e->wire_bytes).str);
 }
 
