@@ -11,6 +11,7 @@
 
 dsc_kernel_fn dsc_ref_gemm, dsc_ref_norm_fwd, dsc_ref_norm_bwd_x, dsc_ref_norm_bwd_w;
 dsc_kernel_fn dsc_ref_attention_fwd, dsc_ref_attention_bwd, dsc_ref_scores_fwd, dsc_ref_scores_bwd;
+dsc_kernel_fn dsc_ref_sign_compress, dsc_ref_sign_average, dsc_ref_sign_expand;
 dsc_kernel_fn dsc_ref_block_sdd, dsc_ref_block_dsd, dsc_ref_block_dds;
 dsc_kernel_fn dsc_ref_block_softmax_fwd, dsc_ref_block_softmax_bwd;
 dsc_kernel_fn dsc_ref_gelu_fwd, dsc_ref_gelu_bwd, dsc_ref_column_sum, dsc_ref_square_sum;

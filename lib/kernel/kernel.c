@@ -10,6 +10,7 @@
 static const struct { const char *name; int bytes; } dtypes[DSC_DTYPE_COUNT] = {
     [DSC_FP32] = {"fp32", 4}, [DSC_BF16] = {"bf16", 2},   [DSC_FP16] = {"fp16", 2},
     [DSC_FP8] = {"fp8", 1},   [DSC_INT32] = {"int32", 4}, [DSC_FP64] = {"fp64", 8},
+    [DSC_UINT8] = {"uint8", 1},
 };
 
 int64_t dsc_dtype_bytes(dsc_dtype type) { return dtypes[type].bytes; }
@@ -71,6 +72,9 @@ static int64_t mask_elems(const dsc_shape *s) { return s->flags & DSC_HAS_MASK ?
 /* The sparse and the dense operands of block products. */
 static int64_t block_elems(const dsc_shape *s) { return s->d[0] * s->d[4] * s->d[5] * s->d[5]; }
 static int64_t dense_elems(const dsc_shape *s) { return s->d[0] * s->d[1] * s->d[2] * s->d[3]; }
+
+/* Of compression's mask, a bit an element. */
+static int64_t mask_bytes(const dsc_shape *s) { return s->flags & DSC_HAS_MASK ? s->d[0] / 8 : 0; }
 
 /* One case a kernel, operands in the order of the table. */
 static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
@@ -154,6 +158,16 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {type == DSC_FP32 ? 0 : d[0], type});
         break;
     case DSC_K_CAST: SET({d[0], type}, {d[0], out}); break;
+    case DSC_K_SIGN_COMPRESS:
+        SET({d[0], type}, {d[0], out}, {mask_bytes(s), DSC_UINT8}, {d[0] / 8, DSC_UINT8}, {1, out});
+        break;
+    case DSC_K_SIGN_AVERAGE:
+        SET({d[1] * (d[0] / 8), DSC_UINT8}, {d[1], out}, {d[0], out}, {mask_bytes(s), DSC_UINT8},
+            {d[0] / 8, DSC_UINT8}, {1, out});
+        break;
+    case DSC_K_SIGN_EXPAND:
+        SET({d[0] / 8, DSC_UINT8}, {d[1], out}, {mask_bytes(s), DSC_UINT8}, {d[0], out});
+        break;
     case DSC_K_LOAD: SET({d[0] * (d[1] + 1), DSC_INT32}); break;
     case DSC_KERNEL_COUNT: break;
     }
@@ -240,6 +254,9 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_CROSS_ENTROPY_JOIN: return 10 * d[0] * d[1] * DSC_MIN(d[2], d[4]);
     case DSC_K_SQUARE_SUM: return 2 * d[0];
     case DSC_K_ADAM: return 14 * d[0];
+    case DSC_K_SIGN_COMPRESS: return 6 * d[0];
+    case DSC_K_SIGN_AVERAGE: return (2 * d[1] + 5) * d[0];
+    case DSC_K_SIGN_EXPAND: return d[0];
     case DSC_K_CLEAR:
     case DSC_K_CAST:
     case DSC_K_LOAD:
@@ -295,6 +312,8 @@ int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape)
         return dsc_attention_units(shape->d) * dsc_attention_unit_floats(shape->d) * (int64_t)sizeof(float);
     case DSC_K_CROSS_ENTROPY:
     case DSC_K_CROSS_ENTROPY_JOIN:
+    case DSC_K_SIGN_COMPRESS:
+    case DSC_K_SIGN_AVERAGE:
     case DSC_K_SQUARE_SUM: return DSC_SUM_CHUNKS * 2 * (int64_t)sizeof(double);
     default: return 0;
     }
@@ -352,6 +371,9 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_CLEAR] = "n",
     [DSC_K_ADAM] = "n",
     [DSC_K_CAST] = "n",
+    [DSC_K_SIGN_COMPRESS] = "n",
+    [DSC_K_SIGN_AVERAGE] = "n N",
+    [DSC_K_SIGN_EXPAND] = "n N",
     [DSC_K_LOAD] = "B T",
 };
 
@@ -485,8 +507,18 @@ static dsc_status check_block_flags(const dsc_shape *shape)
 
 static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || type == DSC_FP16; }
 
+static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
+
+/* Compression's errors are sums over many steps: fp32, or, in the reference alone, fp64. */
+static bool has_sign_types(const dsc_shape *shape)
+{
+    if (shape->out == DSC_FP64) return shape->type == DSC_FP64;
+    return is_float(shape->type) && shape->out == DSC_FP32;
+}
+
 static bool has_types(const dsc_shape *shape)
 {
+    if (is_sign(shape->kernel)) return has_sign_types(shape);
     if (shape->kernel == DSC_K_LOAD) return true;
     if (shape->kernel == DSC_K_CLEAR && shape->type == DSC_FP64) return shape->out == DSC_FP64;
     return is_float(shape->type) && is_float(shape->out);
@@ -511,6 +543,11 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
     else if (shape->kernel == DSC_K_BLOCK_SDD && d[3] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[3], DSC_ATTENTION_MAX_D);
+    else if (is_sign(shape->kernel) && d[0] % 8 != 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: n is %lld, no multiple of 8", name, (long long)d[0]);
+    else if (shape->kernel == DSC_K_SIGN_EXPAND && d[0] / 8 % d[1] != 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: n %lld does not divide into N %lld chunks of bytes", name, (long long)d[0],
+                          (long long)d[1]);
     else if (is_attention(shape->kernel) && d[4] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[4], DSC_ATTENTION_MAX_D);
     else if (is_attention(shape->kernel) && d[2] % d[3] != 0)

@@ -12,7 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum dsc_dtype { DSC_FP32, DSC_BF16, DSC_FP16, DSC_FP8, DSC_INT32, DSC_FP64, DSC_DTYPE_COUNT } dsc_dtype;
+typedef enum dsc_dtype {
+    DSC_FP32, DSC_BF16, DSC_FP16, DSC_FP8, DSC_INT32, DSC_FP64, DSC_UINT8, DSC_DTYPE_COUNT
+} dsc_dtype;
 int64_t dsc_dtype_bytes(dsc_dtype type);     /* of one element. Pure. */
 const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
 
@@ -75,6 +77,14 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  DSC_DECOUPLED: AdamW.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
  *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
+ *  sign_compress   d = n, a multiple of 8. 1-bit compression with error feedback (Seide et al. 2014; Tang et al. 2021,
+ *                  as DeepSpeed has it): v = x + error; scale = root mean square of v; bits[n / 8] uint8, the first
+ *                  element's highest, 1 where v is not negative; error = v - scale * sign(v). error, scale of type out.
+ *  sign_average    d = n, N. A rank's n of the elements that N ranks have compressed: v = error + sum over ranks of
+ *                  sign * scale / N, then as above: sent (bits[N, n / 8]), scales[N] to bits, scale.
+ *  sign_expand     d = n, N. x[n] = sign * scale of its chunk, of which there are N equal ones.
+ *                  All three with DSC_HAS_MASK: mask[n / 8], of bits: elements whose bit is 0 are padding: they do not
+ *                  count in the mean, have no error, and x is 0 there.
  *  load            d = B, T. tokens [B, T + 1] int32 from the token source; performed by the executor. */
 #define DSC_KERNELS(K)                                                                                  \
     K(GEMM, gemm, "a b bias residual out", "rrrrw")                                                     \
@@ -103,6 +113,9 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(CLEAR, clear, "out", "w")                                                                         \
     K(ADAM, adam, "gradient param exp_avg exp_avg_sq copy", "ruuuw")                                    \
     K(CAST, cast, "in out", "rw")                                                                       \
+    K(SIGN_COMPRESS, sign_compress, "x error mask bits scale", "rurww")                                 \
+    K(SIGN_AVERAGE, sign_average, "sent scales error mask bits scale", "rrurww")                        \
+    K(SIGN_EXPAND, sign_expand, "bits scales mask x", "rrrw")                                           \
     K(LOAD, load, "tokens", "w")
 
 typedef enum dsc_kernel {

@@ -36,6 +36,9 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_SQUARE_SUM] = {1e-12, 0, false, "double in both, in another order"},
     [DSC_K_ADAM] = {2e-7, 1, false, "fp32 in both; fused multiply-add rounds once less"},
     [DSC_K_CLEAR] = {0, 0, false, "zeros"},
+    [DSC_K_SIGN_COMPRESS] = {3e-7, 0, false, "one sum and one difference an element in fp32"},
+    [DSC_K_SIGN_AVERAGE] = {1e-6, 0, false, "fp32 sums of up to 9 ranks"},
+    [DSC_K_SIGN_EXPAND] = {0, 0, false, "copies of the scales"},
     [DSC_K_CAST] = {0, 0, false, "one rounding, of a sum in fp32 too"},
 };
 
@@ -174,6 +177,18 @@ static dsc_shape random_shape(dsc_kernel kernel)
         s.flags = maybe(DSC_ACCUMULATE);
         set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, cols + pick(0, 0, 11, 1100), 0);
         break;
+    case DSC_K_SIGN_COMPRESS:
+    case DSC_K_SIGN_AVERAGE:
+    case DSC_K_SIGN_EXPAND: {
+        const int64_t ranks = kernel == DSC_K_SIGN_COMPRESS ? 0 : tap_random_between(1, 9);
+
+        if (kernel != DSC_K_SIGN_COMPRESS) s.type = DSC_FP32;
+        s.out = DSC_FP32;
+        s.flags = maybe(DSC_HAS_MASK);
+        set_dims(&s, 8 * (kernel == DSC_K_SIGN_EXPAND ? ranks : 1) * pick(1, 8, 9, tap_random_between(1, 900)), ranks, 0,
+                 0, 0);
+        break;
+    }
     case DSC_K_CAST:
         s.out = (int8_t)pick_type();
         s.flags = maybe(DSC_ACCUMULATE);
@@ -286,6 +301,9 @@ static void cross_entropy_part(void) { agrees(DSC_K_CROSS_ENTROPY_PART); }
 static void cross_entropy_join(void) { agrees(DSC_K_CROSS_ENTROPY_JOIN); }
 static void clear(void) { agrees(DSC_K_CLEAR); }
 static void square_sum(void) { agrees(DSC_K_SQUARE_SUM); }
+static void sign_compress(void) { agrees(DSC_K_SIGN_COMPRESS); }
+static void sign_average(void) { agrees(DSC_K_SIGN_AVERAGE); }
+static void sign_expand(void) { agrees(DSC_K_SIGN_EXPAND); }
 static void adam(void) { agrees(DSC_K_ADAM); }
 static void cast(void) { agrees(DSC_K_CAST); }
 
@@ -323,6 +341,7 @@ static void repeats_bits(void)
 static void sums_ignore_threads(void)
 {
     for (int round = 0; round < 20; round++) repeats(DSC_K_CROSS_ENTROPY, DSC_K_SQUARE_SUM, 1, 5);
+    for (int round = 0; round < 20; round++) repeats(DSC_K_SIGN_COMPRESS, DSC_K_SIGN_AVERAGE, 1, 5);
 }
 
 /* Scores so low that the exponential of minus their log-sum is all but infinite: what stands in lanes past the last key
@@ -600,6 +619,9 @@ static const tap_case cases[] = {
     {"cross_entropy_join of every set equals the reference", cross_entropy_join},
     {"square_sum of every set equals the reference", square_sum},
     {"clear of every set equals the reference", clear},
+    {"sign_compress of every set equals the reference", sign_compress},
+    {"sign_average of every set equals the reference", sign_average},
+    {"sign_expand of every set equals the reference", sign_expand},
     {"adam of every set equals the reference", adam},
     {"cast of every set equals the reference", cast},
     {"the same call gives the same bits", repeats_bits},

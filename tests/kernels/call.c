@@ -64,10 +64,23 @@ static bool is_named(const call *c, int operand, const char *name)
 static const char *const accumulators[] = {"dgamma", "dbeta", "dwte", "dwpe", "gradient"};
 static const char *const singles[] = {"stats", "lse", "part", "parts", "mask", "param", "exp_avg", "exp_avg_sq"};
 
+static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
+
+/* Bits are bytes here: x of compression alone is of the storage type. */
+static dsc_dtype find_sign_type(const call *c, int operand)
+{
+    static const char *const bytes[] = {"mask", "bits", "sent"};
+
+    for (int i = 0; i < DSC_COUNT(bytes); i++)
+        if (is_named(c, operand, bytes[i])) return DSC_UINT8;
+    return (dsc_dtype)(c->shape.kernel == DSC_K_SIGN_COMPRESS && operand == 0 ? c->shape.type : c->shape.out);
+}
+
 static dsc_dtype find_type(const call *c, int operand)
 {
     const int kernel = c->shape.kernel;
 
+    if (is_sign(kernel)) return find_sign_type(c, operand);
     if (is_named(c, operand, "tokens") || is_named(c, operand, "layout")) return DSC_INT32;
     if (is_named(c, operand, "loss") || (kernel == DSC_K_SQUARE_SUM && operand == 1)) return DSC_FP64;
     if (kernel == DSC_K_CLEAR) return (dsc_dtype)c->shape.type;
@@ -91,6 +104,7 @@ double call_get(const call *c, int operand, int64_t index)
     switch (c->type[operand]) {
     case DSC_FP64: return ((const double *)from)[index];
     case DSC_INT32: return ((const int32_t *)from)[index];
+    case DSC_UINT8: return ((const uint8_t *)from)[index];
     default: return dsc_load(from, index, c->type[operand]);
     }
 }
@@ -102,6 +116,7 @@ void call_set(call *c, int operand, int64_t index, double value)
     switch (c->type[operand]) {
     case DSC_FP64: ((double *)to)[index] = value; break;
     case DSC_INT32: ((int32_t *)to)[index] = (int32_t)value; break;
+    case DSC_UINT8: ((uint8_t *)to)[index] = (uint8_t)value; break;
     default: dsc_store(to, index, c->type[operand], value);
     }
 }
@@ -183,9 +198,15 @@ static void fill_mask(call *c, int operand)
         call_set(c, operand, i, tap_random_between(0, 2) == 0 ? -INFINITY : (double)tap_random_between(-1, 1));
 }
 
+static void fill_bytes(call *c, int operand)
+{
+    for (int64_t i = 0; i < call_count(c, operand); i++) call_set(c, operand, i, (double)tap_random_between(0, 255));
+}
+
 static void fill(call *c, int operand)
 {
-    if (is_named(c, operand, "layout")) fill_layout(c, operand);
+    if (c->type[operand] == DSC_UINT8) fill_bytes(c, operand);
+    else if (is_named(c, operand, "layout")) fill_layout(c, operand);
     else if (is_named(c, operand, "mask")) fill_mask(c, operand);
     else if (c->type[operand] == DSC_INT32) fill_tokens(c, operand, tap_random());
     else fill_normal(c, operand, tap_random());
@@ -246,6 +267,15 @@ static void find_parts(call *c)
     }
 }
 
+/* Scales and errors whose sums are exact: else signs of what is nearly zero would be a matter of rounding. */
+static void make_exact(call *c)
+{
+    for (int operand = 1; operand <= 2; operand++)
+        for (int64_t i = 0; i < call_count(c, operand); i++)
+            call_set(c, operand, i,
+                     rint(call_get(c, operand, i) * 1024) / 1024 * (operand == 1 ? (double)c->shape.d[1] : 1));
+}
+
 /* Only what the contract says is read holds numbers: all else starts as the mark. */
 void call_init(call *c, dsc_shape shape)
 {
@@ -264,6 +294,7 @@ void call_init(call *c, dsc_shape shape)
     if (shape.kernel == DSC_K_NORM_BWD_X || shape.kernel == DSC_K_NORM_BWD_W) find_stats(c);
     if (shape.kernel == DSC_K_ATTENTION_BWD || shape.kernel == DSC_K_SCORES_BWD) run_attention_forward(c);
     if (shape.kernel == DSC_K_CROSS_ENTROPY_JOIN) find_parts(c);
+    if (shape.kernel == DSC_K_SIGN_AVERAGE) make_exact(c);
 }
 
 void call_copy(const call *from, call *to)
