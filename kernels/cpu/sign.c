@@ -89,7 +89,8 @@ static float find_scale(const double (*partial)[2])
 }
 
 /* The second pass. */
-static void compress(int64_t n, const double (*partial)[2], float *error, const uint8_t *mask, uint8_t *bits, float *scale)
+static void compress(int64_t n, const double (*partial)[2], float *error, const uint8_t *mask, uint8_t *bits,
+                     float *scale)
 {
     *scale = find_scale(partial);
 #pragma omp parallel for
@@ -97,7 +98,8 @@ static void compress(int64_t n, const double (*partial)[2], float *error, const 
         for (int64_t word = chunk_of(n, chunk).first; word < chunk_of(n, chunk).end; word++) {
             const int64_t count = DSC_MIN(n - word * WORD, WORD);
 
-            store_bits(compress_word(*scale, load_bits(mask, word, count), count, error + word * WORD), bits, word, count);
+            store_bits(compress_word(*scale, load_bits(mask, word, count), count, error + word * WORD), bits, word,
+                       count);
         }
 }
 
