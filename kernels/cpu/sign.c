@@ -2,9 +2,9 @@
 #include "kernels/cpu/vector.h"
 #include <math.h>
 
-/* Two passes over what is sent: its mean square has to be known before anything is left out. Elements are taken in words
- * of 64, whose signs are one machine word; sums over fixed chunks in a fixed order, so that no thread count changes a
- * bit. */
+/* Two passes over what is sent: its mean square has to be known before anything is left out. Elements are taken in
+ * words of 64, whose signs are one machine word; sums over fixed chunks in a fixed order, so that no thread count
+ * changes a bit. */
 enum { WORD = 64 };
 
 /* Words of a thread's turn: the first, and one past the last. */

@@ -16,7 +16,10 @@ static void store(void *to, int64_t index, int type, double value)
 }
 
 /* The first of a byte's elements is its highest bit. */
-static bool bit_at(const void *bits, int64_t index) { return ((const uint8_t *)bits)[index / 8] >> (7 - index % 8) & 1; }
+static bool bit_at(const void *bits, int64_t index)
+{
+    return ((const uint8_t *)bits)[index / 8] >> (7 - index % 8) & 1;
+}
 
 static bool is_real(const dsc_shape *s, const void *mask, int64_t index)
 {

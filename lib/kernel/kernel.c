@@ -342,6 +342,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
 
 /* ---- Checking */
 
+static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 static bool is_embedding(int kernel) { return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD; }
 
 static const char *const dim_names[DSC_KERNEL_COUNT] = {
@@ -453,14 +454,14 @@ static dsc_status check_shards(const dsc_shape *shape)
     return DSC_OK;
 }
 
-/* The optional operands layout and mask are attention's, a mask that of the blocks' softmax too. */
+/* The optional operands layout and mask are attention's, a mask that of the blocks' softmax and of compression too. */
 static dsc_status check_optional(const dsc_shape *shape)
 {
     const bool attends = shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD;
 
     if (shape->flags & DSC_HAS_LAYOUT && !attends)
         return DSC_FAIL(DSC_EINVAL, "%s has no operand layout", kernels[shape->kernel].name);
-    if (shape->flags & DSC_HAS_MASK && !attends && shape->kernel != DSC_K_BLOCK_SOFTMAX_FWD)
+    if (shape->flags & DSC_HAS_MASK && !attends && shape->kernel != DSC_K_BLOCK_SOFTMAX_FWD && !is_sign(shape->kernel))
         return DSC_FAIL(DSC_EINVAL, "%s has no operand mask", kernels[shape->kernel].name);
     return DSC_OK;
 }
@@ -506,8 +507,6 @@ static dsc_status check_block_flags(const dsc_shape *shape)
 }
 
 static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || type == DSC_FP16; }
-
-static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 
 /* Compression's errors are sums over many steps: fp32, or, in the reference alone, fp64. */
 static bool has_sign_types(const dsc_shape *shape)

@@ -1,6 +1,6 @@
-/* Golden 1-bit exchange: golden-onebit FILE.json... performs compressed all-reduces of the reference in fp64, all workers
- * here. A file is an array of cases: what each worker brings, its error and its server's; then signs, scales, what is
- * left out and the result. */
+/* Golden 1-bit exchange: golden-onebit FILE.json... performs compressed all-reduces of the reference in fp64, all
+ * workers here. A file is an array of cases: what each worker brings, its error and its server's; then signs, scales,
+ * what is left out and the result. */
 #include "base/json.h"
 #include "kernels/kernels.h"
 #include "kernel/step.h"
@@ -33,8 +33,8 @@ static double number(const json_t *array, int64_t index)
 
 static void near(const exchange *e, const char *what, int64_t who, double got, double expected)
 {
-    CHECK(fabs(got - expected) <= 1e-12 * fmax(1, fabs(expected)), "%" PRId64 " workers: %s of %" PRId64 " is %.17g, not "
-          "%.17g", e->workers, what, who, got, expected);
+    CHECK(fabs(got - expected) <= 1e-12 * fmax(1, fabs(expected)), "%" PRId64 " workers: %s of %" PRId64 " is %.17g, "
+          "not %.17g", e->workers, what, who, got, expected);
 }
 
 static void same_bits(const exchange *e, const char *what, int64_t who, const uint8_t *bits, int64_t bytes)

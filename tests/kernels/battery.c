@@ -185,8 +185,8 @@ static dsc_shape random_shape(dsc_kernel kernel)
         if (kernel != DSC_K_SIGN_COMPRESS) s.type = DSC_FP32;
         s.out = DSC_FP32;
         s.flags = maybe(DSC_HAS_MASK);
-        set_dims(&s, 8 * (kernel == DSC_K_SIGN_EXPAND ? ranks : 1) * pick(1, 8, 9, tap_random_between(1, 900)), ranks, 0,
-                 0, 0);
+        set_dims(&s, 8 * pick(1, 8, 9, tap_random_between(1, 900)), ranks, 0, 0, 0);
+        if (kernel == DSC_K_SIGN_EXPAND) s.d[0] *= ranks;
         break;
     }
     case DSC_K_CAST:
