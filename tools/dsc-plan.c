@@ -29,7 +29,7 @@ static const dsc_field fields[] = {
      .argument = "H", .help = "heads of the layout that is shown (1)"},
     TEXT("svg", svg, "FILE.svg", "draw the layout that is shown into a file"),
     FLAG("longest-seq", longest_seq,
-         "print the longest sequence that fits, with this --attention, dense and dense-unfused"),
+         "print the longest sequence that fits, in steps of 128, with this --attention, dense and dense-unfused"),
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
     {0}};

@@ -1,6 +1,7 @@
 /* dsc-run: runs a plan's program, step after step, on the ranks that a launcher started. */
 #include "tools/common.h"
 #include "tools/run/run.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "device/device.h"
@@ -140,6 +141,32 @@ static dsc_status make_plan(job *j, const tool_inputs *inputs)
                          ": start it with mpiexec -n %" PRId64, j->plan->ranks, size, j->plan->ranks));
     if (j->options.omit_op[0] == '\0') DSC_TRY(dsc_program_check(j->plan, j->programs, j->plan->ranks));
     DSC_TRY(dsc_program_fits(j->plan, j->programs, j->plan->ranks));
+out:
+    return status;
+}
+
+/* Each rank reads its own files, which on its host may be others: what they make has to be one program and one
+ * training. Collective; fails on all ranks. */
+static dsc_status compare_plans(const job *j)
+{
+    enum { DIGITS = 15 }; /* of a hash, in 60 bits */
+    char *config = dsc_config_json(&j->plan->config), programs[33], digits[DIGITS + 1];
+    dsc_text all = {0};
+    int64_t own[2];
+    dsc_status status = DSC_OK;
+
+    dsc_programs_hash(j->plan, j->programs, programs);
+    dsc_text_add(&all, "%s %s %s", j->plan->hash, programs, config == NULL ? "" : config);
+    memcpy(digits, dsc_hash_of(dsc_text_str(&all), (size_t)all.count).hex, DIGITS);
+    digits[DIGITS] = '\0';
+    own[0] = (int64_t)strtoull(digits, NULL, 16);
+    own[1] = -own[0];
+    free(config);
+    dsc_text_fini(&all);
+    DSC_TRY(dsc_comm_max(j->comm, own, 2));
+    if (own[0] != -own[1])
+        status = DSC_FAIL(DSC_EINVAL, "ranks were told different things: their plans are not one; options, CONFIG, "
+                          "model or layouts differ between hosts");
 out:
     return status;
 }
@@ -321,6 +348,7 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
 
     DSC_TRY(dsc_comm_agree(j->comm, check_options(j, inputs), false));
     DSC_TRY(dsc_comm_agree(j->comm, make_plan(j, inputs), false));
+    DSC_TRY(compare_plans(j));
     if (j->options.dry_run) {
         if (j->rank == 0) print_dry_run(j);
         goto out;

@@ -133,7 +133,7 @@ static dsc_status check(const char *key, int64_t value, int64_t low, int64_t hig
 {
     if (value >= low && value <= high) return DSC_OK;
     return DSC_FAIL(DSC_EINVAL, "%s is %" PRId64 ", %s %" PRId64, key, value, what,
-                    value < low ? low : high);
+                    high == INT32_MAX ? low : high);
 }
 
 static dsc_status check_fixed(const dsc_sparsity *s)

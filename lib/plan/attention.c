@@ -2,6 +2,7 @@
  * many blocks each. */
 #include "plan/parts.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "kernel/blocks.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -114,6 +115,21 @@ static int64_t bits_bytes(const dsc_layout *l)
     return l->kinds * l->blocks * l->words * (int64_t)sizeof *l->bits;
 }
 
+/* As the reference does, but not without a word. */
+static void warn_of_globals(const dsc_pattern *pattern, int64_t blocks)
+{
+    const dsc_sparsity *s = &pattern->sparsity;
+    bool has_lists = s->mode == DSC_SPARSITY_VARIABLE || s->mode == DSC_SPARSITY_BSLONGFORMER;
+
+    for (int64_t i = 0; pattern->layout == NULL && has_lists && i < s->globals.count; i++) {
+        int64_t last = s->global_ends.count > 0 ? s->global_ends.of[i] - 1 : s->globals.of[i];
+
+        if (last >= blocks)
+            dsc_log(DSC_WARNING, "%s: global block %" PRId64 " has no effect: there are %" PRId64 ", from 0 on",
+                    pattern->where, last, blocks);
+    }
+}
+
 static dsc_status make_way(const dsc_plan *plan, const dsc_pattern *pattern, dsc_layer_attention *out)
 {
     bool is_sparse = pattern->kind == DSC_ATTENTION_SPARSE;
@@ -125,6 +141,7 @@ static dsc_status make_way(const dsc_plan *plan, const dsc_pattern *pattern, dsc
     if (!is_sparse) goto out;
     DSC_TRY(dsc_pattern_layout(pattern, plan->model.heads, plan->config.strategy.seq_len, &out->layout));
     DSC_TRY(check_block(pattern, out->layout->block));
+    warn_of_globals(pattern, out->layout->blocks);
     if (out->is_causal) dsc_layout_make_causal(out->layout);
     strcpy(out->hash, dsc_hash_of(out->layout->bits, (size_t)bits_bytes(out->layout)).hex);
     DSC_TRY(balance(plan, out));

@@ -31,7 +31,10 @@ beats_stored_scores() {
     [ "$(length bslongformer)" -gt $((3 * $(length dense-unfused))) ]
 }
 
-none_fits() { longest 64MiB "$@" && cat table && ! grep -q tokens table && grep -q 'no sequence fits' table; }
+none_fits() {
+    evaluate 128 64MiB "$@" --longest-seq >table 2>messages
+    [ $? -eq 1 ] && cat table messages && ! grep -q tokens table && grep -q 'no sequence fits' table
+}
 
 refuses() {
     evaluate 128 100MiB --longest-seq "$@" >table 2>messages

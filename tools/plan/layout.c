@@ -32,10 +32,10 @@ out:
 
 static dsc_status write_svg(const char *path, const dsc_text *text)
 {
-    FILE *file = fopen(path, "w");
+    FILE *file = dsc_equal(path, "-") ? stdout : fopen(path, "w");
     bool is_written = file != NULL && fputs(dsc_text_str(text), file) >= 0;
 
-    if (file != NULL && fclose(file) != 0) is_written = false;
+    if (file != NULL && (file == stdout ? fflush(file) : fclose(file)) != 0) is_written = false;
     return is_written ? DSC_OK : DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, strerror(errno));
 }
 

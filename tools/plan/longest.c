@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAST_STEP = 128, FEW_STEPS = 1 << 6 };
+enum { LEAST_STEP = 128, FEW_STEPS = 1 << 10 };
 static const int64_t most_tokens = INT64_C(1) << 24;
 
 /* The strategy with another sequence, of a multiple of `step` tokens. */
@@ -33,8 +33,8 @@ out:
     return status == DSC_EINFEASIBLE ? DSC_OK : status;
 }
 
-/* So that blocks divide it. */
-static int64_t step_of(const dsc_attention *a)
+/* So that blocks divide it, and tensor ranks where they cut it. */
+static int64_t step_of(const dsc_attention *a, const dsc_strategy *strategy)
 {
     int64_t step = LEAST_STEP;
 
@@ -44,7 +44,7 @@ static int64_t step_of(const dsc_attention *a)
         while (sum % block != 0) sum += step;
         step = sum;
     }
-    return step;
+    return strategy->sequence_parallel ? step * DSC_MAX(strategy->tp, 1) : step;
 }
 
 /* Doubled until it does not fit, then halved between. 0: no length fits. *is_open: longer ones cannot be planned. What
@@ -94,7 +94,7 @@ static void print(const found *f, bool json, json_t *all)
 }
 
 /* words: what --attention would say; NULL: what it says. */
-static dsc_status show(trial *t, const char *words, const plan_options *options, json_t *all)
+static dsc_status show(trial *t, const char *words, const plan_options *options, json_t *all, int64_t *seq)
 {
     dsc_config *config = &t->inputs.config;
     evaluation *e = calloc(1, sizeof *e);
@@ -108,12 +108,13 @@ static dsc_status show(trial *t, const char *words, const plan_options *options,
         config->attention = attention;
         snprintf(config->strategy.attention, sizeof config->strategy.attention, "%s", words);
     }
-    t->step = step_of(config->attention);
+    t->step = step_of(config->attention, &config->strategy);
     f.name = config->strategy.attention;
     DSC_TRY(find_longest(t, &f.seq, &f.is_open));
     config->strategy.seq_len = f.seq;
     if (f.seq > 0) DSC_TRY(evaluate(&t->inputs, options, e));
     print(&f, options->json, all);
+    *seq = f.seq;
 out:
     evaluation_fini(e);
     free(e);
@@ -128,6 +129,7 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options)
     trial *t = calloc(1, sizeof *t);
     json_t *all = json_array();
     dsc_status status = DSC_OK;
+    int64_t seq = 0, other;
     char asked[256];
 
     if (t == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--longest-seq: %zu bytes", sizeof *t));
@@ -141,11 +143,12 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options)
                              inputs->attention->patterns[i].word));
     DSC_TRY(dsc_model_load(inputs->model, &t->model));
     DSC_TRY(load_cluster(inputs, &t->cluster));
-    DSC_TRY(show(t, NULL, options, all));
+    DSC_TRY(show(t, NULL, options, all, &seq));
     for (int64_t i = 0; i < DSC_COUNT(others); i++)
-        if (!dsc_equal(others[i], asked)) DSC_TRY(show(t, others[i], options, all));
+        if (!dsc_equal(others[i], asked)) DSC_TRY(show(t, others[i], options, all, &other));
     if (options->json && (json_dumpf(all, stdout, JSON_INDENT(2)) != 0 || putchar('\n') == EOF))
-        status = DSC_FAIL(DSC_EIO, "standard output cannot be written");
+        DSC_TRY(DSC_FAIL(DSC_EIO, "standard output cannot be written"));
+    if (seq == 0) status = DSC_FAIL(DSC_EINFEASIBLE, "--longest-seq: with --attention %s no sequence fits", asked);
 out:
     if (t != NULL) dsc_cluster_destroy(t->cluster);
     free(t);

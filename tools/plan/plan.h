@@ -43,7 +43,7 @@ dsc_status show_layout(const plan_options *options, int64_t seq_len);
 
 /* --longest-seq: prints the longest sequence that fits, in multiples of 128 tokens and of blocks, with what it takes
  * and how fast it would be: of --attention, and of both kinds of dense attention. Learned positions grow with it.
- * DSC_EINVAL for a file's layout, which is of one length. */
+ * DSC_EINFEASIBLE when none does; DSC_EINVAL for a file's layout, which is of one length. */
 dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
 
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
