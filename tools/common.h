@@ -30,8 +30,9 @@ typedef struct tool_inputs {
  * (one micro-batch a step). Where all three are known, what CONFIG says gives way to the command line: accumulation
  * first, then the global batch.
  *
+ * What is said of attention is read too, files of layouts included: config.attention, which tool_unload frees.
+ *
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
-/* What is said of attention is read too, files of layouts included: config.attention, which tool_unload frees. */
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
 
 void tool_unload(tool_inputs *inputs);

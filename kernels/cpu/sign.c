@@ -103,67 +103,66 @@ static void compress(int64_t n, const double (*partial)[2], float *error, const 
         }
 }
 
-/* ---- The kernels */
+/* ---- The first pass: what there is to send, and its mean square */
 
-dsc_status DSC_OVERLAY(sign_compress)(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
-{
-    const int64_t n = s->d[0];
-    double (*partial)[2] = workspace;
-    float *error = o[1];
-
-    (void)step;
-#pragma omp parallel for
-    for (int64_t chunk = 0; chunk < DSC_SUM_CHUNKS; chunk++) {
-        partial[chunk][0] = partial[chunk][1] = 0;
-        for (int64_t word = chunk_of(n, chunk).first; word < chunk_of(n, chunk).end; word++) {
-            const int64_t count = DSC_MIN(n - word * WORD, WORD);
-            const uint64_t real = load_bits(o[2], word, count);
-            float block[WORD];
-
-            partial[chunk][0] += add_word(dsc_view(o[0], word * WORD, count, s->type, block), real, count,
-                                          error + word * WORD);
-            partial[chunk][1] += o[2] == NULL ? (double)count : __builtin_popcountll(real);
-        }
-    }
-    compress(n, partial, error, o[2], o[3], o[4]);
-    return DSC_OK;
-}
+/* Elements, or, where `scales` is there, what ranks have sent of them. */
+typedef struct source { const void *x; int type; const uint8_t *sent; const float *scales; int64_t n, ranks; } source;
 
 /* The sum over ranks of a word's signs times their scales. */
-DSC_INLINE void average_word(const uint8_t *sent, const float *scales, int64_t ranks, int64_t n, int64_t word,
-                             int64_t count, float *sum)
+DSC_INLINE void average_word(const source *from, int64_t word, int64_t count, float *sum)
 {
     memset(sum, 0, WORD * sizeof *sum);
-    for (int64_t r = 0; r < ranks; r++) {
-        const uint64_t bits = load_bits(sent + r * (n / 8), word, count);
-        const float part = scales[r] / (float)ranks;
+    for (int64_t r = 0; r < from->ranks; r++) {
+        const uint64_t bits = load_bits(from->sent + r * (from->n / 8), word, count);
+        const float part = from->scales[r] / (float)from->ranks;
 
 #pragma omp simd
         for (int64_t i = 0; i < WORD; i++) sum[i] += bit_at(bits, i) ? part : -part;
     }
 }
 
-dsc_status DSC_OVERLAY(sign_average)(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
+DSC_INLINE const float *take_word(const source *from, int64_t word, int64_t count, float *block)
 {
-    const int64_t n = s->d[0];
-    double (*partial)[2] = workspace;
-    float *error = o[2];
+    if (from->scales == NULL) return dsc_view(from->x, word * WORD, count, from->type, block);
+    average_word(from, word, count, block);
+    return block;
+}
 
-    (void)step;
+static void add(const source *from, const uint8_t *mask, float *error, double (*partial)[2])
+{
 #pragma omp parallel for
     for (int64_t chunk = 0; chunk < DSC_SUM_CHUNKS; chunk++) {
         partial[chunk][0] = partial[chunk][1] = 0;
-        for (int64_t word = chunk_of(n, chunk).first; word < chunk_of(n, chunk).end; word++) {
-            const int64_t count = DSC_MIN(n - word * WORD, WORD);
-            const uint64_t real = load_bits(o[3], word, count);
-            float sum[WORD];
+        for (int64_t word = chunk_of(from->n, chunk).first; word < chunk_of(from->n, chunk).end; word++) {
+            const int64_t count = DSC_MIN(from->n - word * WORD, WORD);
+            const uint64_t real = load_bits(mask, word, count);
+            float block[WORD];
 
-            average_word(o[0], o[1], s->d[1], n, word, count, sum);
-            partial[chunk][0] += add_word(sum, real, count, error + word * WORD);
-            partial[chunk][1] += o[3] == NULL ? (double)count : __builtin_popcountll(real);
+            partial[chunk][0] += add_word(take_word(from, word, count, block), real, count, error + word * WORD);
+            partial[chunk][1] += mask == NULL ? (double)count : __builtin_popcountll(real);
         }
     }
-    compress(n, partial, error, o[3], o[4], o[5]);
+}
+
+/* ---- The kernels */
+
+dsc_status DSC_OVERLAY(sign_compress)(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
+{
+    const source from = {.x = o[0], .type = s->type, .n = s->d[0]};
+
+    (void)step;
+    add(&from, o[2], o[1], workspace);
+    compress(s->d[0], workspace, o[1], o[2], o[3], o[4]);
+    return DSC_OK;
+}
+
+dsc_status DSC_OVERLAY(sign_average)(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
+{
+    const source from = {.sent = o[0], .scales = o[1], .n = s->d[0], .ranks = s->d[1]};
+
+    (void)step;
+    add(&from, o[3], o[2], workspace);
+    compress(s->d[0], workspace, o[2], o[3], o[4], o[5]);
     return DSC_OK;
 }
 

@@ -99,6 +99,30 @@ static void shard_loss(dsc_shape *s, int64_t b, int64_t vocab)
     if (s->kernel == DSC_K_CROSS_ENTROPY_JOIN) s->d[5] = ranks;
 }
 
+/* Fused attention in four ways: sparse or not, with a mask or without. */
+static void make_attention(dsc_shape *s, int64_t kv, int64_t d)
+{
+    s->flags = maybe(DSC_CAUSAL);
+    set_dims(s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv, d);
+    if (s->kernel >= DSC_K_SCORES_FWD) return;
+    s->flags |= maybe(DSC_HAS_MASK);
+    if (maybe(1)) return;
+    s->flags |= DSC_HAS_LAYOUT;
+    set_layout(s, s->d + 5);
+}
+
+/* What is expanded has as many elements of each rank. */
+static void make_sign(dsc_shape *s)
+{
+    const int64_t ranks = s->kernel == DSC_K_SIGN_COMPRESS ? 0 : tap_random_between(1, 9);
+
+    if (s->kernel != DSC_K_SIGN_COMPRESS) s->type = DSC_FP32;
+    s->out = DSC_FP32;
+    s->flags = maybe(DSC_HAS_MASK);
+    set_dims(s, 8 * pick(1, 8, 9, tap_random_between(1, 900)), ranks, 0, 0, 0);
+    if (s->kernel == DSC_K_SIGN_EXPAND) s->d[0] *= ranks;
+}
+
 /* Sizes around the tiles of the overlays (64 rows, 16 columns, blocks of 1024) and odd ones. */
 static dsc_shape random_shape(dsc_kernel kernel)
 {
@@ -131,13 +155,7 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_ATTENTION_BWD:
     case DSC_K_SCORES_FWD:
     case DSC_K_SCORES_BWD:
-        s.flags = maybe(DSC_CAUSAL);
-        set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv, d);
-        if (kernel >= DSC_K_SCORES_FWD) break;
-        s.flags |= maybe(DSC_HAS_MASK);
-        if (maybe(1)) break;
-        s.flags |= DSC_HAS_LAYOUT;
-        set_layout(&s, s.d + 5);
+        make_attention(&s, kv, d);
         break;
     case DSC_K_BLOCK_SDD:
     case DSC_K_BLOCK_DSD:
@@ -179,16 +197,7 @@ static dsc_shape random_shape(dsc_kernel kernel)
         break;
     case DSC_K_SIGN_COMPRESS:
     case DSC_K_SIGN_AVERAGE:
-    case DSC_K_SIGN_EXPAND: {
-        const int64_t ranks = kernel == DSC_K_SIGN_COMPRESS ? 0 : tap_random_between(1, 9);
-
-        if (kernel != DSC_K_SIGN_COMPRESS) s.type = DSC_FP32;
-        s.out = DSC_FP32;
-        s.flags = maybe(DSC_HAS_MASK);
-        set_dims(&s, 8 * pick(1, 8, 9, tap_random_between(1, 900)), ranks, 0, 0, 0);
-        if (kernel == DSC_K_SIGN_EXPAND) s.d[0] *= ranks;
-        break;
-    }
+    case DSC_K_SIGN_EXPAND: make_sign(&s); break;
     case DSC_K_CAST:
         s.out = (int8_t)pick_type();
         s.flags = maybe(DSC_ACCUMULATE);
