@@ -34,9 +34,10 @@ static const struct { const char *terms, *axes; } forms[DSC_KERNEL_COUNT] = {
     [DSC_K_CLEAR] = {"- 0", "0"},
     [DSC_K_ADAM] = {"- 0", "0"},
     [DSC_K_CAST] = {"- 0", "0"},
-    [DSC_K_SIGN_COMPRESS] = {"- 0", "0"},
-    [DSC_K_SIGN_AVERAGE] = {"- 0 01", "0 1"},
-    [DSC_K_SIGN_EXPAND] = {"- 0", "0"},
+    [DSC_K_MOMENTUM] = {"- 0", "0"},
+    [DSC_K_SIGN_COMPRESS] = {"- 1 3", "1"},
+    [DSC_K_SIGN_AVERAGE] = {"- 0 2", "0 1"},
+    [DSC_K_SIGN_EXPAND] = {"- 1 3", "1"},
     [DSC_K_LOAD] = {"- 01", "01"},
 };
 

@@ -1,5 +1,6 @@
 /* 1-bit compression with error feedback, element by element. */
 #include "kernels/ref/ref.h"
+#include "kernel/units.h"
 #include <math.h>
 #include <string.h>
 
@@ -15,78 +16,141 @@ static void store(void *to, int64_t index, int type, double value)
     else dsc_store(to, index, type, value);
 }
 
-/* The first of a byte's elements is its highest bit. */
-static bool bit_at(const void *bits, int64_t index)
+/* ---- Packets */
+
+/* The dimensions that all three have. */
+typedef struct form { int64_t packed, ranks, units; int out; int64_t bytes, scales; } form;
+
+static form form_of(const dsc_shape *s, const int64_t *d)
 {
-    return ((const uint8_t *)bits)[index / 8] >> (7 - index % 8) & 1;
+    return (form){d[0], d[1], d[2], s->out, dsc_packet_bytes(d[0], d[1], d[2], s->out), dsc_packet_scales(d[0], d[1])};
 }
 
-static bool is_real(const dsc_shape *s, const void *mask, int64_t index)
+static int64_t chunk_of(const form *f, const dsc_unit *unit) { return unit->padded / f->ranks; }
+
+/* Of the elements first .. first + count of a unit, those that are not padding. */
+static int64_t real_of(const dsc_shape *s, const dsc_unit *unit, int64_t first, int64_t count)
 {
-    return !(s->flags & DSC_HAS_MASK) || bit_at(mask, index);
+    if (s->flags & DSC_COUNT_PADDING) return count;
+    return DSC_MAX(0, DSC_MIN(unit->real - first, count));
 }
 
-/* error[n], which holds what is to be sent, becomes bits and scale, and what they leave out. */
-static void compress(const dsc_shape *s, void *error, const void *mask, void *bits, void *scale)
+/* Element i of the unit's chunk in a packet; the first of a byte's elements is its highest bit. */
+static uint8_t *byte_at(const form *f, const dsc_unit *unit, void *packet, int64_t i)
 {
-    double squares = 0, size;
-    int64_t count = 0;
+    return (uint8_t *)packet + (unit->place / f->ranks + i) / 8;
+}
 
-    for (int64_t i = 0; i < s->d[0]; i++) {
-        const double v = load(error, i, s->out);
+static bool bit_at(const form *f, const dsc_unit *unit, const void *packet, int64_t i)
+{
+    return *byte_at(f, unit, (void *)packet, i) >> (7 - i % 8) & 1;
+}
 
-        if (!is_real(s, mask, i)) continue;
-        squares += v * v;
-        count++;
+static double scale_at(const form *f, const void *packet, int64_t unit)
+{
+    return load((const char *)packet + f->scales, unit, f->out);
+}
+
+/* error[n], which holds what is to be sent, becomes signs and a scale in packets of chunks, and what these leave out;
+ * elements from `real` on are padding. */
+static void compress(const form *f, const dsc_units *units, int64_t index, void *error, int64_t n, int64_t real,
+                     char *packets)
+{
+    const dsc_unit *unit = &units->unit[index];
+    const int64_t chunk = chunk_of(f, unit);
+    double squares = 0, scale;
+
+    for (int64_t i = 0; i < real; i++) squares += load(error, i, f->out) * load(error, i, f->out);
+    for (int64_t j = 0; j < n / chunk; j++)
+        store(packets + j * f->bytes + f->scales, index, f->out, real == 0 ? 0 : sqrt(squares / (double)real));
+    scale = scale_at(f, packets, index);
+    for (int64_t i = 0; i < n; i++) {
+        uint8_t *byte = byte_at(f, unit, packets + i / chunk * f->bytes, i % chunk);
+        const double v = load(error, i, f->out);
+
+        if (i % 8 == 0) *byte = 0;
+        if (v >= 0) *byte |= (uint8_t)(0x80 >> i % 8);
+        store(error, i, f->out, i < real ? v - (v >= 0 ? scale : -scale) : 0);
     }
-    store(scale, 0, s->out, count == 0 ? 0 : sqrt(squares / (double)count));
-    size = load(scale, 0, s->out);
-    memset(bits, 0, (size_t)s->d[0] / 8);
-    for (int64_t i = 0; i < s->d[0]; i++) {
-        const double v = load(error, i, s->out);
-
-        if (v >= 0) ((uint8_t *)bits)[i / 8] |= (uint8_t)(0x80 >> i % 8);
-        store(error, i, s->out, is_real(s, mask, i) ? v - (v >= 0 ? size : -size) : 0);
-    }
 }
+
+static char *elem_at(void *base, int64_t index, int type) { return (char *)base + index * dsc_dtype_bytes(type); }
+
+/* ---- The kernels */
 
 dsc_status dsc_ref_sign_compress(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
+    const form f = form_of(s, s->d + 1);
+    const dsc_units *units = o[1];
+
     (void)workspace, (void)step;
-    for (int64_t i = 0; i < s->d[0]; i++)
-        store(o[1], i, s->out, is_real(s, o[2], i) ? load(o[0], i, s->type) + load(o[1], i, s->out) : 0);
-    compress(s, o[1], o[2], o[3], o[4]);
+    memset(o[3], 0, (size_t)(f.ranks * f.bytes));
+    for (int64_t u = 0; u < units->count; u++) {
+        const dsc_unit *unit = &units->unit[u];
+        const int64_t real = real_of(s, unit, 0, unit->padded);
+        char *error = elem_at(o[2], unit->place, s->out);
+
+        for (int64_t i = 0; i < unit->padded; i++) {
+            const double x = i < unit->real ? load(o[0], unit->first + i, s->type) : 0;
+
+            store(error, i, s->out, i < real ? x + load(error, i, s->out) : 0);
+        }
+        compress(&f, units, u, error, unit->padded, real, o[3]);
+    }
     return DSC_OK;
+}
+
+static void add_signs(const form *f, const dsc_units *units, int64_t u, const char *sent, int64_t real, char *error)
+{
+    const dsc_unit *unit = &units->unit[u];
+
+    for (int64_t i = 0; i < chunk_of(f, unit); i++) {
+        double v = load(error, i, f->out);
+
+        for (int64_t r = 0; r < f->ranks; r++) {
+            const double part = scale_at(f, sent + r * f->bytes, u) / (double)f->ranks;
+
+            v += bit_at(f, unit, sent + r * f->bytes, i) ? part : -part;
+        }
+        store(error, i, f->out, i < real ? v : 0);
+    }
 }
 
 dsc_status dsc_ref_sign_average(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
-    const int64_t n = s->d[0], ranks = s->d[1];
+    const form f = form_of(s, s->d);
+    const dsc_units *units = o[1];
 
     (void)workspace, (void)step;
-    for (int64_t i = 0; i < n; i++) {
-        double v = load(o[2], i, s->out);
+    memset(o[3], 0, (size_t)f.bytes);
+    for (int64_t u = 0; u < units->count; u++) {
+        const dsc_unit *unit = &units->unit[u];
+        const int64_t chunk = chunk_of(&f, unit), real = real_of(s, unit, units->server * chunk, chunk);
+        char *error = elem_at(o[2], unit->place / f.ranks, s->out);
 
-        for (int64_t r = 0; r < ranks; r++) {
-            const double part = load(o[1], r, s->out) / (double)ranks;
-
-            v += bit_at((const uint8_t *)o[0] + r * (n / 8), i) ? part : -part;
-        }
-        store(o[2], i, s->out, is_real(s, o[3], i) ? v : 0);
+        add_signs(&f, units, u, o[0], real, error);
+        compress(&f, units, u, error, chunk, real, o[3]);
     }
-    compress(s, o[2], o[3], o[4], o[5]);
     return DSC_OK;
 }
 
 dsc_status dsc_ref_sign_expand(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
-    const int64_t chunk = s->d[0] / s->d[1];
+    const form f = form_of(s, s->d + 1);
+    const dsc_units *units = o[1];
 
     (void)workspace, (void)step;
-    for (int64_t i = 0; i < s->d[0]; i++) {
-        const double scale = load(o[1], i / chunk, s->out);
+    for (int64_t i = 0; i < s->d[0]; i++) store(o[2], i, s->out, 0);
+    for (int64_t u = 0; u < units->count; u++) {
+        const dsc_unit *unit = &units->unit[u];
+        const int64_t chunk = chunk_of(&f, unit);
 
-        store(o[3], i, s->out, !is_real(s, o[2], i) ? 0 : bit_at(o[0], i) ? scale : -scale);
+        for (int64_t i = 0; i < unit->real; i++) {
+            const char *packet = (const char *)o[0] + i / chunk * f.bytes;
+            const double scale = scale_at(&f, packet, u);
+
+            store(o[2], unit->first + i, s->out, bit_at(&f, unit, packet, i % chunk) ? scale : -scale);
+        }
     }
     return DSC_OK;
 }

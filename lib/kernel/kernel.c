@@ -1,6 +1,7 @@
 #include "kernel/kernel.h"
 #include "base/array.h"
 #include "kernel/blocks.h"
+#include "kernel/units.h"
 #include "kernel/workspace.h"
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 static const struct { const char *name; int bytes; } dtypes[DSC_DTYPE_COUNT] = {
     [DSC_FP32] = {"fp32", 4}, [DSC_BF16] = {"bf16", 2},   [DSC_FP16] = {"fp16", 2},
     [DSC_FP8] = {"fp8", 1},   [DSC_INT32] = {"int32", 4}, [DSC_FP64] = {"fp64", 8},
-    [DSC_UINT8] = {"uint8", 1},
+    [DSC_UINT8] = {"uint8", 1},   [DSC_INT64] = {"int64", 8},
 };
 
 int64_t dsc_dtype_bytes(dsc_dtype type) { return dtypes[type].bytes; }
@@ -73,8 +74,13 @@ static int64_t mask_elems(const dsc_shape *s) { return s->flags & DSC_HAS_MASK ?
 static int64_t block_elems(const dsc_shape *s) { return s->d[0] * s->d[4] * s->d[5] * s->d[5]; }
 static int64_t dense_elems(const dsc_shape *s) { return s->d[0] * s->d[1] * s->d[2] * s->d[3]; }
 
-/* Of compression's mask, a bit an element. */
-static int64_t mask_bytes(const dsc_shape *s) { return s->flags & DSC_HAS_MASK ? s->d[0] / 8 : 0; }
+/* Compression's packets, all of N ranks, and its list. */
+static int64_t packets_bytes(const dsc_shape *s, int64_t packed, int64_t ranks, int64_t units)
+{
+    return ranks * dsc_packet_bytes(packed, ranks, units, s->out);
+}
+
+static const int64_t *sign_dims(const dsc_shape *s) { return s->d + (s->kernel == DSC_K_SIGN_AVERAGE ? 0 : 1); }
 
 /* One case a kernel, operands in the order of the table. */
 static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
@@ -155,18 +161,21 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
     case DSC_K_CLEAR: SET({d[0], type}); break;
     case DSC_K_ADAM:
-        SET({d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {type == DSC_FP32 ? 0 : d[0], type});
+        SET({s->flags & DSC_FROZEN ? 0 : d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32},
+            {type == DSC_FP32 ? 0 : d[0], type});
         break;
     case DSC_K_CAST: SET({d[0], type}, {d[0], out}); break;
+    case DSC_K_MOMENTUM: SET({d[0], type}, {d[0], DSC_FP32}); break;
     case DSC_K_SIGN_COMPRESS:
-        SET({d[0], type}, {d[0], out}, {mask_bytes(s), DSC_UINT8}, {d[0] / 8, DSC_UINT8}, {1, out});
+        SET({d[0], type}, {dsc_units_elems(d[3]), DSC_INT64}, {d[1], out},
+            {packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8});
         break;
     case DSC_K_SIGN_AVERAGE:
-        SET({d[1] * (d[0] / 8), DSC_UINT8}, {d[1], out}, {d[0], out}, {mask_bytes(s), DSC_UINT8},
-            {d[0] / 8, DSC_UINT8}, {1, out});
+        SET({packets_bytes(s, d[0], d[1], d[2]), DSC_UINT8}, {dsc_units_elems(d[2]), DSC_INT64}, {d[0] / d[1], out},
+            {packets_bytes(s, d[0], d[1], d[2]) / d[1], DSC_UINT8});
         break;
     case DSC_K_SIGN_EXPAND:
-        SET({d[0] / 8, DSC_UINT8}, {d[1], out}, {mask_bytes(s), DSC_UINT8}, {d[0], out});
+        SET({packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8}, {dsc_units_elems(d[3]), DSC_INT64}, {d[0], out});
         break;
     case DSC_K_LOAD: SET({d[0] * (d[1] + 1), DSC_INT32}); break;
     case DSC_KERNEL_COUNT: break;
@@ -201,6 +210,7 @@ bool dsc_operand_is_read(const dsc_shape *shape, int operand)
 
 bool dsc_operand_is_written(const dsc_shape *shape, int operand)
 {
+    if (shape->flags & DSC_FROZEN && (operand == 2 || operand == 3)) return false;
     return kernels[shape->kernel].modes[operand] != 'r' && dsc_operand_present(shape, operand);
 }
 
@@ -253,9 +263,10 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_CROSS_ENTROPY_PART:
     case DSC_K_CROSS_ENTROPY_JOIN: return 10 * d[0] * d[1] * DSC_MIN(d[2], d[4]);
     case DSC_K_SQUARE_SUM: return 2 * d[0];
-    case DSC_K_ADAM: return 14 * d[0];
-    case DSC_K_SIGN_COMPRESS: return 6 * d[0];
-    case DSC_K_SIGN_AVERAGE: return (2 * d[1] + 5) * d[0];
+    case DSC_K_ADAM: return (shape->flags & DSC_FROZEN ? 7 : 14) * d[0];
+    case DSC_K_MOMENTUM: return 4 * d[0];
+    case DSC_K_SIGN_COMPRESS: return 6 * d[1];
+    case DSC_K_SIGN_AVERAGE: return (2 * d[1] + 5) * (d[0] / d[1]);
     case DSC_K_SIGN_EXPAND: return d[0];
     case DSC_K_CLEAR:
     case DSC_K_CAST:
@@ -328,6 +339,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
         {DSC_CAUSAL, " causal"},    {DSC_RMS, " rms"},           {DSC_DECOUPLED, " decoupled"},
         {DSC_FIRST, " first"},      {DSC_HAS_BIAS, " bias"},     {DSC_HAS_RESIDUAL, " residual"},
         {DSC_SHARD, " shard"},      {DSC_HAS_LAYOUT, " layout"}, {DSC_HAS_MASK, " mask"},
+        {DSC_FROZEN, " frozen"},    {DSC_COUNT_PADDING, " padding"},
     };
     char text[256];
     int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
@@ -372,9 +384,10 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_CLEAR] = "n",
     [DSC_K_ADAM] = "n",
     [DSC_K_CAST] = "n",
-    [DSC_K_SIGN_COMPRESS] = "n",
-    [DSC_K_SIGN_AVERAGE] = "n N",
-    [DSC_K_SIGN_EXPAND] = "n N",
+    [DSC_K_MOMENTUM] = "n N",
+    [DSC_K_SIGN_COMPRESS] = "n packed N units",
+    [DSC_K_SIGN_AVERAGE] = "packed N units",
+    [DSC_K_SIGN_EXPAND] = "n packed N units",
     [DSC_K_LOAD] = "B T",
 };
 
@@ -411,6 +424,9 @@ static double volume_of(const dsc_shape *shape)
     if (is_block(shape->kernel)) /* dense or sparse operands, whichever are larger */
         return (double)d[0] * (double)d[3] *
                DSC_MAX((double)d[1] * (double)d[2], (double)d[4] * (double)d[5] * (double)d[5]);
+    if (is_sign(shape->kernel)) /* packets of small units are more than their elements */
+        return 4 * DSC_MAX((double)d[0], (double)sign_dims(shape)[0]) + (double)sign_dims(shape)[1] * (double)sign_dims(shape)[2];
+    if (shape->kernel == DSC_K_MOMENTUM) return (double)d[0];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
     for (int i = 0; i < (is_attention(shape->kernel) ? 5 : DSC_KERNEL_DIMS) && d[i] != 0; i++) volume *= (double)d[i];
@@ -454,16 +470,28 @@ static dsc_status check_shards(const dsc_shape *shape)
     return DSC_OK;
 }
 
-/* The optional operands layout and mask are attention's, a mask that of the blocks' softmax and of compression too. */
+/* The optional operands layout and mask are attention's, a mask that of the blocks' softmax too. */
 static dsc_status check_optional(const dsc_shape *shape)
 {
     const bool attends = shape->kernel == DSC_K_ATTENTION_FWD || shape->kernel == DSC_K_ATTENTION_BWD;
 
     if (shape->flags & DSC_HAS_LAYOUT && !attends)
         return DSC_FAIL(DSC_EINVAL, "%s has no operand layout", kernels[shape->kernel].name);
-    if (shape->flags & DSC_HAS_MASK && !attends && shape->kernel != DSC_K_BLOCK_SOFTMAX_FWD && !is_sign(shape->kernel))
+    if (shape->flags & DSC_HAS_MASK && !attends && shape->kernel != DSC_K_BLOCK_SOFTMAX_FWD)
         return DSC_FAIL(DSC_EINVAL, "%s has no operand mask", kernels[shape->kernel].name);
+    if (shape->flags & DSC_FROZEN && shape->kernel != DSC_K_ADAM)
+        return DSC_FAIL(DSC_EINVAL, "%s has no moments to be frozen", kernels[shape->kernel].name);
     return DSC_OK;
+}
+
+/* Every unit is padded to whole bytes for each rank. */
+static dsc_status check_packed(const dsc_shape *shape)
+{
+    const int64_t *d = sign_dims(shape), multiple = 8 * d[1];
+
+    if (!is_sign(shape->kernel) || d[0] % multiple == 0) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL, "%s: packed is %lld, no multiple of 8 x N = %lld", kernels[shape->kernel].name,
+                    (long long)d[0], (long long)multiple);
 }
 
 /* A block's side is what kernels have tiles for; lists are of int32. */
@@ -534,6 +562,7 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
     DSC_TRY(check_shards(shape));
     DSC_TRY(check_optional(shape));
     DSC_TRY(check_layout(shape));
+    DSC_TRY(check_packed(shape));
     DSC_TRY(check_block_flags(shape));
     const char *name = kernels[shape->kernel].name;
     if (!has_types(shape))
@@ -542,11 +571,6 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
     else if (shape->kernel == DSC_K_BLOCK_SDD && d[3] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[3], DSC_ATTENTION_MAX_D);
-    else if (is_sign(shape->kernel) && d[0] % 8 != 0)
-        status = DSC_FAIL(DSC_EINVAL, "%s: n is %lld, no multiple of 8", name, (long long)d[0]);
-    else if (shape->kernel == DSC_K_SIGN_EXPAND && d[0] / 8 % d[1] != 0)
-        status = DSC_FAIL(DSC_EINVAL, "%s: n %lld does not divide into N %lld chunks of bytes", name, (long long)d[0],
-                          (long long)d[1]);
     else if (is_attention(shape->kernel) && d[4] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[4], DSC_ATTENTION_MAX_D);
     else if (is_attention(shape->kernel) && d[2] % d[3] != 0)

@@ -13,7 +13,8 @@
 #include <stdint.h>
 
 typedef enum dsc_dtype {
-    DSC_FP32, DSC_BF16, DSC_FP16, DSC_FP8, DSC_INT32, DSC_FP64, DSC_UINT8, DSC_DTYPE_COUNT
+    DSC_FP32, DSC_BF16, DSC_FP16, DSC_FP8, DSC_INT32, DSC_FP64, DSC_UINT8, DSC_INT64,
+    DSC_DTYPE_COUNT
 } dsc_dtype;
 int64_t dsc_dtype_bytes(dsc_dtype type);     /* of one element. Pure. */
 const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
@@ -74,17 +75,21 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  Other kernels pass non-finite values on, so that it meets every overflow.
  *  clear           d = n. out[n] of type: zeros; fp64 too.
  *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step.
- *                  DSC_DECOUPLED: AdamW.
+ *                  DSC_DECOUPLED: AdamW. DSC_FROZEN: gradient is absent, and the moments are as they are.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
  *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
- *  sign_compress   d = n, a multiple of 8. 1-bit compression with error feedback (Seide et al. 2014; Tang et al. 2021,
- *                  as DeepSpeed has it): v = x + error; scale = root mean square of v; bits[n / 8] uint8, the first
- *                  element's highest, 1 where v is not negative; error = v - scale * sign(v). error, scale of type out.
- *  sign_average    d = n, N. A rank's n of the elements that N ranks have compressed: v = error + sum over ranks of
- *                  sign * scale / N, then as above: sent (bits[N, n / 8]), scales[N] to bits, scale.
- *  sign_expand     d = n, N. x[n] = sign * scale of its chunk, of which there are N equal ones.
- *                  All three with DSC_HAS_MASK: mask[n / 8], of bits: elements whose bit is 0 are padding: they do not
- *                  count in the mean, have no error, and x is 0 there.
+ *  momentum        d = n, N. exp_avg = beta1 exp_avg + (1 - beta1) N gradient_scale gradient (of type `type`): what a
+ *                  replica makes of its own share of a gradient that is the sum of N.
+ *  sign_compress   d = n, packed, N, units (kernel/units.h). 1-bit compression with error feedback (Seide et al. 2014;
+ *                  Tang et al. 2021, as DeepSpeed has it). For each unit v = x + error; scale = root mean square of v;
+ *                  a bit is 1 where v is not negative, the first of a byte's elements its highest; error = v - scale *
+ *                  sign(v). packets[N] get the bits of their chunks, and the scale. error[packed], scales of type out.
+ *                  Padding does not count in the mean and has no error; with DSC_COUNT_PADDING it counts, as zeros,
+ *                  and has one, as in the reference.
+ *  sign_average    d = packed, N, units. Of the chunks that this rank serves, of each unit one: v = error + sum over
+ *                  sent[N] packets of sign * scale / N, then as above: error[packed / N], one packet.
+ *  sign_expand     d = n, packed, N, units. x[n] = sign * scale of the unit's chunk, from packets[N]; 0 where no unit
+ *                  is, and in padding.
  *  load            d = B, T. tokens [B, T + 1] int32 from the token source; performed by the executor. */
 #define DSC_KERNELS(K)                                                                                  \
     K(GEMM, gemm, "a b bias residual out", "rrrrw")                                                     \
@@ -113,9 +118,10 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(CLEAR, clear, "out", "w")                                                                         \
     K(ADAM, adam, "gradient param exp_avg exp_avg_sq copy", "ruuuw")                                    \
     K(CAST, cast, "in out", "rw")                                                                       \
-    K(SIGN_COMPRESS, sign_compress, "x error mask bits scale", "rurww")                                 \
-    K(SIGN_AVERAGE, sign_average, "sent scales error mask bits scale", "rrurww")                        \
-    K(SIGN_EXPAND, sign_expand, "bits scales mask x", "rrrw")                                           \
+    K(MOMENTUM, momentum, "gradient exp_avg", "ru")                                                     \
+    K(SIGN_COMPRESS, sign_compress, "x units error packets", "rruw")                                    \
+    K(SIGN_AVERAGE, sign_average, "sent units error packet", "rruw")                                    \
+    K(SIGN_EXPAND, sign_expand, "packets units x", "rrw")                                               \
     K(LOAD, load, "tokens", "w")
 
 typedef enum dsc_kernel {
@@ -137,7 +143,9 @@ enum {
     DSC_HAS_RESIDUAL = 256,
     DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
     DSC_HAS_LAYOUT = 1024, /* the optional operand layout (attention_fwd, attention_bwd) is there */
-    DSC_HAS_MASK = 2048    /* the optional operand mask (these, block_softmax_fwd) */    /* block_softmax_fwd too */
+    DSC_HAS_MASK = 2048,   /* the optional operand mask (these, block_softmax_fwd) */
+    DSC_FROZEN = 4096,     /* adam by moments that are made already */
+    DSC_COUNT_PADDING = 8192 /* padding is compressed too (sign_compress, sign_average) */
 };
 
 enum { DSC_KERNEL_OPERANDS = 7, DSC_KERNEL_DIMS = 7 };

@@ -69,6 +69,9 @@ typedef enum dsc_lane {
     O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \
     O(AGREE, agree, AXIS, "sums loss, squares, overflow and stop requests over all ranks")                          \
+    O(COMPRESS, compress, SPACE, "a replica's own momentum of a bucket, as signs, with what they leave out kept")   \
+    O(ALL_TO_ALL, all_to_all, AXIS, "to each member of a group its packet from every other")                        \
+    O(AVERAGE, average, SPACE, "the mean of what replicas sent of a rank's chunks, as signs again")                 \
     O(UPDATE, update, SPACE, "the optimizer on a bucket of parameters")                                             \
     O(ROUND, round, SPACE, "a bucket's weights in the training precision")                                          \
     O(COPY_IN, copy_in, COPY_IN, "parameters to the device's memory")
