@@ -485,7 +485,7 @@ static const dsc_timing *critical_timing(const dsc_engine *e)
     return &critical->account.spent;
 }
 
-enum { MOST_PATHS = 16 };
+enum { MOST_PATHS = 64 };
 
 /* Whether one of the outcomes takes the same path. */
 static bool is_listed(const dsc_outcome *outcomes, int32_t count, const dsc_outcome *outcome)
@@ -502,17 +502,20 @@ static bool is_listed(const dsc_outcome *outcomes, int32_t count, const dsc_outc
 
 /* One outcome of each path that a run takes, that taken most often first: without and with an overflow (fp16), then the
  * same with evaluation, where the run evaluates. Where updates are delayed most steps make the one before's and leave
- * their own; some find none, and those that others look behind (saved, evaluated) make theirs at once. */
+ * their own; some find none, and those that others look behind (saved, evaluated) make theirs at once. Where momenta are
+ * compressed most steps compress; those before are exact, and of the first of all the reference makes nothing. */
 static int32_t list_paths(const dsc_plan *plan, bool evaluates, dsc_outcome out[MOST_PATHS])
 {
     const bool has_overflow = plan->config.strategy.precision == DSC_FP16;
-    const bool delays = plan->config.strategy.delay_update > 0;
+    const bool delays = plan->config.strategy.delay_update > 0, discards = dsc_freezer_discards(&plan->config, 0);
     int32_t count = 0;
 
     for (int i = 0; i < MOST_PATHS; i++) {
         dsc_outcome outcome = {.overflow = (i & 1) != 0, .pending = delays && (i & 2) == 0,
-                               .defer = delays && (i & 4) == 0, .evaluate = (i & 8) != 0};
+                               .defer = delays && (i & 4) == 0, .evaluate = (i & 8) != 0,
+                               .frozen = plan->compresses && (i & 16) == 0, .discard = discards && (i & 32) != 0};
 
+        if (outcome.discard && outcome.frozen) continue;
         if ((outcome.overflow && !has_overflow) || (outcome.evaluate && (!evaluates || outcome.defer))) continue;
         if (!is_listed(out, count, &outcome)) out[count++] = outcome;
     }

@@ -13,6 +13,7 @@ typedef enum dsc_partition { DSC_PARTITION_UNIFORM, DSC_PARTITION_PARAMETERS, DS
 typedef enum dsc_offload { DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER, DSC_OFFLOAD_PARAMS } dsc_offload;
 typedef enum dsc_recompute { DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_SELECTIVE, DSC_RECOMPUTE_FULL } dsc_recompute;
 typedef enum dsc_optimizer { DSC_ADAM, DSC_ADAMW, DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM, DSC_ONEBIT_LAMB } dsc_optimizer;
+typedef enum dsc_semantics { DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE } dsc_semantics;
 
 /* What an interpreter needs to place and build a step; 0 in a degree or size means "not given". */
 typedef struct dsc_strategy {
@@ -33,6 +34,7 @@ typedef struct dsc_strategy {
     double offload_ratio;     /* share of the optimizer's states that goes to the host; DSC_AUTO: to be found */
     int64_t delay_update;     /* updates made at once before updates overlap the next step's passes; 0: never */
     int64_t prefetch;         /* buckets of parameters fetched ahead of the passes */
+    int semantics;            /* dsc_semantics of optimizers that compress */
     bool l2_decay;            /* weight decay through the gradient (adam_w_mode false); else decoupled, for Adam too */
 } dsc_strategy;
 
@@ -67,7 +69,8 @@ typedef struct dsc_config {
     bool bias_correction;
     double clip;                         /* gradient_clipping; 0: off */
     uint64_t seed;                       /* below 2^63 */
-    int64_t freeze_step;                 /* of 1-bit Adam: compression begins after it */
+    int64_t freeze_step;                 /* of 1-bit Adam: compression begins after it; DSC_AUTO: when the variance has
+                                            settled */
     dsc_scheduler scheduler;
     /* fp16 loss scaling, as DeepSpeed's ZeRO path */
     double loss_scale;                   /* static; 0: dynamic */
@@ -98,7 +101,7 @@ typedef struct dsc_field {
     size_t offset, size;        /* in the struct; size of a string */
     double low, high;           /* bounds of a number, both included; both 0: none */
     const char *const *choices; /* ended by NULL; what is stored is the index, or values[index] where values is set. Of
-                                   a REAL: a word beside the numbers, stored as DSC_AUTO */
+                                   a number: a word beside the numbers, stored as DSC_AUTO */
     const int *values;
     const char *argument;       /* "N", "SIZE", "FILE"; NULL for a flag, and for a choice, which lists its words */
     const char *help;           /* with unit and default, one line */
@@ -178,5 +181,26 @@ void dsc_scaler_init(const dsc_config *config, dsc_scaler *out);
 
 /* After a step. An overflow at the minimum scale is a run-time failure (DSC_EIO) when error_at_min. */
 dsc_status dsc_scaler_update(dsc_scaler *scaler, bool overflow);
+
+/* When 1-bit Adam's warm-up ends (config/freezer.c). A plain struct, which checkpoints keep. By --freeze-step, or once
+ * the variance has settled: over as many steps as it remembers, 1 / (1 - beta2), its norm has changed by less than 4 %
+ * (Tang et al. 2021, section 7.1), and the rate's warm-up is over. */
+typedef struct dsc_freezer {
+    int64_t frozen_at;    /* updates after which momenta are compressed; 0: not known yet */
+    int64_t interval;     /* updates between two looks at the variance; 0: never */
+    int64_t earliest;     /* updates before which nothing is frozen */
+    double beta2, norm;   /* norm of the variance at the last look, its bias corrected; 0: there was none */
+} dsc_freezer;
+
+/* An optimizer that does not compress is never frozen. */
+void dsc_freezer_init(const dsc_config *config, dsc_freezer *out);
+/* Whether the update that follows `updates` is a compressed one. Pure. */
+bool dsc_freezer_is_frozen(const dsc_freezer *freezer, int64_t updates);
+/* Whether that update only loses its gradient: DeepSpeed's optimizer takes its first call for an introduction. Pure. */
+bool dsc_freezer_discards(const dsc_config *config, int64_t updates);
+/* The sum of the variance's squares after so many updates. */
+void dsc_freezer_look(dsc_freezer *freezer, int64_t updates, double squares);
+/* Whether the optimizer compresses. Pure. */
+bool dsc_optimizer_compresses(int optimizer);
 
 #endif

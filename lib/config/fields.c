@@ -40,6 +40,7 @@ static const char *const stages[] = {"0", "1", "2", "3", NULL};
 static const char *const offloads[] = {"none", "optimizer", "params", NULL};
 static const char *const recomputes[] = {"none", "selective", "full", NULL};
 static const char *const optimizers[] = {"adam", "adamw", "onebit-adam", "zero-one-adam", "onebit-lamb", NULL};
+static const char *const semantics[] = {"paper", "reference", NULL};
 static const char *const precisions[] = {"fp32", "fp16", "bf16", "fp8", NULL};
 static const int precision_values[] = {DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8};
 static const char *const accumulations[] = {"auto", "fp32", "fp16", "bf16", NULL};
@@ -115,7 +116,10 @@ static const dsc_field fields[] = {
     FLAG("l2-decay", strategy.l2_decay, "weight decay through the gradient: DeepSpeed's adam_w_mode false"),
     BOOL("bias-correction", bias_correction, "of Adam's moments (1)"),
     REAL("gradient-clipping", clip, 0, ANY_REAL, "largest global gradient norm; 0 is off (0)"),
-    INT("freeze-step", freeze_step, 0, MOST, "last step of 1-bit Adam's warm-up (100000)"),
+    {"freeze-step", DSC_FIELD_INT, AT(freeze_step), 0, 0, MOST, automatic, NULL, "N|auto",
+     "last step of 1-bit Adam's warm-up; auto: when the variance has settled (100000)", NULL},
+    CHOICE("onebit-semantics", strategy.semantics, semantics, NULL,
+           "of 1-bit Adam: the paper's, or DeepSpeed's with all that it loses (paper)"),
     INT("seed", seed, 0, 0x1p63, "of initial weights and sample order (1234)"),
     INT("steps-per-print", steps_per_print, 0, MOST, "steps between lines on standard output; 0 is every step (0)"),
 
@@ -190,6 +194,10 @@ static dsc_status set_int(const dsc_field *field, int64_t *out, const char *what
     int64_t low = is_bounded(field) ? clamp_int(field->low) : INT64_MIN;
     int64_t high = is_bounded(field) ? clamp_int(field->high) : INT64_MAX;
 
+    if (field->choices != NULL && dsc_equal(word, field->choices[0])) {
+        *out = DSC_AUTO;
+        return DSC_OK;
+    }
     return dsc_parse_int(what, word, low, high, out);
 }
 

@@ -42,7 +42,7 @@ bool dsc_read_bool(dsc_reader *reader, const char *path, const json_t *object, c
 static bool fits(const dsc_field *field, const json_t *value)
 {
     switch (field->type) {
-    case DSC_FIELD_INT: return json_is_number(value);
+    case DSC_FIELD_INT:
     case DSC_FIELD_REAL: return json_is_number(value) || (field->choices != NULL && json_is_string(value));
     case DSC_FIELD_BYTES: return json_is_number(value) || json_is_string(value);
     case DSC_FIELD_BOOL:
@@ -151,7 +151,8 @@ static const dsc_key *find_key(const dsc_key *keys, const char *name)
 static bool is_left_open(const json_t *value, const dsc_key *key)
 {
     const dsc_field *field = key->fate == DSC_KEY_FIELD ? dsc_field_find(dsc_config_fields(), key->text) : NULL;
-    bool is_value = field != NULL && field->type == DSC_FIELD_REAL && field->choices != NULL;
+    bool is_number = field != NULL && (field->type == DSC_FIELD_REAL || field->type == DSC_FIELD_INT);
+    bool is_value = is_number && field->choices != NULL;
 
     return !is_value && dsc_equal(json_string_value(value), "auto");
 }

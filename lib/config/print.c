@@ -2,9 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Degrees and sizes that are not given hold a value that could not be: null. */
+/* Degrees and sizes that are not given hold a value that could not be: null, or the word beside the numbers. */
 static json_t *int_or_null(const dsc_field *field, int64_t value)
 {
+    if (field->choices != NULL && (double)value < field->low) return json_string(field->choices[0]);
     return (double)value < field->low ? json_null() : json_integer(value);
 }
 

@@ -39,6 +39,7 @@ struct dsc_run {
     dsc_step own, pending;              /* whose update scalars are this step's, and those of an update put off */
     bool is_pending;
     dsc_scaler scaler;
+    dsc_freezer freezer;
     int64_t optimizer_step, samples_seen; /* updates, and sequences, so far */
 
     exec_lane lanes[DSC_LANE_COUNT];

@@ -120,6 +120,19 @@ out:
     return status;
 }
 
+/* The lists of units that compression works on. */
+static void fill_units(dsc_run *run)
+{
+    const dsc_program *program = run->o.program;
+
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        dsc_span span = {program->units[space], 0, 0};
+
+        if (span.buffer >= 0)
+            dsc_program_fill_units(program, space, run->tp_index, run->dp_index, exec_address(run, span, NULL));
+    }
+}
+
 /* All that a rank does by itself. */
 static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
 {
@@ -135,9 +148,11 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->dp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_DP];
     run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
+    dsc_freezer_init(&options->plan->config, &run->freezer);
     DSC_TRY(map_arenas(run));
     exec_touch_host(run);
     DSC_TRY(fill_layouts(run));
+    fill_units(run);
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;
@@ -181,6 +196,21 @@ void dsc_run_destroy(dsc_run *run)
 
 /* ---- A step */
 
+/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none. The variance is corrected for the updates that
+ * have made it. */
+static void correct_bias(const dsc_run *run, dsc_step *step)
+{
+    const dsc_config *config = &run->o.plan->config;
+    const bool is_reference = run->o.plan->compresses && config->strategy.semantics == DSC_SEMANTICS_REFERENCE;
+    const int64_t t = step->optimizer_step;
+    const bool is_frozen = dsc_freezer_is_frozen(&run->freezer, run->optimizer_step);
+
+    step->bias_correction1 = step->bias_correction2 = 1;
+    if (!config->bias_correction || is_reference) return;
+    step->bias_correction1 = 1 - pow(step->beta1, (double)t);
+    step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)(is_frozen ? run->freezer.frozen_at : t)));
+}
+
 static void begin_step(dsc_run *run, int64_t number)
 {
     const dsc_config *config = &run->o.plan->config;
@@ -188,31 +218,27 @@ static void begin_step(dsc_run *run, int64_t number)
 
     *step = (dsc_step){.number = number, .optimizer_step = run->optimizer_step + 1, .beta1 = config->beta1,
                        .beta2 = config->beta2, .eps = config->eps, .weight_decay = config->weight_decay,
-                       .bias_correction1 = 1, .bias_correction2 = 1, .loss_scale = run->scaler.scale,
-                       .first_sample = run->samples_seen,
+                       .loss_scale = run->scaler.scale, .first_sample = run->samples_seen,
                        .tp_index = run->tp_index};
     step->lr = dsc_lr_at(config, run->optimizer_step, &step->beta1, &step->beta2);
-    if (config->bias_correction) {
-        step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
-        step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)step->optimizer_step));
-    }
+    correct_bias(run, step);
     step->loss_gradient =
         (float)(step->loss_scale / (double)(config->strategy.global_batch * config->strategy.seq_len));
 }
 
 /* As the host reads it between segments. */
-static dsc_counts counts_of(dsc_run *run)
+static dsc_counts counts_of(dsc_run *run, int segment)
 {
     const dsc_program *program = run->o.program;
 
-    return dsc_counts_of(run->o.plan, exec_address(run, (dsc_span){program->scalars, 0, 0}, NULL));
+    return dsc_counts_of(run->o.plan, segment, exec_address(run, (dsc_span){program->scalars, 0, 0}, NULL));
 }
 
 /* What is not finite fp16 skips, and goes on with a smaller scale; in other types it has come to stay. */
-static dsc_status read_gradients(dsc_run *run, dsc_step_report *report, dsc_outcome *outcome)
+static dsc_status read_gradients(dsc_run *run, int segment, dsc_step_report *report, dsc_outcome *outcome)
 {
     const dsc_config *config = &run->o.plan->config;
-    const dsc_counts counts = counts_of(run);
+    const dsc_counts counts = counts_of(run, segment);
     double norm = sqrt(counts.squares) / run->step.loss_scale;
     double clip_factor = config->clip > 0 ? config->clip / (norm + 1e-6) : 1;
 
@@ -247,7 +273,7 @@ static dsc_status run_gradients(dsc_run *run, dsc_segment_id segment, dsc_step_r
     if (segment == DSC_SEGMENT_DELAYED) set_update(&run->step, &run->pending);
     DSC_TRY(exec_run_segment(run, segment));
     set_update(&run->step, &run->own);
-    DSC_TRY(read_gradients(run, report, outcome));
+    DSC_TRY(read_gradients(run, segment, report, outcome));
     outcome->defer &= !report->is_stopping;
     run->is_pending = outcome->defer && !outcome->overflow;
     run->pending = run->step;
@@ -261,11 +287,10 @@ static dsc_status run_path(dsc_run *run, dsc_step_report *report, dsc_outcome *o
     dsc_status status = DSC_OK;
 
     while ((segment = dsc_segment_next(segment, outcome)) != DSC_SEGMENT_END) {
-        bool makes_gradients = segment == DSC_SEGMENT_GRADIENTS || segment == DSC_SEGMENT_DELAYED;
-
-        DSC_TRY(makes_gradients ? run_gradients(run, segment, report, outcome) : exec_run_segment(run, segment));
+        DSC_TRY(dsc_segment_makes_gradients(segment) ? run_gradients(run, segment, report, outcome)
+                                                     : exec_run_segment(run, segment));
         if (segment == DSC_SEGMENT_EVALUATE)
-            report->evaluation_loss = counts_of(run).loss / (double)report->tokens;
+            report->evaluation_loss = counts_of(run, segment).loss / (double)report->tokens;
     }
 out:
     return status;
@@ -298,6 +323,8 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_rea
                         dsc_trace *rows)
 {
     dsc_outcome outcome = {.pending = run->is_pending, .evaluate = evaluate,
+                           .frozen = dsc_freezer_is_frozen(&run->freezer, run->optimizer_step),
+                           .discard = dsc_freezer_discards(&run->o.plan->config, run->optimizer_step),
                            .defer = dsc_defers(run->o.plan, run->optimizer_step, evaluate || is_read)};
     const int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
     const int64_t copied_bytes[] = {atomic_load(&run->copied_bytes[0]), atomic_load(&run->copied_bytes[1])};

@@ -425,7 +425,8 @@ static double volume_of(const dsc_shape *shape)
         return (double)d[0] * (double)d[3] *
                DSC_MAX((double)d[1] * (double)d[2], (double)d[4] * (double)d[5] * (double)d[5]);
     if (is_sign(shape->kernel)) /* packets of small units are more than their elements */
-        return 4 * DSC_MAX((double)d[0], (double)sign_dims(shape)[0]) + (double)sign_dims(shape)[1] * (double)sign_dims(shape)[2];
+        return 4 * DSC_MAX((double)d[0], (double)sign_dims(shape)[0]) +
+               (double)sign_dims(shape)[1] * (double)sign_dims(shape)[2];
     if (shape->kernel == DSC_K_MOMENTUM) return (double)d[0];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];

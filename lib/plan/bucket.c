@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-const char *const DSC_KEPT_NAMES[] = {"parameters", "gradients", "sums", "master", "exp_avg", "exp_avg_sq", "copy",
-                                      NULL};
+const char *const DSC_KEPT_NAMES[] = {"parameters", "gradients", "sums", "master", "exp_avg", "exp_avg_sq",
+                                      "worker_error", "server_error", "copy", NULL};
 
 /* A shard starts at a multiple of DSC_ALIGN bytes whatever the element's size, down to 16 bits; so does a part. */
 enum { ALIGN_ELEMS = DSC_ALIGN / 2 };
@@ -123,6 +123,7 @@ static void place_shards(const dsc_plan *plan, dsc_stage *stage)
 
         bucket->first_elem = stage->flat_elems;
         dsc_flatten(&rule, stage->shards, bucket);
+        dsc_plan_pack(plan, stage, bucket);
         stage->flat_elems += bucket->elems;
         for (int64_t s = bucket->first; s < bucket->end; s++) stage->shards[s].bucket = i;
     }
@@ -182,10 +183,13 @@ static void drop_doubles(const dsc_plan *plan, dsc_bucket *bucket)
         bucket->home[DSC_KEPT_MASTER] = -1;
     if (optimizer == DSC_SPACE_DEVICE || has_parameters_there || plan->type == DSC_FP32)
         bucket->home[DSC_KEPT_COPY] = -1;
+    if (plan->workers == 1) bucket->home[DSC_KEPT_WORKER_ERROR] = bucket->home[DSC_KEPT_SERVER_ERROR] = -1;
 }
 
 static int64_t kept_elems(const dsc_plan *plan, const dsc_bucket *bucket, int kept)
 {
+    if (kept == DSC_KEPT_WORKER_ERROR) return bucket->packed;
+    if (kept == DSC_KEPT_SERVER_ERROR) return bucket->packed / plan->workers;
     bool is_whole = kept == DSC_KEPT_GRADIENTS || (kept == DSC_KEPT_PARAMETERS && !bucket->is_gathered);
 
     return is_whole ? bucket->elems : dsc_plan_part_elems(plan, bucket);
@@ -250,5 +254,6 @@ dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage, dsc_
     return (dsc_static_bytes){
         .parameters = bytes[DSC_KEPT_PARAMETERS] + bytes[DSC_KEPT_COPY],
         .gradients = bytes[DSC_KEPT_GRADIENTS] + bytes[DSC_KEPT_SUMS],
-        .optimizer = bytes[DSC_KEPT_MASTER] + bytes[DSC_KEPT_EXP_AVG] + bytes[DSC_KEPT_EXP_AVG_SQ]};
+        .optimizer = bytes[DSC_KEPT_MASTER] + bytes[DSC_KEPT_EXP_AVG] + bytes[DSC_KEPT_EXP_AVG_SQ] +
+                     bytes[DSC_KEPT_WORKER_ERROR] + bytes[DSC_KEPT_SERVER_ERROR]};
 }

@@ -23,6 +23,8 @@ dsc_status dsc_plan_cut(dsc_plan *plan);
 
 /* A stage's shards to buckets: places in the flat order, and where each state of each bucket is kept. */
 dsc_status dsc_plan_fill_buckets(const dsc_plan *plan, dsc_stage *stage);
+/* What of a bucket is compressed: its units, and their elements. */
+void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket);
 /* Whether stages make a bucket's gradients in two passes (ZB-H1), each of several micro-batches in flight. */
 bool dsc_plan_splits(const dsc_plan *plan);
 

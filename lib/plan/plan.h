@@ -53,6 +53,8 @@ typedef enum dsc_kept {
     DSC_KEPT_MASTER,     /* the part of the weights in fp32; not where it is PARAMETERS */
     DSC_KEPT_EXP_AVG,    /* the parts of the moments */
     DSC_KEPT_EXP_AVG_SQ,
+    DSC_KEPT_WORKER_ERROR, /* of 1-bit compression, in fp32: what a replica did not send of its momentum, */
+    DSC_KEPT_SERVER_ERROR, /* and what it did not send of the means that it made for all; only where it compresses */
     DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, to be copied in */
     DSC_KEPT_COUNT
 } dsc_kept;
@@ -65,6 +67,7 @@ typedef struct dsc_bucket {
     int64_t first, end;        /* shards */
     int32_t chunk;
     int64_t first_elem, elems; /* in the flat order, padding included; elems divide by the plan's parts */
+    int64_t units, packed;     /* of compression: how many there are, and their elements, padding included */
     bool is_replicated;        /* over tp */
     bool is_tied, is_copy;     /* the embedding that the first and the last stage share; the last's copy of it */
     bool is_gathered;          /* parameters are whole only while a pass needs them */
@@ -114,6 +117,8 @@ typedef struct dsc_plan {
     dsc_config config;      /* strategy resolved: no degree or size is 0, schedule chosen, seq_len set */
     int64_t ranks, micro_batches;  /* micro_batches of a replica in a step */
     int64_t parts;          /* that a bucket is cut in: dp with ZeRO, else 1 */
+    bool compresses;        /* its optimizer has compressed steps: replicas' gradients are not summed in these */
+    int64_t workers;        /* replicas that exchange momenta in compressed steps; 1: there are none to exchange with */
     dsc_dtype type;         /* of parameters and activations */
     dsc_dtype gradient_type; /* of what is kept of gradients */
     dsc_dtype stream_type;   /* of gradients that are streamed, while a pass makes them */
@@ -183,6 +188,15 @@ int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank);
  * shard on, and where in the part. Pure. */
 typedef struct dsc_overlap { int64_t elems, in_shard, in_part; } dsc_overlap;
 dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t part, const dsc_shard *shard);
+
+/* ---- Units of compression (plan/unit.c; kernel/units.h) */
+
+struct dsc_units;
+
+/* The units of a bucket on the rank with these places in its tensor and data group: its shards, and what of them is no
+ * padding (rows of the vocabulary past its end, positions past the sequence). out has room for bucket->units. Pure. */
+void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t tp_index,
+                      int64_t dp_index, struct dsc_units *out);
 
 /* Where something of a bucket is kept: the kind and space that name the buffer (SUMS may be GRADIENTS, MASTER may be
  * PARAMETERS), and elements in it. */

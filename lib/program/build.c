@@ -11,7 +11,8 @@ static void make_static(dsc_builder *b)
         [DSC_KEPT_PARAMETERS] = DSC_CLASS_PARAMETERS, [DSC_KEPT_COPY] = DSC_CLASS_PARAMETERS,
         [DSC_KEPT_GRADIENTS] = DSC_CLASS_GRADIENTS,   [DSC_KEPT_SUMS] = DSC_CLASS_GRADIENTS,
         [DSC_KEPT_MASTER] = DSC_CLASS_OPTIMIZER,      [DSC_KEPT_EXP_AVG] = DSC_CLASS_OPTIMIZER,
-        [DSC_KEPT_EXP_AVG_SQ] = DSC_CLASS_OPTIMIZER};
+        [DSC_KEPT_EXP_AVG_SQ] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_WORKER_ERROR] = DSC_CLASS_OPTIMIZER,
+        [DSC_KEPT_SERVER_ERROR] = DSC_CLASS_OPTIMIZER};
     dsc_program *p = b->program;
 
     for (int kept = 0; kept < DSC_KEPT_COUNT; kept++)
@@ -25,6 +26,7 @@ static void make_static(dsc_builder *b)
     p->scalars = dsc_build_static(b, DSC_SPACE_HOST, "scalars", DSC_CLASS_BUFFERS,
                                   DSC_SCALAR_COUNT * dsc_dtype_bytes(DSC_FP64));
     make_layouts(b);
+    dsc_build_units(b);
 }
 
 /* The shape that all layers of one way have in common as far as lists are concerned. */
@@ -78,20 +80,35 @@ dsc_status dsc_program_fill_layout(const dsc_program *program, int way, int64_t 
 
 static void use_built(dsc_builder *b, int segment) { dsc_use_once(b, segment, b->template_index); }
 
-/* All of a step but its update. clear, agree: templates of what begins and ends what is counted. */
-static void make_gradients(dsc_builder *b, dsc_schedule_uses *s, int32_t *clear, int32_t *agree)
+/* Templates that begin and end what is counted, which several segments use; -1: not made yet. */
+typedef struct counting { int32_t clear, norm, agree; } counting;
+
+static void use_made(dsc_builder *b, int segment, void (*build)(dsc_builder *b), int32_t *made)
 {
-    dsc_build_clear(b);
-    *clear = b->template_index;
-    use_built(b, DSC_SEGMENT_GRADIENTS);
-    dsc_use_passes(b, s);
+    if (*made < 0) {
+        build(b);
+        *made = b->template_index;
+    }
+    dsc_use_once(b, segment, *made);
+}
+
+/* All of a step but its update. */
+static void make_gradients(dsc_builder *b, dsc_schedule_uses *s, int segment, counting *made)
+{
+    b->is_local = dsc_segment_is_local(segment);
+    use_made(b, segment, dsc_build_clear, &made->clear);
+    dsc_use_passes(b, s, segment);
     dsc_build_rest(b);
-    use_built(b, DSC_SEGMENT_GRADIENTS);
-    dsc_build_norm(b);
-    use_built(b, DSC_SEGMENT_GRADIENTS);
-    dsc_build_agree(b);
-    *agree = b->template_index;
-    use_built(b, DSC_SEGMENT_GRADIENTS);
+    use_built(b, segment);
+    use_made(b, segment, dsc_build_norm, &made->norm);
+    use_made(b, segment, dsc_build_agree, &made->agree);
+}
+
+static void make_compressed(dsc_builder *b, dsc_schedule_uses *s, counting *made)
+{
+    make_gradients(b, s, DSC_SEGMENT_LOCAL, made);
+    dsc_build_exchange(b);
+    use_built(b, DSC_SEGMENT_EXCHANGE);
 }
 
 /* Updates in host memory while passes see the weights of before (Ren et al. 2021, delayed parameter update): what a
@@ -107,15 +124,16 @@ static void make_delayed(dsc_builder *b)
 
 static void make_segments(dsc_builder *b, dsc_schedule_uses *s)
 {
-    int32_t clear, agree;
+    counting made = {-1, -1, -1};
 
-    make_gradients(b, s, &clear, &agree);
+    make_gradients(b, s, DSC_SEGMENT_GRADIENTS, &made);
     if (b->plan->config.strategy.delay_update > 0) make_delayed(b);
     dsc_build_update(b);
     use_built(b, DSC_SEGMENT_UPDATE);
-    dsc_use_once(b, DSC_SEGMENT_EVALUATE, clear);
+    if (b->plan->compresses) make_compressed(b, s, &made);
+    dsc_use_once(b, DSC_SEGMENT_EVALUATE, made.clear);
     dsc_use_losses(b, s);
-    dsc_use_once(b, DSC_SEGMENT_EVALUATE, agree);
+    dsc_use_once(b, DSC_SEGMENT_EVALUATE, made.agree);
     dsc_build_spread(b);
     use_built(b, DSC_SEGMENT_SPREAD);
 }

@@ -19,8 +19,8 @@ typedef struct dsc_layer_buffers {
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
- * its weights, and of all its gradients (-1: none yet). */
-typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients; } dsc_bucket_state;
+ * its weights, of all its gradients, and of the packets that came last (-1: none yet). */
+typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets; } dsc_bucket_state;
 
 /* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */
 typedef struct dsc_arrival { int64_t bucket; dsc_span span; dsc_dtype type; } dsc_arrival;
@@ -52,6 +52,7 @@ typedef struct dsc_builder {
     dsc_bucket_state *states;         /* [buckets] */
     int direction;                    /* in which the pass goes through buckets: 1, -1; 0: it does not */
     dsc_arrival arrival;
+    bool is_local;                    /* the segment under construction leaves each replica its own gradients */
     dsc_status status;                /* the first failure; later calls do nothing */
 } dsc_builder;
 
@@ -131,6 +132,10 @@ void dsc_build_arrived(dsc_builder *b);
 
 /* ---- The update (update.c) */
 
+/* Of a bucket: where its new weights in the training type are made, the optimizer's call, and their way. */
+dsc_span dsc_build_new_weights(dsc_builder *b, int64_t index);
+void dsc_build_adam(dsc_builder *b, int64_t index, dsc_span weights, int flags);
+void dsc_build_spread_bucket(dsc_builder *b, int64_t index, dsc_span weights);
 /* The optimizer on all buckets, and the new weights on their way; or the two apart. */
 void dsc_build_update(dsc_builder *b);
 void dsc_build_update_alone(dsc_builder *b);
@@ -138,13 +143,19 @@ void dsc_build_spread_alone(dsc_builder *b);
 /* Weights that were set, rounded, and on their way. */
 void dsc_build_spread(dsc_builder *b);
 
+/* ---- Compressed steps (onebit.c) */
+
+void dsc_build_units(dsc_builder *b);
+/* Momenta over the replicas, the optimizer on all buckets, and the new weights on their way. */
+void dsc_build_exchange(dsc_builder *b);
+
 /* ---- From passes to uses (uses.c) */
 
 /* Copies of a region: the last that was given back is the next to be taken. */
 typedef struct dsc_pool { int32_t *free; int64_t free_count, capacity; int32_t made; } dsc_pool;
 
 /* The templates of a chunk's passes, made when they are first wanted; backwards by what dsc_backward says, as bits. */
-typedef struct dsc_chunk_templates { int32_t forward, backwards[32], weights; } dsc_chunk_templates;
+typedef struct dsc_chunk_templates { int32_t forward, backwards[64], weights; } dsc_chunk_templates;
 
 /* The schedule's passes as they become uses. */
 typedef struct dsc_schedule_uses {
@@ -161,7 +172,7 @@ void dsc_uses_fini(dsc_schedule_uses *s);
 void dsc_enter_chunk(dsc_builder *b, int64_t chunk);
 /* Of what belongs to no micro-batch. Templates without ops have no use. */
 void dsc_use_once(dsc_builder *b, int segment, int32_t template_);
-void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s);
+void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s, int segment);
 /* All uses of a segment once more, in another. */
 void dsc_use_again(dsc_builder *b, int segment, int from);
 /* Forward only, in the schedule's order, for evaluation. */

@@ -274,6 +274,7 @@ static dsc_status check_segment(rank_check *c, int segment)
         if (c->clocks[lane] == NULL)
             DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: clocks of %" PRId64 " ops", unfolded.lane_counts[lane]));
     }
+    c->segment = segment;
     start_segment(c);
     for (int64_t u = 0; u < seg->use_count; u++) {
         const dsc_template *template_ = &c->program->templates[seg->uses[u].template_];
@@ -370,7 +371,8 @@ static void mark_initial(rank_check *c)
 {
     const dsc_program *p = c->program;
     const dsc_stage *stage = &c->plan->stages[p->stage];
-    static const dsc_kept states[] = {DSC_KEPT_PARAMETERS, DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ};
+    static const dsc_kept states[] = {DSC_KEPT_PARAMETERS, DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ,
+                                      DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR};
 
     for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].buffer = -1;
     for (int64_t i = 0; i < DSC_COUNT(states) * DSC_SPACE_COUNT; i++) {
@@ -380,13 +382,16 @@ static void mark_initial(rank_check *c)
     }
     for (int way = 0; way < DSC_PATTERNS; way++)
         if (p->layouts[way] >= 0) mark(c, (dsc_span){p->layouts[way], 0, p->buffers[p->layouts[way]].bytes});
+    for (int space = 0; space < DSC_SPACE_COUNT; space++)
+        if (p->units[space] >= 0) mark(c, (dsc_span){p->units[space], 0, p->buffers[p->units[space]].bytes});
     for (int64_t i = 0; i < stage->bucket_count; i++)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
 }
 
 static bool is_updating(const dsc_program *program, int segment)
 {
-    if (segment == DSC_SEGMENT_DELAYED) return program->segments[segment].use_count > 0;
+    if (segment == DSC_SEGMENT_DELAYED || segment == DSC_SEGMENT_EXCHANGE)
+        return program->segments[segment].use_count > 0;
     return segment == DSC_SEGMENT_UPDATE || segment == DSC_SEGMENT_SPREAD;
 }
 

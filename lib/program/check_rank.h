@@ -25,6 +25,7 @@ typedef struct rank_check {
     const dsc_plan *plan;
     const dsc_program *program;
     int64_t rank;
+    int segment;
     dsc_atoms atoms;
     atom_fact *facts;
     int32_t (*clocks[DSC_LANE_COUNT])[DSC_LANE_COUNT]; /* [lane][position]: after that op, what is over in each lane */

@@ -111,10 +111,16 @@ static void put(const rank_check *c, atom_fact *fact, bool is_read)
 
 /* ---- Sums over groups */
 
+/* Replicas that compress sum nothing exactly. */
+static bool are_own(const rank_check *c)
+{
+    return dsc_segment_is_local(c->segment) || c->segment == DSC_SEGMENT_EXCHANGE;
+}
+
 static int needed_sums(const rank_check *c, const dsc_bucket *bucket)
 {
     const dsc_strategy *strategy = &c->plan->config.strategy;
-    int needed = strategy->dp > 1 ? 1 << DSC_AXIS_DP : 0;
+    int needed = strategy->dp > 1 && !are_own(c) ? 1 << DSC_AXIS_DP : 0;
 
     if (bucket->is_replicated && strategy->sequence_parallel) needed |= 1 << DSC_AXIS_TP;
     if (bucket->is_tied) needed |= 1 << DSC_AXIS_TIED;
@@ -145,13 +151,20 @@ static const dsc_bucket *bucket_of_sums(rank_check *c, const atom_fact *fact, ds
     return bucket_at(c, DSC_KEPT_SUMS, buffer->space, offset / dsc_dtype_bytes(c->plan->gradient_type));
 }
 
+static bool uses_gradients(const dsc_op *op)
+{
+    return op->kind == DSC_OP_GRAD_NORM || op->kind == DSC_OP_UPDATE || op->kind == DSC_OP_COMPRESS;
+}
+
 static dsc_status check_reduced(rank_check *c, const atom_fact *fact, dsc_span span)
 {
     const dsc_bucket *bucket;
     int missing;
     char why[96];
 
-    if ((c->op->kind != DSC_OP_GRAD_NORM && c->op->kind != DSC_OP_UPDATE) || fact->adds == 0) return DSC_OK;
+    if (!uses_gradients(c->op) || fact->adds == 0) return DSC_OK;
+    if (are_own(c) && fact->sums & 1 << DSC_AXIS_DP)
+        return check_refuse(c, "takes gradients that are summed over dp for its replica's own");
     bucket = bucket_of_sums(c, fact, span);
     missing = needed_sums(c, bucket) & ~fact->sums;
     if (missing == 0 && (c->op->kind == DSC_OP_GRAD_NORM || fact->is_counted || bucket->is_copy)) return DSC_OK;

@@ -9,6 +9,13 @@
 
 static void hash_span(dsc_hasher *hasher, dsc_span span) { ADD(hasher, span.buffer, span.offset, span.bytes); }
 
+/* Where units begin and end, which ranks of a stage know by themselves, follows from the plan. */
+static void hash_units(dsc_hasher *hasher, const dsc_program *program)
+{
+    if (!program->plan->compresses) return;
+    ADD(hasher, program->plan->workers, program->units[DSC_SPACE_DEVICE], program->units[DSC_SPACE_HOST]);
+}
+
 static void hash_template(dsc_hasher *hasher, const dsc_template *template_)
 {
     for (int64_t i = 0; i < template_->op_count; i++) {
@@ -69,6 +76,7 @@ void dsc_program_hash(dsc_program *program)
         ADD(hasher, b->space, b->life, b->class_, b->layer, b->owner, b->bucket, b->bytes, b->offset);
     }
     hash_layouts(hasher, program);
+    hash_units(hasher, program);
     for (int64_t t = 0; t < program->template_count; t++) hash_template(hasher, &program->templates[t]);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) hash_segment(hasher, &program->segments[s]);
     strcpy(program->hash, dsc_hash_end(hasher).hex);

@@ -48,6 +48,13 @@ int dsc_op_lane(int kind, int axis, int space)
 bool dsc_op_is_communication(int kind) { return OP_LANES[kind] == DSC_LANE_AXIS; }
 bool dsc_op_is_copy(int kind) { return kind == DSC_OP_COPY_IN || kind == DSC_OP_COPY_OUT; }
 
+bool dsc_segment_is_local(int segment) { return segment == DSC_SEGMENT_LOCAL; }
+
+bool dsc_segment_makes_gradients(int segment)
+{
+    return segment == DSC_SEGMENT_GRADIENTS || segment == DSC_SEGMENT_DELAYED || segment == DSC_SEGMENT_LOCAL;
+}
+
 bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read)
 {
     const int64_t delay = plan->config.strategy.delay_update;
@@ -57,12 +64,19 @@ bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read)
 
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
 {
+    const bool updates = !outcome->overflow && !outcome->defer && !outcome->discard;
+
     switch (segment) {
-    case DSC_SEGMENT_END: return outcome->pending ? DSC_SEGMENT_DELAYED : DSC_SEGMENT_GRADIENTS;
+    case DSC_SEGMENT_END:
+        return outcome->pending  ? DSC_SEGMENT_DELAYED
+               : outcome->frozen ? DSC_SEGMENT_LOCAL
+                                 : DSC_SEGMENT_GRADIENTS;
     case DSC_SEGMENT_GRADIENTS:
     case DSC_SEGMENT_DELAYED:
-        if (!outcome->overflow && !outcome->defer) return DSC_SEGMENT_UPDATE;
+    case DSC_SEGMENT_LOCAL:
+        if (updates) return segment == DSC_SEGMENT_LOCAL ? DSC_SEGMENT_EXCHANGE : DSC_SEGMENT_UPDATE;
         return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
+    case DSC_SEGMENT_EXCHANGE:
     case DSC_SEGMENT_UPDATE: return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
     default: return DSC_SEGMENT_END;
     }

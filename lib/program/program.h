@@ -98,6 +98,8 @@ bool dsc_op_is_copy(int kind); /* from one space to the other */
     S(GRADIENTS, gradients, "all micro-batches forward and backward, reduction, norm, agreement")                   \
     S(DELAYED, delayed, "the same while the step before's updates are made in host memory")                         \
     S(UPDATE, update, "the optimizer")                                                                              \
+    S(LOCAL, local, "as gradients, but what each replica makes stays its own")                                      \
+    S(EXCHANGE, exchange, "replicas' momenta, compressed, and the optimizer by their mean")                         \
     S(EVALUATE, evaluate, "forward only, on other data, and agreement")
 
 typedef enum dsc_segment_id {
@@ -110,13 +112,17 @@ typedef enum dsc_segment_id {
 extern const char *const DSC_SEGMENT_NAMES[];
 
 /* The values that all ranks agreed on; the only thing that chooses what comes next. An update that a step defers is
- * pending when the next begins. */
-typedef struct dsc_outcome { bool pending, overflow, defer, evaluate; } dsc_outcome;
+ * pending when the next begins. Where the variance is frozen, momenta are compressed. A step whose gradients are
+ * discarded makes no update. */
+typedef struct dsc_outcome { bool pending, overflow, defer, evaluate, frozen, discard; } dsc_outcome;
 /* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call
  * it. */
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);
 /* Whether a step's update is left to the next one's passes: updates have been made before it, and nobody reads the
  * weights behind it. Pure. */
+/* Whether a segment makes gradients for an update, and whether those are each replica's own. Pure. */
+bool dsc_segment_makes_gradients(int segment);
+bool dsc_segment_is_local(int segment);
 bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read);
 /* "gradients/update" of an outcome. */
 void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size);
@@ -161,9 +167,11 @@ enum {
     DSC_SCALAR_COUNT
 };
 
-/* What the ranks agreed on: the loss of all tokens in nats, the squares of the scaled gradients, each gradient once. */
+/* What the ranks agreed on: the loss of all tokens in nats, the squares of the scaled gradients, each gradient once. Of
+ * replicas' own gradients, of which each is a share of the sum, the mean square of what the sum would be, if all were
+ * alike. */
 typedef struct dsc_counts { double loss, squares; bool is_finite, is_stopping; } dsc_counts;
-dsc_counts dsc_counts_of(const dsc_plan *plan, const double scalars[DSC_SCALAR_COUNT]);
+dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT]);
 
 /* ---- Ops */
 
@@ -233,6 +241,8 @@ typedef struct dsc_program {
     int32_t scalars;
     int32_t layouts[DSC_PATTERNS]; /* static buffers, by way to attend: lists of present blocks, which whoever runs the
                                       program fills before the first step (dsc_program_fill_layout); -1 */
+    int32_t units[DSC_SPACE_COUNT]; /* the same of compression: lists of units of the buckets that are updated there,
+                                       one behind another (dsc_program_fill_units); -1 */
     char hash[33];             /* of all the above */
 } dsc_program;
 
@@ -247,6 +257,9 @@ dsc_span dsc_program_kept(const dsc_program *program, const dsc_bucket *bucket, 
 
 /* Writes the lists that a tensor rank's buffer layouts[way] holds. DSC_ENOMEM. */
 dsc_status dsc_program_fill_layout(const dsc_program *program, int way, int64_t tp_index, void *out);
+
+/* Writes the lists that buffer units[space] of the rank with these places in its tensor and data group holds. */
+void dsc_program_fill_units(const dsc_program *program, int space, int64_t tp_index, int64_t dp_index, void *out);
 
 /* The op and template of an op number; false past the end. */
 typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;

@@ -85,9 +85,10 @@ static double count_of(const double *scalars, int which, double tp)
 
 /* The sum over ranks has the loss once for each tensor rank, and gradients that replicas hold alike for each replica.
  * */
-dsc_counts dsc_counts_of(const dsc_plan *plan, const double scalars[DSC_SCALAR_COUNT])
+dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT])
 {
-    const double tp = (double)plan->config.strategy.tp, alike = (double)(plan->config.strategy.dp / plan->parts);
+    const double tp = (double)plan->config.strategy.tp, dp = (double)plan->config.strategy.dp;
+    const double alike = dsc_segment_is_local(segment) ? 1 / dp : dp / (double)plan->parts;
 
     return (dsc_counts){.loss = scalars[DSC_SCALAR_LOSS] / tp,
                         .squares = count_of(scalars, DSC_SCALAR_SQUARES, tp) / alike,

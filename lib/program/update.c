@@ -5,7 +5,7 @@ static dsc_space space_of(const dsc_bucket *bucket) { return bucket->space[DSC_K
 
 /* Where a part of new weights in the training type is made: in the parameters themselves, where the rank keeps no more
  * of them than its part and in the same space; in host memory's copy; else for a moment. In fp32 it is the master. */
-static dsc_span new_weights(dsc_builder *b, int64_t index)
+dsc_span dsc_build_new_weights(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     bool is_own = b->plan->parts == 1 || bucket->is_gathered;
@@ -16,19 +16,24 @@ static dsc_span new_weights(dsc_builder *b, int64_t index)
     return dsc_build_part(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index, b->type);
 }
 
-static void update(dsc_builder *b, int64_t index, dsc_span weights)
+void dsc_build_adam(dsc_builder *b, int64_t index, dsc_span weights, int flags)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const dsc_program *program = b->program;
     const dsc_shape shape = {.kernel = DSC_K_ADAM, .type = (int8_t)b->type, .out = (int8_t)b->plan->gradient_type,
-                             .flags = b->plan->config.strategy.l2_decay ? 0 : DSC_DECOUPLED,
+                             .flags = flags | (b->plan->config.strategy.l2_decay ? 0 : DSC_DECOUPLED),
                              .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
-    dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
         dsc_program_kept(program, bucket, DSC_KEPT_SUMS), dsc_program_kept(program, bucket, DSC_KEPT_MASTER),
         dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG), dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG_SQ),
         weights});
+}
+
+static void update(dsc_builder *b, int64_t index, dsc_span weights)
+{
+    dsc_build_op_in(b, space_of(&b->buckets[index]), DSC_OP_UPDATE, -1);
+    dsc_build_adam(b, index, weights, 0);
     dsc_build_end(b);
 }
 
@@ -46,7 +51,7 @@ static void round_weights(dsc_builder *b, int64_t index, dsc_span weights)
 }
 
 /* Into the device's memory, and to the replicas that pass over them whole. */
-static void spread(dsc_builder *b, int64_t index, dsc_span weights)
+void dsc_build_spread_bucket(dsc_builder *b, int64_t index, dsc_span weights)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     dsc_span parameters = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
@@ -72,11 +77,11 @@ static void build(dsc_builder *b, const char *name, int steps)
 {
     dsc_build_template(b, name);
     for (int64_t i = b->bucket_count - 1; i >= 0; i--) {
-        dsc_span weights = new_weights(b, i);
+        dsc_span weights = dsc_build_new_weights(b, i);
 
         if (steps & UPDATES) update(b, i, weights);
         if (steps & ROUNDS) round_weights(b, i, weights);
-        if (steps & SPREADS) spread(b, i, weights);
+        if (steps & SPREADS) dsc_build_spread_bucket(b, i, weights);
     }
 }
 

@@ -103,7 +103,8 @@ static int32_t backward_of(dsc_builder *b, dsc_schedule_uses *s, int64_t index)
     dsc_backward what = {.inputs = has_inputs(pass), .weights = has_weights(pass),
                          .is_first_x = has_inputs(pass) && index == s->bounds[b->chunk].first_x,
                          .is_first_w = has_weights(pass) && index == s->bounds[b->chunk].first_w, .is_last = is_last};
-    int key = what.inputs | what.weights << 1 | what.is_first_x << 2 | what.is_first_w << 3 | what.is_last << 4;
+    int key = what.inputs | what.weights << 1 | what.is_first_x << 2 | what.is_first_w << 3 | what.is_last << 4 |
+              (is_last && b->is_local) << 5; /* where gradients do not leave, whose they are changes nothing */
     int32_t *made = &templates->backwards[key];
 
     if (*made < 0) {
@@ -138,7 +139,7 @@ static void join_halves(dsc_builder *b, const dsc_chunk_templates *templates)
             b->program->templates[templates->backwards[key]].rest = templates->weights;
 }
 
-void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s)
+void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s, int segment)
 {
     for (int64_t i = 0; i < s->count && b->status == DSC_OK; i++) {
         const dsc_pass *pass = &s->passes[i];
@@ -146,7 +147,7 @@ void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s)
 
         dsc_enter_chunk(b, pass->chunk);
         lease(s, pass, u.copy, s->leases[pass->micro_batch * b->stage->chunk_count + pass->chunk]);
-        use(b, DSC_SEGMENT_GRADIENTS, pass->kind == DSC_PASS_FORWARD ? forward_of(b, s) : backward_of(b, s, i), u);
+        use(b, segment, pass->kind == DSC_PASS_FORWARD ? forward_of(b, s) : backward_of(b, s, i), u);
     }
     for (int64_t c = 0; c < b->stage->chunk_count; c++) join_halves(b, &s->templates[c]);
 }

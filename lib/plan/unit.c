@@ -1,0 +1,51 @@
+/* What is compressed with a scale of its own: a rank's shard of each tensor. Buckets group messages, never scales: small
+ * tensors, whose moments are of another size, would drown in large ones' noise. */
+#include "plan/parts.h"
+#include "kernel/units.h"
+
+static int64_t common_divisor(int64_t a, int64_t b) { return b == 0 ? a : common_divisor(b, a % b); }
+
+/* Whole bytes for each worker; the reference pads further, which changes its scales. */
+static int64_t padded(const dsc_plan *plan, int64_t elems)
+{
+    const int64_t n = plan->workers;
+    bool is_reference = plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE;
+
+    return dsc_round_up(elems, is_reference ? n * (8 * n / common_divisor(8, n)) : 8 * n);
+}
+
+/* Leading elements of a shard that are not padding; its padded rows and, past the sequence, positions are. */
+static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index)
+{
+    const dsc_tensor *tensor = &plan->tensors[shard->tensor];
+    bool are_positions = tensor->role == DSC_ROLE_WPE;
+    int64_t rows = are_positions ? DSC_MIN(tensor->shape[0], plan->config.strategy.seq_len) : tensor->shape[0];
+    int64_t first = tensor->cut == DSC_CUT_ROWS ? tp_index * shard->shape[0] : 0;
+
+    if (tensor->cut != DSC_CUT_ROWS && !are_positions) return shard->shape[0] * shard->shape[1];
+    return DSC_MAX(0, DSC_MIN(rows - first, shard->shape[0])) * shard->shape[1];
+}
+
+void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket)
+{
+    if (plan->workers == 1) return;
+    bucket->units = bucket->end - bucket->first;
+    for (int64_t i = bucket->first; i < bucket->end; i++) bucket->packed += padded(plan, stage->shards[i].elems);
+}
+
+void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t tp_index,
+                      int64_t dp_index, dsc_units *out)
+{
+    int64_t place = 0;
+
+    out->count = bucket->units;
+    out->server = dp_index;
+    for (int64_t i = 0; i < bucket->units; i++) {
+        const dsc_shard *shard = &stage->shards[bucket->first + i];
+
+        out->unit[i] = (dsc_unit){.first = shard->first - bucket->first_elem,
+                                  .real = real_elems(plan, shard, tp_index), .place = place,
+                                  .padded = padded(plan, shard->elems)};
+        place += out->unit[i].padded;
+    }
+}

@@ -1,0 +1,158 @@
+/* 1-bit Adam's compressed step (Tang et al. 2021, algorithm 1): each replica makes its own momentum and sends its signs,
+ * cut in a chunk for each; who has received all of a chunk sends the signs of their mean to all; the optimizer goes by
+ * that and by the variance as it was frozen. What signs leave out is added the next time, at both ends. */
+#include "kernel/units.h"
+#include "program/build.h"
+
+/* ---- Lists of units */
+
+static dsc_space space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT_MASTER]; }
+
+static int64_t list_bytes(const dsc_bucket *bucket)
+{
+    return dsc_units_elems(bucket->units) * dsc_dtype_bytes(DSC_INT64);
+}
+
+/* Where the lists of all buckets up to one, in its space, end before it; of all of them for bucket == bucket_count. */
+static int64_t lists_before(const dsc_stage *stage, int space, int64_t bucket)
+{
+    int64_t bytes = 0;
+
+    for (int64_t i = 0; i < bucket; i++)
+        if ((int)space_of(&stage->buckets[i]) == space) bytes += list_bytes(&stage->buckets[i]);
+    return bytes;
+}
+
+void dsc_build_units(dsc_builder *b)
+{
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        int64_t bytes = lists_before(b->stage, space, b->bucket_count);
+
+        b->program->units[space] = -1;
+        if (bytes > 0 && b->plan->workers > 1)
+            b->program->units[space] = dsc_build_static(b, space, "units", DSC_CLASS_BUFFERS, bytes);
+    }
+}
+
+void dsc_program_fill_units(const dsc_program *program, int space, int64_t tp_index, int64_t dp_index, void *out)
+{
+    const dsc_stage *stage = &program->plan->stages[program->stage];
+
+    for (int64_t i = 0; i < stage->bucket_count; i++) {
+        if ((int)space_of(&stage->buckets[i]) != space) continue;
+        dsc_bucket_units(program->plan, stage, &stage->buckets[i], tp_index, dp_index,
+                         (dsc_units *)((char *)out + lists_before(stage, space, i)));
+    }
+}
+
+static dsc_span units_of(const dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+
+    return (dsc_span){b->program->units[space_of(bucket)], lists_before(b->stage, space_of(bucket), index),
+                      list_bytes(bucket)};
+}
+
+/* ---- A bucket on its way */
+
+static int padding_flag(const dsc_builder *b)
+{
+    return b->plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE ? DSC_COUNT_PADDING : 0;
+}
+
+static dsc_span kept(const dsc_builder *b, int64_t index, dsc_kept which)
+{
+    return dsc_program_kept(b->program, &b->buckets[index], which);
+}
+
+static dsc_span packets(dsc_builder *b, int64_t index, const char *name, int64_t count)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    int64_t each = dsc_packet_bytes(bucket->packed, b->plan->workers, bucket->units, DSC_FP32);
+
+    return dsc_span_whole(b, dsc_build_for_bucket(b, space_of(bucket), name, DSC_CLASS_BUFFERS, index, count * each));
+}
+
+/* The replica's share of a gradient, in its momentum. */
+static void make_momentum(dsc_builder *b, int64_t index)
+{
+    const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = (int8_t)b->plan->gradient_type,
+                             .out = (int8_t)b->plan->gradient_type,
+                             .d = {b->buckets[index].elems, b->plan->config.strategy.dp}};
+
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, DSC_KEPT_SUMS),
+                                                                    kept(b, index, DSC_KEPT_EXP_AVG)});
+}
+
+static void compress(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const int64_t n = b->plan->workers;
+    const dsc_shape shape = {.kernel = DSC_K_SIGN_COMPRESS, .flags = padding_flag(b),
+                             .d = {bucket->elems, bucket->packed, n, bucket->units}};
+    dsc_span sent = packets(b, index, "sent signs", n), received = packets(b, index, "received signs", n);
+
+    b->states[index].packets = received.buffer;
+    dsc_build_op_in(b, space_of(bucket), DSC_OP_COMPRESS, -1);
+    make_momentum(b, index);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
+        kept(b, index, DSC_KEPT_EXP_AVG), units_of(b, index), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
+    dsc_build_end(b);
+    dsc_build_transfer(b, DSC_OP_ALL_TO_ALL, DSC_AXIS_DP, -1, sent, received, DSC_UINT8);
+}
+
+static void average(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const int64_t n = b->plan->workers;
+    const dsc_shape shape = {.kernel = DSC_K_SIGN_AVERAGE, .flags = padding_flag(b),
+                             .d = {bucket->packed, n, bucket->units}};
+    dsc_span received = dsc_span_whole(b, b->states[index].packets), mean = packets(b, index, "signs of the mean", 1);
+    dsc_span means = packets(b, index, "signs of means", n);
+
+    b->states[index].packets = means.buffer;
+    dsc_build_op_in(b, space_of(bucket), DSC_OP_AVERAGE, -1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
+        received, units_of(b, index), kept(b, index, DSC_KEPT_SERVER_ERROR), mean});
+    dsc_build_end(b);
+    dsc_build_transfer(b, DSC_OP_ALL_GATHER, DSC_AXIS_DP, -1, mean, means, DSC_UINT8);
+}
+
+static void expand(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const dsc_shape shape = {.kernel = DSC_K_SIGN_EXPAND,
+                             .d = {bucket->elems, bucket->packed, b->plan->workers, bucket->units}};
+
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
+        dsc_span_whole(b, b->states[index].packets), units_of(b, index), kept(b, index, DSC_KEPT_EXP_AVG)});
+}
+
+/* Alone a replica has nothing to send, and its momentum is the mean. */
+static void update(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    dsc_span weights = dsc_build_new_weights(b, index);
+
+    dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
+    if (b->plan->workers > 1) expand(b, index);
+    else make_momentum(b, index);
+    dsc_build_adam(b, index, weights, DSC_FROZEN);
+    dsc_build_end(b);
+    dsc_build_spread_bucket(b, index, weights);
+}
+
+/* Three buckets at a time, each a station behind the one before: so kernels of one run while others' packets travel. */
+void dsc_build_exchange(dsc_builder *b)
+{
+    const int64_t last = b->bucket_count - 1;
+
+    dsc_build_template(b, "exchange");
+    for (int64_t i = last; i >= -2; i--) {
+        const int64_t averaged = i + 1, updated = i + 2;
+
+        if (i >= 0 && b->plan->workers > 1) compress(b, i);
+        if (averaged >= 0 && averaged <= last && b->plan->workers > 1) average(b, averaged);
+        if (updated <= last) update(b, updated);
+    }
+}
