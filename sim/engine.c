@@ -502,8 +502,8 @@ static bool is_listed(const dsc_outcome *outcomes, int32_t count, const dsc_outc
 
 /* One outcome of each path that a run takes, that taken most often first: without and with an overflow (fp16), then the
  * same with evaluation, where the run evaluates. Where updates are delayed most steps make the one before's and leave
- * their own; some find none, and those that others look behind (saved, evaluated) make theirs at once. Where momenta are
- * compressed most steps compress; those before are exact, and of the first of all the reference makes nothing. */
+ * their own; some find none, and those that others look behind (saved, evaluated) make theirs at once. Where momenta
+ * are compressed most steps do so; those before are exact, and of the first of all the reference makes nothing. */
 static int32_t list_paths(const dsc_plan *plan, bool evaluates, dsc_outcome out[MOST_PATHS])
 {
     const bool has_overflow = plan->config.strategy.precision == DSC_FP16;

@@ -102,8 +102,12 @@ static int64_t count_nodes(const dsc_engine *e, const int64_t *group, int64_t co
 static bool next_replica(const dsc_engine *e, const dsc_meeting *m, dsc_coord *coord)
 {
     for (int axis = DSC_AXIS_TP; axis <= DSC_AXIS_DP && m->axis != DSC_AXIS_WORLD; axis++) {
+        const bool is_intra = axis == DSC_AXIS_DP && m->axis == DSC_AXIS_INTRA;
+        const bool is_inter = axis == DSC_AXIS_DP && m->axis == DSC_AXIS_INTER;
+
         if (axis == m->axis) continue;
-        if (++coord->of[axis] < dsc_plan_degree(e->plan, axis)) return true;
+        coord->of[axis] += is_intra ? e->plan->intra : 1;
+        if (coord->of[axis] < (is_inter ? e->plan->intra : dsc_plan_degree(e->plan, axis))) return true;
         coord->of[axis] = 0;
     }
     return false;

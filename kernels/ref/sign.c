@@ -134,23 +134,29 @@ dsc_status dsc_ref_sign_average(const dsc_shape *s, void *const *o, void *worksp
     return DSC_OK;
 }
 
+static void expand(const dsc_shape *s, const form *f, const dsc_units *units, const char *packets, void *x)
+{
+    for (int64_t u = 0; u < units->count; u++) {
+        const dsc_unit *unit = &units->unit[u];
+        const int64_t chunk = chunk_of(f, unit);
+
+        for (int64_t i = 0; i < unit->real; i++) {
+            const char *packet = packets + i / chunk * f->bytes;
+            const double scale = scale_at(f, packet, u);
+
+            store(x, unit->first + i, s->out, bit_at(f, unit, packet, i % chunk) ? scale : -scale);
+        }
+    }
+}
+
 dsc_status dsc_ref_sign_expand(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
     const form f = form_of(s, s->d + 1);
-    const dsc_units *units = o[1];
 
     (void)workspace, (void)step;
     for (int64_t i = 0; i < s->d[0]; i++) store(o[2], i, s->out, 0);
-    for (int64_t u = 0; u < units->count; u++) {
-        const dsc_unit *unit = &units->unit[u];
-        const int64_t chunk = chunk_of(&f, unit);
-
-        for (int64_t i = 0; i < unit->real; i++) {
-            const char *packet = (const char *)o[0] + i / chunk * f.bytes;
-            const double scale = scale_at(&f, packet, u);
-
-            store(o[2], unit->first + i, s->out, bit_at(&f, unit, packet, i % chunk) ? scale : -scale);
-        }
-    }
+    for (int64_t l = 0; l < s->d[4]; l++)
+        expand(s, &f, (const dsc_units *)((const int64_t *)o[1] + l * dsc_units_elems(f.units)),
+               (const char *)o[0] + l * f.ranks * f.bytes, o[2]);
     return DSC_OK;
 }

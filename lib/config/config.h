@@ -13,6 +13,7 @@ typedef enum dsc_partition { DSC_PARTITION_UNIFORM, DSC_PARTITION_PARAMETERS, DS
 typedef enum dsc_offload { DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER, DSC_OFFLOAD_PARAMS } dsc_offload;
 typedef enum dsc_recompute { DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_SELECTIVE, DSC_RECOMPUTE_FULL } dsc_recompute;
 typedef enum dsc_optimizer { DSC_ADAM, DSC_ADAMW, DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM, DSC_ONEBIT_LAMB } dsc_optimizer;
+typedef enum dsc_exchange { DSC_EXCHANGE_AUTO, DSC_EXCHANGE_FLAT, DSC_EXCHANGE_HIERARCHICAL } dsc_exchange;
 typedef enum dsc_semantics { DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE } dsc_semantics;
 
 /* What an interpreter needs to place and build a step; 0 in a degree or size means "not given". */
@@ -34,7 +35,7 @@ typedef struct dsc_strategy {
     double offload_ratio;     /* share of the optimizer's states that goes to the host; DSC_AUTO: to be found */
     int64_t delay_update;     /* updates made at once before updates overlap the next step's passes; 0: never */
     int64_t prefetch;         /* buckets of parameters fetched ahead of the passes */
-    int semantics;            /* dsc_semantics of optimizers that compress */
+    int semantics, exchange;  /* dsc_semantics, dsc_exchange of optimizers that compress */
     bool l2_decay;            /* weight decay through the gradient (adam_w_mode false); else decoupled, for Adam too */
 } dsc_strategy;
 

@@ -41,6 +41,7 @@ static const char *const offloads[] = {"none", "optimizer", "params", NULL};
 static const char *const recomputes[] = {"none", "selective", "full", NULL};
 static const char *const optimizers[] = {"adam", "adamw", "onebit-adam", "zero-one-adam", "onebit-lamb", NULL};
 static const char *const semantics[] = {"paper", "reference", NULL};
+static const char *const exchanges[] = {"auto", "flat", "hierarchical", NULL};
 static const char *const precisions[] = {"fp32", "fp16", "bf16", "fp8", NULL};
 static const int precision_values[] = {DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8};
 static const char *const accumulations[] = {"auto", "fp32", "fp16", "bf16", NULL};
@@ -120,6 +121,8 @@ static const dsc_field fields[] = {
      "last step of 1-bit Adam's warm-up; auto: when the variance has settled (100000)", NULL},
     CHOICE("onebit-semantics", strategy.semantics, semantics, NULL,
            "of 1-bit Adam: the paper's, or DeepSpeed's with all that it loses (paper)"),
+    CHOICE("onebit-exchange", strategy.exchange, exchanges, NULL,
+           "hierarchical: exact inside a node, 1 bit between nodes (auto: where replicas share nodes)"),
     INT("seed", seed, 0, 0x1p63, "of initial weights and sample order (1234)"),
     INT("steps-per-print", steps_per_print, 0, MOST, "steps between lines on standard output; 0 is every step (0)"),
 

@@ -196,7 +196,7 @@ void dsc_run_destroy(dsc_run *run)
 
 /* ---- A step */
 
-/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none. The variance is corrected for the updates that
+/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none. A variance is corrected for the updates that
  * have made it. */
 static void correct_bias(const dsc_run *run, dsc_step *step)
 {
@@ -247,6 +247,8 @@ static dsc_status read_gradients(dsc_run *run, int segment, dsc_step_report *rep
     report->is_stopping = run->o.plan->ranks > 1 ? counts.is_stopping : run->o.stop != NULL && *run->o.stop != 0;
     outcome->overflow = run->o.plan->type == DSC_FP16 && !counts.is_finite;
     run->step.gradient_scale = (float)(DSC_MIN(clip_factor, 1) / run->step.loss_scale);
+    if (!outcome->overflow && segment == DSC_SEGMENT_GRADIENTS)
+        dsc_freezer_look(&run->freezer, run->optimizer_step, counts.variance);
     if (outcome->overflow || (counts.is_finite && isfinite(report->loss) && isfinite(norm))) return DSC_OK;
     return DSC_FAIL(DSC_EDIVERGED,
                     "step %" PRId64 ": loss %g, gradient norm %g: training has diverged at rate %g; its gradients are "

@@ -175,7 +175,8 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
             {packets_bytes(s, d[0], d[1], d[2]) / d[1], DSC_UINT8});
         break;
     case DSC_K_SIGN_EXPAND:
-        SET({packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8}, {dsc_units_elems(d[3]), DSC_INT64}, {d[0], out});
+        SET({d[4] * packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8}, {d[4] * dsc_units_elems(d[3]), DSC_INT64},
+            {d[0], out});
         break;
     case DSC_K_LOAD: SET({d[0] * (d[1] + 1), DSC_INT32}); break;
     case DSC_KERNEL_COUNT: break;
@@ -387,7 +388,7 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_MOMENTUM] = "n N",
     [DSC_K_SIGN_COMPRESS] = "n packed N units",
     [DSC_K_SIGN_AVERAGE] = "packed N units",
-    [DSC_K_SIGN_EXPAND] = "n packed N units",
+    [DSC_K_SIGN_EXPAND] = "n packed N units L",
     [DSC_K_LOAD] = "B T",
 };
 

@@ -116,7 +116,7 @@ static dsc_status fill_buckets(const dsc_plan *plan, dsc_stage *stage)
 
 static void place_shards(const dsc_plan *plan, dsc_stage *stage)
 {
-    const dsc_flat_rule rule = {ALIGN_ELEMS, plan->parts, ALIGN_ELEMS};
+    const dsc_flat_rule rule = {ALIGN_ELEMS, plan->parts * plan->intra, ALIGN_ELEMS};
 
     for (int64_t i = 0; i < stage->bucket_count; i++) {
         dsc_bucket *bucket = &stage->buckets[i];

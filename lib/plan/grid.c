@@ -1,22 +1,17 @@
 #include "plan/plan.h"
 #include <string.h>
 
-const char *const DSC_AXIS_NAMES[] = {"tp", "cp", "dp", "pp", "tied", "world", NULL};
+const char *const DSC_AXIS_NAMES[] = {"tp", "cp", "dp", "pp", "tied", "dp_intra", "dp_inter", "world", NULL};
 const char *const DSC_SPACE_NAMES[] = {"device", "host", NULL};
 
 int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
     int64_t tied = strategy->pp > 1 && plan->model.tied ? 2 : 1;
-    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp, tied, plan->ranks};
+    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp, tied, plan->intra,
+                               plan->intra > 1 ? plan->workers : 1, plan->ranks};
 
     return degrees[axis];
-}
-
-/* The axis of the grid along which an axis' groups lie: the tied ones hold both ends of the pipeline's. */
-static dsc_axis along(dsc_axis axis)
-{
-    return axis == DSC_AXIS_TIED ? DSC_AXIS_PP : axis;
 }
 
 /* Distance in ranks between neighbours along an axis of the grid: the product of the degrees of all faster axes. */
@@ -24,9 +19,28 @@ static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
 {
     int64_t stride = 1;
 
-    if (axis == DSC_AXIS_WORLD) return 1;
     for (int place = 0; plan->order[place] != (int)axis; place++) stride *= dsc_plan_degree(plan, plan->order[place]);
     return stride;
+}
+
+/* How an axis' groups lie among the ranks: a group begins at each of the first `stride` ranks of every `period`, and goes
+ * on `apart` ranks further. */
+typedef struct line { int64_t stride, period, apart; } line;
+
+static line line_of(const dsc_plan *plan, dsc_axis axis)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    dsc_axis along = axis == DSC_AXIS_TIED ? DSC_AXIS_PP : axis > DSC_AXIS_TIED ? DSC_AXIS_DP : axis;
+    int64_t stride, degree = dsc_plan_degree(plan, along);
+
+    if (axis == DSC_AXIS_WORLD) return (line){1, plan->ranks, 1};
+    stride = stride_of(plan, along);
+    switch (axis) {
+    case DSC_AXIS_TIED: return (line){stride, stride * degree, stride * (s->pp - 1)};
+    case DSC_AXIS_INTRA: return (line){stride, stride * plan->intra, stride};
+    case DSC_AXIS_INTER: return (line){stride * plan->intra, stride * degree, stride * plan->intra};
+    default: return (line){stride, stride * degree, stride};
+    }
 }
 
 /* A rank is a number of mixed radix whose digits are the coordinates, the fastest axis first. */
@@ -51,14 +65,6 @@ int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord)
     return rank;
 }
 
-static int64_t lowest_of_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
-{
-    dsc_coord coord = dsc_plan_coord(plan, rank);
-
-    if (axis == DSC_AXIS_WORLD) return 0;
-    return rank - coord.of[along(axis)] * stride_of(plan, along(axis));
-}
-
 /* Stages between the first and the last hold no embedding. */
 static bool is_member(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
@@ -70,17 +76,19 @@ static bool is_member(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 
 static int64_t groups_on(const dsc_plan *plan, dsc_axis axis)
 {
-    return dsc_plan_degree(plan, axis) > 1 ? plan->ranks / dsc_plan_degree(plan, along(axis)) : 0;
+    line l = line_of(plan, axis);
+
+    return dsc_plan_degree(plan, axis) > 1 ? plan->ranks / l.period * l.stride : 0;
 }
 
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis)
 {
-    int64_t stride = stride_of(plan, along(axis)), block = stride * dsc_plan_degree(plan, along(axis)), first = 0;
-    int64_t lowest = lowest_of_group(plan, rank, axis);
+    line l = line_of(plan, axis);
+    int64_t first = 0;
 
     if (!is_member(plan, rank, axis)) return -1;
     for (int before = 0; before < (int)axis; before++) first += groups_on(plan, before);
-    return first + lowest / block * stride + lowest % stride;
+    return first + rank / l.period * l.stride + rank % l.stride;
 }
 
 int64_t dsc_plan_group_count(const dsc_plan *plan)
@@ -93,11 +101,11 @@ int64_t dsc_plan_group_count(const dsc_plan *plan)
 
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out)
 {
+    line l = line_of(plan, axis);
     int64_t degree = is_member(plan, rank, axis) ? dsc_plan_degree(plan, axis) : 1;
-    int64_t apart = axis == DSC_AXIS_TIED ? plan->config.strategy.pp - 1 : 1;
-    int64_t lowest = degree > 1 ? lowest_of_group(plan, rank, axis) : rank;
+    int64_t lowest = degree > 1 ? rank / l.period * l.period + rank % l.stride : rank;
 
-    for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * apart * stride_of(plan, along(axis));
+    for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * l.apart;
     return degree;
 }
 

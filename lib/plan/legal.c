@@ -77,7 +77,8 @@ static const refusal REFUSALS[] = {
      "--zero: 1-bit Adam spares the traffic of gradients, and a replica needs all of the momentum that it sends; with "
      "the states cut in parts each step would gather whole weights instead, as many bytes as it has spared; use "
      "--zero 0"},
-    {compresses_late, "--delay-update: 1-bit Adam's updates wait for the other replicas' momenta; use --delay-update 0"},
+    {compresses_late,
+     "--delay-update: 1-bit Adam's updates wait for the other replicas' momenta; use --delay-update 0"},
     {compresses_decay, "--l2-decay: where momenta are compressed the decay is not in them; leave it out"},
     {is_frozen_at_once, "--freeze-step 0: no variance would be known to divide by; at least one step has to be exact"},
     {is_no_gpt2,

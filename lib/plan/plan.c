@@ -35,7 +35,9 @@ static void hash_plan(dsc_plan *plan)
     dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
                  plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
-    if (plan->compresses) dsc_text_add(&text, "semantics %d\n", s->semantics);
+    if (plan->compresses)
+        dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,
+                     plan->config.freeze_step == DSC_AUTO, plan->intra);
     dsc_text_add(&text, "offload %a %" PRId64 " %" PRId64 "\n", s->offload_ratio, s->delay_update, s->prefetch);
     hash_attention(plan, &text);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);

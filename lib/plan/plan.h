@@ -11,12 +11,14 @@
 #include "model/attention.h"
 #include "model/model.h"
 
-/* The tied axis joins the first and the last stage of a column of the pipeline where both hold the embedding; world
- * joins all ranks. */
+/* The tied axis joins the first and the last stage of a column of the pipeline where both hold the embedding. Where
+ * compression is hierarchical intra joins the replicas of a data group that share a node, and inter those of different
+ * nodes that have the same place there. World joins all ranks. */
 typedef enum dsc_axis {
-    DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP, DSC_AXIS_TIED, DSC_AXIS_WORLD, DSC_AXIS_COUNT
+    DSC_AXIS_TP, DSC_AXIS_CP, DSC_AXIS_DP, DSC_AXIS_PP, DSC_AXIS_TIED, DSC_AXIS_INTRA, DSC_AXIS_INTER, DSC_AXIS_WORLD,
+    DSC_AXIS_COUNT
 } dsc_axis;
-extern const char *const DSC_AXIS_NAMES[]; /* "tp", "cp", "dp", "pp", "tied", "world", NULL */
+extern const char *const DSC_AXIS_NAMES[]; /* "tp", "cp", "dp", "pp", "tied", "dp_intra", "dp_inter", "world", NULL */
 
 typedef enum dsc_space { DSC_SPACE_DEVICE, DSC_SPACE_HOST, DSC_SPACE_COUNT } dsc_space;
 extern const char *const DSC_SPACE_NAMES[]; /* "device", "host", NULL */
@@ -67,7 +69,7 @@ typedef struct dsc_bucket {
     int64_t first, end;        /* shards */
     int32_t chunk;
     int64_t first_elem, elems; /* in the flat order, padding included; elems divide by the plan's parts */
-    int64_t units, packed;     /* of compression: how many there are, and their elements, padding included */
+    int64_t units, packed;     /* of compression: most that a rank has, and their elements, padding included */
     bool is_replicated;        /* over tp */
     bool is_tied, is_copy;     /* the embedding that the first and the last stage share; the last's copy of it */
     bool is_gathered;          /* parameters are whole only while a pass needs them */
@@ -118,7 +120,8 @@ typedef struct dsc_plan {
     int64_t ranks, micro_batches;  /* micro_batches of a replica in a step */
     int64_t parts;          /* that a bucket is cut in: dp with ZeRO, else 1 */
     bool compresses;        /* its optimizer has compressed steps: replicas' gradients are not summed in these */
-    int64_t workers;        /* replicas that exchange momenta in compressed steps; 1: there are none to exchange with */
+    int64_t workers;        /* that exchange momenta in compressed steps; 1: there are none to exchange with */
+    int64_t intra;          /* replicas that are one worker: they share a node, and sum their gradients exactly */
     dsc_dtype type;         /* of parameters and activations */
     dsc_dtype gradient_type; /* of what is kept of gradients */
     dsc_dtype stream_type;   /* of gradients that are streamed, while a pass makes them */
@@ -193,10 +196,13 @@ dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t pa
 
 struct dsc_units;
 
-/* The units of a bucket on the rank with these places in its tensor and data group: its shards, and what of them is no
- * padding (rows of the vocabulary past its end, positions past the sequence). out has room for bucket->units. Pure. */
-void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t tp_index,
-                      int64_t dp_index, struct dsc_units *out);
+/* The units of a part of a bucket on a tensor rank: what the part has of each shard, and what of that is no padding (rows
+ * of the vocabulary past its end, positions past the sequence). Of a worker of several replicas each compresses one
+ * part, number dp_index % plan->intra; else there is one. out has room for bucket->units, shards (may be NULL) too: the
+ * shard of each, and where in it the unit begins. Pure. */
+typedef struct dsc_unit_place { int64_t shard, in_shard; } dsc_unit_place;
+void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
+                      int64_t tp_index, struct dsc_units *out, dsc_unit_place *places);
 
 /* Where something of a bucket is kept: the kind and space that name the buffer (SUMS may be GRADIENTS, MASTER may be
  * PARAMETERS), and elements in it. */

@@ -187,11 +187,56 @@ out:
     return status;
 }
 
+/* Whether every `count` replicas one behind another share a node, in all data groups. */
+static bool share_nodes(const dsc_plan *plan, const dsc_cluster *cluster, int64_t count)
+{
+    for (int64_t rank = 0; rank < plan->ranks; rank++) {
+        dsc_coord coord = dsc_plan_coord(plan, rank);
+        dsc_place here, first;
+
+        coord.of[DSC_AXIS_DP] -= coord.of[DSC_AXIS_DP] % count;
+        if (dsc_cluster_place(cluster, rank, &here) != DSC_OK ||
+            dsc_cluster_place(cluster, dsc_plan_rank(plan, coord), &first) != DSC_OK || here.node != first.node)
+            return false;
+    }
+    return true;
+}
+
+/* The most replicas that share nodes everywhere, or 1. */
+static int64_t find_intra(const dsc_plan *plan, const dsc_cluster *cluster)
+{
+    const int64_t dp = plan->config.strategy.dp;
+
+    for (int64_t count = dp; count > 1; count--)
+        if (dp % count == 0 && share_nodes(plan, cluster, count)) return count;
+    return 1;
+}
+
+/* Replicas on one node alone exchange signs all the same: there is nothing else to compress. */
+static dsc_status resolve_workers(dsc_plan *plan, const dsc_cluster *cluster)
+{
+    dsc_strategy *s = &plan->config.strategy;
+    const bool may_nest = plan->compresses && s->exchange != DSC_EXCHANGE_FLAT;
+    const int64_t intra = may_nest ? find_intra(plan, cluster) : 1;
+    const bool nests = intra > 1 && intra < s->dp;
+
+    if (plan->compresses && s->exchange == DSC_EXCHANGE_HIERARCHICAL && !nests)
+        return DSC_FAIL(DSC_EINVAL,
+                        "--onebit-exchange hierarchical: of the %" PRId64 " replicas %" PRId64
+                        " share a node; it takes several on each of several nodes",
+                        s->dp, intra);
+    plan->intra = nests ? intra : 1;
+    plan->workers = plan->compresses ? s->dp / plan->intra : 1;
+    if (plan->compresses) s->exchange = nests ? DSC_EXCHANGE_HIERARCHICAL : DSC_EXCHANGE_FLAT;
+    return DSC_OK;
+}
+
 dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
 {
     dsc_strategy *strategy = &plan->config.strategy;
     dsc_status status = DSC_OK;
 
+    plan->intra = plan->workers = 1; /* until the order of ranks is known */
     DSC_TRY(resolve_degrees(plan, cluster));
     DSC_TRY(resolve_order(plan));
     DSC_TRY(resolve_batch(plan));
@@ -200,7 +245,6 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     resolve_types(plan);
     plan->parts = strategy->zero > 0 ? strategy->dp : 1;
     plan->compresses = dsc_optimizer_compresses(strategy->optimizer);
-    plan->workers = plan->compresses ? strategy->dp : 1;
     strategy->virtual_stages = DSC_MAX(strategy->virtual_stages, 1);
     if (strategy->schedule == DSC_SCHEDULE_AUTO)
         strategy->schedule = strategy->virtual_stages > 1 ? DSC_INTERLEAVED : DSC_1F1B;
@@ -209,6 +253,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     if (strategy->bucket_elems == 0) strategy->bucket_elems = default_bucket_elems(plan);
     DSC_TRY(resolve_capacity(plan, cluster));
     if (strategy->rank_order[0] == '\0') dsc_plan_choose_order(plan, cluster);
+    DSC_TRY(resolve_workers(plan, cluster));
 out:
     return status;
 }

@@ -26,26 +26,40 @@ static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t 
     return DSC_MAX(0, DSC_MIN(rows - first, shard->shape[0])) * shard->shape[1];
 }
 
-void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket)
-{
-    if (plan->workers == 1) return;
-    bucket->units = bucket->end - bucket->first;
-    for (int64_t i = bucket->first; i < bucket->end; i++) bucket->packed += padded(plan, stage->shards[i].elems);
-}
-
-void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t tp_index,
-                      int64_t dp_index, dsc_units *out)
+void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
+                      int64_t tp_index, dsc_units *out, dsc_unit_place *places)
 {
     int64_t place = 0;
 
-    out->count = bucket->units;
-    out->server = dp_index;
-    for (int64_t i = 0; i < bucket->units; i++) {
-        const dsc_shard *shard = &stage->shards[bucket->first + i];
+    out->count = 0;
+    for (int64_t i = bucket->first; i < bucket->end; i++) {
+        const dsc_shard *shard = &stage->shards[i];
+        const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, shard);
+        dsc_unit *unit = &out->unit[out->count];
 
-        out->unit[i] = (dsc_unit){.first = shard->first - bucket->first_elem,
-                                  .real = real_elems(plan, shard, tp_index), .place = place,
-                                  .padded = padded(plan, shard->elems)};
-        place += out->unit[i].padded;
+        if (overlap.elems == 0) continue;
+        *unit = (dsc_unit){.first = shard->first - bucket->first_elem + overlap.in_shard, .place = place,
+                           .padded = padded(plan, overlap.elems)};
+        unit->real = DSC_MAX(0, DSC_MIN(real_elems(plan, shard, tp_index) - overlap.in_shard, overlap.elems));
+        if (places != NULL) places[out->count] = (dsc_unit_place){i, overlap.in_shard};
+        place += unit->padded;
+        out->count++;
+    }
+}
+
+/* Ranks of a stage run one program, made for the part that has most. */
+void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket)
+{
+    for (int64_t part = 0; plan->workers > 1 && part < plan->intra; part++) {
+        int64_t units = 0, packed = 0;
+
+        for (int64_t i = bucket->first; i < bucket->end; i++) {
+            const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, &stage->shards[i]);
+
+            units += overlap.elems > 0;
+            packed += overlap.elems > 0 ? padded(plan, overlap.elems) : 0;
+        }
+        bucket->units = DSC_MAX(bucket->units, units);
+        bucket->packed = DSC_MAX(bucket->packed, packed);
     }
 }

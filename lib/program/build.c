@@ -101,6 +101,10 @@ static void make_gradients(dsc_builder *b, dsc_schedule_uses *s, int segment, co
     dsc_build_rest(b);
     use_built(b, segment);
     use_made(b, segment, dsc_build_norm, &made->norm);
+    if (!b->is_local) {
+        dsc_build_variance_norm(b);
+        use_built(b, segment);
+    }
     use_made(b, segment, dsc_build_agree, &made->agree);
 }
 

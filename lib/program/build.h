@@ -110,6 +110,8 @@ void dsc_build_backward(dsc_builder *b, dsc_backward pass);
 /* What is left to be summed when all passes are over. */
 void dsc_build_rest(dsc_builder *b);
 void dsc_build_norm(dsc_builder *b);
+/* Nothing, unless the variance decides when compression begins. */
+void dsc_build_variance_norm(dsc_builder *b);
 void dsc_build_clear(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);
 

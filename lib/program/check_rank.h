@@ -13,7 +13,7 @@ typedef struct atom_fact {
     int32_t writer_use;
     int8_t lacks;                             /* LACKS_*: of a product that tensor ranks have in parts */
     int32_t readers[DSC_LANE_COUNT];
-    int8_t sums;                              /* of a gradient, of the loss: axes (as bits) over which it was summed */
+    int16_t sums;                             /* of a gradient, of the loss: axes (as bits) over which it was summed */
     bool is_counted;                          /* of a gradient: in the norm */
     /* of a gradient, and of the loss: micro-batches that added to it, a sum that tells which, the last of them, how
      * often that one added and how often each before it did */

@@ -101,7 +101,7 @@ static void put(const rank_check *c, atom_fact *fact, bool is_read)
 {
     int own = c->op->axis >= 0 ? 1 << c->op->axis : 0;
 
-    fact->sums = (int8_t)(is_read ? fact->sums & c->moved.sums : c->moved.sums | own);
+    fact->sums = (int16_t)(is_read ? fact->sums & c->moved.sums : c->moved.sums | own);
     fact->parts = c->moved.parts + (is_read ? fact->parts : 0);
     fact->which = c->moved.which + (is_read ? fact->which : 0);
     fact->micro_batch = c->moved.micro_batch;
@@ -121,6 +121,8 @@ static int needed_sums(const rank_check *c, const dsc_bucket *bucket)
 {
     const dsc_strategy *strategy = &c->plan->config.strategy;
     int needed = strategy->dp > 1 && !are_own(c) ? 1 << DSC_AXIS_DP : 0;
+
+    if (are_own(c) && c->plan->intra > 1) needed |= 1 << DSC_AXIS_INTRA;
 
     if (bucket->is_replicated && strategy->sequence_parallel) needed |= 1 << DSC_AXIS_TP;
     if (bucket->is_tied) needed |= 1 << DSC_AXIS_TIED;
@@ -231,7 +233,7 @@ void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read
     if (!is_sum(c, span)) return;
     if (is_move(c->op) && c->moved.buffer >= 0) put(c, fact, is_read);
     else if (is_add(c)) count_add(c, fact, is_read);
-    else if (c->op->axis >= 0) fact->sums |= (int8_t)(1 << c->op->axis);
+    else if (c->op->axis >= 0) fact->sums |= (int16_t)(1 << c->op->axis);
 }
 
 static bool has_head(const dsc_stage *stage)

@@ -1,6 +1,9 @@
 /* 1-bit Adam's compressed step (Tang et al. 2021, algorithm 1): each replica makes its own momentum and sends its signs,
  * cut in a chunk for each; who has received all of a chunk sends the signs of their mean to all; the optimizer goes by
- * that and by the variance as it was frozen. What signs leave out is added the next time, at both ends. */
+ * that and by the variance as it was frozen. What signs leave out is added the next time, at both ends.
+ *
+ * Hierarchically the replicas of a node are one worker: they have summed their gradients exactly, each sends and serves
+ * its part of the bucket, and passes on what it gets of it. */
 #include "kernel/units.h"
 #include "program/build.h"
 
@@ -13,20 +16,26 @@ static int64_t list_bytes(const dsc_bucket *bucket)
     return dsc_units_elems(bucket->units) * dsc_dtype_bytes(DSC_INT64);
 }
 
+/* The rank's own list; behind it, where workers are several replicas, those of all their parts. */
+static int64_t lists_bytes(const dsc_plan *plan, const dsc_bucket *bucket)
+{
+    return (plan->intra > 1 ? plan->intra + 1 : 1) * list_bytes(bucket);
+}
+
 /* Where the lists of all buckets up to one, in its space, end before it; of all of them for bucket == bucket_count. */
-static int64_t lists_before(const dsc_stage *stage, int space, int64_t bucket)
+static int64_t lists_before(const dsc_plan *plan, const dsc_stage *stage, int space, int64_t bucket)
 {
     int64_t bytes = 0;
 
     for (int64_t i = 0; i < bucket; i++)
-        if ((int)space_of(&stage->buckets[i]) == space) bytes += list_bytes(&stage->buckets[i]);
+        if ((int)space_of(&stage->buckets[i]) == space) bytes += lists_bytes(plan, &stage->buckets[i]);
     return bytes;
 }
 
 void dsc_build_units(dsc_builder *b)
 {
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        int64_t bytes = lists_before(b->stage, space, b->bucket_count);
+        int64_t bytes = lists_before(b->plan, b->stage, space, b->bucket_count);
 
         b->program->units[space] = -1;
         if (bytes > 0 && b->plan->workers > 1)
@@ -34,23 +43,43 @@ void dsc_build_units(dsc_builder *b)
     }
 }
 
+static void fill_list(const dsc_program *program, const dsc_bucket *bucket, int64_t part, int64_t tp_index,
+                      int64_t server, void *out)
+{
+    const dsc_plan *plan = program->plan;
+    dsc_units *list = out;
+
+    dsc_bucket_units(plan, &plan->stages[program->stage], bucket, part, tp_index, list, NULL);
+    list->server = server;
+}
+
 void dsc_program_fill_units(const dsc_program *program, int space, int64_t tp_index, int64_t dp_index, void *out)
 {
-    const dsc_stage *stage = &program->plan->stages[program->stage];
+    const dsc_plan *plan = program->plan;
+    const dsc_stage *stage = &plan->stages[program->stage];
 
     for (int64_t i = 0; i < stage->bucket_count; i++) {
-        if ((int)space_of(&stage->buckets[i]) != space) continue;
-        dsc_bucket_units(program->plan, stage, &stage->buckets[i], tp_index, dp_index,
-                         (dsc_units *)((char *)out + lists_before(stage, space, i)));
+        const dsc_bucket *bucket = &stage->buckets[i];
+        const int64_t server = dp_index / plan->intra, lists = lists_bytes(plan, bucket) / list_bytes(bucket);
+        char *own = (char *)out + lists_before(plan, stage, space, i);
+
+        if ((int)space_of(bucket) != space) continue;
+        fill_list(program, bucket, dp_index % plan->intra, tp_index, server, own);
+        for (int64_t l = 1; l < lists; l++)
+            fill_list(program, bucket, l - 1, tp_index, server, own + l * list_bytes(bucket));
     }
 }
 
-static dsc_span units_of(const dsc_builder *b, int64_t index)
+/* The rank's own list, or those of all parts. */
+static dsc_span units_of(const dsc_builder *b, int64_t index, bool is_own)
 {
     const dsc_bucket *bucket = &b->buckets[index];
+    const int64_t each = list_bytes(bucket);
+    dsc_span all = {b->program->units[space_of(bucket)],
+                    lists_before(b->plan, b->stage, space_of(bucket), index), lists_bytes(b->plan, bucket)};
 
-    return (dsc_span){b->program->units[space_of(bucket)], lists_before(b->stage, space_of(bucket), index),
-                      list_bytes(bucket)};
+    if (is_own || all.bytes == each) return (dsc_span){all.buffer, all.offset, each};
+    return (dsc_span){all.buffer, all.offset + each, all.bytes - each};
 }
 
 /* ---- A bucket on its way */
@@ -73,16 +102,18 @@ static dsc_span packets(dsc_builder *b, int64_t index, const char *name, int64_t
     return dsc_span_whole(b, dsc_build_for_bucket(b, space_of(bucket), name, DSC_CLASS_BUFFERS, index, count * each));
 }
 
-/* The replica's share of a gradient, in its momentum. */
+/* The worker's share of a gradient, in its momentum. */
 static void make_momentum(dsc_builder *b, int64_t index)
 {
     const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = (int8_t)b->plan->gradient_type,
                              .out = (int8_t)b->plan->gradient_type,
-                             .d = {b->buckets[index].elems, b->plan->config.strategy.dp}};
+                             .d = {b->buckets[index].elems, b->plan->workers}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, DSC_KEPT_SUMS),
                                                                     kept(b, index, DSC_KEPT_EXP_AVG)});
 }
+
+static dsc_axis axis_of(const dsc_builder *b) { return b->plan->intra > 1 ? DSC_AXIS_INTER : DSC_AXIS_DP; }
 
 static void compress(dsc_builder *b, int64_t index)
 {
@@ -96,9 +127,9 @@ static void compress(dsc_builder *b, int64_t index)
     dsc_build_op_in(b, space_of(bucket), DSC_OP_COMPRESS, -1);
     make_momentum(b, index);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, DSC_KEPT_EXP_AVG), units_of(b, index), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
+        kept(b, index, DSC_KEPT_EXP_AVG), units_of(b, index, true), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
     dsc_build_end(b);
-    dsc_build_transfer(b, DSC_OP_ALL_TO_ALL, DSC_AXIS_DP, -1, sent, received, DSC_UINT8);
+    dsc_build_transfer(b, DSC_OP_ALL_TO_ALL, axis_of(b), -1, sent, received, DSC_UINT8);
 }
 
 static void average(dsc_builder *b, int64_t index)
@@ -108,24 +139,28 @@ static void average(dsc_builder *b, int64_t index)
     const dsc_shape shape = {.kernel = DSC_K_SIGN_AVERAGE, .flags = padding_flag(b),
                              .d = {bucket->packed, n, bucket->units}};
     dsc_span received = dsc_span_whole(b, b->states[index].packets), mean = packets(b, index, "signs of the mean", 1);
-    dsc_span means = packets(b, index, "signs of means", n);
+    dsc_span means = packets(b, index, "signs of means", n), all;
 
     b->states[index].packets = means.buffer;
     dsc_build_op_in(b, space_of(bucket), DSC_OP_AVERAGE, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        received, units_of(b, index), kept(b, index, DSC_KEPT_SERVER_ERROR), mean});
+        received, units_of(b, index, true), kept(b, index, DSC_KEPT_SERVER_ERROR), mean});
     dsc_build_end(b);
-    dsc_build_transfer(b, DSC_OP_ALL_GATHER, DSC_AXIS_DP, -1, mean, means, DSC_UINT8);
+    dsc_build_transfer(b, DSC_OP_ALL_GATHER, axis_of(b), -1, mean, means, DSC_UINT8);
+    if (b->plan->intra == 1) return;
+    all = packets(b, index, "signs of all parts", n * b->plan->intra);
+    dsc_build_transfer(b, DSC_OP_ALL_GATHER, DSC_AXIS_INTRA, -1, means, all, DSC_UINT8);
+    b->states[index].packets = all.buffer;
 }
 
 static void expand(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const dsc_shape shape = {.kernel = DSC_K_SIGN_EXPAND,
-                             .d = {bucket->elems, bucket->packed, b->plan->workers, bucket->units}};
+                             .d = {bucket->elems, bucket->packed, b->plan->workers, bucket->units, b->plan->intra}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        dsc_span_whole(b, b->states[index].packets), units_of(b, index), kept(b, index, DSC_KEPT_EXP_AVG)});
+        dsc_span_whole(b, b->states[index].packets), units_of(b, index, false), kept(b, index, DSC_KEPT_EXP_AVG)});
 }
 
 /* Alone a replica has nothing to send, and its momentum is the mean. */

@@ -68,6 +68,7 @@ typedef enum dsc_lane {
     O(COPY_OUT, copy_out, COPY_OUT, "gradients to the host's memory")                                               \
     O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \
+    O(VARIANCE_NORM, variance_norm, SPACE, "sum of squares of the variance, to see whether it has settled")         \
     O(AGREE, agree, AXIS, "sums loss, squares, overflow and stop requests over all ranks")                          \
     O(COMPRESS, compress, SPACE, "a replica's own momentum of a bucket, as signs, with what they leave out kept")   \
     O(ALL_TO_ALL, all_to_all, AXIS, "to each member of a group its packet from every other")                        \
@@ -164,13 +165,15 @@ enum {
     DSC_SCALAR_REPLICATED_SQUARES, DSC_SCALAR_REPLICATED_NONFINITE,
     DSC_SCALAR_HOST, /* the same four of what is in host memory */
     DSC_SCALAR_STOP = DSC_SCALAR_HOST + 4,
-    DSC_SCALAR_COUNT
+    DSC_SCALAR_VARIANCE,      /* squares and non-finite values of the variance on the device, */
+    DSC_SCALAR_HOST_VARIANCE = DSC_SCALAR_VARIANCE + 2, /* and of that in host memory */
+    DSC_SCALAR_COUNT = DSC_SCALAR_HOST_VARIANCE + 2
 };
 
 /* What the ranks agreed on: the loss of all tokens in nats, the squares of the scaled gradients, each gradient once. Of
  * replicas' own gradients, of which each is a share of the sum, the mean square of what the sum would be, if all were
- * alike. */
-typedef struct dsc_counts { double loss, squares; bool is_finite, is_stopping; } dsc_counts;
+ * alike. The variance's squares are of all that ranks have, replicas and all: they tell whether it changes. */
+typedef struct dsc_counts { double loss, squares, variance; bool is_finite, is_stopping; } dsc_counts;
 dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT]);
 
 /* ---- Ops */

@@ -74,16 +74,18 @@ static bool is_sum(const dsc_builder *b, const dsc_bucket *bucket)
     return !bucket->is_streamed || (b->pass.is_first_w && b->plan->stream_type == b->plan->gradient_type);
 }
 
-/* Over the replicas: each has the sum of its part, or, without ZeRO, of all. */
+/* Over the replicas: each has the sum of its part, or, without ZeRO, of all; where momenta are compressed, over those
+ * that are one worker. */
 static dsc_span over_replicas(dsc_builder *b, int64_t index, dsc_span whole, dsc_dtype type)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     bool ends_here = !is_in_host(bucket) && is_sum(b, bucket);
     dsc_span part;
 
-    if (b->plan->config.strategy.dp == 1 || b->is_local) return whole;
+    if (b->plan->config.strategy.dp == 1 || (b->is_local && b->plan->intra == 1)) return whole;
     if (b->plan->parts == 1) {
-        dsc_build_transfer(b, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, -1, DSC_NO_SPAN, whole, type);
+        dsc_build_transfer(b, DSC_OP_ALL_REDUCE, b->is_local ? DSC_AXIS_INTRA : DSC_AXIS_DP, -1, DSC_NO_SPAN, whole,
+                           type);
         return whole;
     }
     part = ends_here ? dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS)

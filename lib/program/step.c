@@ -53,6 +53,26 @@ void dsc_build_norm(dsc_builder *b)
     dsc_build_end(b);
 }
 
+static void variance_norm(dsc_builder *b, dsc_space space, int scalar)
+{
+    dsc_span all = dsc_span_whole(b, b->program->kept[DSC_KEPT_EXP_AVG_SQ][space]);
+    int64_t elems = b->stage->kept_elems[DSC_KEPT_EXP_AVG_SQ][space];
+    const dsc_shape shape = {.kernel = DSC_K_SQUARE_SUM, .flags = DSC_ACCUMULATE, .d = {elems}};
+
+    if (elems == 0) return;
+    dsc_build_op_in(b, space, DSC_OP_VARIANCE_NORM, -1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){all, dsc_span_scalar(b, scalar, 2)});
+    dsc_build_end(b);
+}
+
+void dsc_build_variance_norm(dsc_builder *b)
+{
+    dsc_build_template(b, "variance");
+    if (!b->plan->compresses || b->plan->config.freeze_step != DSC_AUTO) return;
+    variance_norm(b, DSC_SPACE_DEVICE, DSC_SCALAR_VARIANCE);
+    variance_norm(b, DSC_SPACE_HOST, DSC_SCALAR_HOST_VARIANCE);
+}
+
 /* Ranks sum the scalars in place: of what a rank does not count itself it would bring the last sum along. */
 void dsc_build_clear(dsc_builder *b)
 {
@@ -88,10 +108,12 @@ static double count_of(const double *scalars, int which, double tp)
 dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT])
 {
     const double tp = (double)plan->config.strategy.tp, dp = (double)plan->config.strategy.dp;
-    const double alike = dsc_segment_is_local(segment) ? 1 / dp : dp / (double)plan->parts;
+    const double own = (double)plan->intra / (double)plan->workers; /* each worker's square counts workers^2 / workers */
+    const double alike = dsc_segment_is_local(segment) ? own : dp / (double)plan->parts;
 
     return (dsc_counts){.loss = scalars[DSC_SCALAR_LOSS] / tp,
                         .squares = count_of(scalars, DSC_SCALAR_SQUARES, tp) / alike,
+                        .variance = scalars[DSC_SCALAR_VARIANCE] + scalars[DSC_SCALAR_HOST_VARIANCE],
                         .is_finite = count_of(scalars, DSC_SCALAR_NONFINITE, tp) == 0,
                         .is_stopping = scalars[DSC_SCALAR_STOP] > 0};
 }
