@@ -50,7 +50,7 @@ static void rank_and_coordinate_are_inverse(void)
 /* A plan that must be refused, with all the words in its message. */
 static void refused(const dsc_strategy *strategy, int64_t devices, dsc_status status, const char *const *words)
 {
-    dsc_cluster *cluster = machine_cluster(devices);
+    dsc_cluster *cluster = machine_cluster(1, devices);
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_plan *plan = NULL;
     dsc_model model;

@@ -173,7 +173,7 @@ static void large_machines_pass(void)
 {
     dsc_strategy s = layout(8, 64, 6, DSC_INTERLEAVED);
     const dsc_program *const *programs = NULL;
-    dsc_cluster *cluster = machine_cluster(3072);
+    dsc_cluster *cluster = machine_cluster(1, 3072);
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_plan *plan = NULL;
     dsc_text text = {0};

@@ -11,7 +11,7 @@ static void must(dsc_status status)
     exit(1);
 }
 
-dsc_cluster *machine_cluster(int64_t devices)
+dsc_cluster *machine_cluster(int64_t nodes, int64_t devices)
 {
     char path[] = "/tmp/dsc-machine-XXXXXX";
     int file = mkstemp(path);
@@ -25,25 +25,22 @@ dsc_cluster *machine_cluster(int64_t devices)
         "\"memory_bytes\":80000000000,\"bandwidth_bytes_per_s\":2e12,\"peak_flops\":{\"fp32\":1e13,\"bf16\":3e14}}],"
         "\"host_memory_bytes\":1000000000000,\"cores\":64,\"links\":[{\"name\":\"l\",\"between\":[\"device\","
         "\"device\"],"
-        "\"topology\":\"switch\",\"bytes_per_s\":3e11,\"latency_ns\":1000}]}}, "
-        "\"nodes\":[{\"type\":\"n\",\"count\":1}]}",
-        (long long)devices);
+        "\"topology\":\"switch\",\"bytes_per_s\":3e11,\"latency_ns\":1000}],"
+        "\"nics\":[{\"count\":1,\"bytes_per_s\":1e10,\"latency_ns\":5000}]}}, "
+        "\"nodes\":[{\"type\":\"n\",\"count\":%lld}],"
+        "\"network\":[{\"tier\":\"leaf\",\"nodes\":%lld,\"bytes_per_s\":1e10,\"latency_ns\":5000}]}",
+        (long long)devices, (long long)nodes, (long long)nodes);
     fclose(out);
     must(dsc_cluster_load(path, &cluster));
     remove(path);
     return cluster;
 }
 
-void machine_init(machine *m, const char *model_text, const dsc_strategy *strategy)
+static void init(machine *m, const char *model_text, const dsc_strategy *strategy, const dsc_attention *attention,
+                 int64_t nodes)
 {
-    machine_init_with(m, model_text, strategy, NULL);
-}
-
-void machine_init_with(machine *m, const char *model_text, const dsc_strategy *strategy,
-                       const dsc_attention *attention)
-{
-    dsc_cluster *cluster = machine_cluster(DSC_MAX(strategy->tp, 1) * DSC_MAX(strategy->pp, 1) *
-                                           DSC_MAX(strategy->dp, 1));
+    const int64_t ranks = DSC_MAX(strategy->tp, 1) * DSC_MAX(strategy->pp, 1) * DSC_MAX(strategy->dp, 1);
+    dsc_cluster *cluster = machine_cluster(nodes, ranks / nodes);
     dsc_config config = DSC_CONFIG_DEFAULT;
     dsc_model model;
 
@@ -55,6 +52,18 @@ void machine_init_with(machine *m, const char *model_text, const dsc_strategy *s
     for (int64_t rank = 0; rank < m->plan->ranks; rank++)
         must(dsc_program_create(m->plan, dsc_plan_coord(m->plan, rank).of[DSC_AXIS_PP], &m->programs[rank]));
     dsc_cluster_destroy(cluster);
+}
+
+void machine_init(machine *m, const char *model, const dsc_strategy *strategy) { init(m, model, strategy, NULL, 1); }
+
+void machine_init_with(machine *m, const char *model, const dsc_strategy *strategy, const dsc_attention *attention)
+{
+    init(m, model, strategy, attention, 1);
+}
+
+void machine_init_on(machine *m, const char *model, const dsc_strategy *strategy, int64_t nodes)
+{
+    init(m, model, strategy, NULL, nodes);
 }
 
 void machine_fini(machine *m)

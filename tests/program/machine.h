@@ -14,10 +14,12 @@ typedef struct machine {
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy);
 /* Where layers attend in these ways. */
 void machine_init_with(machine *m, const char *model, const dsc_strategy *strategy, const dsc_attention *attention);
+/* On several nodes, which share the ranks evenly. */
+void machine_init_on(machine *m, const char *model, const dsc_strategy *strategy, int64_t nodes);
 void machine_fini(machine *m);
 
-/* A cluster of one node with that many equal devices. */
-dsc_cluster *machine_cluster(int64_t devices);
+/* A cluster of nodes with that many equal devices each. */
+dsc_cluster *machine_cluster(int64_t nodes, int64_t devices);
 
 /* Takes an op out of a template and moves everything that counts ops. */
 void machine_drop(dsc_program *program, int64_t template_, int32_t index);

@@ -1,0 +1,258 @@
+/* Programs of 1-bit Adam: every layout makes programs that fit together, flat and hierarchical; one that was spoiled in
+ * one place is refused; units hold each weight once, and nothing else. */
+#include "kernel/units.h"
+#include "tests/program/machine.h"
+#include "tests/tap.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define MODEL "layers=8,hidden=32,heads=4,vocab=101,seq=24"
+
+static dsc_strategy layout(int64_t tp, int64_t pp, int64_t dp)
+{
+    dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
+
+    s.optimizer = DSC_ONEBIT_ADAM;
+    s.tp = tp;
+    s.pp = pp;
+    s.dp = dp;
+    s.micro_batch = 1;
+    s.global_batch = 3 * dp;
+    s.seq_len = 16;
+    s.bucket_elems = 3000;
+    s.sequence_parallel = tp > 1;
+    return s;
+}
+
+static void check_layout(const dsc_strategy *s, int64_t nodes)
+{
+    const dsc_program *const *folded = NULL;
+    machine m;
+
+    machine_init_on(&m, MODEL, s, nodes);
+    CHECK(machine_check(&m) == DSC_OK, "tp %d, pp %d, dp %d on %d nodes, offload %d of %g, precision %d: %s", (int)s->tp,
+          (int)s->pp, (int)s->dp, (int)nodes, s->offload, s->offload_ratio, s->precision, dsc_message());
+    if (CHECK_OK(dsc_programs_create(m.plan, &folded)))
+        CHECK(dsc_program_check(m.plan, folded, m.plan->ranks) == DSC_OK, "folded: %s", dsc_message());
+    dsc_programs_destroy(m.plan, folded);
+    machine_fini(&m);
+}
+
+static void every_layout_passes(void)
+{
+    for (int64_t ranks = 1; ranks <= 8; ranks *= 2)
+        for (int64_t tp = 1; tp <= DSC_MIN(ranks, 4); tp *= 2)
+            for (int64_t pp = 1; tp * pp <= ranks; pp *= 2)
+                for (int64_t nodes = 1; nodes <= ranks; nodes *= 2) {
+                    dsc_strategy s = layout(tp, pp, ranks / tp / pp);
+
+                    check_layout(&s, nodes);
+                }
+}
+
+static void random_layouts_pass(void)
+{
+    for (int draw = 0; draw < 150; draw++) {
+        const int64_t each = tap_random_between(1, 3), nodes = tap_random_between(1, 3);
+        dsc_strategy s = layout(tap_random_between(1, 2), tap_random_between(1, 2), each * nodes);
+        int64_t micro_batches = tap_random_between(1, 4);
+
+        s.schedule = (int)tap_random_between(DSC_GPIPE, DSC_ZB_H1);
+        if (s.schedule == DSC_INTERLEAVED && s.pp == 1) s.schedule = DSC_1F1B;
+        if (s.schedule == DSC_INTERLEAVED) micro_batches *= s.pp;
+        s.virtual_stages = s.schedule == DSC_INTERLEAVED ? 2 : 1;
+        s.global_batch = s.dp * micro_batches;
+        s.sequence_parallel = s.tp > 1 && tap_random_between(0, 1);
+        s.precision = (int)tap_random_between(DSC_FP32, DSC_FP16);
+        s.recompute = (int)tap_random_between(DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_FULL);
+        s.bucket_elems = tap_random_between(1, 20000);
+        s.offload = (int)tap_random_between(DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER);
+        s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(0, 16) / 16 : 1;
+        s.semantics = (int)tap_random_between(DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE);
+        s.exchange = (int)tap_random_between(DSC_EXCHANGE_AUTO, DSC_EXCHANGE_FLAT);
+        check_layout(&s, nodes);
+    }
+}
+
+/* ---- What the check must refuse */
+
+static void refused(const machine *m, const char *how, const char *words)
+{
+    dsc_status status = machine_check(m);
+
+    CHECK(status == DSC_EINVAL, "%s is accepted", how);
+    CHECK(strstr(dsc_message(), words) != NULL, "%s: no \"%s\" in \"%s\"", how, words, dsc_message());
+}
+
+/* On all ranks that have the program, as if a builder had forgotten the op. */
+static void drop(const machine *m, int64_t rank, int64_t t, int32_t op)
+{
+    for (int64_t r = 0; r < m->plan->ranks; r++) {
+        if (m->programs[r]->stage != m->programs[rank]->stage) continue;
+        machine_drop(m->programs[r], t, op);
+        machine_depend(m->programs[r]);
+    }
+}
+
+static void drop_random(int64_t nodes)
+{
+    dsc_strategy s = layout(1, tap_random_between(1, 2), 4);
+    char how[120];
+    machine m;
+    int64_t rank, t;
+    int32_t op;
+
+    machine_init_on(&m, MODEL, &s, nodes);
+    rank = tap_random_between(0, m.plan->ranks - 1);
+    do t = tap_random_between(0, m.programs[rank]->template_count - 1);
+    while (m.programs[rank]->templates[t].op_count == 0);
+    op = (int32_t)tap_random_between(0, m.programs[rank]->templates[t].op_count - 1);
+    snprintf(how, sizeof how, "%d nodes, without op %d of %s, %s", (int)nodes, op,
+             m.programs[rank]->templates[t].name, DSC_OP_NAMES[m.programs[rank]->templates[t].ops[op].kind]);
+    drop(&m, rank, t, op);
+    refused(&m, how, "rank ");
+    machine_fini(&m);
+}
+
+static void drops_any_op(void)
+{
+    for (int draw = 0; draw < 120; draw++) drop_random(1 + draw % 2);
+}
+
+/* Each has words of its own where only its history can tell. */
+static void drops_what_compresses(void)
+{
+    static const struct { int64_t nodes; int kind, axis; const char *words; } rows[] = {
+        {1, DSC_OP_COMPRESS, -1, "reads what nobody wrote: sent signs"},
+        {1, DSC_OP_ALL_TO_ALL, DSC_AXIS_DP, "reads what nobody wrote: received signs"},
+        {1, DSC_OP_AVERAGE, -1, "reads what nobody wrote: signs of the mean"},
+        {1, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "reads what nobody wrote: signs of means"},
+        {2, DSC_OP_ALL_TO_ALL, DSC_AXIS_INTER, "reads what nobody wrote: received signs"},
+        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTER, "reads what nobody wrote: signs of means"},
+        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTRA, "reads what nobody wrote: signs of all parts"},
+        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, "uses gradients that are not summed over dp_intra"},
+        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, "uses gradients that are not summed over dp"},
+    };
+
+    for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
+        dsc_strategy s = layout(1, 1, 4);
+        int64_t t = 0;
+        int32_t op = 0;
+        machine m;
+
+        machine_init_on(&m, MODEL, &s, rows[i].nodes);
+        if (CHECK(machine_find_next(m.programs[0], rows[i].kind, rows[i].axis, &t, &op), "no %s on %d nodes",
+                  DSC_OP_NAMES[rows[i].kind], (int)rows[i].nodes)) {
+            drop(&m, 0, t, op);
+            refused(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
+        }
+        machine_fini(&m);
+    }
+}
+
+/* A replica that compresses what all have summed adds the sum to itself. */
+static void refuses_sums_for_shares(void)
+{
+    dsc_strategy s = layout(1, 1, 4);
+    machine m;
+
+    machine_init(&m, MODEL, &s);
+    for (int64_t rank = 0; rank < m.plan->ranks; rank++) {
+        dsc_segment *segments = m.programs[rank]->segments;
+
+        for (int64_t u = 0; u < segments[DSC_SEGMENT_LOCAL].use_count; u++)
+            segments[DSC_SEGMENT_LOCAL].uses[u].template_ = segments[DSC_SEGMENT_GRADIENTS].uses[u].template_;
+        machine_depend(m.programs[rank]);
+    }
+    refused(&m, "a segment that reduces", "takes gradients that are summed over dp for its replica's own");
+    machine_fini(&m);
+}
+
+/* ---- Units */
+
+/* How often each element of the bucket is in some unit; returns false where one is out of bounds. */
+static bool count_units(const dsc_bucket *bucket, const dsc_units *units, int *counts)
+{
+    int64_t place = 0;
+
+    for (int64_t u = 0; u < units->count; u++) {
+        const dsc_unit *unit = &units->unit[u];
+
+        if (unit->place != place || unit->real < 0 || unit->real > unit->padded ||
+            unit->first + unit->real > bucket->elems)
+            return false;
+        for (int64_t i = 0; i < unit->real; i++) counts[unit->first + i]++;
+        place += unit->padded;
+    }
+    return place <= bucket->packed && units->count <= bucket->units;
+}
+
+/* Padding: between shards, rows past the vocabulary's end, positions past the sequence. */
+static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index)
+{
+    const dsc_tensor *tensor = &plan->tensors[shard->tensor];
+    int64_t elems = 0;
+    dsc_block block;
+
+    for (int64_t b = 0; dsc_shard_block(plan, shard, tp_index, b, &block); b++) {
+        int64_t rows = block.rows;
+
+        if (tensor->role == DSC_ROLE_WPE)
+            rows = DSC_MAX(0, DSC_MIN(rows, plan->config.strategy.seq_len - block.row));
+        elems += rows * block.columns;
+    }
+    return elems;
+}
+
+static void check_units(const machine *m, int64_t rank, int64_t index)
+{
+    const dsc_plan *plan = m->plan;
+    const dsc_stage *stage = &plan->stages[m->programs[rank]->stage];
+    const dsc_bucket *bucket = &stage->buckets[index];
+    const int64_t tp_index = dsc_plan_coord(plan, rank).of[DSC_AXIS_TP];
+    dsc_units *units = malloc((size_t)dsc_units_elems(bucket->units) * sizeof(int64_t));
+    int *counts = calloc((size_t)bucket->elems, sizeof *counts);
+
+    for (int64_t part = 0; part < plan->intra; part++) {
+        dsc_bucket_units(plan, stage, bucket, part, tp_index, units, NULL);
+        CHECK(count_units(bucket, units, counts), "bucket %d, part %d: units lie elsewhere", (int)index, (int)part);
+    }
+    for (int64_t s = bucket->first; s < bucket->end; s++) {
+        const dsc_shard *shard = &stage->shards[s];
+        const int64_t real = real_elems(plan, shard, tp_index);
+
+        for (int64_t i = 0; i < shard->elems; i++)
+            if (!CHECK(counts[shard->first - bucket->first_elem + i] == (i < real), "%s on tp %d: element %d of %d is "
+                       "in %d units", plan->tensors[shard->tensor].name, (int)tp_index, (int)i, (int)real,
+                       counts[shard->first - bucket->first_elem + i])) break;
+    }
+    free(counts);
+    free(units);
+}
+
+static void units_hold_each_weight(void)
+{
+    for (int draw = 0; draw < 40; draw++) {
+        const int64_t each = tap_random_between(1, 3), nodes = tap_random_between(1, 3);
+        dsc_strategy s = layout(1 << tap_random_between(0, 2), tap_random_between(1, 2), each * nodes);
+        machine m;
+
+        s.bucket_elems = tap_random_between(1, 20000);
+        s.semantics = (int)tap_random_between(DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE);
+        machine_init_on(&m, MODEL, &s, nodes);
+        for (int64_t rank = 0; rank < m.plan->ranks && m.plan->workers > 1; rank++)
+            for (int64_t i = 0; i < m.plan->stages[m.programs[rank]->stage].bucket_count; i++) check_units(&m, rank, i);
+        machine_fini(&m);
+    }
+}
+
+static const tap_case cases[] = {
+    {"every layout of 1 to 8 ranks on 1 to 8 nodes makes right programs", every_layout_passes},
+    {"random schedules, precisions, bucket sizes, ratios and semantics make right programs", random_layouts_pass},
+    {"a program without any one of its ops is refused", drops_any_op},
+    {"a program without what compresses, exchanges or averages is refused, by what is missing", drops_what_compresses},
+    {"sums of all replicas are refused where a replica's own gradients belong", refuses_sums_for_shares},
+    {"units hold each weight once, and no padding", units_hold_each_weight},
+};
+
+int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }
