@@ -6,7 +6,7 @@
 /* What is longer is refused when it is to happen (engine.c); sums of a few such times do not wrap. */
 #define MOST_NS 0x1p60
 
-const char *const DSC_MOTION_NAMES[] = {"all_reduce", "reduce_scatter", "all_gather", "send"};
+const char *const DSC_MOTION_NAMES[] = {"all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"};
 
 /* ---- Expansion */
 
@@ -62,6 +62,27 @@ static dsc_status expand_tree(dsc_fabric *fabric, dsc_motion motion, const int64
     if (motion != DSC_MOVE_ALL_REDUCE) return DSC_OK;
     DSC_TRY(add_ring(fabric, members, count, 1, &inout->phases[0], &latency));
     set_pace(&inout->phases[0], 2, 2 * ceil_log2(count), latency);
+    inout->phase_count = 1;
+out:
+    return status;
+}
+
+/* Members i and i + distance, for distances that stand for all. */
+static dsc_status expand_all_to_all(dsc_fabric *fabric, const int64_t *members, int64_t count, dsc_expansion *inout)
+{
+    enum { MOST_ROUNDS = 64 };
+    const int64_t rounds = DSC_MIN(count - 1, MOST_ROUNDS);
+    dsc_status status = DSC_OK;
+    int64_t latency = 0;
+
+    for (int64_t round = 0; round < rounds; round++) {
+        const int64_t distance = 1 + round * (count - 1) / rounds;
+
+        for (int64_t i = 0; i < count; i++)
+            DSC_TRY(dsc_fabric_path(fabric, members[i], members[(i + distance) % count], &inout->phases[0].load,
+                                    &latency));
+    }
+    set_pace(&inout->phases[0], (double)(count - 1) / (double)(count * rounds), count - 1, latency);
     inout->phase_count = 1;
 out:
     return status;
@@ -142,8 +163,9 @@ out:
 dsc_status dsc_expand(dsc_fabric *fabric, dsc_motion motion, dsc_algorithm algorithm, const int64_t *members,
                       int64_t count, dsc_expansion *inout)
 {
-    if (motion == DSC_MOVE_MESSAGE)
-        return algorithm == DSC_BY_RING ? expand_message(fabric, members, inout) : DSC_OK;
+    if (motion >= DSC_MOVE_ALL_TO_ALL && algorithm != DSC_BY_RING) return DSC_OK;
+    if (motion == DSC_MOVE_ALL_TO_ALL) return expand_all_to_all(fabric, members, count, inout);
+    if (motion == DSC_MOVE_MESSAGE) return expand_message(fabric, members, inout);
     switch (algorithm) {
     case DSC_BY_RING: return expand_ring(fabric, motion, members, count, inout);
     case DSC_BY_TREE: return expand_tree(fabric, motion, members, count, inout);

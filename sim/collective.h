@@ -7,6 +7,8 @@
  *
  * (Thakur, Rabenseifner, Gropp 2005; Sanders, Speck, Traeff 2009; planner-notes, Formulas). Reduce-scatter and
  * all-gather are the halves of the ring and of the hierarchy; no tree makes them. A message from a to b costs a + S/b.
+ * An all-to-all is n-1 rounds in each of which every member sends S/n to the one so many places further on: (n-1) a and
+ * the links' loads by all pairs; of a large group's pairs enough distances, evenly spread, stand for all.
  *
  * A phase is one flow: its rings, trees or messages run in step. Its load counts every group that runs at the same time
  * by symmetry, so that a folded group's flow moves at the pace it has among its replicas.
@@ -19,11 +21,12 @@
 #include "trace/calibration.h"
 
 typedef enum dsc_motion {
-    DSC_MOVE_ALL_REDUCE, DSC_MOVE_REDUCE_SCATTER, DSC_MOVE_ALL_GATHER, DSC_MOVE_MESSAGE, DSC_MOTION_COUNT
+    DSC_MOVE_ALL_REDUCE, DSC_MOVE_REDUCE_SCATTER, DSC_MOVE_ALL_GATHER, DSC_MOVE_ALL_TO_ALL, DSC_MOVE_MESSAGE,
+    DSC_MOTION_COUNT
 } dsc_motion;
 extern const char *const DSC_MOTION_NAMES[]; /* as measurements have them: "all_reduce", ..., "send" */
 
-/* Of a message there is the ring only: from its first member to its second. */
+/* Of a message there is the ring only: from its first member to its second; of an all-to-all too. */
 typedef enum dsc_algorithm { DSC_BY_RING, DSC_BY_TREE, DSC_BY_HIERARCHY, DSC_ALGORITHM_COUNT } dsc_algorithm;
 
 typedef struct dsc_phase {

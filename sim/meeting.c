@@ -32,6 +32,7 @@ static dsc_motion motion_of(const dsc_op *op)
     switch (op->kind) {
     case DSC_OP_REDUCE_SCATTER: return DSC_MOVE_REDUCE_SCATTER;
     case DSC_OP_ALL_GATHER: return DSC_MOVE_ALL_GATHER;
+    case DSC_OP_ALL_TO_ALL: return DSC_MOVE_ALL_TO_ALL;
     case DSC_OP_SEND:
     case DSC_OP_RECV: return DSC_MOVE_MESSAGE;
     default: return DSC_MOVE_ALL_REDUCE;

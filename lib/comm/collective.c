@@ -246,6 +246,26 @@ static const dsc_flow tree_broadcast = {
     .name = "broadcast", .outgoing = tree_outgoing, .incoming = tree_incoming, .may_send = tree_may_send,
 };
 
+/* ---- All-to-all: message k is a segment of what goes to the rank k % (N - 1) + 1 further on, so that at any time each
+ * rank sends to one and receives from one. */
+
+static dsc_piece all_to_all_piece(const dsc_transfer *t, int64_t k, bool incoming)
+{
+    int64_t others = t->group->size - 1, round = k % others + 1;
+    int peer = wrapped(t->group->rank + (incoming ? -round : round), t->group->size);
+    int64_t at = k / others * DSC_SEGMENT;
+    char *base = incoming ? t->out : (char *)t->in;
+
+    return (dsc_piece){base + peer * t->elems + at, DSC_MIN(DSC_SEGMENT, t->elems - at), peer};
+}
+
+static dsc_piece all_to_all_outgoing(const dsc_transfer *t, int64_t k) { return all_to_all_piece(t, k, false); }
+static dsc_piece all_to_all_incoming(const dsc_transfer *t, int64_t k) { return all_to_all_piece(t, k, true); }
+
+static const dsc_flow all_to_all = {
+    .name = "all-to-all", .outgoing = all_to_all_outgoing, .incoming = all_to_all_incoming,
+};
+
 /* ---- Point to point: one message, or parts of it when it is more than MPI can count. */
 
 static dsc_piece message_part(const dsc_transfer *t, int64_t k)
@@ -415,6 +435,23 @@ dsc_status dsc_all_gather_start(dsc_group *group, const void *in, void *out, int
     transfer->out = out;
     plan_ring(transfer, group->size * bytes_each, 1, group->size - 1, 0);
     return begin(transfer, payload_of(group, 1, group->size * bytes_each), request);
+}
+
+dsc_status dsc_all_to_all_start(dsc_group *group, const void *in, void *out, int64_t bytes_each, dsc_request *request)
+{
+    int64_t own = group->rank * bytes_each;
+    dsc_transfer *transfer;
+    dsc_status status;
+
+    if (bytes_each > 0) memcpy((char *)out + own, (const char *)in + own, (size_t)bytes_each);
+    if (group->size == 1 || bytes_each == 0) return nothing_travels(request);
+    status = take_collective(group, &all_to_all, &transfer);
+    if (status != DSC_OK) return status;
+    transfer->in = in;
+    transfer->out = out;
+    transfer->elems = bytes_each;
+    transfer->sends = transfer->recvs = dsc_ceil_div(bytes_each, DSC_SEGMENT) * (group->size - 1);
+    return begin(transfer, payload_of(group, group->size, bytes_each), request);
 }
 
 dsc_status dsc_broadcast_start(dsc_group *group, void *buffer, int64_t bytes, int root, dsc_request *request)

@@ -55,6 +55,8 @@ dsc_status dsc_all_reduce_start(dsc_group *group, void *buffer, int64_t elems, d
 dsc_status dsc_reduce_scatter_start(dsc_group *group, const void *in, void *out, int64_t elems_each, dsc_dtype type,
                                     dsc_request *request); /* sum; in holds size * elems_each */
 dsc_status dsc_all_gather_start(dsc_group *group, const void *in, void *out, int64_t bytes_each, dsc_request *request);
+/* From each member to each: in and out hold size * bytes_each, by member, and do not overlap. */
+dsc_status dsc_all_to_all_start(dsc_group *group, const void *in, void *out, int64_t bytes_each, dsc_request *request);
 dsc_status dsc_broadcast_start(dsc_group *group, void *buffer, int64_t bytes, int root, dsc_request *request);
 /* Messages of one peer and tag arrive in the order in which they were started. tag is below DSC_TAGS. */
 enum { DSC_TAGS = 1 << 24 };

@@ -114,6 +114,8 @@ static dsc_status start_communication(dsc_run *run, exec_lane *lane, const dsc_u
     case DSC_OP_ALL_REDUCE: return dsc_all_reduce_start(group, data, elems, op->type, DSC_SUM, &lane->request);
     case DSC_OP_REDUCE_SCATTER: return dsc_reduce_scatter_start(group, source, data, elems, op->type, &lane->request);
     case DSC_OP_ALL_GATHER: return dsc_all_gather_start(group, source, data, op->source.bytes, &lane->request);
+    case DSC_OP_ALL_TO_ALL:
+        return dsc_all_to_all_start(group, source, data, op->data.bytes / dsc_group_size(group), &lane->request);
     case DSC_OP_SEND:
         return dsc_send_start(group, data, op->data.bytes, op->peer, op->channel, &lane->request);
     case DSC_OP_RECV:

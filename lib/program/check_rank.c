@@ -64,7 +64,7 @@ static dsc_status check_lane(const rank_check *c, const dsc_template *template_)
     return DSC_OK;
 }
 
-/* What is scattered or gathered is the parts of all members, one behind another. */
+/* What is scattered, gathered or exchanged is the parts of all members, one behind another. */
 static dsc_status check_message(const rank_check *c)
 {
     const dsc_op *op = c->op;
@@ -72,7 +72,7 @@ static dsc_status check_message(const rank_check *c)
     dsc_status status = DSC_OK;
 
     DSC_TRY(check_span(c, op->data, op->kind == DSC_OP_REDUCE_SCATTER ? op->bytes / members : op->bytes));
-    if (op->kind != DSC_OP_REDUCE_SCATTER && op->kind != DSC_OP_ALL_GATHER) goto out;
+    if (op->kind != DSC_OP_REDUCE_SCATTER && op->kind != DSC_OP_ALL_GATHER && op->kind != DSC_OP_ALL_TO_ALL) goto out;
     DSC_TRY(check_span(c, op->source, op->kind == DSC_OP_ALL_GATHER ? op->bytes / members : op->bytes));
     if (op->bytes % (members * dsc_dtype_bytes(op->type)) != 0)
         status = check_refuse(c, "its payload does not divide by the members of its group");

@@ -93,11 +93,11 @@ typedef struct digests { digest *rows; int64_t count, capacity; } digests;
 static int64_t sent_bytes(const dsc_plan *plan, const dsc_op *op)
 {
     int64_t members = op->axis < 0 ? 1 : dsc_plan_degree(plan, op->axis);
+    bool is_twice = op->kind == DSC_OP_ALL_REDUCE || op->kind == DSC_OP_AGREE;
 
     if (!dsc_op_is_communication(op->kind) || op->kind == DSC_OP_RECV) return 0;
     if (op->kind == DSC_OP_SEND) return op->bytes;
-    return (op->kind == DSC_OP_REDUCE_SCATTER || op->kind == DSC_OP_ALL_GATHER ? 1 : 2) * op->bytes / members *
-           (members - 1);
+    return (is_twice ? 2 : 1) * op->bytes / members * (members - 1);
 }
 
 /* Without the chunk. */

@@ -422,11 +422,55 @@ static void ranks_know_their_host(void)
     CHECK_OK(dsc_comm_barrier(job));
 }
 
+/* Byte i of what one rank sends to another. */
+static unsigned char byte_between(int from, int to, int64_t i)
+{
+    return (unsigned char)(from * 31 + to * 17 + i * 7 + i / 251);
+}
+
+static void check_all_to_all(dsc_group *group, int first, int step, int64_t each)
+{
+    const int size = dsc_group_size(group), rank = dsc_comm_rank(job);
+    unsigned char *in = malloc((size_t)(size * each) + 1), *out = malloc((size_t)(size * each) + 1);
+    const int64_t before = dsc_comm_wire_bytes(job);
+    int64_t wrong = 0;
+    dsc_request request;
+
+    for (int to = 0; to < size; to++)
+        for (int64_t i = 0; i < each; i++) in[to * each + i] = byte_between(rank, first + to * step, i);
+    if (CHECK_OK(dsc_all_to_all_start(group, in, out, each, &request)) && CHECK_OK(dsc_request_wait(job, &request))) {
+        for (int from = 0; from < size; from++)
+            for (int64_t i = 0; i < each; i++) wrong += out[from * each + i] != byte_between(first + from * step, rank, i);
+        CHECK(wrong == 0, "%lld of %d x %lld bytes are wrong", (long long)wrong, size, (long long)each);
+        CHECK(dsc_comm_wire_bytes(job) - before ==
+                  (dsc_group_rank(group) == 0 ? (int64_t)size * (size - 1) * each : 0),
+              "%lld bytes are counted", (long long)(dsc_comm_wire_bytes(job) - before));
+    }
+    free(in);
+    free(out);
+}
+
+static void all_to_all_brings_each_its_own(void)
+{
+    const int half = dsc_comm_rank(job) % 2;
+    dsc_group *all = group_of(0, 1), *some = group_of(half, 2);
+
+    for (int64_t s = 0; s < DSC_COUNT(sizes); s++) {
+        check_all_to_all(all, 0, 1, sizes[s]);
+        check_all_to_all(some, half, 2, sizes[s]);
+        check_all_reduce(some, half, 2, sizes[s], DSC_FP32, DSC_SUM);
+    }
+    check_all_to_all(all, 0, 1, 8 * LONGEST);
+    dsc_group_destroy(some);
+    dsc_group_destroy(all);
+}
+
 static const tap_case cases[] = {
     {"an all-reduce equals the serial sum and maximum for every type and size", all_reduce_equals_serial},
     {"groups with gaps reduce apart", groups_with_gaps_are_apart},
     {"a reduce-scatter equals the serial sum for every type and size", reduce_scatter_equals_serial},
     {"an all-gather brings everybody's bytes", all_gather_brings_everybodys_bytes},
+    {"an all-to-all brings each its own", all_to_all_brings_each_its_own},
     {"a broadcast from any root reaches all", broadcast_reaches_all},
     {"messages keep their order and tag", messages_keep_order_and_tag},
     {"collectives of one group overlap", collectives_overlap},

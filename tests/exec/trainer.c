@@ -12,30 +12,41 @@ static dsc_status write_bytes(const char *bytes, int64_t count, char *path)
     return written == count ? DSC_OK : DSC_FAIL(DSC_EIO, "%s: cannot be written", path);
 }
 
-static dsc_status make_programs(dsc_comm *comm, const char *description, const dsc_config *given, trainer *t)
+static dsc_status make_programs(dsc_comm *comm, int64_t nodes, const char *description, const dsc_config *given,
+                                trainer *t)
 {
+    const int64_t ranks = dsc_comm_size(comm);
     dsc_config config = *given;
+    dsc_cluster *local = NULL;
     dsc_model model;
     dsc_status status = DSC_OK;
 
-    config.strategy.dp = dsc_comm_size(comm);
+    config.strategy.dp = ranks / DSC_MAX(config.strategy.tp, 1) / DSC_MAX(config.strategy.pp, 1);
     DSC_TRY(dsc_model_load(description, &model));
-    DSC_TRY(dsc_plan_local_cluster(&config, &t->cluster));
+    DSC_TRY(dsc_cluster_local(&local));
+    DSC_TRY(dsc_cluster_of_ranks(local, nodes, ranks / nodes, &t->cluster));
     DSC_TRY(dsc_plan_create(&model, t->cluster, &config, &t->plan));
     DSC_TRY(dsc_programs_create(t->plan, &t->programs));
     DSC_TRY(dsc_program_check(t->plan, t->programs, t->plan->ranks));
 out:
+    dsc_cluster_destroy(local);
     return status;
 }
 
 dsc_status trainer_init(dsc_comm *comm, const char *model, const dsc_config *config, const char *bytes, int64_t count,
                         trainer *out)
 {
+    return trainer_init_on(comm, 1, model, config, bytes, count, out);
+}
+
+dsc_status trainer_init_on(dsc_comm *comm, int64_t nodes, const char *model, const dsc_config *config,
+                           const char *bytes, int64_t count, trainer *out)
+{
     dsc_run_options options = {.comm = comm, .kernels = dsc_kernels_cpu(), .omitted = -1, .failing = -1};
     dsc_status status = DSC_OK;
 
     *out = (trainer){0};
-    DSC_TRY(make_programs(comm, model, config, out));
+    DSC_TRY(make_programs(comm, nodes, model, config, out));
     DSC_TRY(write_bytes(bytes, count, out->path));
     DSC_TRY(dsc_source_open(out->path, &out->source));
     options.plan = out->plan;

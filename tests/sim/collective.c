@@ -97,6 +97,29 @@ static void halves_take_half(void)
     }
 }
 
+/* Four NICs of a node carry what its 4 members send to the 4 of the other: S/8 each to each. */
+static void all_to_all_loads_all_pairs(void)
+{
+    const double payload = 1 << 28;
+
+    check_near("inside a node", time_of_motion(scene_gpus(1, 4), DSC_MOVE_ALL_TO_ALL, 4, DSC_BY_RING, 1 << 28),
+               3.0 / 4 * payload / 100 + 3 * SCENE_LATENCY_NS);
+    check_near("one a node", time_of_motion(scene_gpus(4, 1), DSC_MOVE_ALL_TO_ALL, 4, DSC_BY_RING, 1 << 28),
+               3.0 / 4 * payload / 10 + 3 * SCENE_NIC_LATENCY_NS);
+    check_near("2 nodes of 4", time_of_motion(scene_gpus(2, 4), DSC_MOVE_ALL_TO_ALL, 8, DSC_BY_RING, 1 << 28),
+               4.0 / 8 * payload / 10 + 7 * SCENE_NIC_LATENCY_NS);
+    CHECK(time_of_motion(scene_gpus(2, 4), DSC_MOVE_ALL_TO_ALL, 8, DSC_BY_TREE, 64) == INT64_MAX, "by a tree");
+    CHECK(time_of_motion(scene_gpus(2, 4), DSC_MOVE_ALL_TO_ALL, 8, DSC_BY_HIERARCHY, 64) == INT64_MAX, "by hierarchy");
+}
+
+static void few_distances_stand_for_all(void)
+{
+    const double payload = 1 << 28;
+
+    check_near("128 nodes of one", time_of_motion(scene_gpus(128, 1), DSC_MOVE_ALL_TO_ALL, 128, DSC_BY_RING, 1 << 28),
+               127.0 / 128 * payload / 10 + 127 * SCENE_NIC_LATENCY_NS);
+}
+
 static void messages_take_their_path(void)
 {
     check_near("inside a node", time_of_motion(scene_gpus(1, 2), DSC_MOVE_MESSAGE, 2, DSC_BY_RING, 12345678),
@@ -143,6 +166,8 @@ static const tap_case cases[] = {
     {"a hierarchy brings S/g through each of a node's NICs", hierarchy_uses_all_nics},
     {"devices of a node share its NICs where there are fewer", devices_share_scarce_nics},
     {"reduce-scatter and all-gather take half an all-reduce, by ring and by hierarchy", halves_take_half},
+    {"an all-to-all costs what all pairs put on the links", all_to_all_loads_all_pairs},
+    {"of a large group some distances cost what all do", few_distances_stand_for_all},
     {"a message costs S/b + a of its path", messages_take_their_path},
     {"measured transfers are interpolated, and scaled from the nearest setting to the one asked for",
      measured_times_are_interpolated},

@@ -45,6 +45,13 @@ static dsc_status all_gather(const transfer *t)
     return wait_for(t, dsc_all_gather_start(t->group, t->in, t->out, t->bytes / dsc_group_size(t->group), &r), &r);
 }
 
+static dsc_status all_to_all(const transfer *t)
+{
+    dsc_request r;
+
+    return wait_for(t, dsc_all_to_all_start(t->group, t->in, t->out, t->bytes / dsc_group_size(t->group), &r), &r);
+}
+
 static dsc_status broadcast(const transfer *t)
 {
     dsc_request r;
@@ -70,6 +77,7 @@ static const struct { const char *name; dsc_status (*run)(const transfer *); int
     {"all_reduce", all_reduce, 1},
     {"reduce_scatter", reduce_scatter, 1},
     {"all_gather", all_gather, 1},
+    {"all_to_all", all_to_all, 1},
     {"broadcast", broadcast, 1},
     {"send", ping_pong, 2},
 };
