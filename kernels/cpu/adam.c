@@ -100,6 +100,23 @@ DSC_INLINE void update_and_copy(const scalars *with, void *const *operands, int6
     }
 }
 
+/* By moments that are made already. */
+static void update_frozen(const scalars *with, void *const *operands, int64_t first, int64_t count)
+{
+    const scalars k = *with;
+    float *param = (float *)operands[1] + first;
+    const float *exp_avg = (const float *)operands[2] + first, *exp_avg_sq = (const float *)operands[3] + first;
+
+    for (int64_t piece = 0; piece < count; piece += PIECE) {
+        fetch_ahead(param + piece, true);
+        fetch_ahead(exp_avg + piece, false);
+        fetch_ahead(exp_avg_sq + piece, false);
+#pragma omp simd
+        for (int64_t i = piece; i < DSC_MIN(piece + PIECE, count); i++)
+            param[i] -= k.shrink * param[i] + k.rate * (exp_avg[i] / (sqrtf(exp_avg_sq[i]) * k.correction2 + k.eps));
+    }
+}
+
 static void update_block(const dsc_shape *s, const scalars *k, void *const *operands, int64_t first)
 {
     const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
@@ -108,7 +125,10 @@ static void update_block(const dsc_shape *s, const scalars *k, void *const *oper
     uint16_t block[DSC_BLOCK], *there = s->type != DSC_FP32 ? (uint16_t *)operands[4] + first : NULL;
     uint16_t *copy = is_large ? block : there;
 
-    if (is_fused && s->out == DSC_BF16) update_and_copy(k, operands, first, count, copy, true);
+    if (s->flags & DSC_FROZEN) {
+        update_frozen(k, operands, first, count);
+        if (s->type != DSC_FP32) dsc_narrow((float *)operands[1] + first, count, s->type, copy, 0);
+    } else if (is_fused && s->out == DSC_BF16) update_and_copy(k, operands, first, count, copy, true);
     else if (is_fused && s->out == DSC_FP32) update_and_copy(k, operands, first, count, copy, false);
     else update(s, k, operands, first, count, copy);
     if (is_large) dsc_stream_out(block, count, there);
@@ -124,6 +144,24 @@ dsc_status DSC_OVERLAY(adam)(const dsc_shape *s, void *const *operands, void *wo
 #pragma omp for schedule(static) nowait
         for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) update_block(s, &k, operands, first);
         _mm_sfence();
+    }
+    return DSC_OK;
+}
+
+dsc_status DSC_OVERLAY(momentum)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
+{
+    const float beta1 = (float)step->beta1, rest1 = (float)(1 - step->beta1);
+    const float scale = step->gradient_scale * (float)s->d[1];
+
+    (void)workspace;
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) {
+        const int64_t count = DSC_MIN(s->d[0] - first, DSC_BLOCK);
+        float block[DSC_BLOCK], *exp_avg = (float *)operands[1] + first;
+        const float *gradient = dsc_view(operands[0], first, count, s->type, block);
+
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++) exp_avg[i] = beta1 * exp_avg[i] + rest1 * (gradient[i] * scale);
     }
     return DSC_OK;
 }

@@ -33,6 +33,10 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_CROSS_ENTROPY_JOIN] = DSC_OVERLAY(cross_entropy_join);
     set->run[DSC_K_SQUARE_SUM] = DSC_OVERLAY(square_sum);
     set->run[DSC_K_ADAM] = DSC_OVERLAY(adam);
+    set->run[DSC_K_MOMENTUM] = DSC_OVERLAY(momentum);
+    set->run[DSC_K_SIGN_COMPRESS] = DSC_OVERLAY(sign_compress);
+    set->run[DSC_K_SIGN_AVERAGE] = DSC_OVERLAY(sign_average);
+    set->run[DSC_K_SIGN_EXPAND] = DSC_OVERLAY(sign_expand);
     set->run[DSC_K_CAST] = DSC_OVERLAY(cast);
 }
 #endif

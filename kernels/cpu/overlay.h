@@ -11,6 +11,6 @@ dsc_kernel_fn DSC_OVERLAY(block_softmax_fwd), DSC_OVERLAY(block_softmax_bwd);
 dsc_kernel_fn DSC_OVERLAY(column_sum), DSC_OVERLAY(embed_fwd), DSC_OVERLAY(embed_bwd), DSC_OVERLAY(join);
 dsc_kernel_fn DSC_OVERLAY(cross_entropy), DSC_OVERLAY(cross_entropy_part), DSC_OVERLAY(cross_entropy_join);
 dsc_kernel_fn DSC_OVERLAY(sign_compress), DSC_OVERLAY(sign_average), DSC_OVERLAY(sign_expand);
-dsc_kernel_fn DSC_OVERLAY(square_sum), DSC_OVERLAY(adam), DSC_OVERLAY(cast);
+dsc_kernel_fn DSC_OVERLAY(square_sum), DSC_OVERLAY(adam), DSC_OVERLAY(momentum), DSC_OVERLAY(cast);
 
 #endif

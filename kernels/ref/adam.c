@@ -2,7 +2,7 @@
 #include <math.h>
 
 /* Elements in fp32, in DeepSpeed's order of operations: decoupled decay uses the old parameter, epsilon stands
- * outside the corrected root; where moments are frozen, they are as they are. Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2. */
+ * outside the corrected root. Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019, algorithm 2. */
 dsc_status dsc_ref_adam(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
 {
     const float beta1 = (float)step->beta1, rest1 = (float)(1 - step->beta1);
