@@ -30,6 +30,8 @@ static const dsc_field fields[] = {
     TEXT("svg", svg, "FILE.svg", "draw the layout that is shown into a file"),
     FLAG("longest-seq", longest_seq,
          "print the longest sequence that fits, in steps of 128, with this --attention, dense and dense-unfused"),
+    FLAG("break-even", break_even,
+         "print below which rate of the network 1-bit Adam's compressed steps are faster than exact ones"),
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
     {0}};
@@ -222,6 +224,9 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (options->longest_seq && (options->trace[0] != '\0' || options->check || options->explain ||
                                  inputs->config.strategy.seq_len > 0))
         return DSC_FAIL(DSC_EINVAL, "--longest-seq finds --seq-len, and goes without --trace, --check and --explain");
+    if (options->break_even && (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq))
+        return DSC_FAIL(DSC_EINVAL, "--break-even goes without --trace, --check, --explain and --longest-seq");
+    if (options->break_even) return show_break_even(inputs, options);
     if (options->longest_seq) return show_longest(inputs, options);
     return plan(inputs, options);
 }

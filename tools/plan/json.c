@@ -102,7 +102,7 @@ static json_t *time_json(const dsc_timing *t)
     return object;
 }
 
-/* Name and time of each path, where there are several. */
+/* Name, time and traffic of each path, where there are several. */
 static void add_paths(const dsc_trace *trace, json_t *object)
 {
     json_t *paths = json_array();
@@ -110,8 +110,9 @@ static void add_paths(const dsc_trace *trace, json_t *object)
     for (int64_t i = 0; i < trace->step_count; i++) {
         const dsc_step_row *step = &trace->steps[i];
 
-        json_array_append_new(paths, json_pack("{s:s, s:o}", "name", step->path, "step_s",
-                                               seconds(step->t_end_ns - step->t_start_ns)));
+        json_array_append_new(paths, json_pack("{s:s, s:o, s:I}", "name", step->path, "step_s",
+                                               seconds(step->t_end_ns - step->t_start_ns), "wire_bytes",
+                                               (json_int_t)step->wire_bytes));
     }
     if (trace->step_count > 1) json_object_set(object, "paths", paths);
     json_decref(paths);

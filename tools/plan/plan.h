@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 typedef struct plan_options {
-    bool json, explain, check, list_models, list_clusters, longest_seq;
+    bool json, explain, check, list_models, list_clusters, longest_seq, break_even;
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096];
@@ -45,6 +45,11 @@ dsc_status show_layout(const plan_options *options, int64_t seq_len);
  * and how fast it would be: of --attention, and of both kinds of dense attention. Learned positions grow with it.
  * DSC_EINFEASIBLE when none does; DSC_EINVAL for a file's layout, which is of one length. */
 dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
+
+/* --break-even: prints exact and compressed steps of 1-bit Adam side by side while the rates between replicas change (of
+ * NICs and tiers; on one node of the links between devices), the rate below which compressed ones are faster, and the
+ * bytes of both. DSC_EINVAL where nothing is compressed. */
+dsc_status show_break_even(const tool_inputs *inputs, const plan_options *options);
 
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
  * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates them all: notes of these go

@@ -74,8 +74,9 @@ static void print_time(const evaluation *e, dsc_text *out)
     print_bar(parts, DSC_COUNT(parts), t->step_ns, out);
     print_parts(parts, DSC_COUNT(parts), t->step_ns, dsc_ns_str, out);
     for (int64_t i = 1; i < e->trace.step_count; i++)
-        dsc_text_add(out, "           %s by the path %s\n",
-                     dsc_ns_str(e->trace.steps[i].t_end_ns - e->trace.steps[i].t_start_ns).str, e->trace.steps[i].path);
+        dsc_text_add(out, "           %s by the path %s, %s on the wire\n",
+                     dsc_ns_str(e->trace.steps[i].t_end_ns - e->trace.steps[i].t_start_ns).str, e->trace.steps[i].path,
+                     dsc_bytes_str(e->trace.steps[i].wire_bytes).str);
 }
 
 static bool is_sparse(const dsc_plan *plan)
