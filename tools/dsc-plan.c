@@ -224,7 +224,8 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (options->longest_seq && (options->trace[0] != '\0' || options->check || options->explain ||
                                  inputs->config.strategy.seq_len > 0))
         return DSC_FAIL(DSC_EINVAL, "--longest-seq finds --seq-len, and goes without --trace, --check and --explain");
-    if (options->break_even && (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq))
+    if (options->break_even &&
+        (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq))
         return DSC_FAIL(DSC_EINVAL, "--break-even goes without --trace, --check, --explain and --longest-seq");
     if (options->break_even) return show_break_even(inputs, options);
     if (options->longest_seq) return show_longest(inputs, options);

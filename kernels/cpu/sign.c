@@ -91,7 +91,7 @@ DSC_INLINE void store_bits(uint64_t x, uint8_t *to)
 
 DSC_INLINE bool bit_at(const uint8_t *bits, int64_t i) { return bits[i / 8] >> (7 - i % 8) & 1; }
 
-/* ---- Pieces: at most PIECE elements of a unit's chunk, of which the first `real` are no padding, and `counted` count */
+/* ---- Pieces: at most PIECE elements of a unit's chunk, of which the first `real` are no padding; `counted` count */
 
 /* Elements from which on each has to be looked at by itself, in steps of `unit`. */
 DSC_INLINE int64_t plain_elems(const float *x, int64_t real, int64_t counted, int64_t unit)

@@ -88,8 +88,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  and has one, as in the reference.
  *  sign_average    d = packed, N, units. Of the chunks that this rank serves, of each unit one: v = error + sum over
  *                  sent[N] packets of sign * scale / N, then as above: error[packed / N], one packet.
- *  sign_expand     d = n, packed, N, units, L. x[n] = sign * scale of the unit's chunk, from packets[L, N] of L lists of
- *                  units; 0 where no unit is, and in padding.
+ *  sign_expand     d = n, packed, N, units, L. x[n] = sign * scale of the unit's chunk, from packets[L, N] of L lists
+ *                  of units; 0 where no unit is, and in padding.
  *  load            d = B, T. tokens [B, T + 1] int32 from the token source; performed by the executor. */
 #define DSC_KERNELS(K)                                                                                  \
     K(GEMM, gemm, "a b bias residual out", "rrrrw")                                                     \

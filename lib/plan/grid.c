@@ -23,8 +23,8 @@ static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
     return stride;
 }
 
-/* How an axis' groups lie among the ranks: a group begins at each of the first `stride` ranks of every `period`, and goes
- * on `apart` ranks further. */
+/* How an axis' groups lie among the ranks: a group begins at each of the first `stride` ranks of every `period`, and
+ * goes on `apart` ranks further. */
 typedef struct line { int64_t stride, period, apart; } line;
 
 static line line_of(const dsc_plan *plan, dsc_axis axis)

@@ -196,10 +196,10 @@ dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t pa
 
 struct dsc_units;
 
-/* The units of a part of a bucket on a tensor rank: what the part has of each shard, and what of that is no padding (rows
- * of the vocabulary past its end, positions past the sequence). Of a worker of several replicas each compresses one
- * part, number dp_index % plan->intra; else there is one. out has room for bucket->units, shards (may be NULL) too: the
- * shard of each, and where in it the unit begins. Pure. */
+/* The units of a part of a bucket on a tensor rank: what the part has of each shard, and what of that is no padding
+ * (rows of the vocabulary past its end, positions past the sequence). Of a worker of several replicas each compresses
+ * one part, number dp_index % plan->intra; else there is one. out has room for bucket->units, and so has places (may be
+ * NULL): the shard of each, and where in it the unit begins. out->server is the caller's. Pure. */
 typedef struct dsc_unit_place { int64_t shard, in_shard; } dsc_unit_place;
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
                       int64_t tp_index, struct dsc_units *out, dsc_unit_place *places);

@@ -91,11 +91,13 @@ static dsc_status refuse_pair(const machine *m, place a, place b, const char *wh
                     DSC_OP_NAMES[y->kind], y->bytes, DSC_AXIS_NAMES[x->axis], what, here, there);
 }
 
-/* Members of a tensor, context or data group, or of a part of one, have one program, so that theirs are the same buffers too. */
+/* Members of a tensor, context or data group, or of a part of one, have one program, so that theirs are the same
+ * buffers too. */
 static dsc_status compare(const machine *m, place a, place b)
 {
     const dsc_op *x = op_of(m, a), *y = op_of(m, b);
-    bool is_pair = is_message(x), is_alike = x->axis != DSC_AXIS_PP && x->axis != DSC_AXIS_TIED && x->axis != DSC_AXIS_WORLD;
+    bool is_pair = is_message(x);
+    bool is_alike = x->axis != DSC_AXIS_PP && x->axis != DSC_AXIS_TIED && x->axis != DSC_AXIS_WORLD;
     const struct { const char *what; bool counts; int64_t here, there; } rows[] = {
         {"kind", !is_pair, x->kind, y->kind},
         {"channel", is_pair, x->channel, y->channel},

@@ -440,7 +440,8 @@ static void check_all_to_all(dsc_group *group, int first, int step, int64_t each
         for (int64_t i = 0; i < each; i++) in[to * each + i] = byte_between(rank, first + to * step, i);
     if (CHECK_OK(dsc_all_to_all_start(group, in, out, each, &request)) && CHECK_OK(dsc_request_wait(job, &request))) {
         for (int from = 0; from < size; from++)
-            for (int64_t i = 0; i < each; i++) wrong += out[from * each + i] != byte_between(first + from * step, rank, i);
+            for (int64_t i = 0; i < each; i++)
+                wrong += out[from * each + i] != byte_between(first + from * step, rank, i);
         CHECK(wrong == 0, "%lld of %d x %lld bytes are wrong", (long long)wrong, size, (long long)each);
         CHECK(dsc_comm_wire_bytes(job) - before ==
                   (dsc_group_rank(group) == 0 ? (int64_t)size * (size - 1) * each : 0),

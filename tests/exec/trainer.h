@@ -13,7 +13,8 @@ typedef struct trainer {
     char path[64];    /* of the tokens' file */
 } trainer;
 
-/* model as for dsc_model_load; dp becomes what tp and pp leave of the number of ranks. Trains on the bytes as tokens, with initial weights.
+/* model as for dsc_model_load; dp becomes what tp and pp leave of the number of ranks. Trains on the bytes as tokens,
+ * with initial weights.
  * Collective; the caller ends it by trainer_fini, also after a failure. */
 dsc_status trainer_init(dsc_comm *comm, const char *model, const dsc_config *config, const char *bytes, int64_t count,
                         trainer *out);

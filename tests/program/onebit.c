@@ -30,8 +30,8 @@ static void check_layout(const dsc_strategy *s, int64_t nodes)
     machine m;
 
     machine_init_on(&m, MODEL, s, nodes);
-    CHECK(machine_check(&m) == DSC_OK, "tp %d, pp %d, dp %d on %d nodes, offload %d of %g, precision %d: %s", (int)s->tp,
-          (int)s->pp, (int)s->dp, (int)nodes, s->offload, s->offload_ratio, s->precision, dsc_message());
+    CHECK(machine_check(&m) == DSC_OK, "tp %d, pp %d, dp %d on %d nodes, offload %d of %g, precision %d: %s",
+          (int)s->tp, (int)s->pp, (int)s->dp, (int)nodes, s->offload, s->offload_ratio, s->precision, dsc_message());
     if (CHECK_OK(dsc_programs_create(m.plan, &folded)))
         CHECK(dsc_program_check(m.plan, folded, m.plan->ranks) == DSC_OK, "folded: %s", dsc_message());
     dsc_programs_destroy(m.plan, folded);

@@ -189,7 +189,8 @@ dsc_status show_break_even(const tool_inputs *inputs, const plan_options *option
                          "onebit-adam and --dp of at least 2, and dp is %" PRId64, e->plan->config.strategy.dp));
     r.is_network = dsc_cluster_nodes(e->cluster) > 1;
     set_factor(&r, 1, true);
-    if (r.count == 0) DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even: %s names no link that replicas use", inputs->cluster));
+    if (r.count == 0)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even: %s names no link that replicas use", inputs->cluster));
     r.rate = slowest(&r);
     DSC_TRY(show(&r, options));
 out:
