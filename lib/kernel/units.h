@@ -14,8 +14,8 @@
  * `padded` elements. Its errors, and its bits, begin where those of `place` padded elements before it end. */
 typedef struct dsc_unit { int64_t first, real, place, padded; } dsc_unit;
 
-/* The operand: a rank may have fewer units than its program has room for. They ascend in the flat order, and so do lists
- * where there are several. */
+/* The operand: a rank may have fewer units than its program has room for. They ascend in the flat order, and so do
+ * lists where there are several. */
 typedef struct dsc_units {
     int64_t count;
     int64_t server; /* the chunk that this rank averages */

@@ -1,6 +1,6 @@
 /* 1-bit Adam's compressed step (Tang et al. 2021, algorithm 1): each replica makes its own momentum and sends its
- * signs, cut in a chunk for each; who has received all of a chunk sends the signs of their mean to all; the optimizer goes by
- * that and by the variance as it was frozen. What signs leave out is added the next time, at both ends.
+ * signs, cut in a chunk for each; who has received all of a chunk sends the signs of their mean to all; the optimizer
+ * goes by that and by the variance as it was frozen. What signs leave out is added the next time, at both ends.
  *
  * Hierarchically the replicas of a node are one worker: they have summed their gradients exactly, each sends and serves
  * its part of the bucket, and passes on what it gets of it. */

@@ -1,6 +1,6 @@
-/* Compressed steps of 1-bit Adam against a serial emulation in double precision, on every layout: fed the same gradients,
- * momentum, variance, weights and errors, both make the same momentum, weights and errors (Tang et al. 2021, algorithm
- * 1). And replicas' own gradients are shares of the exact one. */
+/* Compressed steps of 1-bit Adam against a serial emulation in double precision, on every layout: fed the same
+ * gradients, momentum, variance, weights and errors, both make the same momentum, weights and errors (Tang et al. 2021,
+ * algorithm 1). And replicas' own gradients are shares of the exact one. */
 #include "exec/internal.h"
 #include "kernel/convert.h"
 #include "kernel/units.h"
