@@ -1,5 +1,5 @@
 /* What is compressed with a scale of its own: a rank's shard of each tensor. Buckets group messages, never scales:
- * small tensors, whose moments are of another size, would drown in large ones' noise. */
+ * so no bucket size, and no order of tensors, changes the mathematics. */
 #include "plan/parts.h"
 #include "kernel/units.h"
 
