@@ -25,6 +25,9 @@ typedef struct dsc_checkpoint_state {
     int64_t sampler_version;
     double loss_scale;
     int64_t scaler_iteration, scaler_last_overflow, scaler_hysteresis;
+    int64_t frozen_updates;   /* of the optimizer steps, those that left the variance as it was */
+    int64_t frozen_at;        /* the update behind which it is frozen, where training has come to that; 0 */
+    double variance_norm;     /* by which --freeze-step auto judges it; 0. Older checkpoints have 0 for these three */
     char *config;             /* JSON */
     char *schedule;
     char *model;              /* JSON */
@@ -32,9 +35,12 @@ typedef struct dsc_checkpoint_state {
 
 void dsc_checkpoint_state_fini(dsc_checkpoint_state *state);
 
-/* The three copies of every tensor. */
-enum { DSC_STATE_MODEL, DSC_STATE_EXP_AVG, DSC_STATE_EXP_AVG_SQ, DSC_STATE_COUNT };
-extern const char *const DSC_STATE_PATHS[DSC_STATE_COUNT]; /* "/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq" */
+/* The copies of every tensor: three, and, where several workers send compressed momenta, the errors that this leaves:
+ * the workers' [workers, shape], the server's [shape]. */
+enum { DSC_STATE_MODEL, DSC_STATE_EXP_AVG, DSC_STATE_EXP_AVG_SQ, DSC_STATE_WORKER_ERROR, DSC_STATE_SERVER_ERROR,
+       DSC_STATE_COUNT };
+extern const char *const DSC_STATE_PATHS[DSC_STATE_COUNT]; /* "/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq",
+                                                              "/error_feedback/worker", "/error_feedback/server" */
 
 /* A rectangle of one tensor, and where its values are: row i, column j of it is element (row + i, column + j) of the
  * tensor, and values[i * stride + j]. A vector is one row. */
@@ -44,6 +50,7 @@ typedef struct dsc_checkpoint_piece {
     int64_t row, column, rows, columns;
     float *values;           /* borrowed; only reading changes them */
     int64_t stride;
+    int64_t worker;          /* DSC_STATE_WORKER_ERROR: whose; else 0 */
 } dsc_checkpoint_piece;
 
 /* ---- Writing: one process begins, others join it; each writes its pieces and flushes. When all have, each hashes its
@@ -54,21 +61,23 @@ typedef struct dsc_checkpoint_writer dsc_checkpoint_writer;
 /* Makes folder (and its parents) where it is not there, removes what killed saves left in it, and lays the file out.
  *
  * tensors  [count], borrowed during the call
+ * workers  that have errors; 1: there are no errors
  * returns  DSC_EINVAL when the folder cannot be written; DSC_ENOTSUP for LLaMA's fused tensors, which schema 1 stores
  *          apart; DSC_EIO; *out only on success */
 dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                                const dsc_checkpoint_state *state, dsc_checkpoint_writer **out);
+                                int64_t workers, const dsc_checkpoint_state *state, dsc_checkpoint_writer **out);
 
-/* Where tensors start in the file, [DSC_STATE_COUNT * count]: what those who join have to be told. Borrowed. */
+/* Where tensors start in the file, [DSC_STATE_COUNT * count], 0 where there are no errors: what those who join have to
+ * be told. Borrowed. */
 const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer);
 
 /* Opens what another process began, with the same arguments; offsets are borrowed during the call. DSC_EIO when the
  * file is not there, as in a folder that is not shared; *out only on success. */
 dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                               const int64_t *offsets, dsc_checkpoint_writer **out);
+                               int64_t workers, const int64_t *offsets, dsc_checkpoint_writer **out);
 
-/* Writes a piece: a write of whole rows, or one a row, past any buffer. Pieces in any order; together they cover every
- * tensor once. DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge. */
+/* Writes a piece: a write of whole rows, or one a row, past any buffer. Pieces in any order; what none covers is zero.
+ * DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there are no such errors. */
 dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_checkpoint_piece *piece);
 
 /* Brings what this process wrote to the disk. DSC_EIO. */
@@ -127,8 +136,16 @@ typedef struct dsc_checkpoint_reader dsc_checkpoint_reader;
 dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int64_t count, dsc_checkpoint_state *state,
                                dsc_checkpoint_reader **out);
 
+/* How many workers have errors in it; 1: there are no errors. */
+int64_t dsc_checkpoint_workers(const dsc_checkpoint_reader *reader);
+
 /* Reads a piece. DSC_EIO; DSC_EINTERNAL as write. May be called by several threads at once. */
 dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece);
+
+/* Reads the mean of a piece of DSC_STATE_WORKER_ERROR over `workers` workers, of whom piece->worker is the first; that
+ * over one is as it was written. The same errors. */
+dsc_status dsc_checkpoint_read_mean(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece,
+                                    int64_t workers);
 
 void dsc_checkpoint_close(dsc_checkpoint_reader **reader);
 

@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const DSC_STATE_PATHS[DSC_STATE_COUNT] = {"/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq"};
+#define ERRORS "/error_feedback"
+
+const char *const DSC_STATE_PATHS[DSC_STATE_COUNT] = {"/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq",
+                                                      ERRORS "/worker", ERRORS "/server"};
 
 dsc_step_name dsc_step_name_of(int64_t step)
 {
@@ -38,11 +41,13 @@ dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count
 
 typedef enum field_type { FIELD_INT, FIELD_UNSIGNED, FIELD_REAL, FIELD_STRING, FIELD_TEXT } field_type;
 
-/* Attributes of /state. A STRING is an array of `bytes`, a TEXT is on the heap. */
-typedef struct state_field { const char *name; field_type type; size_t offset, bytes; } state_field;
+/* Attributes of /state. A STRING is an array of `bytes`, a TEXT is on the heap; what older checkpoints lack is 0. */
+typedef struct state_field { const char *name; field_type type; size_t offset, bytes; bool is_optional; } state_field;
 
-#define FIELD(type, member) \
-    {#member, type, offsetof(dsc_checkpoint_state, member), sizeof ((dsc_checkpoint_state *)0)->member}
+#define ROW(type, member, is_optional) \
+    {#member, type, offsetof(dsc_checkpoint_state, member), sizeof ((dsc_checkpoint_state *)0)->member, is_optional}
+#define FIELD(type, member) ROW(type, member, false)
+#define OPTIONAL(type, member) ROW(type, member, true)
 
 static const state_field state_fields[] = {
     FIELD(FIELD_INT, step),
@@ -55,6 +60,9 @@ static const state_field state_fields[] = {
     FIELD(FIELD_INT, scaler_iteration),
     FIELD(FIELD_INT, scaler_last_overflow),
     FIELD(FIELD_INT, scaler_hysteresis),
+    OPTIONAL(FIELD_INT, frozen_updates),
+    OPTIONAL(FIELD_INT, frozen_at),
+    OPTIONAL(FIELD_REAL, variance_norm),
     FIELD(FIELD_TEXT, config),
     FIELD(FIELD_TEXT, schedule),
     FIELD(FIELD_TEXT, model),
@@ -108,8 +116,10 @@ static dsc_status get_state(hid_t file, dsc_checkpoint_state *state)
     dsc_status status = DSC_OK;
 
     if (group < 0) return dsc_h5_fail(DSC_EINVAL, file, "cannot read /state");
-    for (int64_t i = 0; status == DSC_OK && i < DSC_COUNT(state_fields); i++)
+    for (int64_t i = 0; status == DSC_OK && i < DSC_COUNT(state_fields); i++) {
+        if (state_fields[i].is_optional && H5Aexists(group, state_fields[i].name) == 0) continue;
         status = get_field(group, &state_fields[i], (char *)state + state_fields[i].offset);
+    }
     return status;
 }
 
@@ -136,10 +146,19 @@ static dsc_status find_offset(hid_t dataset, const char *path, int64_t *out)
     return DSC_OK;
 }
 
-static dsc_status make_tensor(hid_t file, hid_t properties, const char *path, const dsc_tensor *tensor, int64_t *offset)
+typedef struct data_shape { int dims; hsize_t of[3]; } data_shape;
+
+static data_shape shape_of(int which, const dsc_tensor *tensor, int64_t workers)
 {
-    hsize_t shape[2] = {(hsize_t)tensor->shape[0], (hsize_t)tensor->shape[1]};
-    hid_t space = H5Screate_simple(tensor->dims, shape, NULL);
+    const hsize_t rows = (hsize_t)tensor->shape[0], columns = (hsize_t)tensor->shape[1];
+
+    if (which == DSC_STATE_WORKER_ERROR) return (data_shape){tensor->dims + 1, {(hsize_t)workers, rows, columns}};
+    return (data_shape){tensor->dims, {rows, columns}};
+}
+
+static dsc_status make_tensor(hid_t file, hid_t properties, const char *path, data_shape shape, int64_t *offset)
+{
+    hid_t space = H5Screate_simple(shape.dims, shape.of, NULL);
     hid_t dataset = H5Dcreate2(file, path, H5T_IEEE_F32LE, space, H5P_DEFAULT, properties, H5P_DEFAULT);
     dsc_status status = DSC_OK;
 
@@ -152,25 +171,27 @@ static dsc_status make_tensor(hid_t file, hid_t properties, const char *path, co
     return status;
 }
 
-static dsc_status make_tensors(hid_t file, const dsc_tensor *tensors, int64_t count, int64_t *offsets)
+static dsc_status make_tensors(hid_t file, const dsc_tensor *tensors, dsc_layout *layout)
 {
     hid_t properties = make_tensor_properties();
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_h5_make_group(file, "/optimizer", NULL));
-    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+    if (layout->workers > 1) DSC_TRY(dsc_h5_make_group(file, ERRORS, NULL));
+    for (int which = 0; which < dsc_layout_states(layout); which++) {
         DSC_TRY(dsc_h5_make_group(file, DSC_STATE_PATHS[which], NULL));
-        for (int64_t i = 0; i < count; i++)
-            DSC_TRY(make_tensor(file, properties, dsc_tensor_path_of(which, &tensors[i]).str, &tensors[i],
-                                &offsets[which * count + i]));
+        for (int64_t i = 0; i < layout->count; i++)
+            DSC_TRY(make_tensor(file, properties, dsc_tensor_path_of(which, &tensors[i]).str,
+                                shape_of(which, &tensors[i], layout->workers),
+                                &layout->offsets[which * layout->count + i]));
     }
 out:
     H5Pclose(properties);
     return status;
 }
 
-dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, int64_t count,
-                                      const dsc_checkpoint_state *state, int64_t *offsets)
+dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, const dsc_checkpoint_state *state,
+                                      dsc_layout *layout)
 {
     hid_t file = H5I_INVALID_HID;
     dsc_status status = DSC_OK;
@@ -178,7 +199,7 @@ dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensor
     DSC_TRY(dsc_h5_create(path, false, &file));
     DSC_TRY(dsc_h5_put_int(file, "schema_version", 1));
     DSC_TRY(put_state(file, state));
-    DSC_TRY(make_tensors(file, tensors, count, offsets));
+    DSC_TRY(make_tensors(file, tensors, layout));
     DSC_TRY(dsc_h5_close(&file));
 out:
     dsc_h5_discard(&file);
@@ -201,31 +222,38 @@ static shape_text shape_str(int dims, const hsize_t *shape)
     return out;
 }
 
-static dsc_status check_shape(hid_t dataset, const char *path, const dsc_tensor *tensor)
+static dsc_status check_shape(hid_t dataset, const char *path, data_shape wanted)
 {
     hid_t space = H5Dget_space(dataset);
-    hsize_t wanted[2] = {(hsize_t)tensor->shape[0], (hsize_t)tensor->shape[1]}, shape[H5S_MAX_RANK] = {0};
+    hsize_t shape[H5S_MAX_RANK] = {0};
     int dims = H5Sget_simple_extent_dims(space, shape, NULL);
 
     H5Sclose(space);
-    if (dims == tensor->dims && memcmp(shape, wanted, sizeof *shape * (size_t)dims) == 0) return DSC_OK;
+    if (dims == wanted.dims && memcmp(shape, wanted.of, sizeof *shape * (size_t)dims) == 0) return DSC_OK;
     return dsc_h5_refuse(dataset, "%s is %s in the checkpoint, %s in the model", path, shape_str(dims, shape).str,
-                         shape_str(tensor->dims, wanted).str);
+                         shape_str(wanted.dims, wanted.of).str);
 }
 
-static dsc_status check_tensor(hid_t dataset, const char *path, const dsc_tensor *tensor, int64_t file_bytes,
-                               int64_t *offset)
+/* Divides, as shapes of strangers' files may be of any size. */
+static bool is_within(const data_shape *shape, int64_t offset, int64_t file_bytes)
+{
+    hsize_t room = offset < 0 || offset > file_bytes ? 0 : (hsize_t)(file_bytes - offset) / sizeof(float);
+
+    for (int i = 0; i < shape->dims; i++) room /= shape->of[i];
+    return room > 0;
+}
+
+static dsc_status check_tensor(hid_t dataset, const char *path, data_shape shape, int64_t file_bytes, int64_t *offset)
 {
     hid_t type = H5Dget_type(dataset);
     bool is_float32 = H5Tequal(type, H5T_IEEE_F32LE) > 0;
     dsc_status status = DSC_OK;
 
     H5Tclose(type);
-    DSC_TRY(check_shape(dataset, path, tensor));
+    DSC_TRY(check_shape(dataset, path, shape));
     if (!is_float32) return dsc_h5_refuse(dataset, "%s is not of type float32", path);
     DSC_TRY(find_offset(dataset, path, offset));
-    if (*offset < 0 || *offset > file_bytes - 4 * dsc_tensor_elems(tensor))
-        status = dsc_h5_refuse(dataset, "%s lies outside the file", path);
+    if (!is_within(&shape, *offset, file_bytes)) status = dsc_h5_refuse(dataset, "%s lies outside the file", path);
 out:
     return status;
 }
@@ -252,24 +280,54 @@ static dsc_status check_members(hid_t file, const char *path, const dsc_tensor *
     return DSC_OK;
 }
 
-static dsc_status open_tensor(hid_t file, const char *path, const dsc_tensor *tensor, int64_t *offset)
+static dsc_status open_dataset(hid_t file, const char *path, hid_t *out)
+{
+    if (H5Lexists(file, path, H5P_DEFAULT) <= 0) return dsc_h5_refuse(file, "%s is missing", path);
+    *out = H5Dopen2(file, path, H5P_DEFAULT);
+    return *out < 0 ? dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path) : DSC_OK;
+}
+
+static dsc_status open_tensor(hid_t file, const char *path, data_shape shape, int64_t *offset)
 {
     hsize_t file_bytes = 0;
     hid_t dataset;
-    dsc_status status;
+    dsc_status status = open_dataset(file, path, &dataset);
 
-    if (H5Lexists(file, path, H5P_DEFAULT) <= 0) return dsc_h5_refuse(file, "%s is missing", path);
-    dataset = H5Dopen2(file, path, H5P_DEFAULT);
-    if (dataset < 0) return dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path);
+    if (status != DSC_OK) return status;
     H5Fget_filesize(file, &file_bytes);
-    status = check_tensor(dataset, path, tensor, (int64_t)file_bytes, offset);
+    status = check_tensor(dataset, path, shape, (int64_t)file_bytes, offset);
     H5Dclose(dataset);
     return status;
 }
 
-dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors, int64_t count,
-                                    dsc_checkpoint_state *state, int64_t *offsets)
+/* The first tensor's errors tell how many workers there are, for all. */
+static dsc_status find_workers(hid_t file, const dsc_tensor *tensors, dsc_layout *layout)
 {
+    const char *path;
+    dsc_tensor_path first;
+    hsize_t shape[H5S_MAX_RANK] = {0};
+    hid_t dataset, space;
+    dsc_status status;
+
+    layout->workers = 1;
+    if (layout->count == 0 || H5Lexists(file, ERRORS, H5P_DEFAULT) <= 0) return DSC_OK;
+    first = dsc_tensor_path_of(DSC_STATE_WORKER_ERROR, &tensors[0]);
+    path = first.str;
+    status = open_dataset(file, path, &dataset);
+    if (status != DSC_OK) return status;
+    space = H5Dget_space(dataset);
+    H5Sget_simple_extent_dims(space, shape, NULL);
+    H5Sclose(space);
+    layout->workers = (int64_t)shape[0];
+    if (layout->workers < 2) status = dsc_h5_refuse(dataset, "%s is of %lld workers", path, (long long)layout->workers);
+    H5Dclose(dataset);
+    return status;
+}
+
+dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors, dsc_checkpoint_state *state,
+                                    dsc_layout *layout)
+{
+    const int64_t count = layout->count;
     hid_t file = H5I_INVALID_HID;
     dsc_checkpoint_state loaded = {0};
     dsc_status status = DSC_OK;
@@ -277,10 +335,11 @@ dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors,
     DSC_TRY(dsc_h5_open(path, &file, NULL));
     DSC_TRY(dsc_h5_check_version(file, "a checkpoint"));
     DSC_TRY(get_state(file, &loaded));
-    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+    DSC_TRY(find_workers(file, tensors, layout));
+    for (int which = 0; which < dsc_layout_states(layout); which++) {
         for (int64_t i = 0; i < count; i++)
-            DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str, &tensors[i],
-                                &offsets[which * count + i]));
+            DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str,
+                                shape_of(which, &tensors[i], layout->workers), &layout->offsets[which * count + i]));
         DSC_TRY(check_members(file, DSC_STATE_PATHS[which], tensors, count));
     }
     *state = loaded;

@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, dsc_layout *out)
+dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, int64_t workers, dsc_layout *out)
 {
-    dsc_layout layout = {.count = count};
+    dsc_layout layout = {.count = count, .workers = workers};
 
     layout.offsets = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *layout.offsets);
     layout.shapes = calloc((size_t)count + 1, sizeof *layout.shapes);
@@ -29,9 +29,38 @@ void dsc_layout_fini(dsc_layout *layout)
     *layout = (dsc_layout){0};
 }
 
-int64_t dsc_layout_bytes(const dsc_layout *layout, int64_t tensor)
+int dsc_layout_states(const dsc_layout *layout)
 {
-    return (int64_t)sizeof(float) * layout->shapes[tensor][0] * layout->shapes[tensor][1];
+    return layout->workers > 1 ? DSC_STATE_COUNT : DSC_STATE_WORKER_ERROR;
+}
+
+static int64_t workers_of(const dsc_layout *layout, int which)
+{
+    return which == DSC_STATE_WORKER_ERROR ? layout->workers : 1;
+}
+
+int64_t dsc_layout_bytes(const dsc_layout *layout, int which, int64_t tensor)
+{
+    return (int64_t)sizeof(float) * workers_of(layout, which) * layout->shapes[tensor][0] * layout->shapes[tensor][1];
+}
+
+/* Of the piece's row and column for a worker, in the file. */
+static int64_t offset_of(const dsc_layout *layout, const dsc_checkpoint_piece *piece, int64_t worker, int64_t row,
+                         int64_t column)
+{
+    const int64_t *shape = layout->shapes[piece->tensor];
+    int64_t element = (worker * shape[0] + piece->row + row) * shape[1] + piece->column + column;
+
+    return layout->offsets[piece->which * layout->count + piece->tensor] + (int64_t)sizeof(float) * element;
+}
+
+static dsc_status check_worker(const dsc_layout *layout, const dsc_checkpoint_piece *piece, int64_t workers)
+{
+    if (piece->which < dsc_layout_states(layout) && piece->worker >= 0 && workers >= 1 &&
+        piece->worker <= workers_of(layout, piece->which) - workers)
+        return DSC_OK;
+    return DSC_FAIL(DSC_EINTERNAL, "%s of %" PRId64 " workers from %" PRId64 " on: there are errors of %" PRId64,
+                    DSC_STATE_PATHS[piece->which], workers, piece->worker, layout->workers);
 }
 
 static dsc_status check_edges(const int64_t shape[2], const dsc_checkpoint_piece *piece)
@@ -49,7 +78,6 @@ static dsc_status check_edges(const int64_t shape[2], const dsc_checkpoint_piece
 static dsc_status move_runs(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece, bool is_write)
 {
     const int64_t width = layout->shapes[piece->tensor][1];
-    const int64_t start = layout->offsets[piece->which * layout->count + piece->tensor];
     const bool is_joined = piece->columns == width && piece->stride == width;
     const int64_t runs = is_joined ? DSC_MIN(piece->rows, 1) : piece->rows;
     const int64_t bytes = (int64_t)sizeof(float) * piece->columns * (is_joined ? piece->rows : 1);
@@ -57,7 +85,7 @@ static dsc_status move_runs(int file, const dsc_layout *layout, const dsc_checkp
 
     for (int64_t i = 0; i < runs; i++) {
         float *values = piece->values + i * piece->stride;
-        int64_t offset = start + (int64_t)sizeof(float) * ((piece->row + i) * width + piece->column);
+        int64_t offset = offset_of(layout, piece, piece->worker, i, 0);
 
         DSC_TRY(is_write ? dsc_write_at(file, values, bytes, offset) : dsc_read_at(file, values, bytes, offset));
     }
@@ -67,9 +95,13 @@ out:
 
 static dsc_status move_piece(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece, bool is_write)
 {
-    dsc_status status = check_edges(layout->shapes[piece->tensor], piece);
+    dsc_status status = DSC_OK;
 
-    return status == DSC_OK ? move_runs(file, layout, piece, is_write) : status;
+    DSC_TRY(check_worker(layout, piece, 1));
+    DSC_TRY(check_edges(layout->shapes[piece->tensor], piece));
+    DSC_TRY(move_runs(file, layout, piece, is_write));
+out:
+    return status;
 }
 
 dsc_status dsc_checkpoint_piece_write(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece)
@@ -80,4 +112,41 @@ dsc_status dsc_checkpoint_piece_write(int file, const dsc_layout *layout, const 
 dsc_status dsc_checkpoint_piece_read(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece)
 {
     return move_piece(file, layout, piece, false);
+}
+
+enum { SOME = 2048 };
+
+/* Of at most SOME columns of a row. */
+static dsc_status read_mean_of_some(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece,
+                                    int64_t workers, int64_t row, int64_t column)
+{
+    const int64_t count = DSC_MIN(piece->columns - column, SOME);
+    float values[SOME];
+    double sums[SOME] = {0};
+    dsc_status status = DSC_OK;
+
+    for (int64_t w = 0; w < workers; w++) {
+        DSC_TRY(dsc_read_at(file, values, count * (int64_t)sizeof *values,
+                            offset_of(layout, piece, piece->worker + w, row, column)));
+        for (int64_t i = 0; i < count; i++) sums[i] += values[i];
+    }
+    for (int64_t i = 0; i < count; i++)
+        piece->values[row * piece->stride + column + i] = (float)(sums[i] / (double)workers);
+out:
+    return status;
+}
+
+dsc_status dsc_checkpoint_piece_mean(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece,
+                                     int64_t workers)
+{
+    dsc_status status = DSC_OK;
+
+    if (workers == 1) return dsc_checkpoint_piece_read(file, layout, piece);
+    DSC_TRY(check_worker(layout, piece, workers));
+    DSC_TRY(check_edges(layout->shapes[piece->tensor], piece));
+    for (int64_t row = 0; row < piece->rows; row++)
+        for (int64_t column = 0; column < piece->columns; column += SOME)
+            DSC_TRY(read_mean_of_some(file, layout, piece, workers, row, column));
+out:
+    return status;
 }

@@ -174,7 +174,7 @@ static dsc_status create_reader(const dsc_tensor *tensors, int64_t count, dsc_ch
 
     if (reader == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *reader);
     reader->file = -1;
-    DSC_TRY(dsc_layout_init(tensors, count, &reader->layout));
+    DSC_TRY(dsc_layout_init(tensors, count, 1, &reader->layout));
     *out = reader;
     reader = NULL;
 out:
@@ -193,7 +193,7 @@ dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int6
     DSC_TRY(create_reader(tensors, count, &reader));
     DSC_TRY(dsc_path_join(path, DSC_CHECKPOINT_FILE, &file));
     DSC_TRY(open_data(path, &reader->file));
-    DSC_TRY(dsc_checkpoint_file_open(file.str, tensors, count, state, reader->layout.offsets));
+    DSC_TRY(dsc_checkpoint_file_open(file.str, tensors, state, &reader->layout));
     *out = reader;
     reader = NULL;
 out:
@@ -201,9 +201,17 @@ out:
     return status;
 }
 
+int64_t dsc_checkpoint_workers(const dsc_checkpoint_reader *reader) { return reader->layout.workers; }
+
 dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece)
 {
     return dsc_checkpoint_piece_read(reader->file, &reader->layout, piece);
+}
+
+dsc_status dsc_checkpoint_read_mean(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece,
+                                    int64_t workers)
+{
+    return dsc_checkpoint_piece_mean(reader->file, &reader->layout, piece, workers);
 }
 
 void dsc_checkpoint_close(dsc_checkpoint_reader **reader)

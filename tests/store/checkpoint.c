@@ -1,6 +1,7 @@
 #include "store/checkpoint.h"
 #include "tests/store/scratch.h"
 #include "tests/tap.h"
+#include <hdf5.h>
 #include <string.h>
 
 static const dsc_tensor tensors[] = {
@@ -8,12 +9,21 @@ static const dsc_tensor tensors[] = {
     {.name = "transformer.wpe.weight", .dims = 2, .shape = {16, 33}},
     {.name = "transformer.ln_f.bias", .dims = 1, .shape = {33, 1}},
 };
-enum { TENSORS = DSC_COUNT(tensors), MOST_ELEMS = 65 * 33 };
+enum { TENSORS = DSC_COUNT(tensors), MOST_ELEMS = 65 * 33, WORKERS = 3 };
+
+/* The copies of a tensor: of the workers' errors each is one. */
+enum { FIRST_WORKER = DSC_STATE_WORKER_ERROR + 1, COPIES = FIRST_WORKER + WORKERS };
+static int64_t worker_of(int copy) { return DSC_MAX(copy - FIRST_WORKER, 0); }
+static int which_of(int copy)
+{
+    if (copy >= FIRST_WORKER) return DSC_STATE_WORKER_ERROR;
+    return copy == FIRST_WORKER - 1 ? DSC_STATE_SERVER_ERROR : copy;
+}
 
 /* Element i of a tensor as saved at a step. */
-static float value_of(int64_t step, int which, int64_t tensor, int64_t i)
+static float value_of(int64_t step, int copy, int64_t tensor, int64_t i)
 {
-    return (float)(step * 1000 + which * 100 + tensor * 10) + (float)i / 4096;
+    return (float)(step * 1000 + copy * 100 + tensor * 10) + (float)i / 4096;
 }
 
 static dsc_checkpoint_state state_of(int64_t step)
@@ -28,22 +38,25 @@ static dsc_checkpoint_state state_of(int64_t step)
                                   .scaler_iteration = 3,
                                   .scaler_last_overflow = -1,
                                   .scaler_hysteresis = 2,
+                                  .frozen_updates = 4,
+                                  .frozen_at = 5,
+                                  .variance_norm = 0.125,
                                   .config = "{\"lr\": 1}",
                                   .schedule = "",
                                   .model = "{}"};
 }
 
-static dsc_checkpoint_piece whole_of(const dsc_tensor *tensor, int which, int64_t index, float *values)
+static dsc_checkpoint_piece whole_of(const dsc_tensor *tensor, int copy, int64_t index, float *values)
 {
     bool is_vector = tensor->dims < 2;
     int64_t rows = is_vector ? 1 : tensor->shape[0], columns = is_vector ? tensor->shape[0] : tensor->shape[1];
 
-    return (dsc_checkpoint_piece){which, index, 0, 0, rows, columns, values, columns};
+    return (dsc_checkpoint_piece){which_of(copy), index, 0, 0, rows, columns, values, columns, worker_of(copy)};
 }
 
-static void fill(int64_t step, int which, int64_t tensor, float whole[MOST_ELEMS])
+static void fill(int64_t step, int copy, int64_t tensor, float whole[MOST_ELEMS])
 {
-    for (int64_t i = 0; i < dsc_tensor_elems(&tensors[tensor]); i++) whole[i] = value_of(step, which, tensor, i);
+    for (int64_t i = 0; i < dsc_tensor_elems(&tensors[tensor]); i++) whole[i] = value_of(step, copy, tensor, i);
 }
 
 static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
@@ -51,11 +64,11 @@ static dsc_status write_all(dsc_checkpoint_writer *writer, int64_t step)
     float whole[MOST_ELEMS];
     dsc_status status = DSC_OK;
 
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
+    for (int copy = 0; copy < COPIES; copy++)
         for (int64_t t = 0; t < TENSORS; t++) {
-            dsc_checkpoint_piece piece = whole_of(&tensors[t], which, t, whole);
+            dsc_checkpoint_piece piece = whole_of(&tensors[t], copy, t, whole);
 
-            fill(step, which, t, whole);
+            fill(step, copy, t, whole);
             DSC_TRY(dsc_checkpoint_write(writer, &piece));
         }
 out:
@@ -82,7 +95,7 @@ static dsc_status save(const char *folder, int64_t step)
     dsc_checkpoint_writer *writer = NULL;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_checkpoint_begin(folder, step, tensors, TENSORS, &state, &writer));
+    DSC_TRY(dsc_checkpoint_begin(folder, step, tensors, TENSORS, WORKERS, &state, &writer));
     DSC_TRY(write_all(writer, step));
     DSC_TRY(finish(&writer));
 out:
@@ -94,11 +107,11 @@ static bool holds(const dsc_checkpoint_reader *reader, int64_t step)
 {
     float whole[MOST_ELEMS], wanted[MOST_ELEMS];
 
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
+    for (int copy = 0; copy < COPIES; copy++)
         for (int64_t t = 0; t < TENSORS; t++) {
-            dsc_checkpoint_piece piece = whole_of(&tensors[t], which, t, whole);
+            dsc_checkpoint_piece piece = whole_of(&tensors[t], copy, t, whole);
 
-            fill(step, which, t, wanted);
+            fill(step, copy, t, wanted);
             if (dsc_checkpoint_read(reader, &piece) != DSC_OK) return false;
             if (memcmp(whole, wanted, sizeof(float) * (size_t)dsc_tensor_elems(&tensors[t])) != 0) return false;
         }
@@ -120,6 +133,8 @@ static void reads_back(void)
           "step %lld, seed %llx", (long long)state.step, (unsigned long long)state.seed);
     CHECK(state.loss_scale == wrote.loss_scale && state.scaler_iteration == 3 && state.scaler_last_overflow == -1 &&
           state.scaler_hysteresis == 2 && state.sampler_version == 1, "scale %g", state.loss_scale);
+    CHECK(state.frozen_updates == 4 && state.frozen_at == 5 && state.variance_norm == 0.125 &&
+          dsc_checkpoint_workers(reader) == WORKERS, "frozen at %lld", (long long)state.frozen_at);
     CHECK(dsc_equal(state.config, wrote.config) && dsc_equal(state.schedule, "") && dsc_equal(state.model, "{}") &&
           dsc_equal(state.data_hash, wrote.data_hash), "config %s, data %s", state.config, state.data_hash);
 out:
@@ -174,13 +189,13 @@ static const char *tensor_at(const char *path, long byte, char name[160])
     float found;
 
     strcpy(name, "the file's structure");
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
+    for (int copy = 0; copy < COPIES; copy++)
         for (int64_t t = 0; t < TENSORS; t++)
             for (int64_t i = 0; i < dsc_tensor_elems(&tensors[t]); i++)
                 for (int back = 0; back < 4; back++) {
                     if (fseek(file, byte - back, SEEK_SET) != 0 || fread(&found, sizeof found, 1, file) != 1) continue;
-                    if (found == value_of(5, which, t, i))
-                        snprintf(name, 160, "%s/%.95s", DSC_STATE_PATHS[which], tensors[t].name);
+                    if (found == value_of(5, copy, t, i))
+                        snprintf(name, 160, "%s/%.95s", DSC_STATE_PATHS[which_of(copy)], tensors[t].name);
                 }
     fclose(file);
     return name;
@@ -370,7 +385,7 @@ static void survives_a_full_disk(void)
     int64_t *steps = NULL, count = 0;
 
     CHECK_OK(save(scratch.folder, 6));
-    for (long bytes = 100; bytes < 33000; bytes += 3000) {
+    for (long bytes = 100; bytes < 76000; bytes += 3000) {
         int how = scratch_run_limited(bytes, save_to_the_brim, scratch.folder);
 
         CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0, "%ld bytes: wait status %x", bytes, (unsigned)how);
@@ -390,13 +405,13 @@ static void abandons(void)
     char found[512];
     dsc_text skipped = {0};
 
-    CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, &state, &writer));
+    CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, WORKERS, &state, &writer));
     dsc_checkpoint_abandon(&writer);
     CHECK(writer == NULL && access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
     CHECK_OK(dsc_checkpoint_find(scratch.folder, NULL, NULL, found, sizeof found, &skipped));
     CHECK(found[0] == '\0', "found %s", found);
-    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, &state, &writer) == DSC_EINVAL && writer == NULL,
-          "%s", dsc_message());
+    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, WORKERS, &state, &writer) == DSC_EINVAL &&
+          writer == NULL, "%s", dsc_message());
     scratch_end(&scratch);
 }
 
@@ -412,9 +427,9 @@ static void hashes_by_block(void)
     float *whole = calloc(ELEMS, sizeof *whole);
     char file[600];
 
-    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, &state, &writer))) goto out;
-    for (int which = 0; which < DSC_STATE_COUNT; which++) {
-        dsc_checkpoint_piece piece = whole_of(&large, which, 0, whole);
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, 1, &state, &writer))) goto out;
+    for (int copy = 0; copy < FIRST_WORKER - 1; copy++) {
+        dsc_checkpoint_piece piece = whole_of(&large, copy, 0, whole);
 
         CHECK_OK(dsc_checkpoint_write(writer, &piece));
     }
@@ -429,6 +444,119 @@ out:
     dsc_text_fini(&report);
     free(whole);
     scratch_end(&scratch);
+}
+
+/* ---- Errors */
+
+static void has_none_of_one(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = state_of(2);
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_checkpoint_reader *reader = NULL;
+    float whole[MOST_ELEMS] = {0};
+    dsc_checkpoint_piece piece = whole_of(&tensors[2], FIRST_WORKER, 2, whole);
+
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 2, tensors, TENSORS, 1, &state, &writer))) goto out;
+    CHECK(dsc_checkpoint_write(writer, &piece) == DSC_EINTERNAL && strstr(dsc_message(), "errors of 1") != NULL, "%s",
+          dsc_message());
+    CHECK_OK(finish(&writer));
+    if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000002"), tensors, TENSORS, &state, &reader)))
+        goto out;
+    CHECK(dsc_checkpoint_workers(reader) == 1, "%lld workers", (long long)dsc_checkpoint_workers(reader));
+    CHECK(dsc_checkpoint_read(reader, &piece) == DSC_EINTERNAL, "%s", dsc_message());
+    dsc_checkpoint_state_fini(&state);
+out:
+    dsc_checkpoint_abandon(&writer);
+    dsc_checkpoint_close(&reader);
+    scratch_end(&scratch);
+}
+
+/* A vector that is read in several goes, and a rectangle. */
+static void reads_means(void)
+{
+    enum { ELEMS = 5000 };
+    const dsc_tensor both[] = {{.name = "long", .dims = 1, .shape = {ELEMS, 1}},
+                               {.name = "flat", .dims = 2, .shape = {50, 100}}};
+    static float values[ELEMS];
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = state_of(1);
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_checkpoint_reader *reader = NULL;
+    dsc_checkpoint_piece piece;
+
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, both, 2, WORKERS, &state, &writer))) goto out;
+    for (int64_t t = 0; t < 2; t++)
+        for (int64_t w = 0; w < WORKERS; w++) {
+            piece = whole_of(&both[t], FIRST_WORKER, t, values);
+            piece.worker = w;
+            for (int64_t i = 0; i < ELEMS; i++) values[i] = (float)((i + 7 * t) << (2 * w));
+            CHECK_OK(dsc_checkpoint_write(writer, &piece));
+        }
+    CHECK_OK(finish(&writer));
+    if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000001"), both, 2, &state, &reader))) goto out;
+    piece = whole_of(&both[0], FIRST_WORKER, 0, values);
+    CHECK_OK(dsc_checkpoint_read_mean(reader, &piece, WORKERS));
+    for (int64_t i = 0; i < ELEMS; i++)
+        if (!CHECK(values[i] == (float)(7 * i), "element %lld: %g", (long long)i, values[i])) break;
+    piece = (dsc_checkpoint_piece){DSC_STATE_WORKER_ERROR, 1, 3, 4, 5, 6, values, 10, 1};
+    CHECK_OK(dsc_checkpoint_read_mean(reader, &piece, 2));
+    CHECK(values[4 * 10 + 5] == (float)(10 * (7 * 100 + 9 + 7)), "the rectangle's last is %g", values[4 * 10 + 5]);
+    CHECK(dsc_checkpoint_read_mean(reader, &piece, WORKERS) == DSC_EINTERNAL &&
+          strstr(dsc_message(), "3 workers from 1 on") != NULL, "%s", dsc_message());
+    dsc_checkpoint_state_fini(&state);
+out:
+    dsc_checkpoint_abandon(&writer);
+    dsc_checkpoint_close(&reader);
+    scratch_end(&scratch);
+}
+
+/* As files were before there were compressed steps. */
+static void reads_older_ones(void)
+{
+    static const char *const later[] = {"frozen_updates", "frozen_at", "variance_norm"};
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = {0};
+    dsc_checkpoint_reader *reader = NULL;
+    hid_t file;
+
+    CHECK_OK(save(scratch.folder, 4));
+    file = H5Fopen(scratch_path(&scratch, "step-00000004/checkpoint.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
+    for (int i = 0; i < DSC_COUNT(later); i++) H5Adelete_by_name(file, "/state", later[i], H5P_DEFAULT);
+    H5Ldelete(file, "/error_feedback", H5P_DEFAULT);
+    H5Fclose(file);
+    if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000004"), tensors, TENSORS, &state, &reader)))
+        goto out;
+    CHECK(state.optimizer_step == 3 && state.frozen_updates == 0 && state.frozen_at == 0 && state.variance_norm == 0,
+          "frozen at %lld", (long long)state.frozen_at);
+    CHECK(dsc_checkpoint_workers(reader) == 1, "%lld workers", (long long)dsc_checkpoint_workers(reader));
+out:
+    dsc_checkpoint_state_fini(&state);
+    dsc_checkpoint_close(&reader);
+    scratch_end(&scratch);
+}
+
+static void refuses_part_of_the_errors(void)
+{
+    static const char *const lost[] = {"/error_feedback/server/transformer.wpe.weight",
+                                       "/error_feedback/worker/transformer.ln_f.bias",
+                                       "/error_feedback/worker/transformer.wte.weight"};
+
+    for (int i = 0; i < DSC_COUNT(lost); i++) {
+        scratch scratch = scratch_begin();
+        hid_t file;
+        dsc_status status;
+
+        CHECK_OK(save(scratch.folder, 4));
+        file = H5Fopen(scratch_path(&scratch, "step-00000004/checkpoint.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
+        H5Ldelete(file, lost[i], H5P_DEFAULT);
+        if (i == 1) /* another tensor's in its place */
+            H5Lcreate_soft("/error_feedback/worker/transformer.wte.weight", file, lost[i], H5P_DEFAULT, H5P_DEFAULT);
+        H5Fclose(file);
+        status = open_with(scratch_path(&scratch, "step-00000004"), tensors, TENSORS);
+        CHECK(status == DSC_EINVAL && strstr(dsc_message(), lost[i]) != NULL, "%s: %s", lost[i], dsc_message());
+        scratch_end(&scratch);
+    }
 }
 
 /* ---- Many writers */
@@ -457,8 +585,8 @@ static void cut_at_random(cut *cut, dsc_checkpoint_piece piece)
 static void cut_all(cut *cut)
 {
     cut->count = 0;
-    for (int which = 0; which < DSC_STATE_COUNT; which++)
-        for (int64_t t = 0; t < TENSORS; t++) cut_at_random(cut, whole_of(&tensors[t], which, t, NULL));
+    for (int copy = 0; copy < COPIES; copy++)
+        for (int64_t t = 0; t < TENSORS; t++) cut_at_random(cut, whole_of(&tensors[t], copy, t, NULL));
     for (int64_t i = cut->count - 1; i > 0; i--) {
         int64_t other = tap_random_between(0, i);
         dsc_checkpoint_piece piece = cut->pieces[i];
@@ -481,11 +609,18 @@ static float *element_of(const dsc_checkpoint_piece *piece, int64_t row, int64_t
     return &piece->values[row * piece->stride + column];
 }
 
+static int copy_of(const dsc_checkpoint_piece *piece)
+{
+    for (int copy = 0; copy < COPIES; copy++)
+        if (which_of(copy) == piece->which && worker_of(copy) == piece->worker) return copy;
+    return -1;
+}
+
 static float wanted_of(int64_t step, const dsc_checkpoint_piece *piece, int64_t row, int64_t column)
 {
     int64_t width = whole_of(&tensors[piece->tensor], 0, 0, NULL).columns;
 
-    return value_of(step, piece->which, piece->tensor, (piece->row + row) * width + piece->column + column);
+    return value_of(step, copy_of(piece), piece->tensor, (piece->row + row) * width + piece->column + column);
 }
 
 static dsc_status write_cut(dsc_checkpoint_writer *const *writers, int64_t count, int64_t step, const cut *cut)
@@ -528,10 +663,10 @@ static void save_by_many(const char *folder, int64_t step, int64_t count, const 
     dsc_hash hashes[64];
     int64_t total;
 
-    if (!CHECK_OK(dsc_checkpoint_begin(folder, step, tensors, TENSORS, &state, &writers[0]))) return;
+    if (!CHECK_OK(dsc_checkpoint_begin(folder, step, tensors, TENSORS, WORKERS, &state, &writers[0]))) return;
     for (int64_t w = 1; w < count; w++)
-        if (!CHECK_OK(dsc_checkpoint_join(folder, step, tensors, TENSORS, dsc_checkpoint_offsets(writers[0]),
-                                          &writers[w]))) goto out;
+        if (!CHECK_OK(dsc_checkpoint_join(folder, step, tensors, TENSORS, WORKERS,
+                                          dsc_checkpoint_offsets(writers[0]), &writers[w]))) goto out;
     CHECK_OK(write_cut(writers, count, step, cut));
     for (int64_t w = 0; w < count; w++) CHECK_OK(dsc_checkpoint_flush(writers[w]));
     total = hash_all(writers, count, hashes);
@@ -622,9 +757,9 @@ static void commits_all_or_nothing(void)
     int64_t offsets[DSC_STATE_COUNT * TENSORS], count = 0;
 
     CHECK_OK(save(scratch.folder, 6));
-    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, &state, &first))) goto out;
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, WORKERS, &state, &first))) goto out;
     memcpy(offsets, dsc_checkpoint_offsets(first), sizeof offsets);
-    CHECK_OK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, offsets, &second));
+    CHECK_OK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, WORKERS, offsets, &second));
     CHECK_OK(dsc_checkpoint_hash(first, 0, 2, &hashes, &count));
     CHECK(dsc_checkpoint_commit(&first, hashes, count) == DSC_EINTERNAL && first == NULL &&
           strstr(dsc_message(), "hashes for") != NULL, "%s", dsc_message());
@@ -632,8 +767,8 @@ static void commits_all_or_nothing(void)
     dsc_checkpoint_abandon(&second);
     CHECK(verifies_as(scratch.folder, 6), "step 6 is no longer what it was: %s", dsc_message());
     CHECK(access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
-    CHECK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, offsets, &second) == DSC_EIO && second == NULL,
-          "%s", dsc_message());
+    CHECK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, WORKERS, offsets, &second) == DSC_EIO &&
+          second == NULL, "%s", dsc_message());
 out:
     dsc_checkpoint_abandon(&first);
     dsc_checkpoint_abandon(&second);
@@ -652,6 +787,10 @@ static const tap_case cases[] = {
     {"a full disk is an error, and leaves older checkpoints as they were", survives_a_full_disk},
     {"an abandoned save leaves nothing behind", abandons},
     {"tensors of several blocks are verified block by block", hashes_by_block},
+    {"where one worker trains there are no errors", has_none_of_one},
+    {"means of workers' errors are read by the piece", reads_means},
+    {"a checkpoint from before there were errors is read", reads_older_ones},
+    {"errors that are missing, or of another shape, are refused by name", refuses_part_of_the_errors},
     {"random pieces by 1 to 8 writers make the same files as one who writes tensors whole", equals_one_writer},
     {"random pieces read back, and nothing beside them is touched", reads_pieces},
     {"with hashes missing there is no checkpoint, and what others still write harms none", commits_all_or_nothing},

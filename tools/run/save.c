@@ -26,7 +26,7 @@ static dsc_checkpoint_piece in_file(const dsc_piece *piece)
     const dsc_block *b = &piece->block;
 
     return (dsc_checkpoint_piece){piece->which, piece->tensor, b->row, b->column, b->rows, b->columns, piece->values,
-                                  piece->stride};
+                                  piece->stride, 0};
 }
 
 static dsc_status write_piece(void *writer, const dsc_piece *piece)
@@ -99,7 +99,7 @@ static dsc_status lay_out(job *j, int64_t step, dsc_checkpoint_writer **out)
     dsc_status status = DSC_OK;
 
     DSC_TRY(describe(j, step, &state));
-    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, j->plan->tensors, j->plan->tensor_count, &state, out));
+    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, j->plan->tensors, j->plan->tensor_count, 1, &state, out));
 out:
     dsc_checkpoint_state_fini(&state);
     return status;
@@ -119,7 +119,7 @@ static dsc_status open_writers(job *j, int64_t step, dsc_checkpoint_writer **out
     status = dsc_comm_broadcast(j->comm, offsets, bytes, 0);
     if (status != DSC_OK) return status; /* which may still read the offsets */
     if (j->rank > 0)
-        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, offsets, out);
+        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, 1, offsets, out);
     DSC_TRY(meet(j, status));
 out:
     free(offsets);
