@@ -303,7 +303,8 @@ static bool is_saved(const run_options *o, int64_t step)
 static dsc_status train(job *j)
 {
     const run_options *o = &j->options;
-    int64_t saved = j->first_step > 0 ? j->first_step : -1, step = j->first_step;
+    bool is_there = j->first_step > 0 && strcmp(o->resume, "auto") == 0; /* the step in --save */
+    int64_t saved = is_there ? j->first_step : -1, step = j->first_step;
     dsc_step_report report = {0};
     dsc_status status = DSC_OK;
 

@@ -201,6 +201,10 @@ bool dsc_freezer_is_frozen(const dsc_freezer *freezer, int64_t updates);
 bool dsc_freezer_discards(const dsc_config *config, int64_t updates);
 /* The sum of the variance's squares after so many updates. */
 void dsc_freezer_look(dsc_freezer *freezer, int64_t updates, double squares);
+/* The update behind which the variance is frozen, once it is so, or, with auto, known; else 0. Pure. */
+int64_t dsc_freezer_found(const dsc_freezer *freezer, int64_t updates);
+/* Goes on from what a checkpoint found. A --freeze-step given now counts more. */
+void dsc_freezer_resume(dsc_freezer *freezer, int64_t found, double norm);
 /* Whether the optimizer compresses. Pure. */
 bool dsc_optimizer_compresses(int optimizer);
 

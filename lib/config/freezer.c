@@ -69,3 +69,17 @@ void dsc_freezer_look(dsc_freezer *freezer, int64_t updates, double squares)
     if (before > 0 && updates >= freezer->earliest && fmin(norm, before) >= SETTLED * fmax(norm, before))
         freezer->frozen_at = updates + 1; /* the gradients of the next update are exact already */
 }
+
+int64_t dsc_freezer_found(const dsc_freezer *freezer, int64_t updates)
+{
+    const bool is_automatic = freezer->interval > 0;
+
+    return is_automatic || dsc_freezer_is_frozen(freezer, updates) ? freezer->frozen_at : 0;
+}
+
+void dsc_freezer_resume(dsc_freezer *freezer, int64_t found, double norm)
+{
+    if (freezer->interval == 0) return;
+    freezer->frozen_at = found;
+    freezer->norm = norm;
+}

@@ -41,6 +41,7 @@ struct dsc_run {
     dsc_scaler scaler;
     dsc_freezer freezer;
     int64_t optimizer_step, samples_seen; /* updates, and sequences, so far */
+    int64_t frozen_updates;             /* updates that left the variance as it was */
 
     exec_lane lanes[DSC_LANE_COUNT];
     int segment;                        /* under way */

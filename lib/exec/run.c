@@ -202,13 +202,12 @@ static void correct_bias(const dsc_run *run, dsc_step *step)
 {
     const dsc_config *config = &run->o.plan->config;
     const bool is_reference = run->o.plan->compresses && config->strategy.semantics == DSC_SEMANTICS_REFERENCE;
-    const int64_t t = step->optimizer_step;
-    const bool is_frozen = dsc_freezer_is_frozen(&run->freezer, run->optimizer_step);
+    const int64_t made = run->optimizer_step - run->frozen_updates + !dsc_run_is_frozen(run);
 
     step->bias_correction1 = step->bias_correction2 = 1;
     if (!config->bias_correction || is_reference) return;
-    step->bias_correction1 = 1 - pow(step->beta1, (double)t);
-    step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)(is_frozen ? run->freezer.frozen_at : t)));
+    step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
+    step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)made));
 }
 
 static void begin_step(dsc_run *run, int64_t number)
@@ -325,7 +324,7 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_rea
                         dsc_trace *rows)
 {
     dsc_outcome outcome = {.pending = run->is_pending, .evaluate = evaluate,
-                           .frozen = dsc_freezer_is_frozen(&run->freezer, run->optimizer_step),
+                           .frozen = dsc_run_is_frozen(run),
                            .discard = dsc_freezer_discards(&run->o.plan->config, run->optimizer_step),
                            .defer = dsc_defers(run->o.plan, run->optimizer_step, evaluate || is_read)};
     const int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
@@ -343,6 +342,7 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_rea
     report->t_end_ns = dsc_clock_ns();
     report->is_skipped = outcome.overflow;
     run->optimizer_step += !outcome.overflow;
+    run->frozen_updates += !outcome.overflow && (outcome.frozen || outcome.discard);
     run->samples_seen += run->o.plan->config.strategy.global_batch;
     dsc_path_of(&outcome, report->path, sizeof report->path);
     report->wire_bytes = dsc_comm_wire_bytes(run->o.comm) - wire_bytes;

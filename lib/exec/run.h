@@ -75,16 +75,25 @@ typedef struct dsc_run_state {
     int64_t samples_seen;
     int64_t scaler_iteration, scaler_last_overflow, scaler_hysteresis;
     double loss_scale;
+    int64_t frozen_updates;  /* of the optimizer steps, those that left the variance as it was */
+    int64_t frozen_at;       /* as dsc_freezer_found */
+    double variance_norm;    /* as dsc_freezer */
 } dsc_run_state;
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out);
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state);
 
-/* A rectangle of a tensor that this rank updates, in fp32: which 0 weights, 1 exp_avg, 2 exp_avg_sq; row i, column j of
- * it is values[i * stride + j]. Borrowed, writable. */
-enum { DSC_RUN_STATES = 3 };
+/* Whether the next update is a compressed one. */
+bool dsc_run_is_frozen(const dsc_run *run);
+
+/* A rectangle of a tensor that this rank updates, in fp32: which 0 weights, 1 exp_avg, 2 exp_avg_sq, and, where
+ * replicas exchange compressed momenta, 3 the worker's error, 4 the server's; row i, column j of it is
+ * values[i * stride + j]. Borrowed, writable. */
+enum { DSC_RUN_STATES = 5, DSC_RUN_WORKER_ERROR = 3, DSC_RUN_SERVER_ERROR };
 typedef struct dsc_piece { int which; int64_t tensor; dsc_block block; float *values; int64_t stride; } dsc_piece;
 typedef dsc_status dsc_piece_visit(void *context, const dsc_piece *piece);
-/* Visits the pieces of a shard of this rank's stage, until one fails: with ZeRO those of the rank's part alone. */
+/* Visits the pieces of a shard of this rank's stage, until one fails: with ZeRO those of the rank's part alone. Of
+ * errors, those of what the rank compresses, of its own worker, and of its chunk of the server's; positions past the
+ * sequence have none. */
 dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context);
 
 #endif

@@ -1,5 +1,6 @@
 /* Weights and optimizer states: their first values, and the way in and out for checkpoints. */
 #include "exec/internal.h"
+#include "kernel/units.h"
 #include <string.h>
 
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out)
@@ -9,7 +10,10 @@ void dsc_run_state_get(const dsc_run *run, dsc_run_state *out)
                            .scaler_iteration = run->scaler.iteration,
                            .scaler_last_overflow = run->scaler.last_overflow,
                            .scaler_hysteresis = run->scaler.hysteresis,
-                           .loss_scale = run->scaler.scale};
+                           .loss_scale = run->scaler.scale,
+                           .frozen_updates = run->frozen_updates,
+                           .frozen_at = dsc_freezer_found(&run->freezer, run->optimizer_step),
+                           .variance_norm = run->freezer.norm};
 }
 
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
@@ -20,13 +24,18 @@ void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
     run->scaler.last_overflow = state->scaler_last_overflow;
     run->scaler.hysteresis = state->scaler_hysteresis;
     run->scaler.scale = state->loss_scale;
+    run->frozen_updates = state->frozen_updates;
+    dsc_freezer_resume(&run->freezer, state->frozen_at, state->variance_norm);
 }
+
+bool dsc_run_is_frozen(const dsc_run *run) { return dsc_freezer_is_frozen(&run->freezer, run->optimizer_step); }
 
 /* ---- Pieces: what of the stage's tensors this rank updates */
 
 static float *part_of(dsc_run *run, int which, const dsc_bucket *bucket)
 {
-    static const dsc_kept kept[] = {DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ};
+    static const dsc_kept kept[DSC_RUN_STATES] = {DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ,
+                                                  DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR};
 
     return exec_address(run, dsc_program_kept(run->o.program, bucket, kept[which]), NULL);
 }
@@ -37,27 +46,54 @@ static int64_t columns_of(const dsc_plan *plan, const dsc_shard *shard)
     return plan->tensors[shard->tensor].dims < 2 ? shard->elems : shard->shape[1];
 }
 
-dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+/* What of a shard's errors this rank keeps, and where; padding, which has none, is left out. */
+static dsc_overlap error_overlap(const dsc_run *run, int which, const dsc_stage *stage, const dsc_shard *shard)
 {
     const dsc_plan *plan = run->o.plan;
-    const dsc_bucket *bucket = &plan->stages[run->o.program->stage].buckets[shard->bucket];
-    const int64_t columns = columns_of(plan, shard), part = dsc_plan_part(plan, run->rank);
-    dsc_overlap overlap = dsc_part_overlap(bucket, plan->parts, part, shard);
+    const int64_t n = plan->workers, part = run->dp_index % plan->intra, server = run->dp_index / plan->intra;
+    int64_t in_shard, chunk, first;
+    dsc_unit unit;
+
+    if (!dsc_shard_unit(plan, stage, shard, part, run->tp_index, &unit, &in_shard)) return (dsc_overlap){0};
+    if (which == DSC_RUN_WORKER_ERROR) return (dsc_overlap){unit.real, in_shard, unit.place};
+    chunk = unit.padded / n;
+    first = server * chunk;
+    return (dsc_overlap){DSC_MAX(0, DSC_MIN(chunk, unit.real - first)), in_shard + first, unit.place / n};
+}
+
+static dsc_status each_piece_of(dsc_run *run, int which, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+{
+    const dsc_plan *plan = run->o.plan;
+    const dsc_stage *stage = &plan->stages[run->o.program->stage];
+    const dsc_bucket *bucket = &stage->buckets[shard->bucket];
+    const int64_t columns = columns_of(plan, shard);
+    dsc_overlap overlap = which < DSC_RUN_WORKER_ERROR
+                              ? dsc_part_overlap(bucket, plan->parts, dsc_plan_part(plan, run->rank), shard)
+                              : error_overlap(run, which, stage, shard);
+    float *values = part_of(run, which, bucket);
     dsc_block block, runs[DSC_RUN_BLOCKS];
     dsc_status status = DSC_OK;
 
     for (int64_t b = 0; overlap.elems > 0 && dsc_shard_block(plan, shard, run->tp_index, b, &block); b++) {
         int pieces = dsc_block_run(&block, columns, overlap.in_shard, overlap.elems, runs);
 
-        for (int i = 0; i < pieces * DSC_RUN_STATES; i++) {
-            const dsc_block *r = &runs[i / DSC_RUN_STATES];
-            int64_t in_shard = r->shard_row * columns + r->shard_column;
-            float *values = part_of(run, i % DSC_RUN_STATES, bucket) + overlap.in_part + in_shard - overlap.in_shard;
-            dsc_piece piece = {i % DSC_RUN_STATES, shard->tensor, *r, values, columns};
+        for (int i = 0; i < pieces; i++) {
+            int64_t at = overlap.in_part + runs[i].shard_row * columns + runs[i].shard_column - overlap.in_shard;
+            dsc_piece piece = {which, shard->tensor, runs[i], values + at, columns};
 
             DSC_TRY(visit(context, &piece));
         }
     }
+out:
+    return status;
+}
+
+dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+{
+    const int states = run->o.plan->workers > 1 ? DSC_RUN_STATES : DSC_RUN_WORKER_ERROR;
+    dsc_status status = DSC_OK;
+
+    for (int which = 0; which < states; which++) DSC_TRY(each_piece_of(run, which, shard, visit, context));
 out:
     return status;
 }

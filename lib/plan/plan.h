@@ -194,6 +194,7 @@ dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t pa
 
 /* ---- Units of compression (plan/unit.c; kernel/units.h) */
 
+struct dsc_unit;
 struct dsc_units;
 
 /* The units of a part of a bucket on a tensor rank: what the part has of each shard, and what of that is no padding
@@ -203,6 +204,9 @@ struct dsc_units;
 typedef struct dsc_unit_place { int64_t shard, in_shard; } dsc_unit_place;
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
                       int64_t tp_index, struct dsc_units *out, dsc_unit_place *places);
+/* The one of them in a shard, and where in it it begins; false when the part has nothing of the shard. Pure. */
+bool dsc_shard_unit(const dsc_plan *plan, const dsc_stage *stage, const dsc_shard *shard, int64_t part,
+                    int64_t tp_index, struct dsc_unit *out, int64_t *in_shard);
 
 /* Where something of a bucket is kept: the kind and space that name the buffer (SUMS may be GRADIENTS, MASTER may be
  * PARAMETERS), and elements in it. */

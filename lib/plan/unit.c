@@ -26,6 +26,16 @@ static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t 
     return DSC_MAX(0, DSC_MIN(rows - first, shard->shape[0])) * shard->shape[1];
 }
 
+static dsc_unit unit_of(const dsc_plan *plan, const dsc_bucket *bucket, const dsc_shard *shard,
+                        const dsc_overlap *overlap, int64_t tp_index, int64_t place)
+{
+    const int64_t real = real_elems(plan, shard, tp_index) - overlap->in_shard;
+
+    return (dsc_unit){.first = shard->first - bucket->first_elem + overlap->in_shard,
+                      .real = DSC_MAX(0, DSC_MIN(real, overlap->elems)), .place = place,
+                      .padded = padded(plan, overlap->elems)};
+}
+
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
                       int64_t tp_index, dsc_units *out, dsc_unit_place *places)
 {
@@ -35,16 +45,27 @@ void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bu
     for (int64_t i = bucket->first; i < bucket->end; i++) {
         const dsc_shard *shard = &stage->shards[i];
         const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, shard);
-        dsc_unit *unit = &out->unit[out->count];
 
         if (overlap.elems == 0) continue;
-        *unit = (dsc_unit){.first = shard->first - bucket->first_elem + overlap.in_shard, .place = place,
-                           .padded = padded(plan, overlap.elems)};
-        unit->real = DSC_MAX(0, DSC_MIN(real_elems(plan, shard, tp_index) - overlap.in_shard, overlap.elems));
+        out->unit[out->count] = unit_of(plan, bucket, shard, &overlap, tp_index, place);
         if (places != NULL) places[out->count] = (dsc_unit_place){i, overlap.in_shard};
-        place += unit->padded;
-        out->count++;
+        place += out->unit[out->count++].padded;
     }
+}
+
+bool dsc_shard_unit(const dsc_plan *plan, const dsc_stage *stage, const dsc_shard *shard, int64_t part,
+                    int64_t tp_index, dsc_unit *out, int64_t *in_shard)
+{
+    const dsc_bucket *bucket = &stage->buckets[shard->bucket];
+    const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, shard);
+    int64_t place = 0;
+
+    if (overlap.elems == 0) return false;
+    for (const dsc_shard *s = &stage->shards[bucket->first]; s < shard; s++)
+        place += padded(plan, dsc_part_overlap(bucket, plan->intra, part, s).elems);
+    *out = unit_of(plan, bucket, shard, &overlap, tp_index, place);
+    *in_shard = overlap.in_shard;
+    return true;
 }
 
 /* Ranks of a stage run one program, made for the part that has most. */

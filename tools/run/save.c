@@ -10,37 +10,45 @@
 
 /* ---- Pieces: what of this rank's states stands where in a checkpoint */
 
-/* Of ranks that hold the same values one writes them: replicas without ZeRO take turns by tensor, so that all have
- * their share. */
+static int64_t replica_of(const job *j) { return dsc_plan_coord(j->plan, j->rank).of[DSC_AXIS_DP]; }
+
+/* Replicas that sum their gradients exactly are one worker of compression; each has the errors of its part. */
+static int64_t worker_of(const job *j) { return replica_of(j) / j->plan->intra; }
+
+/* Of the ranks of a replica that hold the same values one writes them. */
 static bool is_ours(const job *j, const dsc_shard *shard)
 {
     const dsc_coord coord = dsc_plan_coord(j->plan, j->rank);
-    bool is_turn = j->plan->parts > 1 || coord.of[DSC_AXIS_DP] == shard->tensor % j->plan->config.strategy.dp;
 
-    return is_turn && coord.of[DSC_AXIS_CP] == 0 && (coord.of[DSC_AXIS_TP] == 0 || !shard->is_replicated) &&
-           !shard->is_copy;
+    return coord.of[DSC_AXIS_CP] == 0 && (coord.of[DSC_AXIS_TP] == 0 || !shard->is_replicated) && !shard->is_copy;
 }
 
-static dsc_checkpoint_piece in_file(const dsc_piece *piece)
+/* What replicas hold alike, which is all but their errors and, with ZeRO, their parts, they write in turns by tensor,
+ * so that all have their share. */
+static bool is_our_turn(const job *j, const dsc_piece *piece)
+{
+    bool is_alike = j->plan->parts == 1 && piece->which < DSC_RUN_WORKER_ERROR;
+
+    return !is_alike || replica_of(j) == piece->tensor % j->plan->config.strategy.dp;
+}
+
+/* worker: in the file's numbers, whose error it is. */
+static dsc_checkpoint_piece in_file(const dsc_piece *piece, int64_t worker)
 {
     const dsc_block *b = &piece->block;
 
     return (dsc_checkpoint_piece){piece->which, piece->tensor, b->row, b->column, b->rows, b->columns, piece->values,
-                                  piece->stride, 0};
+                                  piece->stride, piece->which == DSC_RUN_WORKER_ERROR ? worker : 0};
 }
 
-static dsc_status write_piece(void *writer, const dsc_piece *piece)
+typedef struct saving { const job *job; dsc_checkpoint_writer *writer; } saving;
+
+static dsc_status write_piece(void *context, const dsc_piece *piece)
 {
-    const dsc_checkpoint_piece in = in_file(piece);
+    const saving *s = context;
+    const dsc_checkpoint_piece in = in_file(piece, worker_of(s->job));
 
-    return dsc_checkpoint_write(writer, &in);
-}
-
-static dsc_status read_piece(void *reader, const dsc_piece *piece)
-{
-    const dsc_checkpoint_piece in = in_file(piece);
-
-    return dsc_checkpoint_read(reader, &in);
+    return is_our_turn(s->job, piece) ? dsc_checkpoint_write(s->writer, &in) : DSC_OK;
 }
 
 static const dsc_stage *stage_of(const job *j) { return &j->plan->stages[j->programs[j->rank]->stage]; }
@@ -78,7 +86,10 @@ static dsc_status describe(job *j, int64_t step, dsc_checkpoint_state *out)
                                   .loss_scale = state.loss_scale,
                                   .scaler_iteration = state.scaler_iteration,
                                   .scaler_last_overflow = state.scaler_last_overflow,
-                                  .scaler_hysteresis = state.scaler_hysteresis};
+                                  .scaler_hysteresis = state.scaler_hysteresis,
+                                  .frozen_updates = state.frozen_updates,
+                                  .frozen_at = state.frozen_at,
+                                  .variance_norm = state.variance_norm};
     memcpy(out->data_hash, dsc_source_hash(j->source).hex, sizeof(dsc_hash));
     out->config = dsc_config_json(&j->plan->config);
     out->model = dsc_model_json(&j->plan->model);
@@ -95,11 +106,12 @@ static dsc_status meet(const job *j, dsc_status status)
 
 static dsc_status lay_out(job *j, int64_t step, dsc_checkpoint_writer **out)
 {
+    const dsc_plan *plan = j->plan;
     dsc_checkpoint_state state = {0};
     dsc_status status = DSC_OK;
 
     DSC_TRY(describe(j, step, &state));
-    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, j->plan->tensors, j->plan->tensor_count, 1, &state, out));
+    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, plan->tensors, plan->tensor_count, plan->workers, &state, out));
 out:
     dsc_checkpoint_state_fini(&state);
     return status;
@@ -119,7 +131,8 @@ static dsc_status open_writers(job *j, int64_t step, dsc_checkpoint_writer **out
     status = dsc_comm_broadcast(j->comm, offsets, bytes, 0);
     if (status != DSC_OK) return status; /* which may still read the offsets */
     if (j->rank > 0)
-        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, 1, offsets, out);
+        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, plan->workers, offsets,
+                                     out);
     DSC_TRY(meet(j, status));
 out:
     free(offsets);
@@ -129,11 +142,12 @@ out:
 static dsc_status write_ours(job *j, dsc_checkpoint_writer *writer)
 {
     const dsc_stage *stage = stage_of(j);
+    saving saving = {j, writer};
     dsc_status status = DSC_OK;
 
     for (int64_t i = 0; i < stage->shard_count; i++)
         if (is_ours(j, &stage->shards[i]))
-            DSC_TRY(dsc_run_each_piece(j->run, &stage->shards[i], write_piece, writer));
+            DSC_TRY(dsc_run_each_piece(j->run, &stage->shards[i], write_piece, &saving));
     DSC_TRY(dsc_checkpoint_flush(writer));
 out:
     return status;
@@ -309,18 +323,78 @@ static dsc_status check_same(const job *j, const char *path, const dsc_checkpoin
     return DSC_OK;
 }
 
+/* Of the workers in a file, whose errors this one goes on with: with the mean of so many. */
+typedef struct origin { int64_t first, workers; } origin;
+
+/* Of workers' errors only the mean enters what is trained: it stays as it was, whatever the number of workers. Of the
+ * server's each element has one, so that they are but cut anew. */
+static origin find_origin(int64_t were, int64_t are, int64_t worker)
+{
+    if (were % are == 0) return (origin){worker * (were / are), were / are};
+    if (are % were == 0) return (origin){worker / (are / were), 1};
+    return (origin){0, were};
+}
+
+typedef struct loading { const dsc_checkpoint_reader *reader; origin errors; } loading; /* of 0 workers: none */
+
+static dsc_status read_piece(void *context, const dsc_piece *piece)
+{
+    const loading *l = context;
+    const dsc_checkpoint_piece in = in_file(piece, l->errors.first);
+
+    if (piece->which >= DSC_RUN_WORKER_ERROR && l->errors.workers == 0) return DSC_OK;
+    return piece->which == DSC_RUN_WORKER_ERROR ? dsc_checkpoint_read_mean(l->reader, &in, l->errors.workers)
+                                                : dsc_checkpoint_read(l->reader, &in);
+}
+
+static void note_origin(int64_t were, int64_t are)
+{
+    if (were % are == 0)
+        dsc_log(DSC_NOTE, "error feedback of %" PRId64 " workers: each of %" PRId64 " takes the mean of %" PRId64,
+                were, are, were / are);
+    else if (are % were == 0)
+        dsc_log(DSC_NOTE, "error feedback of %" PRId64 " workers: each one's goes to %" PRId64 " of %" PRId64, were,
+                are / were, are);
+    else
+        dsc_log(DSC_NOTE, "error feedback of %" PRId64 " workers: each of %" PRId64 " takes the mean of all", were,
+                are);
+}
+
+/* Errors are what a compressed step left for the next one: after exact steps, or before some, they are zero. */
+static origin choose_errors(const job *j, const dsc_checkpoint_state *state, int64_t were)
+{
+    const int64_t are = j->plan->workers;
+    bool compresses = are > 1 && dsc_run_is_frozen(j->run);
+    bool has_compressed = were > 1 && state->frozen_at > 0 && state->optimizer_step >= state->frozen_at &&
+                          state->frozen_updates > 0;
+
+    if (has_compressed && !compresses)
+        dsc_log(DSC_WARNING, "error feedback of %" PRId64 " workers is dropped: the next step compresses nothing",
+                were);
+    if (compresses && were == 1) dsc_log(DSC_NOTE, "no error feedback in the checkpoint: it starts at zero");
+    if (!compresses || !has_compressed) return (origin){0};
+    if (were != are) note_origin(were, are);
+    if (j->plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE)
+        dsc_log(DSC_NOTE, "--onebit-semantics reference: errors of padding are in no checkpoint and start at zero");
+    return find_origin(were, are, worker_of(j));
+}
+
 static dsc_status load(job *j, const char *path)
 {
     dsc_checkpoint_reader *reader = NULL;
     dsc_checkpoint_state state = {0};
+    loading loading = {NULL, {0}};
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_checkpoint_open(path, j->plan->tensors, j->plan->tensor_count, &state, &reader));
     DSC_TRY(check_same(j, path, &state));
-    for (int64_t i = 0; i < stage_of(j)->shard_count; i++)
-        DSC_TRY(dsc_run_each_piece(j->run, &stage_of(j)->shards[i], read_piece, reader));
     dsc_run_state_set(j->run, &(dsc_run_state){state.optimizer_step, state.samples_seen, state.scaler_iteration,
-                                               state.scaler_last_overflow, state.scaler_hysteresis, state.loss_scale});
+                                               state.scaler_last_overflow, state.scaler_hysteresis, state.loss_scale,
+                                               state.frozen_updates, state.frozen_at, state.variance_norm});
+    loading.reader = reader;
+    loading.errors = choose_errors(j, &state, dsc_checkpoint_workers(reader));
+    for (int64_t i = 0; i < stage_of(j)->shard_count; i++)
+        DSC_TRY(dsc_run_each_piece(j->run, &stage_of(j)->shards[i], read_piece, &loading));
     j->first_step = state.step;
 out:
     dsc_checkpoint_close(&reader);
