@@ -1,6 +1,7 @@
 /* Batch, learning rates and loss scale beyond what the golden files hold. */
 #include "config/config.h"
 #include "tests/tap.h"
+#include <math.h>
 #include <string.h>
 
 static void refused_batches_name_their_numbers(void)
@@ -95,6 +96,68 @@ static void fixed_scales_stay(void)
     CHECK(scaler.scale == 128, "a fixed scale of 128 became %g", scaler.scale);
 }
 
+/* ---- The freezer */
+
+/* The variance's, of a norm that falls from 4 to 1. */
+static double squares_after(int64_t updates)
+{
+    double norm = 1 + 3 * exp(-0.05 * (double)updates);
+
+    return pow((1 - pow(0.9, (double)updates)) * norm, 2);
+}
+
+/* With what a checkpoint has of it after each of the first `until` updates. */
+static int64_t freeze_over_resumes(const dsc_config *config, int64_t until)
+{
+    dsc_freezer freezer;
+
+    dsc_freezer_init(config, &freezer);
+    for (int64_t updates = 1; updates < 200 && !dsc_freezer_is_frozen(&freezer, updates); updates++) {
+        dsc_freezer_look(&freezer, updates, squares_after(updates));
+        if (updates <= until) {
+            const dsc_freezer saved = freezer;
+
+            dsc_freezer_init(config, &freezer);
+            dsc_freezer_resume(&freezer, dsc_freezer_found(&saved, updates), saved.norm);
+        }
+    }
+    return freezer.frozen_at;
+}
+
+static void resumes_its_freezer(void)
+{
+    dsc_config config = DSC_CONFIG_DEFAULT;
+    int64_t straight;
+
+    config.strategy.optimizer = DSC_ONEBIT_ADAM;
+    config.freeze_step = DSC_AUTO;
+    config.beta2 = 0.9;
+    straight = freeze_over_resumes(&config, 0);
+    CHECK(straight > 20 && straight < 200, "frozen at %lld", (long long)straight);
+    for (int64_t until = 1; until < 200; until++)
+        CHECK(freeze_over_resumes(&config, until) == straight, "resumed up to %lld: %lld, not %lld", (long long)until,
+              (long long)freeze_over_resumes(&config, until), (long long)straight);
+}
+
+static void given_freeze_step_counts(void)
+{
+    dsc_config config = DSC_CONFIG_DEFAULT;
+    dsc_freezer freezer;
+
+    config.strategy.optimizer = DSC_ONEBIT_ADAM;
+    config.freeze_step = 50;
+    dsc_freezer_init(&config, &freezer);
+    CHECK(dsc_freezer_found(&freezer, 49) == 0 && dsc_freezer_found(&freezer, 50) == 50, "%lld before it is so",
+          (long long)dsc_freezer_found(&freezer, 49));
+    dsc_freezer_resume(&freezer, 20, 1);
+    CHECK(!dsc_freezer_is_frozen(&freezer, 49) && dsc_freezer_is_frozen(&freezer, 50), "frozen at %lld",
+          (long long)freezer.frozen_at);
+    config.strategy.optimizer = DSC_ADAMW;
+    dsc_freezer_init(&config, &freezer);
+    dsc_freezer_resume(&freezer, 20, 1);
+    CHECK(!dsc_freezer_is_frozen(&freezer, 49), "adamw is frozen");
+}
+
 static const tap_case cases[] = {
     {"refused batches name their numbers, and what would do", refused_batches_name_their_numbers},
     {"any two of the batch triple give the third", any_two_give_the_third},
@@ -102,6 +165,8 @@ static const tap_case cases[] = {
     {"a constant rate is lr and leaves the betas", constant_rate_is_lr},
     {"an overflow at the smallest scale fails and names the step", overflow_at_the_minimum_fails},
     {"fixed loss scales stay", fixed_scales_stay},
+    {"a variance that settles is frozen at the same update after a resume at any", resumes_its_freezer},
+    {"the freeze step that is given counts more than a checkpoint's", given_freeze_step_counts},
 };
 
 int main(void)

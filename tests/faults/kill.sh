@@ -3,7 +3,8 @@
 # again by the same command, until it has come to its end: each trace reads to the last step that was logged, each
 # resume starts from a whole checkpoint, nothing is left behind, and the losses are those of a run that nobody killed.
 # Once with all on the device, once with parameters, gradients and states in parts on the host, so that most moments are
-# in a transfer between ranks or spaces, and once with updates put off.
+# in a transfer between ranks or spaces, once with updates put off, and once with compressed momenta, whose errors are
+# each rank's own.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 kills=6
@@ -85,7 +86,8 @@ survives() {
     empty "losses are those of a run that nobody killed, $last steps" "$(diff <(timeless log) <(timeless straight.log))"
 }
 
-plan $((3 * kills + 6))
+plan $((4 * kills + 8))
 held='--zero 0' survives
 held='--zero 3 --offload params --bucket-size 5000' survives
 held='--zero 2 --offload optimizer --delay-update 3 --bucket-size 5000' survives
+held='--optimizer onebit-adam --freeze-step 3 --bucket-size 5000' survives
