@@ -31,8 +31,9 @@ import text
 MODEL = {"layers": 4, "hidden": 256, "heads": 4, "seq": 128}
 # When the second moment is frozen, after a fifth of the steps, the rate's warm-up must be long over, and beta2 must
 # have forgotten the gradients from before its end.
-TRAINING = {"micro-batch": 4, "beta1": 0.9, "beta2": 0.99, "scheduler": "WarmupCosineLR", "cos-min-ratio": 0.05}
-WARM_UP, FROZEN = 0.075, 0.2  # shares of the steps
+TRAINING = {"micro-batch": 4, "beta1": 0.9, "beta2": 0.99, "scheduler": "WarmupCosineLR", "warmup-type": "linear",
+            "cos-min-ratio": 0.05}
+WARM_UP, FROZEN = 0.1, 0.2    # shares of the steps
 HELD_OUT, BLOCK = 512, 16     # sequences, and how many lie together in the text
 POINTS = 5                    # evaluations of a run
 
@@ -72,8 +73,8 @@ def launch(options, run, out, **words):
         "optimizer": run.optimizer, "lr": options.lr, "global-batch": batch, "gradient-clipping": options.clip,
         "warmup-num-steps": round(WARM_UP * options.steps), "total-num-steps": options.steps,
     } | {key.replace("_", "-"): value for key, value in words.items()}
-    if run.optimizer != "adam":
-        words["freeze-step"] = round(FROZEN * options.steps)
+    if run.optimizer != "adam":  # flat: ranks of one node would otherwise be free to exchange exactly
+        words |= {"freeze-step": round(FROZEN * options.steps), "onebit-exchange": "flat"}
     if run.semantics:
         words["onebit-semantics"] = run.semantics
     command = [*options.mpiexec.split(), "-n", options.ranks, options.build / "dsc-run"]
