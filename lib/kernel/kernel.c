@@ -413,6 +413,15 @@ static const char *find_word(const char *words, int index)
     return words;
 }
 
+/* Packets and lists of small units are more than their elements. */
+static double sign_volume(const dsc_shape *shape)
+{
+    const int64_t *d = sign_dims(shape);
+    const double lists = shape->kernel == DSC_K_SIGN_EXPAND ? (double)d[3] : 1;
+
+    return lists * (4 * DSC_MAX((double)shape->d[0], (double)d[0]) + 2 * (double)d[1] * (double)d[2]);
+}
+
 /* Bounds every operand and all arithmetic, so that no product in this file leaves 63 bits. What only says how shards
  * are cut is at most another factor (check_shards) and none itself: a product of all would refuse large models. */
 static double volume_of(const dsc_shape *shape)
@@ -425,9 +434,7 @@ static double volume_of(const dsc_shape *shape)
     if (is_block(shape->kernel)) /* dense or sparse operands, whichever are larger */
         return (double)d[0] * (double)d[3] *
                DSC_MAX((double)d[1] * (double)d[2], (double)d[4] * (double)d[5] * (double)d[5]);
-    if (is_sign(shape->kernel)) /* packets of small units are more than their elements */
-        return 4 * DSC_MAX((double)d[0], (double)sign_dims(shape)[0]) +
-               (double)sign_dims(shape)[1] * (double)sign_dims(shape)[2];
+    if (is_sign(shape->kernel)) return sign_volume(shape);
     if (shape->kernel == DSC_K_MOMENTUM) return (double)d[0];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];

@@ -14,8 +14,8 @@
  * `padded` elements. Its errors, and its bits, begin where those of `place` padded elements before it end. */
 typedef struct dsc_unit { int64_t first, real, place, padded; } dsc_unit;
 
-/* The operand: a rank may have fewer units than its program has room for. They ascend in the flat order, and so do
- * lists where there are several. */
+/* The operand: a rank may have fewer units than its program has room for. They ascend in the flat order and lie one
+ * behind another in places from 0; lists, where there are several, ascend too. */
 typedef struct dsc_units {
     int64_t count;
     int64_t server; /* the chunk that this rank averages */
@@ -28,7 +28,7 @@ static inline int64_t dsc_units_elems(int64_t units)
 }
 
 /* Where in a packet of `packed` elements over N ranks the scales begin, and how long it is; in bytes. Scales are of
- * `type`. */
+ * `type`; packets begin at multiples of 8 bytes. */
 static inline int64_t dsc_packet_scales(int64_t packed, int64_t ranks) { return dsc_round_up(packed / ranks / 8, 8); }
 
 static inline int64_t dsc_packet_bytes(int64_t packed, int64_t ranks, int64_t units, dsc_dtype type)
