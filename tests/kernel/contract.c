@@ -1,4 +1,5 @@
 /* The contracts of kernels: what the planner and the executor both rely on. */
+#include "kernel/units.h"
 #include "kernel/workspace.h"
 #include "tests/tap.h"
 #include <string.h>
@@ -119,6 +120,46 @@ static void block_products(void)
     CHECK(dsc_operand_bytes(&softmax, 3) == 2 * 100 * 4 && !dsc_operand_present(&plain, 3), "a mask with its flag");
 }
 
+/* Over 5 ranks, 3 units in 400 elements, packed: packets of 10 bytes of signs and 3 scales, both to multiples of 8. */
+static void compression(void)
+{
+    const dsc_shape compress = make(DSC_K_SIGN_COMPRESS, DSC_BF16, DSC_FP32, DSC_COUNT_PADDING, 333, 400, 5, 3, 0);
+    const dsc_shape average = make(DSC_K_SIGN_AVERAGE, DSC_FP32, DSC_FP32, 0, 400, 5, 3, 0, 0);
+    const dsc_shape expand = make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, 0, 666, 400, 5, 3, 2);
+    const dsc_shape wide = make(DSC_K_SIGN_AVERAGE, DSC_FP64, DSC_FP64, 0, 400, 5, 3, 0, 0);
+    const int64_t packet = 16 + 16, list = 8 * (2 + 3 * 4);
+
+    CHECK_OK(dsc_shape_check(&compress));
+    CHECK_OK(dsc_shape_check(&average));
+    CHECK_OK(dsc_shape_check(&expand));
+    CHECK_OK(dsc_shape_check(&wide));
+    CHECK(dsc_packet_bytes(400, 5, 3, DSC_FP32) == packet && dsc_packet_scales(400, 5) == 16, "%lld",
+          (long long)dsc_packet_bytes(400, 5, 3, DSC_FP32));
+    CHECK(dsc_operand_bytes(&compress, 0) == 333 * 2 && dsc_operand_bytes(&compress, 2) == 400 * 4, "x, error");
+    CHECK(dsc_operand_bytes(&compress, 1) == list && dsc_operand_bytes(&average, 1) == list, "units");
+    CHECK(dsc_operand_bytes(&compress, 3) == 5 * packet && dsc_operand_bytes(&average, 0) == 5 * packet, "packets");
+    CHECK(dsc_operand_bytes(&average, 2) == 400 / 5 * 4 && dsc_operand_bytes(&average, 3) == packet, "a server's");
+    CHECK(dsc_operand_bytes(&wide, 3) == 16 + 24, "%lld", (long long)dsc_operand_bytes(&wide, 3));
+    CHECK(dsc_operand_bytes(&expand, 0) == 2 * 5 * packet && dsc_operand_bytes(&expand, 1) == 2 * list, "two lists");
+    CHECK(dsc_operand_bytes(&expand, 2) == 666 * 4, "%lld", (long long)dsc_operand_bytes(&expand, 2));
+    CHECK(dsc_operand_is_read(&compress, 2) && dsc_operand_is_written(&compress, 2), "errors are updated");
+    CHECK(!dsc_operand_is_read(&compress, 3) && !dsc_operand_is_written(&compress, 1), "packets are written");
+}
+
+static void frozen(void)
+{
+    const dsc_shape adam = make(DSC_K_ADAM, DSC_BF16, DSC_FP32, DSC_FROZEN | DSC_DECOUPLED, 10, 0, 0, 0, 0);
+    const dsc_shape momentum = make(DSC_K_MOMENTUM, DSC_FP16, DSC_FP16, 0, 10, 8, 0, 0, 0);
+
+    CHECK_OK(dsc_shape_check(&adam));
+    CHECK(!dsc_operand_present(&adam, 0), "frozen, adam has no gradient");
+    CHECK(dsc_operand_is_written(&adam, 1) && dsc_operand_is_written(&adam, 4), "it writes parameters and their copy");
+    for (int moment = 2; moment <= 3; moment++)
+        CHECK(dsc_operand_is_read(&adam, moment) && !dsc_operand_is_written(&adam, moment), "and reads moments");
+    CHECK_OK(dsc_shape_check(&momentum));
+    CHECK(dsc_operand_bytes(&momentum, 0) == 20 && dsc_operand_bytes(&momentum, 1) == 40, "momentum is of fp32");
+}
+
 static void arithmetic(void)
 {
     const dsc_shape gemm = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 100, 200, 300, 0, 0);
@@ -188,6 +229,23 @@ static void refusals(void)
     refuse(make_block(DSC_K_BLOCK_SOFTMAX_BWD, DSC_CAUSAL, 64, 20, 16), "block_softmax_bwd: the flags have 0x8");
 }
 
+static void sign_refusals(void)
+{
+    refuse(make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP32, 0, 10, 72, 5, 1, 0),
+           "sign_compress: packed is 72, no multiple of 8 x N = 40");
+    refuse(make(DSC_K_SIGN_AVERAGE, DSC_FP32, DSC_FP32, 0, 36, 1, 1, 0, 0), "sign_average: packed is 36");
+    refuse(make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, 0, 10, 72, 5, 1, 1), "sign_expand: packed is 72");
+    refuse(make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP32, 0, 10, 80, 5, 0, 0), "units is 0");
+    refuse(make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP32, 0, 10, 80, 5, 1, 1), "dimension 4 is 1");
+    refuse(make(DSC_K_SIGN_AVERAGE, DSC_FP32, DSC_FP32, 0, 80, 0, 1, 0, 0), "N is 0");
+    refuse(make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, 0, 10, 80, 5, 1, 0), "L is 0");
+    refuse(make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, 0, 10, 80, 5, 1, INT64_MAX), "exceeds 2^58");
+    refuse(make(DSC_K_SIGN_COMPRESS, DSC_BF16, DSC_BF16, 0, 10, 80, 5, 1, 0), "types 1 and 1");
+    refuse(make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP64, 0, 10, 80, 5, 1, 0), "types 0 and 5");
+    refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, 0, 10, 0, 0, 0, 0), "N is 0");
+    refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, DSC_FROZEN, 10, 2, 0, 0, 0), "no moments to be frozen");
+}
+
 /* At the largest sizes that dsc_shape_check lets pass, counts stay positive. */
 static void no_overflow(void)
 {
@@ -203,6 +261,12 @@ static void no_overflow(void)
         {DSC_K_BLOCK_SOFTMAX_FWD, DSC_FP32, DSC_FP32, DSC_HAS_MASK, {big >> 8, 1, 1, 1, 1, 16}},
         {DSC_K_BLOCK_DDS, DSC_FP32, DSC_FP32, 0, {1, 16, 1, big >> 8, 1, 16}},
         {DSC_K_CROSS_ENTROPY_JOIN, DSC_FP32, DSC_FP32, 0, {1, 1, 1, 1, 1, big}},
+        make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, 0, big, big, 0, 0, 0),
+        make(DSC_K_SIGN_COMPRESS, DSC_FP64, DSC_FP64, 0, 8, big >> 3, 1, 1, 0),
+        make(DSC_K_SIGN_COMPRESS, DSC_FP64, DSC_FP64, 0, big >> 3, 8, 1, 1, 0),
+        make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP32, 0, 8, 8, 1, (big - 32) / 2, 0),
+        make(DSC_K_SIGN_AVERAGE, DSC_FP64, DSC_FP64, 0, big >> 3, big >> 6, 1, 0, 0),
+        make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, 0, 8, 8, 1, 1, big / 34),
         {DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_SHARD | DSC_ACCUMULATE, {1, 1, big, 1, 1, 1}},
         {DSC_K_EMBED_BWD, DSC_FP32, DSC_FP32, DSC_SHARD | DSC_ACCUMULATE, {1, 1, 1, 1, 1, big}},
     };
@@ -237,9 +301,12 @@ static const tap_case cases[] = {
     {"the token table's gradient is added to unless it is first", embedding_gradient},
     {"shards have the rank's share of the tables, and parts of all ranks", shards},
     {"flops and bytes are those of the formulas", arithmetic},
+    {"compression has packets of signs and scales, and lists of units", compression},
+    {"frozen, adam reads moments and no gradient", frozen},
     {"block products have dense operands, blocks and lists", block_products},
     {"workspaces stay bounded", workspaces},
     {"impossible shapes are refused by name", refusals},
+    {"so are those of compression", sign_refusals},
     {"no count overflows at the largest sizes", no_overflow},
     {"a shape prints as its measurement is called", printing},
 };

@@ -39,6 +39,7 @@ static dsc_shape random_shape(int64_t elems)
     s.type = (int8_t)pick_type();
     s.out = (int8_t)pick_type();
     s.flags = tap_random_between(0, 1) ? DSC_DECOUPLED : 0;
+    if (tap_random_between(0, 3) == 0) s.flags |= DSC_FROZEN;
     return s;
 }
 
@@ -110,6 +111,7 @@ static bool update(states *s, const dsc_kernel_set *set, const dsc_step *step)
 
     memcpy(operands, s->operand, sizeof s->operand);
     if (s->shape.type == DSC_FP32) operands[COPY] = NULL;
+    if (s->shape.flags & DSC_FROZEN) operands[GRADIENT] = NULL;
     holds = CHECK_OK(set->run[DSC_K_ADAM](&s->shape, operands, NULL, step));
     for (int i = 0; i < OPERANDS; i++)
         for (int64_t at = 0; at < GUARD; at++)
@@ -126,15 +128,15 @@ typedef struct bound { double of[OPERANDS]; } bound;
 static bound bound_of(const states *before, const states *after, int64_t i, const dsc_step *k)
 {
     const double u = 0x1p-24, tiny = FLT_TRUE_MIN;
-    const bool decoupled = before->shape.flags & DSC_DECOUPLED;
+    const bool decoupled = before->shape.flags & DSC_DECOUPLED, frozen = before->shape.flags & DSC_FROZEN;
     const double p = ((float *)before->operand[PARAM])[i], m = ((float *)before->operand[EXP_AVG])[i];
     const double m1 = ((float *)after->operand[EXP_AVG])[i], v1 = ((float *)after->operand[EXP_AVG_SQ])[i];
     const double p1 = ((float *)after->operand[PARAM])[i];
     const double scaled = fabs(dsc_load(before->operand[GRADIENT], i, before->shape.out) * k->gradient_scale);
     const double g = scaled + (decoupled ? 0 : k->weight_decay * fabs(p)), g_error = 4 * u * g + tiny;
     const double rest1 = 1 - k->beta1, rest2 = 1 - k->beta2, rate = k->lr / k->bias_correction1;
-    const double m_error = 4 * u * (k->beta1 * fabs(m) + rest1 * g) + rest1 * g_error + tiny;
-    const double v_error = 6 * u * v1 + 2 * rest2 * g * g_error + tiny;
+    const double m_error = frozen ? 0 : 4 * u * (k->beta1 * fabs(m) + rest1 * g) + rest1 * g_error + tiny;
+    const double v_error = frozen ? 0 : 6 * u * v1 + 2 * rest2 * g * g_error + tiny;
     const double root = sqrt(v1) * k->bias_correction2, denominator = root + k->eps;
     const double root_error = v1 > 0 ? DSC_MIN(v_error / (2 * v1), 1) * root : sqrt(v_error) * k->bias_correction2;
     const double move = rate * fabs(m1) / denominator;

@@ -2,6 +2,7 @@
 #include "base/rng.h"
 #include "kernel/blocks.h"
 #include "kernel/convert.h"
+#include "kernel/units.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,13 +67,17 @@ static const char *const singles[] = {"stats", "lse", "part", "parts", "mask", "
 
 static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 
-/* Bits are bytes here: x of compression alone is of the storage type. */
+static bool is_packets(const call *c, int operand)
+{
+    return is_sign(c->shape.kernel) && !is_named(c, operand, "units") && !is_named(c, operand, "x") &&
+           !is_named(c, operand, "error");
+}
+
+/* Packets are bytes here: x of compression alone is of the storage type. */
 static dsc_dtype find_sign_type(const call *c, int operand)
 {
-    static const char *const bytes[] = {"mask", "bits", "sent"};
-
-    for (int i = 0; i < DSC_COUNT(bytes); i++)
-        if (is_named(c, operand, bytes[i])) return DSC_UINT8;
+    if (is_named(c, operand, "units")) return DSC_INT64;
+    if (is_packets(c, operand)) return DSC_UINT8;
     return (dsc_dtype)(c->shape.kernel == DSC_K_SIGN_COMPRESS && operand == 0 ? c->shape.type : c->shape.out);
 }
 
@@ -104,6 +109,7 @@ double call_get(const call *c, int operand, int64_t index)
     switch (c->type[operand]) {
     case DSC_FP64: return ((const double *)from)[index];
     case DSC_INT32: return ((const int32_t *)from)[index];
+    case DSC_INT64: return (double)((const int64_t *)from)[index];
     case DSC_UINT8: return ((const uint8_t *)from)[index];
     default: return dsc_load(from, index, c->type[operand]);
     }
@@ -116,9 +122,39 @@ void call_set(call *c, int operand, int64_t index, double value)
     switch (c->type[operand]) {
     case DSC_FP64: ((double *)to)[index] = value; break;
     case DSC_INT32: ((int32_t *)to)[index] = (int32_t)value; break;
+    case DSC_INT64: ((int64_t *)to)[index] = (int64_t)value; break;
     case DSC_UINT8: ((uint8_t *)to)[index] = (uint8_t)value; break;
     default: dsc_store(to, index, c->type[operand], value);
     }
+}
+
+/* ---- Packets */
+
+const int64_t *call_sign_dims(const call *c) { return c->shape.d + (c->shape.kernel == DSC_K_SIGN_AVERAGE ? 0 : 1); }
+
+int64_t call_packets(const call *c, int operand)
+{
+    const int64_t *d = call_sign_dims(c);
+
+    if (!is_packets(c, operand)) return 0;
+    return dsc_operand_bytes(&c->shape, operand) / dsc_packet_bytes(d[0], d[1], d[2], (dsc_dtype)c->shape.out);
+}
+
+uint8_t *call_packet(const call *c, int operand, int64_t packet)
+{
+    const int64_t *d = call_sign_dims(c);
+
+    return (uint8_t *)c->operand[operand] + packet * dsc_packet_bytes(d[0], d[1], d[2], (dsc_dtype)c->shape.out);
+}
+
+void *call_scales(const call *c, int operand, int64_t packet)
+{
+    return call_packet(c, operand, packet) + dsc_packet_scales(call_sign_dims(c)[0], call_sign_dims(c)[1]);
+}
+
+const dsc_units *call_units(const call *c, int64_t list)
+{
+    return (const dsc_units *)((const int64_t *)c->operand[1] + list * dsc_units_elems(call_sign_dims(c)[2]));
 }
 
 /* ---- Filling */
@@ -203,9 +239,63 @@ static void fill_bytes(call *c, int operand)
     for (int64_t i = 0; i < call_count(c, operand); i++) call_set(c, operand, i, (double)tap_random_between(0, 255));
 }
 
+/* Adds a unit of at most so many of the list's places, 8 for each rank; its elements are among begin .. end. */
+static void add_unit(dsc_units *list, int64_t unit, int64_t places, int64_t begin, int64_t end)
+{
+    const dsc_unit *last = list->count > 0 ? &list->unit[list->count - 1] : NULL;
+    const int64_t padded = unit * tap_random_between(1, places);
+    const int64_t gap = tap_random_between(0, 1) * tap_random_between(0, 20);
+    const int64_t first = DSC_MIN(end, gap + (last == NULL ? begin : last->first + last->real));
+    const int64_t few = tap_random_between(0, 1) * tap_random_between(0, padded);
+    const int64_t most = padded - tap_random_between(0, unit), real = tap_random_between(0, 3) ? most : few;
+
+    list->unit[list->count++] = (dsc_unit){.first = first, .real = DSC_MIN(real, end - first),
+                                           .place = last == NULL ? 0 : last->place + last->padded, .padded = padded};
+}
+
+/* Units of many sizes, of which some have nothing but padding; fewer than there is room for, and lists without any. */
+static void fill_units(call *c, int operand)
+{
+    const int64_t *d = call_sign_dims(c), lists = c->shape.kernel == DSC_K_SIGN_EXPAND ? d[3] : 1;
+    const int64_t n = c->shape.kernel == DSC_K_SIGN_AVERAGE ? 2 * d[0] : c->shape.d[0];
+
+    memset(c->operand[operand], MARK, (size_t)dsc_operand_bytes(&c->shape, operand));
+    for (int64_t l = 0; l < lists; l++) {
+        dsc_units *list = (dsc_units *)call_units(c, l);
+        const int64_t count = tap_random_between(0, 5) ? tap_random_between((d[2] + 1) / 2, d[2]) : 0;
+        int64_t places = d[0] / (8 * d[1]);
+
+        list->count = 0;
+        list->server = tap_random_between(0, d[1] - 1);
+        for (int64_t left = count; left > 0 && places > 0; left--) {
+            const int64_t share = tap_random_between(1, 4);
+
+            add_unit(list, 8 * d[1], dsc_ceil_div(places, DSC_MIN(left, share)), n * l / lists, n * (l + 1) / lists);
+            places -= list->unit[list->count - 1].padded / (8 * d[1]);
+        }
+    }
+}
+
+/* Scales are numbers where a unit has one. Sums of averages are exact, of multiples of 1/1024: else signs of what is
+ * nearly zero would be a matter of rounding. */
+static void fill_scales(call *c)
+{
+    const int64_t *d = call_sign_dims(c), each = c->shape.kernel == DSC_K_SIGN_AVERAGE ? 1 : d[1];
+
+    for (int64_t packet = 0; packet < call_packets(c, 0); packet++) {
+        const dsc_units *units = call_units(c, c->shape.kernel == DSC_K_SIGN_AVERAGE ? 0 : packet / each);
+
+        for (int64_t u = 0; u < units->count; u++)
+            ((float *)call_scales(c, 0, packet))[u] = (float)(d[1] * tap_random_between(0, 2048)) / 1024;
+    }
+    for (int64_t i = 0; c->shape.kernel == DSC_K_SIGN_AVERAGE && i < call_count(c, 2); i++)
+        call_set(c, 2, i, rint(call_get(c, 2, i) * 1024) / 1024);
+}
+
 static void fill(call *c, int operand)
 {
     if (c->type[operand] == DSC_UINT8) fill_bytes(c, operand);
+    else if (c->type[operand] == DSC_INT64) fill_units(c, operand);
     else if (is_named(c, operand, "layout")) fill_layout(c, operand);
     else if (is_named(c, operand, "mask")) fill_mask(c, operand);
     else if (c->type[operand] == DSC_INT32) fill_tokens(c, operand, tap_random());
@@ -267,13 +357,10 @@ static void find_parts(call *c)
     }
 }
 
-/* Scales and errors whose sums are exact: else signs of what is nearly zero would be a matter of rounding. */
-static void make_exact(call *c)
+/* Packets have scales in them. */
+static int64_t alignment_of(const call *c, int operand)
 {
-    for (int operand = 1; operand <= 2; operand++)
-        for (int64_t i = 0; i < call_count(c, operand); i++)
-            call_set(c, operand, i,
-                     rint(call_get(c, operand, i) * 1024) / 1024 * (operand == 1 ? (double)c->shape.d[1] : 1));
+    return is_packets(c, operand) ? 8 : dsc_dtype_bytes(c->type[operand]);
 }
 
 /* Only what the contract says is read holds numbers: all else starts as the mark. */
@@ -286,15 +373,14 @@ void call_init(call *c, dsc_shape shape)
     for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape.kernel); i++) {
         if (!dsc_operand_present(&shape, i)) continue;
         c->type[i] = find_type(c, i);
-        c->operand[i] =
-            take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, 7) * dsc_dtype_bytes(c->type[i]));
+        c->operand[i] = take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, 7) * alignment_of(c, i));
         if (dsc_operand_is_read(&shape, i)) fill(c, i);
     }
     c->workspace = take(c, WORKSPACE, dsc_kernel_workspace_bytes(&shape), 0);
     if (shape.kernel == DSC_K_NORM_BWD_X || shape.kernel == DSC_K_NORM_BWD_W) find_stats(c);
     if (shape.kernel == DSC_K_ATTENTION_BWD || shape.kernel == DSC_K_SCORES_BWD) run_attention_forward(c);
     if (shape.kernel == DSC_K_CROSS_ENTROPY_JOIN) find_parts(c);
-    if (shape.kernel == DSC_K_SIGN_AVERAGE) make_exact(c);
+    if (shape.kernel == DSC_K_SIGN_AVERAGE || shape.kernel == DSC_K_SIGN_EXPAND) fill_scales(c);
 }
 
 void call_copy(const call *from, call *to)

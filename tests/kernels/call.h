@@ -11,7 +11,7 @@ typedef struct call {
     dsc_shape shape;
     int64_t tp_index; /* of shards: any rank's, and of embeddings one past those that own anything */
     void *operand[DSC_KERNEL_OPERANDS], *workspace;
-    dsc_dtype type[DSC_KERNEL_OPERANDS]; /* of an operand's elements, DSC_FP64 and DSC_INT32 included */
+    dsc_dtype type[DSC_KERNEL_OPERANDS]; /* of an operand's elements, packets are DSC_UINT8 */
     struct { unsigned char *block; int64_t block_bytes, offset, bytes; } memory[DSC_KERNEL_OPERANDS + 1];
 } call;
 
@@ -34,5 +34,13 @@ int call_sets(const dsc_kernel_set *out[CALL_SETS]);
 int64_t call_count(const call *c, int operand);
 double call_get(const call *c, int operand, int64_t index);
 void call_set(call *c, int operand, int64_t index, double value);
+
+/* Of compression: the dimensions packed, N, units; how many packets an operand has, where one is, where its scales are
+ * (of type `out`), and the units of a list. */
+const int64_t *call_sign_dims(const call *c);
+int64_t call_packets(const call *c, int operand); /* 0: it has none */
+uint8_t *call_packet(const call *c, int operand, int64_t packet);
+void *call_scales(const call *c, int operand, int64_t packet);
+const struct dsc_units *call_units(const call *c, int64_t list);
 
 #endif
