@@ -82,6 +82,9 @@ static int64_t packets_bytes(const dsc_shape *s, int64_t packed, int64_t ranks, 
 
 static const int64_t *sign_dims(const dsc_shape *s) { return s->d + (s->kernel == DSC_K_SIGN_AVERAGE ? 0 : 1); }
 
+/* Of the optimizer's parameters and moments. */
+static int state_type(const dsc_shape *s) { return s->type == DSC_FP64 ? DSC_FP64 : DSC_FP32; }
+
 /* One case a kernel, operands in the order of the table. */
 static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 {
@@ -161,11 +164,11 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
     case DSC_K_CLEAR: SET({d[0], type}); break;
     case DSC_K_ADAM:
-        SET({s->flags & DSC_FROZEN ? 0 : d[0], out}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32},
-            {type == DSC_FP32 ? 0 : d[0], type});
+        SET({s->flags & DSC_FROZEN ? 0 : d[0], out}, {d[0], state_type(s)}, {d[0], state_type(s)},
+            {d[0], state_type(s)}, {type == state_type(s) ? 0 : d[0], type});
         break;
     case DSC_K_CAST: SET({d[0], type}, {d[0], out}); break;
-    case DSC_K_MOMENTUM: SET({d[0], type}, {d[0], DSC_FP32}); break;
+    case DSC_K_MOMENTUM: SET({d[0], type}, {d[0], state_type(s)}); break;
     case DSC_K_SIGN_COMPRESS:
         SET({d[0], type}, {dsc_units_elems(d[3]), DSC_INT64}, {d[1], out},
             {packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8});
@@ -545,18 +548,15 @@ static dsc_status check_block_flags(const dsc_shape *shape)
 
 static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || type == DSC_FP16; }
 
-/* Compression's errors are sums over many steps: fp32, or, in the reference alone, fp64. */
-static bool has_sign_types(const dsc_shape *shape)
-{
-    if (shape->out == DSC_FP64) return shape->type == DSC_FP64;
-    return is_float(shape->type) && shape->out == DSC_FP32;
-}
-
+/* Compression's errors are sums over many steps: fp32, or, as the optimizer in the reference alone, fp64. */
 static bool has_types(const dsc_shape *shape)
 {
-    if (is_sign(shape->kernel)) return has_sign_types(shape);
+    const bool is_update = shape->kernel == DSC_K_ADAM || shape->kernel == DSC_K_MOMENTUM;
+    const bool may_be_wide = is_update || is_sign(shape->kernel) || shape->kernel == DSC_K_CLEAR;
+
     if (shape->kernel == DSC_K_LOAD) return true;
-    if (shape->kernel == DSC_K_CLEAR && shape->type == DSC_FP64) return shape->out == DSC_FP64;
+    if (may_be_wide && shape->type == DSC_FP64) return shape->out == DSC_FP64;
+    if (is_sign(shape->kernel) && shape->out != DSC_FP32) return false;
     return is_float(shape->type) && is_float(shape->out);
 }
 

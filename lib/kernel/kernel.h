@@ -77,6 +77,7 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step.
  *                  DSC_DECOUPLED: AdamW. DSC_FROZEN: gradient is absent, and the moments are as they are.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
+ *                  In the reference alone all may be fp64, without a copy; so may momentum and compression.
  *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
  *  momentum        d = n, N. exp_avg = beta1 exp_avg + (1 - beta1) N gradient_scale gradient (of type `type`): what a
  *                  replica makes of its own share of a gradient that is the sum of N.

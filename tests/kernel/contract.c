@@ -160,6 +160,18 @@ static void frozen(void)
     CHECK(dsc_operand_bytes(&momentum, 0) == 20 && dsc_operand_bytes(&momentum, 1) == 40, "momentum is of fp32");
 }
 
+static void wide_state(void)
+{
+    const dsc_shape adam = make(DSC_K_ADAM, DSC_FP64, DSC_FP64, 0, 10, 0, 0, 0, 0);
+    const dsc_shape momentum = make(DSC_K_MOMENTUM, DSC_FP64, DSC_FP64, 0, 10, 8, 0, 0, 0);
+
+    CHECK_OK(dsc_shape_check(&adam));
+    CHECK_OK(dsc_shape_check(&momentum));
+    for (int i = 0; i < 4; i++) CHECK(dsc_operand_bytes(&adam, i) == 80, "operand %d", i);
+    CHECK(!dsc_operand_present(&adam, 4), "in fp64 there is no copy");
+    CHECK(dsc_operand_bytes(&momentum, 0) == 80 && dsc_operand_bytes(&momentum, 1) == 80, "momentum of fp64");
+}
+
 static void arithmetic(void)
 {
     const dsc_shape gemm = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 100, 200, 300, 0, 0);
@@ -243,6 +255,10 @@ static void sign_refusals(void)
     refuse(make(DSC_K_SIGN_COMPRESS, DSC_BF16, DSC_BF16, 0, 10, 80, 5, 1, 0), "types 1 and 1");
     refuse(make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP64, 0, 10, 80, 5, 1, 0), "types 0 and 5");
     refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, 0, 10, 0, 0, 0, 0), "N is 0");
+    refuse(make(DSC_K_MOMENTUM, DSC_FP64, DSC_FP32, 0, 10, 2, 0, 0, 0), "types 5 and 0");
+    refuse(make(DSC_K_ADAM, DSC_FP64, DSC_FP32, 0, 10, 0, 0, 0, 0), "types 5 and 0");
+    refuse(make(DSC_K_ADAM, DSC_FP32, DSC_FP64, 0, 10, 0, 0, 0, 0), "types 0 and 5");
+    refuse(make(DSC_K_GELU_FWD, DSC_FP64, DSC_FP64, 0, 10, 0, 0, 0, 0), "types 5 and 5");
     refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, DSC_FROZEN, 10, 2, 0, 0, 0), "no moments to be frozen");
 }
 
@@ -303,6 +319,7 @@ static const tap_case cases[] = {
     {"flops and bytes are those of the formulas", arithmetic},
     {"compression has packets of signs and scales, and lists of units", compression},
     {"frozen, adam reads moments and no gradient", frozen},
+    {"the optimizer's state is of fp64 where all of it is", wide_state},
     {"block products have dense operands, blocks and lists", block_products},
     {"workspaces stay bounded", workspaces},
     {"impossible shapes are refused by name", refusals},
