@@ -36,8 +36,8 @@ static const struct { const char *terms, *axes; } forms[DSC_KERNEL_COUNT] = {
     [DSC_K_CAST] = {"- 0", "0"},
     [DSC_K_MOMENTUM] = {"- 0", "0"},
     [DSC_K_SIGN_COMPRESS] = {"- 1 3", "1"},
-    [DSC_K_SIGN_AVERAGE] = {"- 0 2", "0 1"},
-    [DSC_K_SIGN_EXPAND] = {"- 1 3", "1"},
+    [DSC_K_SIGN_AVERAGE] = {"- 0 2", "0 1 2"},
+    [DSC_K_SIGN_EXPAND] = {"- 0 34", "0"},
     [DSC_K_LOAD] = {"- 01", "01"},
 };
 

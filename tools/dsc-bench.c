@@ -58,8 +58,7 @@ static const char copies_name[] = "copies", collectives_name[] = "collectives";
 /* Not what is the executor's own, and not what no training step calls. */
 static bool is_measured_here(int kernel)
 {
-    return kernel != DSC_K_LOAD && !(kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD) &&
-           !(kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND);
+    return kernel != DSC_K_LOAD && !(kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD);
 }
 
 static dsc_status choose(const char *name, bench_request *request)

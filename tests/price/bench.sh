@@ -22,7 +22,10 @@ refuses() {
 # The object on standard input holds what the expression of d says.
 holds() { /usr/bin/python3 -c "import json, sys; d = json.load(sys.stdin); sys.exit(not ($1))"; }
 
-lists() { "$build/dsc-bench" --list --json | holds '"gemm" in d and "collectives" in d and "load" not in d'; }
+lists() {
+    "$build/dsc-bench" --list --json | holds '"gemm" in d and "collectives" in d and "sign_average" in d and
+        "load" not in d and "block_sdd" not in d'
+}
 
 measures() {
     "$build/dsc-bench" --quick --json cast collectives -o cast.h5 >cast.json || return
@@ -38,6 +41,11 @@ prices() {
         holds 'd["time"]["step_s"] > 0'
 }
 
+compresses() {
+    "$build/dsc-bench" --quick --json momentum sign_compress sign_average sign_expand |
+        holds 'len({k["kernel"] for k in d["kernels"]}) == 4 and all(k["time_ns"] > 0 for k in d["kernels"])'
+}
+
 without_launcher() {
     DSC_MPIEXEC=$scratch/none "$build/dsc-bench" --quick cast >table 2>message && grep -q 'only one rank' message &&
         grep -q '^cast ' table
@@ -48,7 +56,7 @@ if [ ! -x "$build/dsc-bench" ]; then
     skip "dsc-bench measures" "built without MPI"
     exit
 fi
-plan 8
+plan 9
 ok "--list names kernels and collectives, but not what the executor does itself" lists
 ok "a kernel that does not exist is refused, and the nearest named" refuses 'did you mean "gemm"' gem
 ok "an option that does not exist is refused" refuses '--quick' --quik
@@ -56,4 +64,5 @@ ok "a folder that is not there is refused before anything is measured" refuses '
 ok "standard output is no place for HDF5" refuses 'needs a path' -o -
 ok "times are measured on one rank at least, and written" measures
 ok "dsc-plan prices with them" prices
+ok "so are those of compression, on valid lists and packets" compresses
 ok "without a launcher one rank is measured, and that is said" without_launcher

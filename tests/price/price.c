@@ -111,6 +111,53 @@ static void other_shapes_are_foretold(void)
     dsc_calibration_fini(&calibration);
 }
 
+/* A bucket of so many elements over 8 ranks, in so many units; expanded from as many of so many lists. */
+static dsc_shape bucket(dsc_kernel kernel, int64_t packed, int64_t units, int64_t lists)
+{
+    switch (kernel) {
+    case DSC_K_SIGN_COMPRESS: return (dsc_shape){.kernel = (int16_t)kernel, .d = {packed, packed, 8, units}};
+    case DSC_K_SIGN_AVERAGE: return (dsc_shape){.kernel = (int16_t)kernel, .d = {packed, 8, units}};
+    default: return (dsc_shape){.kernel = (int16_t)kernel, .d = {lists * packed, packed, 8, units, lists}};
+    }
+}
+
+/* A latency, as much again for each unit, 2 elements a ns. */
+static double bucket_ns(int64_t packed, int64_t units, int64_t lists)
+{
+    return 800 + (double)lists * (800 * (double)units + (double)packed / 2);
+}
+
+static void check_buckets(dsc_kernel kernel)
+{
+    const int64_t most = kernel == DSC_K_SIGN_EXPAND ? 4 : 1;
+    dsc_calibration calibration;
+    bool is_sample = true;
+
+    dsc_calibration_init(&calibration);
+    for (int64_t packed = 1 << 13; packed <= 1 << 21; packed *= 4)
+        for (int64_t units = 1; units <= 64; units *= 8)
+            for (int64_t lists = 1; lists <= most; lists += 3) {
+                const dsc_shape shape = bucket(kernel, packed, units, lists);
+
+                add_sample(&calibration, &shape, 1, bucket_ns(packed, units, lists));
+            }
+    for (int64_t lists = 1; lists <= most; lists++) {
+        const dsc_shape shape = bucket(kernel, 1000000, 100, lists);
+        const double ns = ns_of(&calibration, &shape, 1, &is_sample), truth = bucket_ns(1000000, 100, lists);
+
+        CHECK(!is_sample && are_near(ns, truth, 0.01), "%s of %lld lists: %g ns, in truth %g", dsc_kernel_name(kernel),
+              (long long)lists, ns, truth);
+    }
+    dsc_calibration_fini(&calibration);
+}
+
+static void buckets_are_foretold(void)
+{
+    check_buckets(DSC_K_SIGN_COMPRESS);
+    check_buckets(DSC_K_SIGN_AVERAGE);
+    check_buckets(DSC_K_SIGN_EXPAND);
+}
+
 static void more_work_never_costs_less(void)
 {
     dsc_calibration calibration;
@@ -332,6 +379,7 @@ int main(void)
         {"exact samples are returned", exact_samples_are_returned},
         {"leave-one-out on a synthetic machine is exact", leave_one_out_is_exact},
         {"shapes inside and outside the grid are foretold", other_shapes_are_foretold},
+        {"buckets are, by their elements and their units", buckets_are_foretold},
         {"more work along a dimension never costs less", more_work_never_costs_less},
         {"variants follow the class that they are like", variants_follow_what_they_are_like},
         {"ranks between and beyond the measured numbers share the cores", ranks_share_the_cores},

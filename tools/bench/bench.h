@@ -8,6 +8,8 @@
 
 enum { BENCH_SHARDS = 2 }; /* tensor ranks that vocabulary and positions are cut over, where they are */
 
+enum { BENCH_WORKERS = 8 }; /* replicas that exchange signs, where a lattice does not say */
+
 /* What is measured, and for how long. */
 typedef struct bench_request {
     bool kernels[DSC_KERNEL_COUNT], copies, collectives;

@@ -48,6 +48,9 @@ typedef struct lattice {
     {kernel, DSC_CAUSAL, "sb", {{{1}}, {{48, 192}}, {{2, 6}}, {{0}}, {{32, 64}}}}, \
     {kernel, 0, "sb", {{{1}}, {{96}}, {{4}}, {{0}}, {{64}}}}, \
     {kernel, DSC_CAUSAL, "h", {{{1}}, {{96}}, {{4}}, {{0}}, {{64}}}}
+/* Elements of a bucket, packed. */
+#define BUCKETS {{1 << 13, 1 << 15, 1 << 17, 1 << 19, 1 << 21}}
+#define LARGE_BUCKETS {{1 << 17, 1 << 19, 1 << 21}}
 
 static const lattice lattices[] = {
     PRODUCT(0, "sb"),                      /* forward; gradient of the head's input */
@@ -106,6 +109,15 @@ static const lattice lattices[] = {
     VECTOR(DSC_K_ADAM, DSC_DECOUPLED, "sb"),
     FEW_VECTOR(DSC_K_ADAM, DSC_DECOUPLED, "hBH"),
     FEW_VECTOR(DSC_K_ADAM, 0, "s"),
+    FEW_VECTOR(DSC_K_ADAM, DSC_DECOUPLED | DSC_FROZEN, "sB"),
+    VECTOR(DSC_K_MOMENTUM, 0, "s"),
+    FEW_VECTOR(DSC_K_MOMENTUM, 0, "bh"),
+    {DSC_K_SIGN_COMPRESS, 0, "s", {{{0}}, BUCKETS, {{BENCH_WORKERS}}, {{1, 16}}}},
+    {DSC_K_SIGN_COMPRESS, 0, "s", {{{0}}, LARGE_BUCKETS, {{BENCH_WORKERS}}, {{128}}}},
+    {DSC_K_SIGN_AVERAGE, 0, "s", {BUCKETS, {{2, 8, 32}}, {{1}}}},
+    {DSC_K_SIGN_AVERAGE, 0, "s", {LARGE_BUCKETS, {{2, 8, 32}}, {{16}}}},
+    {DSC_K_SIGN_EXPAND, 0, "s", {{{0}}, BUCKETS, {{BENCH_WORKERS}}, {{1, 16}}, {{1, 4}}}},
+    {DSC_K_SIGN_EXPAND, 0, "s", {{{0}}, LARGE_BUCKETS, {{BENCH_WORKERS}}, {{128}}, {{1, 4}}}},
     VECTOR(DSC_K_CAST, 0, "B"),
     FEW_VECTOR(DSC_K_CAST, 0, "H"),
     VECTOR(DSC_K_CAST, DSC_ACCUMULATE, "sB"),
@@ -141,8 +153,8 @@ static void count_present(dsc_shape *shape)
     shape->d[5] = shape->d[2] * (window * n - window * (window - 1) / 2);
 }
 
-/* Dimensions that follow from others: as many key heads as heads, logits without padding, and of shards the first of
- * BENCH_SHARDS ranks'. A grid's V is what a rank holds. */
+/* Dimensions that follow from others: as many key heads as heads, logits without padding, all of a bucket in its units,
+ * and of shards the first of BENCH_SHARDS ranks'. A grid's V is what a rank holds. */
 static void complete(dsc_shape *shape)
 {
     const bool is_attention = shape->kernel >= DSC_K_ATTENTION_FWD && shape->kernel <= DSC_K_SCORES_BWD;
@@ -155,6 +167,9 @@ static void complete(dsc_shape *shape)
     }
     if (is_join) shape->d[5] = BENCH_SHARDS;
     if (shape->flags & DSC_HAS_LAYOUT) count_present(shape);
+    if (shape->kernel == DSC_K_MOMENTUM) shape->d[1] = BENCH_WORKERS;
+    if (shape->kernel == DSC_K_SIGN_COMPRESS) shape->d[0] = shape->d[1];
+    if (shape->kernel == DSC_K_SIGN_EXPAND) shape->d[0] = shape->d[1] * shape->d[4];
     if (shape->flags & DSC_SHARD) {
         shape->d[4] = shape->d[3];
         shape->d[5] = dsc_ceil_div(shape->d[1], BENCH_SHARDS);

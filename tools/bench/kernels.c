@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "device/device.h"
 #include "kernel/step.h"
+#include "kernel/units.h"
 #include "kernels/kernels.h"
 #include "model/sparsity.h"
 #include "sim/measured.h"
@@ -37,9 +38,10 @@ static int fresh_operand(const dsc_shape *shape)
     case DSC_K_GEMM: return shape->flags & DSC_TRANS_A ? 1 : 0; /* dy beside an old x; x or dy beside a weight */
     case DSC_K_EMBED_FWD:
     case DSC_K_SQUARE_SUM:
-    case DSC_K_ADAM:
+    case DSC_K_MOMENTUM:
     case DSC_K_CLEAR:
     case DSC_K_LOAD: return -1;
+    case DSC_K_ADAM: return shape->flags & DSC_FROZEN ? 2 : -1; /* momentum, which was expanded */
     case DSC_K_EMBED_BWD:
     case DSC_K_CROSS_ENTROPY:
     case DSC_K_CROSS_ENTROPY_PART: return 1; /* dx, logits */
@@ -81,8 +83,25 @@ static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
     for (int64_t i = 0; i < shape->d[0] * (shape->d[1] + 1); i++) tokens[i] = (int32_t)(i * 7919 % vocab);
 }
 
+static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
+
+/* Units of one size, one behind another, of as many lists as the shape has. */
+static void fill_units(const dsc_shape *shape, const dsc_arena *arena)
+{
+    const int64_t *d = shape->d + (shape->kernel == DSC_K_SIGN_AVERAGE ? 0 : 1);
+    const int64_t lists = shape->kernel == DSC_K_SIGN_EXPAND ? d[3] : 1, each = d[0] / d[2];
+
+    for (int64_t l = 0; l < lists; l++) {
+        dsc_units *list = (dsc_units *)((int64_t *)arena->base + l * dsc_units_elems(d[2]));
+
+        *list = (dsc_units){.count = d[2]};
+        for (int64_t u = 0; u < d[2]; u++)
+            list->unit[u] = (dsc_unit){.first = l * d[0] + u * each, .real = each, .place = u * each, .padded = each};
+    }
+}
+
 /* The lists of a window. */
-static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
+static dsc_status fill_window(const dsc_shape *shape, const dsc_arena *arena)
 {
     const dsc_blocks blocks = dsc_blocks_of(shape, arena->base);
     const int64_t window = bench_window(shape);
@@ -102,9 +121,17 @@ out:
     return status;
 }
 
-/* The operand that lists blocks; -1: there is none. */
+static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
+{
+    if (!is_sign(shape->kernel)) return fill_window(shape, arena);
+    fill_units(shape, arena);
+    return DSC_OK;
+}
+
+/* The operand that lists blocks or units; -1: there is none. */
 static int list_operand(const dsc_shape *shape)
 {
+    if (is_sign(shape->kernel)) return 1;
     if (!(shape->flags & DSC_HAS_LAYOUT)) return -1;
     return shape->kernel == DSC_K_ATTENTION_FWD ? 3 : 5;
 }
