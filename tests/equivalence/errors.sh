@@ -1,8 +1,8 @@
 #!/bin/bash
 # What compression did not send is not lost in a checkpoint. A run that stops while 1-bit Adam compresses goes on with
 # the same bits; errors are kept by element, so that other layouts of as many workers hold the same; for another number
-# of workers each one's is the mean of those that it stands for, and the mean of all stays what it was. Where errors have
-# lost their meaning they start at zero, and are said to.
+# of workers each one's is the mean of those that it stands for, and the mean of all stays what it was. Where errors
+# have lost their meaning they start at zero, and are said to.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 # 131 and 24 divide by no number of chunks: most units end with padding.

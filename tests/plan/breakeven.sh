@@ -45,7 +45,9 @@ times_fewer() { # LOW HIGH
         'BEGIN { print t " times fewer bytes"; exit !(t > low && t < high) }'
 }
 
-refuses() { ! "$build/dsc-plan" --model gpt2 --cluster dgx-h100:2 --break-even "$@" 2>message && grep -e "$words" message; }
+refuses() {
+    ! "$build/dsc-plan" --model gpt2 --cluster dgx-h100:2 --break-even "$@" 2>message && grep -e "$words" message
+}
 
 plan 5
 ok "8 nodes of one device" is_between 8 1

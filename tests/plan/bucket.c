@@ -119,6 +119,18 @@ static void check_runs(const dsc_plan *plan, const dsc_stage *stage)
     }
 }
 
+/* Not every strategy keeps all. */
+static bool may_lack(const dsc_plan *plan, const dsc_bucket *bucket, int kept)
+{
+    switch (kept) {
+    case DSC_KEPT_COPY: return true;
+    case DSC_KEPT_GRADIENTS: return bucket->is_streamed;
+    case DSC_KEPT_WORKER_ERROR:
+    case DSC_KEPT_SERVER_ERROR: return plan->workers == 1;
+    default: return dsc_bucket_home(plan, bucket, kept).kept != (dsc_kept)kept;
+    }
+}
+
 /* What is kept of buckets fills each buffer, one behind another; nothing is missing that the update reads. */
 static void check_homes(const dsc_plan *plan, const dsc_stage *stage)
 {
@@ -132,9 +144,7 @@ static void check_homes(const dsc_plan *plan, const dsc_stage *stage)
             int64_t *end = &ends[home.kept][home.space];
 
             if (b->home[kept] < 0) {
-                CHECK(kept == DSC_KEPT_COPY || (kept == DSC_KEPT_GRADIENTS && b->is_streamed) ||
-                          home.kept != (dsc_kept)kept,
-                      "%s of bucket %d is nowhere", DSC_KEPT_NAMES[kept], (int)i);
+                CHECK(may_lack(plan, b, kept), "%s of bucket %d is nowhere", DSC_KEPT_NAMES[kept], (int)i);
                 continue;
             }
             CHECK(home.first == *end, "%s of bucket %d overlap", DSC_KEPT_NAMES[kept], (int)i);
