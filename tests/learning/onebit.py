@@ -10,8 +10,8 @@ out; five times in a run all of them are evaluated, by a step at learning rate 0
 checkpoint and is thrown away. An optimizer may be followed by what --onebit-semantics shall be.
 
 The runs go side by side, --jobs at a time, each with --ranks ranks of --threads threads. Logs and last checkpoints
-stay in OUT; a command that is given again goes on from them. At the end plot.py draws learning.svg and writes
-learning.csv and learning-held-out.csv there.
+stay in OUT; a command that is stopped and given again goes on from them. At the end plot.py draws learning.svg and
+writes learning.csv and learning-held-out.csv there.
 """
 import argparse
 import array
@@ -102,7 +102,8 @@ def train(options, run):
         done = [row["step"] for row in plot.rows_of(points)] if points.exists() else []
         checkpoints = sorted(folder.glob("step-*"))
         for checkpoint in checkpoints:
-            if int(checkpoint.name[5:]) not in done:
+            step = int(checkpoint.name[5:])
+            if step % (options.steps // POINTS) == 0 and step not in done:  # others are of calls that were stopped
                 with points.open("a") as file:
                     file.write(json.dumps(held_out_loss(options, run, checkpoint, out)) + "\n")
             if checkpoint != checkpoints[-1]:

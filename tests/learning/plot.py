@@ -16,9 +16,9 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 60, 20, 20, 45
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"]
 KINDS = {"text": ("*.jsonl", "eval_loss", "held-out loss, nats a byte", 2.0, 3.0),
          "recall": ("*.recall.jsonl", "exact", "share of letters recalled", 0.0, 1.0)}
-SMOOTH = 50           # steps over which onebit averages training losses
-SHOWN = (1.2, 3.0)    # losses, and the distance from Adam's in %
-APART = 2.0
+SMOOTH = 50         # steps over which onebit averages training losses
+SHOWN = (1.0, 3.0)  # its losses
+APART = 2.0         # and their distance from Adam's, in %, either way
 
 
 def rows_of(path):
@@ -83,7 +83,7 @@ def read_runs(folder):
     for path in sorted(folder.glob("*.eval.jsonl")):
         optimizer, seed = path.name.split(".")[:2]
         losses = [row["loss"] for row in rows_of(folder / f"{optimizer}.{seed}.jsonl")]
-        training[optimizer, seed] = [(end, statistics.mean(losses[end - SMOOTH:end]))
+        training[optimizer, seed] = [(end, round(statistics.mean(losses[end - SMOOTH:end]), 6))
                                      for end in range(SMOOTH, len(losses) + 1, SMOOTH)]
         held_out[optimizer, seed] = sorted((row["step"], row["eval_loss"]) for row in rows_of(path))
     return training, held_out
