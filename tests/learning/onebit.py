@@ -64,7 +64,7 @@ def write_data(options):
     options.vocab = max(tokens) + 1
 
 
-def launch(options, run, out, **words):
+def launch(options, run, out, **given):
     """Runs dsc-run; hwloc shows it a machine of as many cores as the run has threads."""
     batch = options.ranks * TRAINING["micro-batch"]
     model = ",".join(f"{key}={value}" for key, value in (MODEL | {"vocab": options.vocab}).items())
@@ -72,7 +72,8 @@ def launch(options, run, out, **words):
         "model": model, "data": options.out / "train.bin", "dp": options.ranks, "seed": run.seed, "bind": "none",
         "optimizer": run.optimizer, "lr": options.lr, "global-batch": batch, "gradient-clipping": options.clip,
         "warmup-num-steps": round(WARM_UP * options.steps), "total-num-steps": options.steps,
-    } | {key.replace("_", "-"): value for key, value in words.items()}
+    } | dict(word.split("=", 1) for word in options.set)
+    words |= {key.replace("_", "-"): value for key, value in given.items()}
     if run.optimizer != "adam":  # flat: ranks of one node would otherwise be free to exchange exactly
         words |= {"freeze-step": round(FROZEN * options.steps), "onebit-exchange": "flat"}
     if run.semantics:
@@ -136,13 +137,17 @@ def main():
                         help="OPTIMIZER[:SEMANTICS],...; the others are compared with the first (adam,onebit-adam)")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--clip", type=float, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE",
+                        help="another option of dsc-run's, as beta2=0.95")
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1, help="of a rank (1)")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (1)")
     parser.add_argument("--mpiexec", default="mpiexec")
     options = parser.parse_args()
+    if options.steps < max(POINTS, plot.SMOOTH):
+        parser.error(f"--steps {options.steps}: at least {max(POINTS, plot.SMOOTH)}")
     options.build = options.build.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     write_data(options)
