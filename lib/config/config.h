@@ -72,6 +72,7 @@ typedef struct dsc_config {
     uint64_t seed;                       /* below 2^63 */
     int64_t freeze_step;                 /* of 1-bit Adam: compression begins after it; DSC_AUTO: when the variance has
                                             settled */
+    int64_t var_freeze_step, var_update_scaler, local_step_scaler, local_step_clipper; /* of 0/1 Adam: dsc_intervals */
     dsc_scheduler scheduler;
     /* fp16 loss scaling, as DeepSpeed's ZeRO path */
     double loss_scale;                   /* static; 0: dynamic */
@@ -183,9 +184,10 @@ void dsc_scaler_init(const dsc_config *config, dsc_scaler *out);
 /* After a step. An overflow at the minimum scale is a run-time failure (DSC_EIO) when error_at_min. */
 dsc_status dsc_scaler_update(dsc_scaler *scaler, bool overflow);
 
-/* When 1-bit Adam's warm-up ends (config/freezer.c). A plain struct, which checkpoints keep. By --freeze-step, or once
- * the variance has settled: over as many steps as it remembers, 1 / (1 - beta2), its norm has changed by less than 4 %
- * (Tang et al. 2021, section 7.1), and the rate's warm-up is over. */
+/* When 1-bit Adam's warm-up ends, and 0/1 Adam's first phase (config/freezer.c). A plain struct, which checkpoints
+ * keep. The former by --freeze-step, or once the variance has settled: over as many steps as it remembers,
+ * 1 / (1 - beta2), its norm has changed by less than 4 % (Tang et al. 2021, section 7.1), and the rate's warm-up is
+ * over; the latter by --var-freeze-step. */
 typedef struct dsc_freezer {
     int64_t frozen_at;    /* updates after which momenta are compressed; 0: not known yet */
     int64_t interval;     /* updates between two looks at the variance; 0: never */
@@ -205,7 +207,28 @@ void dsc_freezer_look(dsc_freezer *freezer, int64_t updates, double squares);
 int64_t dsc_freezer_found(const dsc_freezer *freezer, int64_t updates);
 /* Goes on from what a checkpoint found. A --freeze-step given now counts more. */
 void dsc_freezer_resume(dsc_freezer *freezer, int64_t found, double norm);
+/* How many updates more than were made the reference's optimizer has counted. Pure. */
+int64_t dsc_freezer_ahead(const dsc_config *config);
 /* Whether the optimizer compresses. Pure. */
 bool dsc_optimizer_compresses(int optimizer);
+
+/* When 0/1 Adam's replicas meet (config/intervals.c; Lu et al. 2022, section 5, as DeepSpeed counts). Until it is
+ * frozen the variance moves, by exact gradients, at the optimizer's updates that an interval divides, which doubles
+ * after every so many of them; from then on replicas step by themselves, and meet at those that another one divides,
+ * which doubles after every so many own steps up to the longest. A plain struct, which checkpoints keep. */
+typedef struct dsc_intervals {
+    int64_t variance, variances; /* the interval, and the variance's updates since it changed */
+    int64_t sync, steps;         /* the same of meetings and own steps */
+    int64_t variance_scaler, step_scaler, longest;
+    int64_t ahead;               /* as dsc_freezer_ahead */
+} dsc_intervals;
+
+void dsc_intervals_init(const dsc_config *config, dsc_intervals *out);
+/* Whether the update that follows `updates` moves the variance, if that is not frozen; whether replicas meet behind
+ * it, if it is. Pure. */
+bool dsc_intervals_is_exact(const dsc_intervals *intervals, int64_t updates);
+bool dsc_intervals_syncs(const dsc_intervals *intervals, int64_t updates);
+/* That update has been made. */
+void dsc_intervals_count(dsc_intervals *intervals, int64_t updates, bool is_frozen);
 
 #endif

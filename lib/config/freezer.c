@@ -21,9 +21,15 @@ bool dsc_freezer_discards(const dsc_config *config, int64_t updates)
     return is_reference(config) && !has_wrapper(config) && updates == 0;
 }
 
-/* The reference is frozen behind the update at which its count reaches the freeze step, and one is always made. */
+int64_t dsc_freezer_ahead(const dsc_config *config) { return is_reference(config) && has_wrapper(config); }
+
+/* The reference's 1-bit Adam is frozen behind the update at which its count reaches the freeze step, and one is always
+ * made; its 0/1 Adam a step later. */
 static int64_t frozen_at(const dsc_config *config)
 {
+    const bool is_zero_one = config->strategy.optimizer == DSC_ZERO_ONE_ADAM;
+
+    if (is_zero_one) return config->var_freeze_step + (is_reference(config) && !has_wrapper(config));
     if (!is_reference(config)) return config->freeze_step;
     return has_wrapper(config) ? DSC_MAX(config->freeze_step - 1, 1) : DSC_MAX(config->freeze_step, 2);
 }
@@ -44,7 +50,7 @@ void dsc_freezer_init(const dsc_config *config, dsc_freezer *out)
 {
     *out = (dsc_freezer){.beta2 = config->beta2};
     if (!dsc_optimizer_compresses(config->strategy.optimizer)) return;
-    if (config->freeze_step != DSC_AUTO) {
+    if (config->freeze_step != DSC_AUTO || config->strategy.optimizer == DSC_ZERO_ONE_ADAM) {
         out->frozen_at = frozen_at(config);
         return;
     }

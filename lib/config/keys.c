@@ -36,12 +36,13 @@ static void read_optimizer_type(dsc_reader *reader, const char *path, const json
     for (int64_t i = 0; i < DSC_COUNT(names); i++) {
         if (strcasecmp(names[i], word) != 0) continue;
         if (i < DSC_COUNT(values)) reader->config->strategy.optimizer = values[i];
-        else dsc_complain(reader, path, "\"%s\" " MISSING "; Adam, AdamW and OneBitAdam are", word);
+        else dsc_complain(reader, path, "\"%s\" " MISSING "; Adam, AdamW, OneBitAdam and ZeroOneAdam are", word);
         return;
     }
     nearest = dsc_nearest(word, names, DSC_COUNT(names));
     if (nearest != NULL) dsc_complain(reader, path, "unknown optimizer \"%s\"; did you mean \"%s\"?", word, nearest);
-    else dsc_complain(reader, path, "unknown optimizer \"%s\"; Adam, AdamW and OneBitAdam are known", word);
+    else
+        dsc_complain(reader, path, "unknown optimizer \"%s\"; Adam, AdamW, OneBitAdam and ZeroOneAdam are known", word);
 }
 
 static void read_betas(dsc_reader *reader, const char *path, const json_t *value)
@@ -79,10 +80,10 @@ static const dsc_key optimizer_params[] = {
     FIELD("freeze_step", "freeze-step"),
     FREE("cuda_aware"),
     FREE("comm_backend_name"),
-    WARN("var_freeze_step", "100000", IGNORED),
-    WARN("var_update_scaler", "16", IGNORED),
-    WARN("local_step_scaler", "32678", IGNORED),
-    WARN("local_step_clipper", "16", IGNORED),
+    FIELD("var_freeze_step", "var-freeze-step"),
+    FIELD("var_update_scaler", "var-update-scaler"),
+    FIELD("local_step_scaler", "local-step-scaler"),
+    FIELD("local_step_clipper", "local-step-clipper"),
     WARN("max_coeff", "10", IGNORED),
     WARN("min_coeff", "0.01", IGNORED),
     WARN("coeff_beta", "0.9", IGNORED),
