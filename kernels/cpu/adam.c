@@ -148,10 +148,23 @@ dsc_status DSC_OVERLAY(adam)(const dsc_shape *s, void *const *operands, void *wo
     return DSC_OK;
 }
 
+/* old is what the momentum keeps of itself, rest how much of the gradient it takes. */
+static void momentum_block(const float *gradient, float scale, float old, float rest, int64_t count, float *exp_avg)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) exp_avg[i] = old * exp_avg[i] + rest * (gradient[i] * scale);
+}
+
+static void scale_block(const float *gradient, float scale, int64_t count, float *out)
+{
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) out[i] = gradient[i] * scale;
+}
+
 dsc_status DSC_OVERLAY(momentum)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
 {
     const float beta1 = (float)step->beta1, rest1 = (float)(1 - step->beta1);
-    const float scale = step->gradient_scale * (float)s->d[1];
+    const float scale = s->flags & DSC_SCALED ? 1 : step->gradient_scale * (float)s->d[1];
 
     (void)workspace;
 #pragma omp parallel for schedule(static)
@@ -160,8 +173,40 @@ dsc_status DSC_OVERLAY(momentum)(const dsc_shape *s, void *const *operands, void
         float block[DSC_BLOCK], *exp_avg = (float *)operands[1] + first;
         const float *gradient = dsc_view(operands[0], first, count, s->type, block);
 
+        if (s->flags & DSC_FIRST) scale_block(gradient, scale, count, exp_avg);
+        else momentum_block(gradient, scale, beta1, rest1, count, exp_avg);
+    }
+    return DSC_OK;
+}
+
+dsc_status DSC_OVERLAY(drift)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
+{
+    const float *param = operands[0], *anchor = operands[1], *exp_avg_sq = operands[2], eps = (float)step->eps;
+    float *exp_avg = operands[3];
+
+    (void)workspace;
+#pragma omp parallel for simd schedule(static)
+    for (int64_t i = 0; i < s->d[0]; i++) exp_avg[i] = (param[i] - anchor[i]) * (sqrtf(exp_avg_sq[i]) + eps);
+    return DSC_OK;
+}
+
+dsc_status DSC_OVERLAY(rejoin)(const dsc_shape *s, void *const *operands, void *workspace, const dsc_step *step)
+{
+    const float *exp_avg_sq = operands[1], eps = (float)step->eps, share = (float)(-1 / step->rates);
+    float *exp_avg = operands[0], *anchor = operands[2], *param = operands[3];
+
+    (void)workspace;
+#pragma omp parallel for schedule(static)
+    for (int64_t first = 0; first < s->d[0]; first += DSC_BLOCK) {
+        const int64_t end = DSC_MIN(first + DSC_BLOCK, s->d[0]);
+
 #pragma omp simd
-        for (int64_t i = 0; i < count; i++) exp_avg[i] = beta1 * exp_avg[i] + rest1 * (gradient[i] * scale);
+        for (int64_t i = first; i < end; i++) {
+            param[i] = anchor[i] + exp_avg[i] / (sqrtf(exp_avg_sq[i]) + eps);
+            anchor[i] = param[i];
+            exp_avg[i] *= share;
+        }
+        if (s->type != DSC_FP32) dsc_narrow(param + first, end - first, s->type, operands[4], first);
     }
     return DSC_OK;
 }

@@ -34,6 +34,8 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_SQUARE_SUM] = DSC_OVERLAY(square_sum);
     set->run[DSC_K_ADAM] = DSC_OVERLAY(adam);
     set->run[DSC_K_MOMENTUM] = DSC_OVERLAY(momentum);
+    set->run[DSC_K_DRIFT] = DSC_OVERLAY(drift);
+    set->run[DSC_K_REJOIN] = DSC_OVERLAY(rejoin);
     set->run[DSC_K_SIGN_COMPRESS] = DSC_OVERLAY(sign_compress);
     set->run[DSC_K_SIGN_AVERAGE] = DSC_OVERLAY(sign_average);
     set->run[DSC_K_SIGN_EXPAND] = DSC_OVERLAY(sign_expand);

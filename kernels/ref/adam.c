@@ -33,12 +33,16 @@
 #define DEFINE_MOMENTUM(name, real)                                                                         \
     static void name##_momentum(const dsc_shape *shape, void *const *operands, const dsc_step *step)        \
     {                                                                                                       \
+        const bool is_first = shape->flags & DSC_FIRST, is_scaled = shape->flags & DSC_SCALED;              \
         const real beta1 = (real)step->beta1, rest1 = (real)(1 - step->beta1);                              \
-        const real scale = (real)step->gradient_scale * (real)shape->d[1];                                  \
+        const real scale = is_scaled ? 1 : (real)step->gradient_scale * (real)shape->d[1];                  \
         real *exp_avg = operands[1];                                                                        \
                                                                                                             \
-        for (int64_t i = 0; i < shape->d[0]; i++)                                                           \
-            exp_avg[i] = beta1 * exp_avg[i] + rest1 * (name##_load(operands[0], i, shape->type) * scale);   \
+        for (int64_t i = 0; i < shape->d[0]; i++) {                                                         \
+            const real g = name##_load(operands[0], i, shape->type) * scale;                                \
+                                                                                                            \
+            exp_avg[i] = is_first ? g : beta1 * exp_avg[i] + rest1 * g;                                     \
+        }                                                                                                   \
     }
 
 static float single_load(const void *from, int64_t index, int type) { return dsc_load(from, index, type); }
@@ -67,5 +71,30 @@ dsc_status dsc_ref_momentum(const dsc_shape *shape, void *const *operands, void 
     (void)workspace;
     if (shape->type == DSC_FP64) wide_momentum(shape, operands, step);
     else single_momentum(shape, operands, step);
+    return DSC_OK;
+}
+
+dsc_status dsc_ref_drift(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
+{
+    const float *param = operands[0], *anchor = operands[1], *exp_avg_sq = operands[2], eps = (float)step->eps;
+    float *exp_avg = operands[3];
+
+    (void)workspace;
+    for (int64_t i = 0; i < shape->d[0]; i++) exp_avg[i] = (param[i] - anchor[i]) * (sqrtf(exp_avg_sq[i]) + eps);
+    return DSC_OK;
+}
+
+dsc_status dsc_ref_rejoin(const dsc_shape *shape, void *const *operands, void *workspace, const dsc_step *step)
+{
+    const float *exp_avg_sq = operands[1], eps = (float)step->eps, share = (float)(-1 / step->rates);
+    float *exp_avg = operands[0], *anchor = operands[2], *param = operands[3];
+
+    (void)workspace;
+    for (int64_t i = 0; i < shape->d[0]; i++) {
+        param[i] = anchor[i] + exp_avg[i] / (sqrtf(exp_avg_sq[i]) + eps);
+        anchor[i] = param[i];
+        exp_avg[i] *= share;
+        if (operands[4] != NULL) dsc_store(operands[4], i, shape->type, param[i]);
+    }
     return DSC_OK;
 }

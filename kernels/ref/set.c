@@ -30,6 +30,8 @@ const dsc_kernel_set *dsc_kernels_ref(void)
             [DSC_K_CROSS_ENTROPY_PART] = dsc_ref_cross_entropy_part,
             [DSC_K_CROSS_ENTROPY_JOIN] = dsc_ref_cross_entropy_join,
             [DSC_K_MOMENTUM] = dsc_ref_momentum,
+            [DSC_K_DRIFT] = dsc_ref_drift,
+            [DSC_K_REJOIN] = dsc_ref_rejoin,
             [DSC_K_SIGN_COMPRESS] = dsc_ref_sign_compress,
             [DSC_K_SIGN_AVERAGE] = dsc_ref_sign_average,
             [DSC_K_SIGN_EXPAND] = dsc_ref_sign_expand,

@@ -169,6 +169,11 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         break;
     case DSC_K_CAST: SET({d[0], type}, {d[0], out}); break;
     case DSC_K_MOMENTUM: SET({d[0], type}, {d[0], state_type(s)}); break;
+    case DSC_K_DRIFT: SET({d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}); break;
+    case DSC_K_REJOIN:
+        SET({d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32},
+            {type == DSC_FP32 ? 0 : d[0], type});
+        break;
     case DSC_K_SIGN_COMPRESS:
         SET({d[0], type}, {dsc_units_elems(d[3]), DSC_INT64}, {d[1], out},
             {packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8});
@@ -197,10 +202,15 @@ int64_t dsc_operand_bytes(const dsc_shape *shape, int operand)
 
 bool dsc_operand_present(const dsc_shape *shape, int operand) { return dsc_operand_bytes(shape, operand) > 0; }
 
-/* dwte is the one operand that is updated unless DSC_FIRST says to write it; others are written unless told to add. */
+/* dwte, and a momentum, are updated unless DSC_FIRST says to write them; others are written unless told to add. */
 static bool is_embedding_gradient(const dsc_shape *shape, int operand)
 {
     return shape->kernel == DSC_K_EMBED_BWD && operand == 2;
+}
+
+static bool is_momentum(const dsc_shape *shape, int operand)
+{
+    return shape->kernel == DSC_K_MOMENTUM && operand == 1;
 }
 
 bool dsc_operand_is_read(const dsc_shape *shape, int operand)
@@ -208,7 +218,7 @@ bool dsc_operand_is_read(const dsc_shape *shape, int operand)
     const char mode = kernels[shape->kernel].modes[operand];
 
     if (!dsc_operand_present(shape, operand)) return false;
-    if (is_embedding_gradient(shape, operand)) return !(shape->flags & DSC_FIRST);
+    if (is_embedding_gradient(shape, operand) || is_momentum(shape, operand)) return !(shape->flags & DSC_FIRST);
     return mode != 'w' || (shape->flags & DSC_ACCUMULATE);
 }
 
@@ -268,7 +278,9 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_CROSS_ENTROPY_JOIN: return 10 * d[0] * d[1] * DSC_MIN(d[2], d[4]);
     case DSC_K_SQUARE_SUM: return 2 * d[0];
     case DSC_K_ADAM: return (shape->flags & DSC_FROZEN ? 7 : 14) * d[0];
-    case DSC_K_MOMENTUM: return 4 * d[0];
+    case DSC_K_MOMENTUM: return (shape->flags & DSC_FIRST ? 1 : 4) * d[0];
+    case DSC_K_DRIFT: return 4 * d[0];
+    case DSC_K_REJOIN: return 5 * d[0];
     case DSC_K_SIGN_COMPRESS: return 6 * d[1];
     case DSC_K_SIGN_AVERAGE: return (2 * d[1] + 5) * (d[0] / d[1]);
     case DSC_K_SIGN_EXPAND: return d[0];
@@ -344,6 +356,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
         {DSC_FIRST, " first"},      {DSC_HAS_BIAS, " bias"},     {DSC_HAS_RESIDUAL, " residual"},
         {DSC_SHARD, " shard"},      {DSC_HAS_LAYOUT, " layout"}, {DSC_HAS_MASK, " mask"},
         {DSC_FROZEN, " frozen"},    {DSC_COUNT_PADDING, " padding"},
+        {DSC_SCALED, " scaled"},
     };
     char text[256];
     int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
@@ -389,6 +402,8 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_ADAM] = "n",
     [DSC_K_CAST] = "n",
     [DSC_K_MOMENTUM] = "n N",
+    [DSC_K_DRIFT] = "n",
+    [DSC_K_REJOIN] = "n",
     [DSC_K_SIGN_COMPRESS] = "n packed N units",
     [DSC_K_SIGN_AVERAGE] = "packed N units",
     [DSC_K_SIGN_EXPAND] = "n packed N units L",
@@ -493,6 +508,8 @@ static dsc_status check_optional(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "%s has no operand mask", kernels[shape->kernel].name);
     if (shape->flags & DSC_FROZEN && shape->kernel != DSC_K_ADAM)
         return DSC_FAIL(DSC_EINVAL, "%s has no moments to be frozen", kernels[shape->kernel].name);
+    if (shape->flags & DSC_SCALED && shape->kernel != DSC_K_MOMENTUM)
+        return DSC_FAIL(DSC_EINVAL, "%s scales no gradient", kernels[shape->kernel].name);
     return DSC_OK;
 }
 

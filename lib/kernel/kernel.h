@@ -80,7 +80,12 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  In the reference alone all may be fp64, without a copy; so may momentum and compression.
  *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
  *  momentum        d = n, N. exp_avg = beta1 exp_avg + (1 - beta1) N gradient_scale gradient (of type `type`): what a
- *                  replica makes of its own share of a gradient that is the sum of N.
+ *                  replica makes of its own share of a gradient that is the sum of N. DSC_FIRST: N gradient_scale
+ *                  gradient alone, written. DSC_SCALED: the gradient is scaled already, as if both were 1.
+ *  drift           d = n. exp_avg = (param - anchor) (sqrt(exp_avg_sq) + eps): the sum of rate times momentum that has
+ *                  brought a replica's own steps so far from where all were. All of it fp32.
+ *  rejoin          d = n. By exp_avg, which is the mean of such sums, all go on from one place: param = anchor += exp_avg
+ *                  / (sqrt(exp_avg_sq) + eps), exp_avg = - exp_avg / step->rates. copy as of adam.
  *  sign_compress   d = n, packed, N, units (kernel/units.h). 1-bit compression with error feedback (Seide et al. 2014;
  *                  Tang et al. 2021, as DeepSpeed has it). For each unit v = x + error; scale = root mean square of v;
  *                  a bit is 1 where v is not negative, the first of a byte's elements its highest; error = v - scale *
@@ -120,6 +125,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(ADAM, adam, "gradient param exp_avg exp_avg_sq copy", "ruuuw")                                    \
     K(CAST, cast, "in out", "rw")                                                                       \
     K(MOMENTUM, momentum, "gradient exp_avg", "ru")                                                     \
+    K(DRIFT, drift, "param anchor exp_avg_sq exp_avg", "rrrw")                                          \
+    K(REJOIN, rejoin, "exp_avg exp_avg_sq anchor param copy", "uruww")                                  \
     K(SIGN_COMPRESS, sign_compress, "x units error packets", "rruw")                                    \
     K(SIGN_AVERAGE, sign_average, "sent units error packet", "rruw")                                    \
     K(SIGN_EXPAND, sign_expand, "packets units x", "rrw")                                               \
@@ -146,6 +153,7 @@ enum {
     DSC_HAS_LAYOUT = 1024, /* the optional operand layout (attention_fwd, attention_bwd) is there */
     DSC_HAS_MASK = 2048,   /* the optional operand mask (these, block_softmax_fwd) */
     DSC_FROZEN = 4096,     /* adam by moments that are made already */
+    DSC_SCALED = 16384,    /* momentum by a gradient that is scaled already */
     DSC_COUNT_PADDING = 8192 /* padding is compressed too (sign_compress, sign_average) */
 };
 

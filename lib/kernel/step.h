@@ -11,6 +11,7 @@ typedef struct dsc_step {
     double lr, beta1, beta2, eps, weight_decay;
     double bias_correction1;   /* 1 - beta1^t */
     double bias_correction2;   /* 1 / sqrt(1 - beta2^t) */
+    double rates;              /* sum of lr over the steps since replicas' weights were last the same */
     double loss_scale;
     float loss_gradient;       /* loss_scale / (tokens of the global batch): gradient of the scaled mean loss */
     float gradient_scale;      /* what the update multiplies gradients by: clip factor / loss_scale */

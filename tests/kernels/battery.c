@@ -35,6 +35,8 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_CROSS_ENTROPY_JOIN] = {2e-7, 1, false, "one fp32 exponential an element"},
     [DSC_K_SQUARE_SUM] = {1e-12, 0, false, "double in both, in another order"},
     [DSC_K_ADAM] = {2e-7, 1, false, "fp32 in both; fused multiply-add rounds once less"},
+    [DSC_K_DRIFT] = {2e-7, 0, false, "as adam"},
+    [DSC_K_REJOIN] = {2e-7, 1, false, "as adam"},
     [DSC_K_CLEAR] = {0, 0, false, "zeros"},
     [DSC_K_MOMENTUM] = {2e-7, 1, false, "as adam"},
     [DSC_K_SIGN_COMPRESS] = {3e-7, 0, false, "a square in fp32, one sum and one difference an element"},
@@ -215,7 +217,10 @@ static dsc_shape random_shape(dsc_kernel kernel)
         s.flags = maybe(DSC_DECOUPLED) | maybe(DSC_FROZEN);
         set_dims(&s, rows * cols, 0, 0, 0, 0);
         break;
-    case DSC_K_MOMENTUM: set_dims(&s, rows * cols, tap_random_between(1, 9), 0, 0, 0); break;
+    case DSC_K_MOMENTUM:
+        s.flags = maybe(DSC_FIRST) | maybe(DSC_SCALED);
+        set_dims(&s, rows * cols, pick(1, 2, 8, 30), 0, 0, 0);
+        break;
     default: set_dims(&s, rows * cols, 0, 0, 0, 0); break;
     }
     return s;
@@ -343,6 +348,8 @@ static void sign_average(void) { agrees(DSC_K_SIGN_AVERAGE); }
 static void sign_expand(void) { agrees(DSC_K_SIGN_EXPAND); }
 static void adam(void) { agrees(DSC_K_ADAM); }
 static void momentum(void) { agrees(DSC_K_MOMENTUM); }
+static void drift(void) { agrees(DSC_K_DRIFT); }
+static void rejoin(void) { agrees(DSC_K_REJOIN); }
 static void cast(void) { agrees(DSC_K_CAST); }
 
 /* Runs kernels twice on the same input, with `threads` threads and then with `again`. */
@@ -662,6 +669,8 @@ static const tap_case cases[] = {
     {"sign_expand of every set equals the reference", sign_expand},
     {"adam of every set equals the reference", adam},
     {"momentum of every set equals the reference", momentum},
+    {"drift of every set equals the reference", drift},
+    {"rejoin of every set equals the reference", rejoin},
     {"cast of every set equals the reference", cast},
     {"the same call gives the same bits", repeats_bits},
     {"no number of threads changes the bits of square_sum, of the losses and of compression", sums_ignore_threads},

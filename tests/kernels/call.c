@@ -22,6 +22,7 @@ const dsc_step call_step = {
     .loss_scale = 1,
     .loss_gradient = 0.125f,
     .gradient_scale = 0.5f,
+    .rates = 0.01,
 };
 
 /* ---- Memory */
@@ -63,7 +64,8 @@ static bool is_named(const call *c, int operand, const char *name)
 }
 
 static const char *const accumulators[] = {"dgamma", "dbeta", "dwte", "dwpe", "gradient"};
-static const char *const singles[] = {"stats", "lse", "part", "parts", "mask", "param", "exp_avg", "exp_avg_sq"};
+static const char *const singles[] = {"stats", "lse", "part", "parts", "mask", "param", "exp_avg", "exp_avg_sq",
+                                      "anchor"};
 
 static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 
