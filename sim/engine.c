@@ -485,7 +485,7 @@ static const dsc_timing *critical_timing(const dsc_engine *e)
     return &critical->account.spent;
 }
 
-enum { MOST_PATHS = 64 };
+enum { MOST_WAYS = 6, MOST_PATHS = 16 * (MOST_WAYS + 1) };
 
 /* Whether one of the outcomes takes the same path. */
 static bool is_listed(const dsc_outcome *outcomes, int32_t count, const dsc_outcome *outcome)
@@ -500,25 +500,58 @@ static bool is_listed(const dsc_outcome *outcomes, int32_t count, const dsc_outc
     return false;
 }
 
-/* One outcome of each path that a run takes, that taken most often first: without and with an overflow (fp16), then the
- * same with evaluation, where the run evaluates. Where updates are delayed most steps make the one before's and leave
- * their own; some find none, and those that others look behind (saved, evaluated) make theirs at once. Where momenta
- * are compressed most steps do so; those before are exact, and of the first of all the reference makes nothing. */
-static int32_t list_paths(const dsc_plan *plan, bool evaluates, dsc_outcome out[MOST_PATHS])
+/* By what updates go, that of most steps first. Where momenta are compressed most steps do so; those before are exact.
+ * Replicas that step by themselves meet the less often the longer a run is; only at first they share gradients, and the
+ * sooner the less often those are exact. Of the first of all the reference makes nothing. */
+static int32_t list_ways(const dsc_plan *plan, dsc_outcome out[MOST_WAYS])
 {
-    const bool has_overflow = plan->config.strategy.precision == DSC_FP16;
-    const bool delays = plan->config.strategy.delay_update > 0, discards = dsc_freezer_discards(&plan->config, 0);
+    const bool steps_alone = plan->has_own_steps && plan->config.local_step_clipper > 1;
+    const struct { bool is_there; dsc_outcome outcome; } rows[MOST_WAYS] = {
+        {plan->compresses && !plan->has_own_steps, {.way = DSC_WAY_EXCHANGE}},
+        {steps_alone, {.way = DSC_WAY_OWN}},
+        {plan->has_own_steps, {.way = DSC_WAY_OWN, .sync = true}},
+        {plan->has_own_steps, {.way = DSC_WAY_SHARE}},
+        {true, {.way = DSC_WAY_EXACT}},
+        {plan->has_own_steps, {.way = DSC_WAY_OWN, .sync = true, .anchor = true}}};
     int32_t count = 0;
 
-    for (int i = 0; i < MOST_PATHS; i++) {
-        dsc_outcome outcome = {.overflow = (i & 1) != 0, .pending = delays && (i & 2) == 0,
-                               .defer = delays && (i & 4) == 0, .evaluate = (i & 8) != 0,
-                               .frozen = plan->compresses && (i & 16) == 0, .discard = discards && (i & 32) != 0};
+    for (int i = 0; i < MOST_WAYS; i++)
+        if (rows[i].is_there) out[count++] = rows[i].outcome;
+    return count;
+}
 
-        if (outcome.discard && outcome.frozen) continue;
+/* Adds one outcome of each path that updates of a way take: without and with an overflow (fp16), then the same with
+ * evaluation, where the run evaluates. Where updates are delayed most steps make the one before's and leave their own;
+ * some find none, and those that others look behind (saved, evaluated) make theirs at once. Nobody evaluates weights of
+ * replicas that have not met. */
+static int32_t add_paths(const dsc_plan *plan, bool evaluates, dsc_outcome outcome, dsc_outcome out[MOST_PATHS],
+                         int32_t count)
+{
+    const bool has_overflow = plan->config.strategy.precision == DSC_FP16;
+    const bool delays = plan->config.strategy.delay_update > 0;
+
+    for (int i = 0; i < 16; i++) {
+        outcome.overflow = (i & 1) != 0;
+        outcome.pending = delays && (i & 2) == 0;
+        outcome.defer = delays && (i & 4) == 0;
+        outcome.evaluate = (i & 8) != 0;
         if ((outcome.overflow && !has_overflow) || (outcome.evaluate && (!evaluates || outcome.defer))) continue;
+        if (outcome.evaluate && outcome.way == DSC_WAY_OWN && !outcome.sync && !outcome.overflow) continue;
         if (!is_listed(out, count, &outcome)) out[count++] = outcome;
     }
+    return count;
+}
+
+/* One outcome of each path that a run takes, that taken most often first. */
+static int32_t list_paths(const dsc_plan *plan, bool evaluates, dsc_outcome out[MOST_PATHS])
+{
+    dsc_outcome ways[MOST_WAYS];
+    const int32_t way_count = list_ways(plan, ways);
+    int32_t count = 0;
+
+    for (int32_t i = 0; i < way_count; i++) count = add_paths(plan, evaluates, ways[i], out, count);
+    if (dsc_freezer_discards(&plan->config, 0))
+        count = add_paths(plan, evaluates, (dsc_outcome){.discard = true}, out, count);
     return count;
 }
 

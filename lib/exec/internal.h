@@ -40,6 +40,8 @@ struct dsc_run {
     bool is_pending;
     dsc_scaler scaler;
     dsc_freezer freezer;
+    dsc_intervals intervals;
+    double rates;                       /* of replicas' own steps since they last met */
     int64_t optimizer_step, samples_seen; /* updates, and sequences, so far */
     int64_t frozen_updates;             /* updates that left the variance as it was */
 

@@ -149,6 +149,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
     dsc_freezer_init(&options->plan->config, &run->freezer);
+    dsc_intervals_init(&options->plan->config, &run->intervals);
     DSC_TRY(map_arenas(run));
     exec_touch_host(run);
     DSC_TRY(fill_layouts(run));
@@ -196,7 +197,7 @@ void dsc_run_destroy(dsc_run *run)
 
 /* ---- A step */
 
-/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none. A variance is corrected for the updates that
+/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none; 0/1 Adam has none in the paper. A variance is corrected for the updates that
  * have made it. */
 static void correct_bias(const dsc_run *run, dsc_step *step)
 {
@@ -205,7 +206,7 @@ static void correct_bias(const dsc_run *run, dsc_step *step)
     const int64_t made = run->optimizer_step - run->frozen_updates + !dsc_run_is_frozen(run);
 
     step->bias_correction1 = step->bias_correction2 = 1;
-    if (!config->bias_correction || is_reference) return;
+    if (!config->bias_correction || is_reference || run->o.plan->has_own_steps) return;
     step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
     step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)made));
 }
@@ -266,6 +267,16 @@ static void set_update(dsc_step *step, const dsc_step *from)
     step->gradient_scale = from->gradient_scale;
 }
 
+/* Whether replicas that step by themselves meet behind this step: when it is time, or somebody reads the weights, and
+ * if there is something since they last met. */
+static bool meets(const dsc_run *run, const dsc_outcome *outcome, bool is_read)
+{
+    const bool has_step = !outcome->overflow, is_due = dsc_intervals_syncs(&run->intervals, run->optimizer_step);
+    const double rates = run->rates + (has_step ? run->step.lr : 0);
+
+    return outcome->way == DSC_WAY_OWN && rates > 0 && (is_read || (has_step && is_due));
+}
+
 /* An update that was put off is made with the scalars of the step whose gradients it uses. */
 static dsc_status run_gradients(dsc_run *run, dsc_segment_id segment, dsc_step_report *report, dsc_outcome *outcome)
 {
@@ -276,8 +287,22 @@ static dsc_status run_gradients(dsc_run *run, dsc_segment_id segment, dsc_step_r
     set_update(&run->step, &run->own);
     DSC_TRY(read_gradients(run, segment, report, outcome));
     outcome->defer &= !report->is_stopping;
+    outcome->sync = meets(run, outcome, outcome->sync || report->is_stopping);
     run->is_pending = outcome->defer && !outcome->overflow;
     run->pending = run->step;
+out:
+    return status;
+}
+
+/* A segment without passes. */
+static dsc_status run_update(dsc_run *run, dsc_segment_id segment)
+{
+    dsc_status status = DSC_OK;
+
+    run->step.rates = run->rates;
+    DSC_TRY(exec_run_segment(run, segment));
+    if (segment == DSC_SEGMENT_STEP) run->rates += run->step.lr;
+    if (segment == DSC_SEGMENT_SYNC) run->rates = 0;
 out:
     return status;
 }
@@ -289,7 +314,7 @@ static dsc_status run_path(dsc_run *run, dsc_step_report *report, dsc_outcome *o
 
     while ((segment = dsc_segment_next(segment, outcome)) != DSC_SEGMENT_END) {
         DSC_TRY(dsc_segment_makes_gradients(segment) ? run_gradients(run, segment, report, outcome)
-                                                     : exec_run_segment(run, segment));
+                                                     : run_update(run, segment));
         if (segment == DSC_SEGMENT_EVALUATE)
             report->evaluation_loss = counts_of(run, segment).loss / (double)report->tokens;
     }
@@ -301,10 +326,11 @@ dsc_status dsc_run_drain(dsc_run *run)
 {
     dsc_status status = DSC_OK;
 
-    if (!run->is_pending) goto out;
     run->is_traced = false;
+    if (run->rates > 0) DSC_TRY(run_update(run, DSC_SEGMENT_SYNC));
+    if (!run->is_pending) goto out;
     set_update(&run->step, &run->pending);
-    DSC_TRY(exec_run_segment(run, DSC_SEGMENT_UPDATE));
+    DSC_TRY(run_update(run, DSC_SEGMENT_UPDATE));
     run->is_pending = false;
 out:
     return status;
@@ -320,13 +346,41 @@ static void prefetch(const dsc_run *run)
                             strategy->seq_len + 1);
 }
 
+static dsc_way way_of(const dsc_run *run)
+{
+    const bool is_frozen = dsc_run_is_frozen(run);
+
+    if (!run->o.plan->has_own_steps) return is_frozen ? DSC_WAY_EXCHANGE : DSC_WAY_EXACT;
+    if (is_frozen) return DSC_WAY_OWN;
+    return dsc_intervals_is_exact(&run->intervals, run->optimizer_step) ? DSC_WAY_EXACT : DSC_WAY_SHARE;
+}
+
+/* What is known of a step before it; sync: somebody reads the weights. */
+static dsc_outcome foresee(const dsc_run *run, bool evaluate, bool is_read)
+{
+    const int64_t updates = run->optimizer_step;
+    const bool was_frozen = updates > 0 && dsc_freezer_is_frozen(&run->freezer, updates - 1);
+    const dsc_way way = way_of(run);
+
+    return (dsc_outcome){.pending = run->is_pending, .evaluate = evaluate, .way = way,
+                         .discard = dsc_freezer_discards(&run->o.plan->config, updates),
+                         .defer = dsc_defers(run->o.plan, updates, evaluate || is_read),
+                         .anchor = way == DSC_WAY_OWN && !was_frozen, .sync = evaluate || is_read};
+}
+
+/* The step that was taken counts. */
+static void count_update(dsc_run *run, const dsc_outcome *outcome)
+{
+    if (outcome->overflow) return;
+    if (!outcome->discard) dsc_intervals_count(&run->intervals, run->optimizer_step, dsc_run_is_frozen(run));
+    run->optimizer_step++;
+    run->frozen_updates += outcome->way != DSC_WAY_EXACT || outcome->discard;
+}
+
 dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_read, dsc_step_report *report,
                         dsc_trace *rows)
 {
-    dsc_outcome outcome = {.pending = run->is_pending, .evaluate = evaluate,
-                           .frozen = dsc_run_is_frozen(run),
-                           .discard = dsc_freezer_discards(&run->o.plan->config, run->optimizer_step),
-                           .defer = dsc_defers(run->o.plan, run->optimizer_step, evaluate || is_read)};
+    dsc_outcome outcome = foresee(run, evaluate, is_read);
     const int64_t wire_bytes = dsc_comm_wire_bytes(run->o.comm);
     const int64_t copied_bytes[] = {atomic_load(&run->copied_bytes[0]), atomic_load(&run->copied_bytes[1])};
     dsc_status status = DSC_OK;
@@ -341,8 +395,7 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_rea
     DSC_TRY(run_path(run, report, &outcome));
     report->t_end_ns = dsc_clock_ns();
     report->is_skipped = outcome.overflow;
-    run->optimizer_step += !outcome.overflow;
-    run->frozen_updates += !outcome.overflow && (outcome.frozen || outcome.discard);
+    count_update(run, &outcome);
     run->samples_seen += run->o.plan->config.strategy.global_batch;
     dsc_path_of(&outcome, report->path, sizeof report->path);
     report->wire_bytes = dsc_comm_wire_bytes(run->o.comm) - wire_bytes;

@@ -58,13 +58,14 @@ typedef struct dsc_step_report {
 } dsc_step_report;
 
 /* Runs step `number` (from 1). is_read: the weights are read after it, so that its update is not put off, whatever the
- * strategy says; evaluation reads them too. rows (may be NULL) receives this rank's rows of ops and memory, on its own
- * clock. After a failure here or elsewhere every rank returns the same status with the same message, and the run can
- * only be destroyed. */
+ * strategy says, and replicas that step by themselves meet; evaluation reads them too. rows (may be NULL) receives this
+ * rank's rows of ops and memory, on its own clock. After a failure here or elsewhere every rank returns the same status
+ * with the same message, and the run can only be destroyed. */
 dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_read, dsc_step_report *report,
                         dsc_trace *rows);
 
-/* Makes an update that the last step has put off. Collective over the job; fails as a step does. */
+/* Makes an update that the last step has put off, or lets replicas meet. Collective over the job; fails as a step
+ * does. */
 dsc_status dsc_run_drain(dsc_run *run);
 
 /* ---- State (exec/state.c) */

@@ -84,8 +84,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  gradient alone, written. DSC_SCALED: the gradient is scaled already, as if both were 1.
  *  drift           d = n. exp_avg = (param - anchor) (sqrt(exp_avg_sq) + eps): the sum of rate times momentum that has
  *                  brought a replica's own steps so far from where all were. All of it fp32.
- *  rejoin          d = n. By exp_avg, which is the mean of such sums, all go on from one place: param = anchor += exp_avg
- *                  / (sqrt(exp_avg_sq) + eps), exp_avg = - exp_avg / step->rates. copy as of adam.
+ *  rejoin          d = n. By exp_avg, which is the mean of such sums, all go on from one place: param = anchor +=
+ *                  exp_avg / (sqrt(exp_avg_sq) + eps), exp_avg = - exp_avg / step->rates. copy as of adam.
  *  sign_compress   d = n, packed, N, units (kernel/units.h). 1-bit compression with error feedback (Seide et al. 2014;
  *                  Tang et al. 2021, as DeepSpeed has it). For each unit v = x + error; scale = root mean square of v;
  *                  a bit is 1 where v is not negative, the first of a byte's elements its highest; error = v - scale *

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 const char *const DSC_KEPT_NAMES[] = {"parameters", "gradients", "sums", "master", "exp_avg", "exp_avg_sq",
-                                      "worker_error", "server_error", "copy", NULL};
+                                      "worker_error", "server_error", "anchor", "copy", NULL};
 
 /* A shard starts at a multiple of DSC_ALIGN bytes whatever the element's size, down to 16 bits; so does a part. */
 enum { ALIGN_ELEMS = DSC_ALIGN / 2 };
@@ -183,6 +183,7 @@ static void drop_doubles(const dsc_plan *plan, dsc_bucket *bucket)
         bucket->home[DSC_KEPT_MASTER] = -1;
     if (optimizer == DSC_SPACE_DEVICE || has_parameters_there || plan->type == DSC_FP32)
         bucket->home[DSC_KEPT_COPY] = -1;
+    if (!plan->has_own_steps) bucket->home[DSC_KEPT_ANCHOR] = -1;
     if (plan->workers == 1) bucket->home[DSC_KEPT_WORKER_ERROR] = bucket->home[DSC_KEPT_SERVER_ERROR] = -1;
 }
 
@@ -255,5 +256,5 @@ dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage, dsc_
         .parameters = bytes[DSC_KEPT_PARAMETERS] + bytes[DSC_KEPT_COPY],
         .gradients = bytes[DSC_KEPT_GRADIENTS] + bytes[DSC_KEPT_SUMS],
         .optimizer = bytes[DSC_KEPT_MASTER] + bytes[DSC_KEPT_EXP_AVG] + bytes[DSC_KEPT_EXP_AVG_SQ] +
-                     bytes[DSC_KEPT_WORKER_ERROR] + bytes[DSC_KEPT_SERVER_ERROR]};
+                     bytes[DSC_KEPT_WORKER_ERROR] + bytes[DSC_KEPT_SERVER_ERROR] + bytes[DSC_KEPT_ANCHOR]};
 }

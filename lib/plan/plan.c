@@ -37,7 +37,7 @@ static void hash_plan(dsc_plan *plan)
                  plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,
-                     plan->config.freeze_step == DSC_AUTO, plan->intra);
+                     plan->config.freeze_step == DSC_AUTO && !plan->has_own_steps, plan->intra);
     dsc_text_add(&text, "offload %a %" PRId64 " %" PRId64 "\n", s->offload_ratio, s->delay_update, s->prefetch);
     hash_attention(plan, &text);
     strcpy(plan->hash, dsc_hash_of(dsc_text_str(&text), (size_t)text.count).hex);

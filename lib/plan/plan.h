@@ -57,6 +57,8 @@ typedef enum dsc_kept {
     DSC_KEPT_EXP_AVG_SQ,
     DSC_KEPT_WORKER_ERROR, /* of 1-bit compression, in fp32: what a replica did not send of its momentum, */
     DSC_KEPT_SERVER_ERROR, /* and what it did not send of the means that it made for all; only where it compresses */
+    DSC_KEPT_ANCHOR,     /* of 0/1 Adam, in fp32: the weights from which replicas' own steps began; before there are such,
+                            the gradient that a replica shares, then the mean of all */
     DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, to be copied in */
     DSC_KEPT_COUNT
 } dsc_kept;
@@ -120,6 +122,7 @@ typedef struct dsc_plan {
     int64_t ranks, micro_batches;  /* micro_batches of a replica in a step */
     int64_t parts;          /* that a bucket is cut in: dp with ZeRO, else 1 */
     bool compresses;        /* its optimizer has compressed steps: replicas' gradients are not summed in these */
+    bool has_own_steps;     /* 0/1 Adam: replicas step by themselves, and meet now and then */
     int64_t workers;        /* that exchange momenta in compressed steps; 1: there are none to exchange with */
     int64_t intra;          /* replicas that are one worker: they share a node, and sum their gradients exactly */
     dsc_dtype type;         /* of parameters and activations */

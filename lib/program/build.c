@@ -12,7 +12,7 @@ static void make_static(dsc_builder *b)
         [DSC_KEPT_GRADIENTS] = DSC_CLASS_GRADIENTS,   [DSC_KEPT_SUMS] = DSC_CLASS_GRADIENTS,
         [DSC_KEPT_MASTER] = DSC_CLASS_OPTIMIZER,      [DSC_KEPT_EXP_AVG] = DSC_CLASS_OPTIMIZER,
         [DSC_KEPT_EXP_AVG_SQ] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_WORKER_ERROR] = DSC_CLASS_OPTIMIZER,
-        [DSC_KEPT_SERVER_ERROR] = DSC_CLASS_OPTIMIZER};
+        [DSC_KEPT_SERVER_ERROR] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_ANCHOR] = DSC_CLASS_OPTIMIZER};
     dsc_program *p = b->program;
 
     for (int kept = 0; kept < DSC_KEPT_COUNT; kept++)
@@ -110,9 +110,17 @@ static void make_gradients(dsc_builder *b, dsc_schedule_uses *s, int segment, co
 
 static void make_compressed(dsc_builder *b, dsc_schedule_uses *s, counting *made)
 {
+    static const struct { int segment; void (*build)(dsc_builder *b); bool has_own_steps; } rows[] = {
+        {DSC_SEGMENT_EXCHANGE, dsc_build_exchange, false}, {DSC_SEGMENT_SHARE, dsc_build_share, true},
+        {DSC_SEGMENT_ANCHOR, dsc_build_anchor, true},      {DSC_SEGMENT_STEP, dsc_build_step, true},
+        {DSC_SEGMENT_SYNC, dsc_build_sync, true}};
+
     make_gradients(b, s, DSC_SEGMENT_LOCAL, made);
-    dsc_build_exchange(b);
-    use_built(b, DSC_SEGMENT_EXCHANGE);
+    for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
+        if (rows[i].has_own_steps != b->plan->has_own_steps) continue;
+        rows[i].build(b);
+        use_built(b, rows[i].segment);
+    }
 }
 
 /* Updates in host memory while passes see the weights of before (Ren et al. 2021, delayed parameter update): what a

@@ -147,9 +147,34 @@ void dsc_build_spread(dsc_builder *b);
 
 /* ---- Compressed steps (onebit.c) */
 
+/* What replicas bring of each bucket, and what becomes of the mean: calls that make the former in `x`, and calls that
+ * update by the latter, which is there then. */
+typedef struct dsc_sharing {
+    const char *name;
+    dsc_kept x;
+    void (*make)(dsc_builder *b, int64_t index);
+    void (*use)(dsc_builder *b, int64_t index, dsc_span weights);
+} dsc_sharing;
+
+extern const dsc_sharing DSC_SHARING_MOMENTA;
+
 void dsc_build_units(dsc_builder *b);
-/* Momenta over the replicas, the optimizer on all buckets, and the new weights on their way. */
+/* The momentum in `to` by gradients in `from`. */
+void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_kept to, int flags);
+/* All buckets over the replicas, the optimizer on them, and the new weights on their way. */
+void dsc_build_sharing(dsc_builder *b, const dsc_sharing *sharing);
+/* The same without the others: what a replica brings is the mean. */
+void dsc_build_alone(dsc_builder *b, const dsc_sharing *sharing, const char *name);
 void dsc_build_exchange(dsc_builder *b);
+
+/* ---- Steps of replicas by themselves (zeroone.c) */
+
+void dsc_build_share(dsc_builder *b);
+void dsc_build_anchor(dsc_builder *b);
+void dsc_build_step(dsc_builder *b);
+void dsc_build_sync(dsc_builder *b);
+/* A bucket's weights become those that replicas' own steps begin from. */
+void dsc_build_anchor_bucket(dsc_builder *b, int64_t index);
 
 /* ---- From passes to uses (uses.c) */
 

@@ -310,20 +310,32 @@ static dsc_status check_written(const rank_check *c, int segment, const dsc_buck
     return DSC_OK;
 }
 
-/* The segment that has just been checked updates every weight and brings it to where passes look for it; spread does
- * the latter alone. */
+/* What the segment that has just been checked has to have written of a bucket, where it is kept: one that updates,
+ * every weight, brought to where passes look for it; spread does the latter alone, and, where replicas step by
+ * themselves, notes where from, as does anchor, for which errors begin anew. */
+static bool has_to_write(const rank_check *c, int segment, const dsc_bucket *bucket, dsc_kept kept)
+{
+    const bool is_anchor = segment == DSC_SEGMENT_ANCHOR, is_spread = segment == DSC_SEGMENT_SPREAD;
+
+    switch (kept) {
+    case DSC_KEPT_MASTER: return !is_anchor && !is_spread;
+    case DSC_KEPT_PARAMETERS: return !is_anchor && bucket->home[DSC_KEPT_MASTER] >= 0;
+    case DSC_KEPT_ANCHOR: return c->plan->has_own_steps && (is_anchor || is_spread);
+    case DSC_KEPT_WORKER_ERROR:
+    case DSC_KEPT_SERVER_ERROR: return is_anchor && c->plan->workers > 1;
+    default: return false;
+    }
+}
+
 static dsc_status check_updated(const rank_check *c, int segment)
 {
     const dsc_stage *stage = &c->plan->stages[c->program->stage];
     dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; i < stage->bucket_count; i++) {
-        const dsc_bucket *bucket = &stage->buckets[i];
-        bool has_master = bucket->home[DSC_KEPT_MASTER] >= 0;
-
-        if (segment != DSC_SEGMENT_SPREAD) DSC_TRY(check_written(c, segment, bucket, DSC_KEPT_MASTER));
-        if (has_master) DSC_TRY(check_written(c, segment, bucket, DSC_KEPT_PARAMETERS));
-    }
+    for (int64_t i = 0; i < stage->bucket_count; i++)
+        for (int kept = 0; kept < DSC_KEPT_COUNT; kept++)
+            if (has_to_write(c, segment, &stage->buckets[i], kept))
+                DSC_TRY(check_written(c, segment, &stage->buckets[i], kept));
 out:
     return status;
 }
@@ -388,11 +400,12 @@ static void mark_initial(rank_check *c)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
 }
 
+/* That have to write something, where they are there. */
 static bool is_updating(const dsc_program *program, int segment)
 {
-    if (segment == DSC_SEGMENT_DELAYED || segment == DSC_SEGMENT_EXCHANGE)
-        return program->segments[segment].use_count > 0;
-    return segment == DSC_SEGMENT_UPDATE || segment == DSC_SEGMENT_SPREAD;
+    if (segment == DSC_SEGMENT_EVALUATE || (dsc_segment_makes_gradients(segment) && segment != DSC_SEGMENT_DELAYED))
+        return false;
+    return segment == DSC_SEGMENT_UPDATE || segment == DSC_SEGMENT_SPREAD || program->segments[segment].use_count > 0;
 }
 
 dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank)

@@ -111,10 +111,11 @@ static void put(const rank_check *c, atom_fact *fact, bool is_read)
 
 /* ---- Sums over groups */
 
-/* Replicas that compress sum nothing exactly. */
+/* Replicas that compress, or step by themselves, sum nothing exactly. */
 static bool are_own(const rank_check *c)
 {
-    return dsc_segment_is_local(c->segment) || c->segment == DSC_SEGMENT_EXCHANGE;
+    return dsc_segment_is_local(c->segment) || c->segment == DSC_SEGMENT_EXCHANGE ||
+           c->segment == DSC_SEGMENT_SHARE || c->segment == DSC_SEGMENT_STEP;
 }
 
 static int needed_sums(const rank_check *c, const dsc_bucket *bucket)

@@ -102,20 +102,18 @@ static dsc_span packets(dsc_builder *b, int64_t index, const char *name, int64_t
     return dsc_span_whole(b, dsc_build_for_bucket(b, space_of(bucket), name, DSC_CLASS_BUFFERS, index, count * each));
 }
 
-/* The worker's share of a gradient, in its momentum. */
-static void make_momentum(dsc_builder *b, int64_t index)
+void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_kept to, int flags)
 {
-    const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = (int8_t)b->plan->gradient_type,
-                             .out = (int8_t)b->plan->gradient_type,
+    const int8_t type = (int8_t)dsc_kept_type(b->plan, from);
+    const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = type, .out = type, .flags = flags,
                              .d = {b->buckets[index].elems, b->plan->workers}};
 
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, DSC_KEPT_SUMS),
-                                                                    kept(b, index, DSC_KEPT_EXP_AVG)});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, from), kept(b, index, to)});
 }
 
 static dsc_axis axis_of(const dsc_builder *b) { return b->plan->intra > 1 ? DSC_AXIS_INTER : DSC_AXIS_DP; }
 
-static void compress(dsc_builder *b, int64_t index)
+static void compress(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const int64_t n = b->plan->workers;
@@ -125,9 +123,9 @@ static void compress(dsc_builder *b, int64_t index)
 
     b->states[index].packets = received.buffer;
     dsc_build_op_in(b, space_of(bucket), DSC_OP_COMPRESS, -1);
-    make_momentum(b, index);
+    sharing->make(b, index);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, DSC_KEPT_EXP_AVG), units_of(b, index, true), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
+        kept(b, index, sharing->x), units_of(b, index, true), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
     dsc_build_end(b);
     dsc_build_transfer(b, DSC_OP_ALL_TO_ALL, axis_of(b), -1, sent, received, DSC_UINT8);
 }
@@ -153,41 +151,66 @@ static void average(dsc_builder *b, int64_t index)
     b->states[index].packets = all.buffer;
 }
 
-static void expand(dsc_builder *b, int64_t index)
+static void expand(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const dsc_shape shape = {.kernel = DSC_K_SIGN_EXPAND,
                              .d = {bucket->elems, bucket->packed, b->plan->workers, bucket->units, b->plan->intra}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        dsc_span_whole(b, b->states[index].packets), units_of(b, index, false), kept(b, index, DSC_KEPT_EXP_AVG)});
+        dsc_span_whole(b, b->states[index].packets), units_of(b, index, false), kept(b, index, sharing->x)});
 }
 
-/* Alone a replica has nothing to send, and its momentum is the mean. */
-static void update(dsc_builder *b, int64_t index)
+static void update(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     dsc_span weights = dsc_build_new_weights(b, index);
 
     dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
-    if (b->plan->workers > 1) expand(b, index);
-    else make_momentum(b, index);
-    dsc_build_adam(b, index, weights, DSC_FROZEN);
+    if (is_alone) sharing->make(b, index);
+    else expand(b, sharing, index);
+    sharing->use(b, index, weights);
     dsc_build_end(b);
     dsc_build_spread_bucket(b, index, weights);
 }
 
+void dsc_build_alone(dsc_builder *b, const dsc_sharing *sharing, const char *name)
+{
+    dsc_build_template(b, name);
+    for (int64_t i = b->bucket_count - 1; i >= 0; i--) update(b, sharing, i, true);
+}
+
 /* Three buckets at a time, each a station behind the one before: so kernels of one run while others' packets travel. */
-void dsc_build_exchange(dsc_builder *b)
+static void build_pipeline(dsc_builder *b, const dsc_sharing *sharing)
 {
     const int64_t last = b->bucket_count - 1;
 
-    dsc_build_template(b, "exchange");
+    dsc_build_template(b, sharing->name);
     for (int64_t i = last; i >= -2; i--) {
         const int64_t averaged = i + 1, updated = i + 2;
 
-        if (i >= 0 && b->plan->workers > 1) compress(b, i);
-        if (averaged >= 0 && averaged <= last && b->plan->workers > 1) average(b, averaged);
-        if (updated <= last) update(b, updated);
+        if (i >= 0) compress(b, sharing, i);
+        if (averaged >= 0 && averaged <= last) average(b, averaged);
+        if (updated <= last) update(b, sharing, updated, false);
     }
 }
+
+void dsc_build_sharing(dsc_builder *b, const dsc_sharing *sharing)
+{
+    if (b->plan->workers > 1) build_pipeline(b, sharing);
+    else dsc_build_alone(b, sharing, sharing->name);
+}
+
+static void make_momentum(dsc_builder *b, int64_t index)
+{
+    dsc_build_momentum(b, index, DSC_KEPT_SUMS, DSC_KEPT_EXP_AVG, 0);
+}
+
+static void use_momentum(dsc_builder *b, int64_t index, dsc_span weights)
+{
+    dsc_build_adam(b, index, weights, DSC_FROZEN);
+}
+
+const dsc_sharing DSC_SHARING_MOMENTA = {"exchange", DSC_KEPT_EXP_AVG, make_momentum, use_momentum};
+
+void dsc_build_exchange(dsc_builder *b) { dsc_build_sharing(b, &DSC_SHARING_MOMENTA); }

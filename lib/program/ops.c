@@ -63,24 +63,26 @@ bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read)
     return delay > 0 && updates >= delay && !is_read;
 }
 
+static dsc_segment_id first_segment(const dsc_outcome *outcome)
+{
+    if (outcome->pending) return DSC_SEGMENT_DELAYED;
+    if (outcome->way == DSC_WAY_EXACT) return DSC_SEGMENT_GRADIENTS;
+    return outcome->anchor ? DSC_SEGMENT_ANCHOR : DSC_SEGMENT_LOCAL;
+}
+
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome)
 {
-    const bool updates = !outcome->overflow && !outcome->defer && !outcome->discard;
+    static const dsc_segment_id updates[] = {[DSC_WAY_EXACT] = DSC_SEGMENT_UPDATE,
+                                             [DSC_WAY_EXCHANGE] = DSC_SEGMENT_EXCHANGE,
+                                             [DSC_WAY_SHARE] = DSC_SEGMENT_SHARE, [DSC_WAY_OWN] = DSC_SEGMENT_STEP};
+    const bool has_update = !outcome->overflow && !outcome->defer && !outcome->discard;
 
-    switch (segment) {
-    case DSC_SEGMENT_END:
-        return outcome->pending  ? DSC_SEGMENT_DELAYED
-               : outcome->frozen ? DSC_SEGMENT_LOCAL
-                                 : DSC_SEGMENT_GRADIENTS;
-    case DSC_SEGMENT_GRADIENTS:
-    case DSC_SEGMENT_DELAYED:
-    case DSC_SEGMENT_LOCAL:
-        if (updates) return segment == DSC_SEGMENT_LOCAL ? DSC_SEGMENT_EXCHANGE : DSC_SEGMENT_UPDATE;
-        return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
-    case DSC_SEGMENT_EXCHANGE:
-    case DSC_SEGMENT_UPDATE: return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
-    default: return DSC_SEGMENT_END;
-    }
+    if (segment == DSC_SEGMENT_END) return first_segment(outcome);
+    if (segment == DSC_SEGMENT_ANCHOR) return DSC_SEGMENT_LOCAL;
+    if (dsc_segment_makes_gradients(segment) && has_update) return updates[outcome->way];
+    if (segment == DSC_SEGMENT_EVALUATE || segment == DSC_SEGMENT_SPREAD) return DSC_SEGMENT_END;
+    if (segment != DSC_SEGMENT_SYNC && outcome->sync) return DSC_SEGMENT_SYNC;
+    return outcome->evaluate ? DSC_SEGMENT_EVALUATE : DSC_SEGMENT_END;
 }
 
 void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size)

@@ -70,9 +70,10 @@ typedef enum dsc_lane {
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \
     O(VARIANCE_NORM, variance_norm, SPACE, "sum of squares of the variance, to see whether it has settled")         \
     O(AGREE, agree, AXIS, "sums loss, squares, overflow and stop requests over all ranks")                          \
-    O(COMPRESS, compress, SPACE, "a replica's own momentum of a bucket, as signs, with what they leave out kept")   \
+    O(COMPRESS, compress, SPACE, "what a replica brings of a bucket, as signs, with what they leave out kept")      \
     O(ALL_TO_ALL, all_to_all, AXIS, "to each member of a group its packet from every other")                        \
     O(AVERAGE, average, SPACE, "the mean of what replicas sent of a rank's chunks, as signs again")                 \
+    O(ANCHOR, anchor, SPACE, "a bucket's weights from which replicas will step by themselves, noted")               \
     O(UPDATE, update, SPACE, "the optimizer on a bucket of parameters")                                             \
     O(ROUND, round, SPACE, "a bucket's weights in the training precision")                                          \
     O(COPY_IN, copy_in, COPY_IN, "parameters to the device's memory")
@@ -101,6 +102,10 @@ bool dsc_op_is_copy(int kind); /* from one space to the other */
     S(UPDATE, update, "the optimizer")                                                                              \
     S(LOCAL, local, "as gradients, but what each replica makes stays its own")                                      \
     S(EXCHANGE, exchange, "replicas' momenta, compressed, and the optimizer by their mean")                         \
+    S(SHARE, share, "replicas' gradients, compressed, and the optimizer by their mean")                             \
+    S(ANCHOR, anchor, "the weights from which replicas will step by themselves, noted, and errors back to zero")    \
+    S(STEP, step, "the optimizer by each replica's own gradients")                                                  \
+    S(SYNC, sync, "how far replicas' own steps went, compressed: by the mean all go on from one place")             \
     S(EVALUATE, evaluate, "forward only, on other data, and agreement")
 
 typedef enum dsc_segment_id {
@@ -112,10 +117,15 @@ typedef enum dsc_segment_id {
 } dsc_segment_id;
 extern const char *const DSC_SEGMENT_NAMES[];
 
+/* What an update goes by: the sum of all gradients; 1-bit Adam's exchanged momenta; 0/1 Adam's shared gradients, or
+ * each replica's own. */
+typedef enum dsc_way { DSC_WAY_EXACT, DSC_WAY_EXCHANGE, DSC_WAY_SHARE, DSC_WAY_OWN } dsc_way;
+
 /* The values that all ranks agreed on; the only thing that chooses what comes next. An update that a step defers is
- * pending when the next begins. Where the variance is frozen, momenta are compressed. A step whose gradients are
- * discarded makes no update. */
-typedef struct dsc_outcome { bool pending, overflow, defer, evaluate, frozen, discard; } dsc_outcome;
+ * pending when the next begins. A step whose gradients are discarded makes no update. The first of replicas' own steps
+ * anchors; behind some of them replicas sync, which they also do when a step of theirs has overflowed and the weights
+ * are read. */
+typedef struct dsc_outcome { bool pending, overflow, defer, evaluate, discard, anchor, sync; dsc_way way; } dsc_outcome;
 /* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call
  * it. */
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);

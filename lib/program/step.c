@@ -68,7 +68,7 @@ static void variance_norm(dsc_builder *b, dsc_space space, int scalar)
 void dsc_build_variance_norm(dsc_builder *b)
 {
     dsc_build_template(b, "variance");
-    if (!b->plan->compresses || b->plan->config.freeze_step != DSC_AUTO) return;
+    if (!b->plan->compresses || b->plan->has_own_steps || b->plan->config.freeze_step != DSC_AUTO) return;
     variance_norm(b, DSC_SPACE_DEVICE, DSC_SCALAR_VARIANCE);
     variance_norm(b, DSC_SPACE_HOST, DSC_SCALAR_HOST_VARIANCE);
 }

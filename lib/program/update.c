@@ -81,6 +81,7 @@ static void build(dsc_builder *b, const char *name, int steps)
 
         if (steps & UPDATES) update(b, i, weights);
         if (steps & ROUNDS) round_weights(b, i, weights);
+        if (steps & ROUNDS && b->plan->has_own_steps) dsc_build_anchor_bucket(b, i);
         if (steps & SPREADS) dsc_build_spread_bucket(b, i, weights);
     }
 }

@@ -1,4 +1,4 @@
-/* Programs of 1-bit Adam: every layout makes programs that fit together, flat and hierarchical; one that was spoiled in
+/* Programs of 1-bit and of 0/1 Adam: every layout makes programs that fit together, flat and hierarchical; one that was spoiled in
  * one place is refused; units hold each weight once, and nothing else. */
 #include "kernel/units.h"
 #include "tests/program/machine.h"
@@ -24,14 +24,23 @@ static dsc_strategy layout(int64_t tp, int64_t pp, int64_t dp)
     return s;
 }
 
+static dsc_strategy zero_one(int64_t tp, int64_t pp, int64_t dp)
+{
+    dsc_strategy s = layout(tp, pp, dp);
+
+    s.optimizer = DSC_ZERO_ONE_ADAM;
+    return s;
+}
+
 static void check_layout(const dsc_strategy *s, int64_t nodes)
 {
     const dsc_program *const *folded = NULL;
     machine m;
 
     machine_init_on(&m, MODEL, s, nodes);
-    CHECK(machine_check(&m) == DSC_OK, "tp %d, pp %d, dp %d on %d nodes, offload %d of %g, precision %d: %s",
-          (int)s->tp, (int)s->pp, (int)s->dp, (int)nodes, s->offload, s->offload_ratio, s->precision, dsc_message());
+    CHECK(machine_check(&m) == DSC_OK, "optimizer %d, tp %d, pp %d, dp %d on %d nodes, offload %d of %g, precision %d: "
+          "%s", s->optimizer, (int)s->tp, (int)s->pp, (int)s->dp, (int)nodes, s->offload, s->offload_ratio,
+          s->precision, dsc_message());
     if (CHECK_OK(dsc_programs_create(m.plan, &folded)))
         CHECK(dsc_program_check(m.plan, folded, m.plan->ranks) == DSC_OK, "folded: %s", dsc_message());
     dsc_programs_destroy(m.plan, folded);
@@ -44,9 +53,10 @@ static void every_layout_passes(void)
         for (int64_t tp = 1; tp <= DSC_MIN(ranks, 4); tp *= 2)
             for (int64_t pp = 1; tp * pp <= ranks; pp *= 2)
                 for (int64_t nodes = 1; nodes <= ranks; nodes *= 2) {
-                    dsc_strategy s = layout(tp, pp, ranks / tp / pp);
+                    dsc_strategy s = layout(tp, pp, ranks / tp / pp), z = zero_one(tp, pp, ranks / tp / pp);
 
                     check_layout(&s, nodes);
+                    check_layout(&z, nodes);
                 }
 }
 
@@ -57,6 +67,7 @@ static void random_layouts_pass(void)
         dsc_strategy s = layout(tap_random_between(1, 2), tap_random_between(1, 2), each * nodes);
         int64_t micro_batches = tap_random_between(1, 4);
 
+        s.optimizer = (int)tap_random_between(DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM);
         s.schedule = (int)tap_random_between(DSC_GPIPE, DSC_ZB_H1);
         if (s.schedule == DSC_INTERLEAVED && s.pp == 1) s.schedule = DSC_1F1B;
         if (s.schedule == DSC_INTERLEAVED) micro_batches *= s.pp;
@@ -94,9 +105,10 @@ static void drop(const machine *m, int64_t rank, int64_t t, int32_t op)
     }
 }
 
-static void drop_random(int64_t nodes)
+static void drop_random(int64_t nodes, int64_t dp)
 {
-    dsc_strategy s = layout(1, tap_random_between(1, 2), 4);
+    const int64_t pp = tap_random_between(1, 2);
+    dsc_strategy s = tap_random_between(0, 1) ? layout(1, pp, dp) : zero_one(1, pp, dp);
     char how[120];
     machine m;
     int64_t rank, t;
@@ -116,38 +128,73 @@ static void drop_random(int64_t nodes)
 
 static void drops_any_op(void)
 {
-    for (int draw = 0; draw < 120; draw++) drop_random(1 + draw % 2);
+    for (int draw = 0; draw < 160; draw++) drop_random(1 + draw % 2, 4);
+    for (int draw = 0; draw < 40; draw++) drop_random(1, 1);
 }
 
-/* Each has words of its own where only its history can tell. */
-static void drops_what_compresses(void)
-{
-    static const struct { int64_t nodes; int kind, axis; const char *words; } rows[] = {
-        {1, DSC_OP_COMPRESS, -1, "reads what nobody wrote: sent signs"},
-        {1, DSC_OP_ALL_TO_ALL, DSC_AXIS_DP, "reads what nobody wrote: received signs"},
-        {1, DSC_OP_AVERAGE, -1, "reads what nobody wrote: signs of the mean"},
-        {1, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "reads what nobody wrote: signs of means"},
-        {2, DSC_OP_ALL_TO_ALL, DSC_AXIS_INTER, "reads what nobody wrote: received signs"},
-        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTER, "reads what nobody wrote: signs of means"},
-        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTRA, "reads what nobody wrote: signs of all parts"},
-        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, "uses gradients that are not summed over dp_intra"},
-        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, "uses gradients that are not summed over dp"},
-    };
+typedef struct dropped { int64_t nodes; int kind, axis; const char *template_, *words; } dropped;
 
-    for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
-        dsc_strategy s = layout(1, 1, 4);
+/* The first op of that kind, in that template where one is named. */
+static bool find(const dsc_program *program, const dropped *row, int64_t *t, int32_t *op)
+{
+    for (*t = 0, *op = 0; machine_find_next(program, row->kind, row->axis, t, op); ++*op)
+        if (row->template_ == NULL || strcmp(program->templates[*t].name, row->template_) == 0) return true;
+    return false;
+}
+
+static void drop_each(const dsc_strategy *s, const dropped *rows, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
         int64_t t = 0;
         int32_t op = 0;
         machine m;
 
-        machine_init_on(&m, MODEL, &s, rows[i].nodes);
-        if (CHECK(machine_find_next(m.programs[0], rows[i].kind, rows[i].axis, &t, &op), "no %s on %d nodes",
-                  DSC_OP_NAMES[rows[i].kind], (int)rows[i].nodes)) {
+        machine_init_on(&m, MODEL, s, rows[i].nodes);
+        if (CHECK(find(m.programs[0], &rows[i], &t, &op), "no %s on %d nodes", DSC_OP_NAMES[rows[i].kind],
+                  (int)rows[i].nodes)) {
             drop(&m, 0, t, op);
             refused(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
         }
         machine_fini(&m);
     }
+}
+
+/* Each has words of its own where only its history can tell. */
+static void drops_what_compresses(void)
+{
+    static const dropped rows[] = {
+        {1, DSC_OP_COMPRESS, -1, NULL, "reads what nobody wrote: sent signs"},
+        {1, DSC_OP_ALL_TO_ALL, DSC_AXIS_DP, NULL, "reads what nobody wrote: received signs"},
+        {1, DSC_OP_AVERAGE, -1, NULL, "reads what nobody wrote: signs of the mean"},
+        {1, DSC_OP_ALL_GATHER, DSC_AXIS_DP, NULL, "reads what nobody wrote: signs of means"},
+        {2, DSC_OP_ALL_TO_ALL, DSC_AXIS_INTER, NULL, "reads what nobody wrote: received signs"},
+        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTER, NULL, "reads what nobody wrote: signs of means"},
+        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTRA, NULL, "reads what nobody wrote: signs of all parts"},
+        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, NULL, "uses gradients that are not summed over dp_intra"},
+        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, NULL, "uses gradients that are not summed over dp"},
+    };
+    const dsc_strategy s = layout(1, 1, 4);
+
+    drop_each(&s, rows, DSC_COUNT(rows));
+}
+
+static void drops_own_steps(void)
+{
+    static const dropped rows[] = {
+        {1, DSC_OP_COMPRESS, -1, "share", "reads what nobody wrote: sent signs"},
+        {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTRA, "share", "reads what nobody wrote: signs of all parts"},
+        {1, DSC_OP_UPDATE, -1, "share", "segment share: no op writes some of parameters"},
+        {1, DSC_OP_ANCHOR, -1, "anchor", "segment anchor: no op writes some of worker_error"},
+        {1, DSC_OP_ANCHOR, -1, "spread", "segment spread: no op writes some of anchor"},
+        {1, DSC_OP_UPDATE, -1, "step", "segment step: no op writes some of parameters"},
+        {1, DSC_OP_COMPRESS, -1, "sync", "reads what nobody wrote: sent signs"},
+        {1, DSC_OP_AVERAGE, -1, "sync", "reads what nobody wrote: signs of the mean"},
+        {1, DSC_OP_UPDATE, -1, "sync", "segment sync: no op writes some of parameters"},
+        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, NULL, "uses gradients that are not summed over dp_intra"},
+    };
+    const dsc_strategy s = zero_one(1, 1, 4);
+
+    drop_each(&s, rows, DSC_COUNT(rows));
 }
 
 /* A replica that compresses what all have summed adds the sum to itself. */
@@ -251,6 +298,7 @@ static const tap_case cases[] = {
     {"random schedules, precisions, bucket sizes, ratios and semantics make right programs", random_layouts_pass},
     {"a program without any one of its ops is refused", drops_any_op},
     {"a program without what compresses, exchanges or averages is refused, by what is missing", drops_what_compresses},
+    {"so is one without what replicas share, note, step by themselves or meet by", drops_own_steps},
     {"sums of all replicas are refused where a replica's own gradients belong", refuses_sums_for_shares},
     {"units hold each weight once, and no padding", units_hold_each_weight},
 };

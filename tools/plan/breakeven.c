@@ -184,7 +184,7 @@ dsc_status show_break_even(const tool_inputs *inputs, const plan_options *option
 
     if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--break-even: %zu bytes", sizeof *e);
     DSC_TRY(evaluate(inputs, options, e));
-    if (e->plan->workers < 2)
+    if (e->plan->workers < 2 || e->plan->has_own_steps)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even compares exact steps with compressed ones: it takes --optimizer "
                          "onebit-adam and --dp of at least 2, and dp is %" PRId64, e->plan->config.strategy.dp));
     r.is_network = dsc_cluster_nodes(e->cluster) > 1;
