@@ -230,5 +230,7 @@ bool dsc_intervals_is_exact(const dsc_intervals *intervals, int64_t updates);
 bool dsc_intervals_syncs(const dsc_intervals *intervals, int64_t updates);
 /* That update has been made. */
 void dsc_intervals_count(dsc_intervals *intervals, int64_t updates, bool is_frozen);
+/* Goes on from what a checkpoint found; its 0: from the start. Scalers and longest are those given now. */
+void dsc_intervals_resume(dsc_intervals *intervals, int64_t variance, int64_t variances, int64_t sync, int64_t steps);
 
 #endif

@@ -21,9 +21,10 @@ bool dsc_intervals_syncs(const dsc_intervals *intervals, int64_t updates)
     return number(intervals, updates) % intervals->sync == 0;
 }
 
+/* A resumed count may be past a smaller scaler. */
 static bool is_full(int64_t *count, int64_t most)
 {
-    *count = (*count + 1) % most;
+    *count = *count + 1 < most ? *count + 1 : 0;
     return *count == 0;
 }
 
@@ -35,4 +36,12 @@ void dsc_intervals_count(dsc_intervals *intervals, int64_t updates, bool is_froz
     if (is_frozen && is_full(&intervals->steps, intervals->step_scaler))
         intervals->sync = DSC_MIN(intervals->longest, 2 * intervals->sync);
     if (!is_frozen && is_exact && is_full(&intervals->variances, intervals->variance_scaler)) intervals->variance *= 2;
+}
+
+void dsc_intervals_resume(dsc_intervals *intervals, int64_t variance, int64_t variances, int64_t sync, int64_t steps)
+{
+    intervals->variance = DSC_MAX(1, variance);
+    intervals->variances = variances;
+    intervals->sync = DSC_MAX(1, DSC_MIN(sync, intervals->longest));
+    intervals->steps = steps;
 }

@@ -197,8 +197,8 @@ void dsc_run_destroy(dsc_run *run)
 
 /* ---- A step */
 
-/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none; 0/1 Adam has none in the paper. A variance is corrected for the updates that
- * have made it. */
+/* DeepSpeed's 1-bit Adam has a parameter for corrections, and makes none; 0/1 Adam has none in the paper either. A
+ * variance is corrected for the updates that have made it. */
 static void correct_bias(const dsc_run *run, dsc_step *step)
 {
     const dsc_config *config = &run->o.plan->config;

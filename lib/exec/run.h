@@ -79,11 +79,12 @@ typedef struct dsc_run_state {
     int64_t frozen_updates;  /* of the optimizer steps, those that left the variance as it was */
     int64_t frozen_at;       /* as dsc_freezer_found */
     double variance_norm;    /* as dsc_freezer */
+    int64_t variance_interval, variance_updates, sync_interval, own_steps; /* as dsc_intervals; else 0 */
 } dsc_run_state;
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out);
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state);
 
-/* Whether the next update is a compressed one. */
+/* Whether the next update is one by a frozen variance. */
 bool dsc_run_is_frozen(const dsc_run *run);
 
 /* A rectangle of a tensor that this rank updates, in fp32: which 0 weights, 1 exp_avg, 2 exp_avg_sq, and, where

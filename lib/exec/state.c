@@ -14,6 +14,11 @@ void dsc_run_state_get(const dsc_run *run, dsc_run_state *out)
                            .frozen_updates = run->frozen_updates,
                            .frozen_at = dsc_freezer_found(&run->freezer, run->optimizer_step),
                            .variance_norm = run->freezer.norm};
+    if (!run->o.plan->has_own_steps) return;
+    out->variance_interval = run->intervals.variance;
+    out->variance_updates = run->intervals.variances;
+    out->sync_interval = run->intervals.sync;
+    out->own_steps = run->intervals.steps;
 }
 
 void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
@@ -26,6 +31,8 @@ void dsc_run_state_set(dsc_run *run, const dsc_run_state *state)
     run->scaler.scale = state->loss_scale;
     run->frozen_updates = state->frozen_updates;
     dsc_freezer_resume(&run->freezer, state->frozen_at, state->variance_norm);
+    dsc_intervals_resume(&run->intervals, state->variance_interval, state->variance_updates, state->sync_interval,
+                         state->own_steps);
 }
 
 bool dsc_run_is_frozen(const dsc_run *run) { return dsc_freezer_is_frozen(&run->freezer, run->optimizer_step); }

@@ -57,8 +57,8 @@ typedef enum dsc_kept {
     DSC_KEPT_EXP_AVG_SQ,
     DSC_KEPT_WORKER_ERROR, /* of 1-bit compression, in fp32: what a replica did not send of its momentum, */
     DSC_KEPT_SERVER_ERROR, /* and what it did not send of the means that it made for all; only where it compresses */
-    DSC_KEPT_ANCHOR,     /* of 0/1 Adam, in fp32: the weights from which replicas' own steps began; before there are such,
-                            the gradient that a replica shares, then the mean of all */
+    DSC_KEPT_ANCHOR,     /* of 0/1 Adam, in fp32: the weights from which replicas' own steps began; before there are
+                            such, the gradient that a replica shares, then the mean of all */
     DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, to be copied in */
     DSC_KEPT_COUNT
 } dsc_kept;

@@ -28,6 +28,9 @@ typedef struct dsc_checkpoint_state {
     int64_t frozen_updates;   /* of the optimizer steps, those that left the variance as it was */
     int64_t frozen_at;        /* the update behind which it is frozen, where training has come to that; 0 */
     double variance_norm;     /* by which --freeze-step auto judges it; 0. Older checkpoints have 0 for these three */
+    /* Of 0/1 Adam: updates between two of the variance, and how many of it since that changed; updates between two
+     * meetings of replicas, and their own steps since that changed. Other optimizers, and older checkpoints, have 0. */
+    int64_t variance_interval, variance_updates, sync_interval, own_steps;
     char *config;             /* JSON */
     char *schedule;
     char *model;              /* JSON */

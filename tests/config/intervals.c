@@ -58,9 +58,10 @@ static void check(const dsc_config *config, int64_t last, int64_t step, int64_t 
     for (; updates < 400; updates++) {
         const bool is_frozen = dsc_freezer_is_frozen(&freezer, updates);
         const told t = advance(&l, config);
+        const bool is_right = is_frozen ? t.meets == dsc_intervals_syncs(&intervals, updates)
+                                        : t.is_exact == dsc_intervals_is_exact(&intervals, updates);
 
-        if (!CHECK(t.is_frozen == is_frozen && (is_frozen || t.is_exact == dsc_intervals_is_exact(&intervals, updates)) &&
-                       (!is_frozen || t.meets == dsc_intervals_syncs(&intervals, updates)),
+        if (!CHECK(t.is_frozen == is_frozen && is_right,
                    "after %d updates: var_freeze_step %d, scalers %d and %d, clipper %d", (int)updates,
                    (int)config->var_freeze_step, (int)config->var_update_scaler, (int)config->local_step_scaler,
                    (int)config->local_step_clipper)) return;

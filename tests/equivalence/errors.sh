@@ -1,8 +1,8 @@
 #!/bin/bash
-# What compression did not send is not lost in a checkpoint. A run that stops while 1-bit Adam compresses goes on with
-# the same bits; errors are kept by element, so that other layouts of as many workers hold the same; for another number
-# of workers each one's is the mean of those that it stands for, and the mean of all stays what it was. Where errors
-# have lost their meaning they start at zero, and are said to.
+# What compression did not send is not lost in a checkpoint. A run that stops while 1-bit or 0/1 Adam compresses goes on
+# with the same bits; errors are kept by element, so that other layouts of as many workers hold the same; for another
+# number of workers each one's is the mean of those that it stands for, and the mean of all stays what it was. Where
+# errors have lost their meaning they start at zero, and are said to.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 # 131 and 24 divide by no number of chunks: most units end with padding.
@@ -17,12 +17,12 @@ go() {
 
 ten=step-00000010 twenty=step-00000020
 
-# starts SAVE LAYOUT OPTIONS: 20 steps, of which $compressed are
-compressed=16
+# starts SAVE LAYOUT OPTIONS: 20 steps, of which $compressed are, in that way
+compressed=16 way=local/exchange
 starts() {
     rm -rf "$1" "$1.log"
     go "$2" 20 "$1" --save-every 10 --log "$1.log" "${@:3}" &&
-        [ "$(column path "$1.log" | grep -cx '"local/exchange"')" -eq $compressed ]
+        [ "$(column path "$1.log" | grep -cx "\"$way\"")" -eq $compressed ]
 }
 
 # same_bits LAYOUT OPTIONS: stopped at step 10, or not
@@ -120,7 +120,7 @@ four="4 --dp 4 --micro-batch 3"
 # 4 devices each: 2 replicas on a node are a worker
 nodes="8 --dp 4 --tp 2 --micro-batch 3 --cluster jeanzay-v100:2 --rank-order tp,cp,dp,pp --onebit-exchange hierarchical"
 
-plan 30
+plan 36
 ok "stopped while it compresses it goes on with the same bits: 2 replicas" same_bits "$two"
 ok "4 replicas" same_bits "$four"
 ok "4 replicas of 2 tensor ranks" same_bits "8 --dp 4 --tp 2 --micro-batch 3"
@@ -171,3 +171,17 @@ from=plain
 ok "also what another optimizer trained" goes_on local/exchange "$two" --freeze-step 10
 has_none plain && moves exact "$two" --freeze-step 100 && ! grep -q 'error feedback' notes
 report $? "where there is nothing to say, nothing is said"
+
+# 0/1 Adam: stopped where replicas share gradients in between, and where they step by themselves and would not have met
+words=(--global-batch 12 --bucket-size 5000 --optimizer zero-one-adam --var-update-scaler 2 --local-step-scaler 1 \
+    --local-step-clipper 4)
+way=local/share compressed=8
+ok "0/1 Adam among shared gradients: 2 replicas" same_bits "$two" --var-freeze-step 14
+way=local/step compressed=8
+ok "among replicas' own steps: 2 replicas" same_bits "$two" --var-freeze-step 7
+from=straight
+moves shared "$two" --var-freeze-step 14 && says "dropped: the next step compresses something else" && all_zero shared
+report $? "errors of own steps are dropped where gradients are shared"
+ok "4 replicas of 2 stages, bf16" same_bits "8 --dp 4 --pp 2 --micro-batch 3" --var-freeze-step 7 --precision bf16
+ok "workers of 2 replicas" same_bits "$nodes" --var-freeze-step 7
+ok "one replica, on the host" same_bits "1 --dp 1 --micro-batch 3" --var-freeze-step 7 --offload optimizer

@@ -1,5 +1,5 @@
-/* Programs of 1-bit and of 0/1 Adam: every layout makes programs that fit together, flat and hierarchical; one that was spoiled in
- * one place is refused; units hold each weight once, and nothing else. */
+/* Programs of 1-bit and of 0/1 Adam: every layout makes programs that fit together, flat and hierarchical; one that was
+ * spoiled in one place is refused; units hold each weight once, and nothing else. */
 #include "kernel/units.h"
 #include "tests/program/machine.h"
 #include "tests/tap.h"

@@ -41,6 +41,10 @@ static dsc_checkpoint_state state_of(int64_t step)
                                   .frozen_updates = 4,
                                   .frozen_at = 5,
                                   .variance_norm = 0.125,
+                                  .variance_interval = 2,
+                                  .variance_updates = 7,
+                                  .sync_interval = 8,
+                                  .own_steps = 9,
                                   .config = "{\"lr\": 1}",
                                   .schedule = "",
                                   .model = "{}"};
@@ -133,6 +137,8 @@ static void reads_back(void)
           "step %lld, seed %llx", (long long)state.step, (unsigned long long)state.seed);
     CHECK(state.loss_scale == wrote.loss_scale && state.scaler_iteration == 3 && state.scaler_last_overflow == -1 &&
           state.scaler_hysteresis == 2 && state.sampler_version == 1, "scale %g", state.loss_scale);
+    CHECK(state.variance_interval == 2 && state.variance_updates == 7 && state.sync_interval == 8 &&
+          state.own_steps == 9, "%lld own steps", (long long)state.own_steps);
     CHECK(state.frozen_updates == 4 && state.frozen_at == 5 && state.variance_norm == 0.125 &&
           dsc_checkpoint_workers(reader) == WORKERS, "frozen at %lld", (long long)state.frozen_at);
     CHECK(dsc_equal(state.config, wrote.config) && dsc_equal(state.schedule, "") && dsc_equal(state.model, "{}") &&
@@ -463,6 +469,8 @@ static void has_none_of_one(void)
     CHECK_OK(finish(&writer));
     if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000002"), tensors, TENSORS, &state, &reader)))
         goto out;
+    CHECK(state.variance_interval == 0 && state.variance_updates == 0 && state.sync_interval == 0 &&
+          state.own_steps == 0, "%lld own steps", (long long)state.own_steps);
     CHECK(dsc_checkpoint_workers(reader) == 1, "%lld workers", (long long)dsc_checkpoint_workers(reader));
     CHECK(dsc_checkpoint_read(reader, &piece) == DSC_EINTERNAL, "%s", dsc_message());
     dsc_checkpoint_state_fini(&state);
@@ -514,7 +522,8 @@ out:
 /* As files were before there were compressed steps. */
 static void reads_older_ones(void)
 {
-    static const char *const later[] = {"frozen_updates", "frozen_at", "variance_norm"};
+    static const char *const later[] = {"frozen_updates", "frozen_at", "variance_norm", "variance_interval",
+                                        "variance_updates", "sync_interval", "own_steps"};
     scratch scratch = scratch_begin();
     dsc_checkpoint_state state = {0};
     dsc_checkpoint_reader *reader = NULL;

@@ -89,7 +89,11 @@ static dsc_status describe(job *j, int64_t step, dsc_checkpoint_state *out)
                                   .scaler_hysteresis = state.scaler_hysteresis,
                                   .frozen_updates = state.frozen_updates,
                                   .frozen_at = state.frozen_at,
-                                  .variance_norm = state.variance_norm};
+                                  .variance_norm = state.variance_norm,
+                                  .variance_interval = state.variance_interval,
+                                  .variance_updates = state.variance_updates,
+                                  .sync_interval = state.sync_interval,
+                                  .own_steps = state.own_steps};
     memcpy(out->data_hash, dsc_source_hash(j->source).hex, sizeof(dsc_hash));
     out->config = dsc_config_json(&j->plan->config);
     out->model = dsc_model_json(&j->plan->model);
@@ -360,19 +364,43 @@ static void note_origin(int64_t were, int64_t are)
                 are);
 }
 
-/* Errors are what a compressed step left for the next one: after exact steps, or before some, they are zero. */
+/* Errors are what a compressed step left for the next one that compresses the same: after exact steps of 1-bit Adam, or
+ * before some, they are zero; where 0/1 Adam's replicas begin to step by themselves they are again. */
+typedef enum errors_of { OF_NOTHING, OF_MOMENTA, OF_GRADIENTS, OF_OWN_STEPS } errors_of;
+
+static errors_of find_errors(bool has_own_steps, int64_t frozen_at, int64_t updates)
+{
+    const bool is_frozen = frozen_at > 0 && updates >= frozen_at;
+
+    if (has_own_steps) return is_frozen && updates > frozen_at ? OF_OWN_STEPS : OF_GRADIENTS;
+    return is_frozen ? OF_MOMENTA : OF_NOTHING;
+}
+
+static errors_of errors_in(const dsc_checkpoint_state *state, int64_t workers)
+{
+    if (workers == 1 || state->frozen_updates == 0) return OF_NOTHING;
+    return find_errors(state->variance_interval > 0, state->frozen_at, state->optimizer_step);
+}
+
+static errors_of errors_needed(const job *j)
+{
+    dsc_run_state state;
+
+    dsc_run_state_get(j->run, &state);
+    return j->plan->workers == 1 ? OF_NOTHING
+                                 : find_errors(j->plan->has_own_steps, state.frozen_at, state.optimizer_step);
+}
+
 static origin choose_errors(const job *j, const dsc_checkpoint_state *state, int64_t were)
 {
     const int64_t are = j->plan->workers;
-    bool compresses = are > 1 && dsc_run_is_frozen(j->run);
-    bool has_compressed = were > 1 && state->frozen_at > 0 && state->optimizer_step >= state->frozen_at &&
-                          state->frozen_updates > 0;
+    const errors_of found = errors_in(state, were), needed = errors_needed(j);
 
-    if (has_compressed && !compresses)
-        dsc_log(DSC_WARNING, "error feedback of %" PRId64 " workers is dropped: the next step compresses nothing",
-                were);
-    if (compresses && were == 1) dsc_log(DSC_NOTE, "no error feedback in the checkpoint: it starts at zero");
-    if (!compresses || !has_compressed) return (origin){0};
+    if (found != OF_NOTHING && found != needed)
+        dsc_log(DSC_WARNING, "error feedback of %" PRId64 " workers is dropped: the next step compresses %s", were,
+                needed == OF_NOTHING ? "nothing" : "something else");
+    if (needed != OF_NOTHING && were == 1) dsc_log(DSC_NOTE, "no error feedback in the checkpoint: it starts at zero");
+    if (needed == OF_NOTHING || found != needed) return (origin){0};
     if (were != are) note_origin(were, are);
     if (j->plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE)
         dsc_log(DSC_NOTE, "--onebit-semantics reference: errors of padding are in no checkpoint and start at zero");
@@ -390,7 +418,9 @@ static dsc_status load(job *j, const char *path)
     DSC_TRY(check_same(j, path, &state));
     dsc_run_state_set(j->run, &(dsc_run_state){state.optimizer_step, state.samples_seen, state.scaler_iteration,
                                                state.scaler_last_overflow, state.scaler_hysteresis, state.loss_scale,
-                                               state.frozen_updates, state.frozen_at, state.variance_norm});
+                                               state.frozen_updates, state.frozen_at, state.variance_norm,
+                                               state.variance_interval, state.variance_updates, state.sync_interval,
+                                               state.own_steps});
     loading.reader = reader;
     loading.errors = choose_errors(j, &state, dsc_checkpoint_workers(reader));
     for (int64_t i = 0; i < stage_of(j)->shard_count; i++)
