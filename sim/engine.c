@@ -523,20 +523,23 @@ static int32_t list_ways(const dsc_plan *plan, dsc_outcome out[MOST_WAYS])
 /* Adds one outcome of each path that updates of a way take: without and with an overflow (fp16), then the same with
  * evaluation, where the run evaluates. Where updates are delayed most steps make the one before's and leave their own;
  * some find none, and those that others look behind (saved, evaluated) make theirs at once. Nobody evaluates weights of
- * replicas that have not met. */
-static int32_t add_paths(const dsc_plan *plan, bool evaluates, dsc_outcome outcome, dsc_outcome out[MOST_PATHS],
+ * replicas that have not met; where their first own step overflows they have not parted. */
+static int32_t add_paths(const dsc_plan *plan, bool evaluates, dsc_outcome way, dsc_outcome out[MOST_PATHS],
                          int32_t count)
 {
     const bool has_overflow = plan->config.strategy.precision == DSC_FP16;
     const bool delays = plan->config.strategy.delay_update > 0;
 
     for (int i = 0; i < 16; i++) {
+        dsc_outcome outcome = way;
+
         outcome.overflow = (i & 1) != 0;
         outcome.pending = delays && (i & 2) == 0;
         outcome.defer = delays && (i & 4) == 0;
         outcome.evaluate = (i & 8) != 0;
+        outcome.sync = way.sync && !(outcome.overflow && way.anchor);
         if ((outcome.overflow && !has_overflow) || (outcome.evaluate && (!evaluates || outcome.defer))) continue;
-        if (outcome.evaluate && outcome.way == DSC_WAY_OWN && !outcome.sync && !outcome.overflow) continue;
+        if (outcome.evaluate && way.way == DSC_WAY_OWN && !outcome.sync && !outcome.overflow) continue;
         if (!is_listed(out, count, &outcome)) out[count++] = outcome;
     }
     return count;
