@@ -127,6 +127,7 @@ static bool may_lack(const dsc_plan *plan, const dsc_bucket *bucket, int kept)
     case DSC_KEPT_GRADIENTS: return bucket->is_streamed;
     case DSC_KEPT_WORKER_ERROR:
     case DSC_KEPT_SERVER_ERROR: return plan->workers == 1;
+    case DSC_KEPT_ANCHOR: return !plan->has_own_steps;
     default: return dsc_bucket_home(plan, bucket, kept).kept != (dsc_kept)kept;
     }
 }
