@@ -334,7 +334,7 @@ static void check_gradient(const function *f, const call *backward, int operand,
         }
         const double measured = (evaluate(f, direction, 0.01) - evaluate(f, direction, -0.01)) / 0.02;
 
-        CHECK(fabs(measured - slope) < 2e-3 * sqrt(norm), "%s, operand %d: %g, finite difference %g, norm %g",
+        CHECK(fabs(measured - slope) <= 2e-3 * sqrt(norm), "%s, operand %d: %g, finite difference %g, norm %g",
               dsc_kernel_name((dsc_kernel)backward->shape.kernel), operand, slope, measured, sqrt(norm));
     }
     free(direction);
