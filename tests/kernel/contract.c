@@ -160,6 +160,20 @@ static void frozen(void)
     CHECK(dsc_operand_bytes(&momentum, 0) == 20 && dsc_operand_bytes(&momentum, 1) == 40, "momentum is of fp32");
 }
 
+static void own_steps(void)
+{
+    const dsc_shape first = make(DSC_K_MOMENTUM, DSC_BF16, DSC_BF16, DSC_FIRST, 10, 8, 0, 0, 0);
+    const dsc_shape rejoin = make(DSC_K_REJOIN, DSC_BF16, DSC_BF16, 0, 10, 0, 0, 0, 0);
+
+    CHECK_OK(dsc_shape_check(&first));
+    CHECK(dsc_operand_is_read(&first, 0) && !dsc_operand_is_read(&first, 1) && dsc_operand_is_written(&first, 1),
+          "with DSC_FIRST momentum is written");
+    CHECK_OK(dsc_shape_check(&rejoin));
+    CHECK(dsc_operand_bytes(&rejoin, 0) == 40 && dsc_operand_bytes(&rejoin, 4) == 20, "a copy of another type");
+    CHECK(dsc_operand_is_read(&rejoin, 2) && dsc_operand_is_written(&rejoin, 2), "the anchor is updated");
+    CHECK(!dsc_operand_is_read(&rejoin, 3) && !dsc_operand_is_written(&rejoin, 1), "weights are written by variances");
+}
+
 static void wide_state(void)
 {
     const dsc_shape adam = make(DSC_K_ADAM, DSC_FP64, DSC_FP64, 0, 10, 0, 0, 0, 0);
@@ -255,6 +269,7 @@ static void sign_refusals(void)
     refuse(make(DSC_K_SIGN_COMPRESS, DSC_BF16, DSC_BF16, 0, 10, 80, 5, 1, 0), "types 1 and 1");
     refuse(make(DSC_K_SIGN_COMPRESS, DSC_FP32, DSC_FP64, 0, 10, 80, 5, 1, 0), "types 0 and 5");
     refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, 0, 10, 0, 0, 0, 0), "N is 0");
+    refuse(make(DSC_K_ADAM, DSC_FP32, DSC_FP32, DSC_SCALED, 10, 0, 0, 0, 0), "adam scales no gradient");
     refuse(make(DSC_K_MOMENTUM, DSC_FP64, DSC_FP32, 0, 10, 2, 0, 0, 0), "types 5 and 0");
     refuse(make(DSC_K_ADAM, DSC_FP64, DSC_FP32, 0, 10, 0, 0, 0, 0), "types 5 and 0");
     refuse(make(DSC_K_ADAM, DSC_FP32, DSC_FP64, 0, 10, 0, 0, 0, 0), "types 0 and 5");
@@ -319,6 +334,7 @@ static const tap_case cases[] = {
     {"flops and bytes are those of the formulas", arithmetic},
     {"compression has packets of signs and scales, and lists of units", compression},
     {"frozen, adam reads moments and no gradient", frozen},
+    {"where replicas step by themselves a gradient is written, and an anchor updated", own_steps},
     {"the optimizer's state is of fp64 where all of it is", wide_state},
     {"block products have dense operands, blocks and lists", block_products},
     {"workspaces stay bounded", workspaces},

@@ -817,21 +817,30 @@ static void cast_adds(void)
 
 /* ---- 1-bit Adam */
 
-static void momentum_formula(void)
+static void check_momentum(int32_t flags)
 {
-    dsc_shape shape = make_shape(DSC_K_MOMENTUM, 0, 100, 3, 0, 0, 0);
+    const double scale = flags & DSC_SCALED ? 1 : 3 * call_step.gradient_scale;
+    dsc_shape shape = make_shape(DSC_K_MOMENTUM, flags, 100, 3, 0, 0, 0);
     call before, after;
 
     shape.type = shape.out = DSC_FP16;
     call_init(&before, shape);
     call_copy(&before, &after);
     call_run(&after, dsc_kernels_ref());
-    for (int64_t i = 0; i < 100; i++)
-        check_near(&after, i, call_get(&after, 1, i),
-                   call_step.beta1 * call_get(&before, 1, i) +
-                       (1 - call_step.beta1) * 3 * call_step.gradient_scale * call_get(&before, 0, i));
+    for (int64_t i = 0; i < 100; i++) {
+        const double g = scale * call_get(&before, 0, i), old = call_step.beta1 * call_get(&before, 1, i);
+
+        check_near(&after, i, call_get(&after, 1, i), flags & DSC_FIRST ? g : old + (1 - call_step.beta1) * g);
+    }
     call_fini(&before);
     call_fini(&after);
+}
+
+static void momentum_formula(void)
+{
+    check_momentum(0);
+    check_momentum(DSC_FIRST);
+    check_momentum(DSC_SCALED);
 }
 
 static void check_frozen(int32_t flags)
@@ -864,6 +873,41 @@ static void frozen_formula(void)
 {
     check_frozen(0);
     check_frozen(DSC_DECOUPLED);
+}
+
+static void drift_formula(void)
+{
+    call c;
+
+    call_init(&c, make_shape(DSC_K_DRIFT, 0, 100, 0, 0, 0, 0));
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t i = 0; i < 100; i++)
+        check_near(&c, i, call_get(&c, 3, i),
+                   (call_get(&c, 0, i) - call_get(&c, 1, i)) * (sqrt(call_get(&c, 2, i)) + call_step.eps));
+    call_fini(&c);
+}
+
+static void rejoin_formula(void)
+{
+    dsc_shape shape = make_shape(DSC_K_REJOIN, 0, 100, 0, 0, 0, 0);
+    call before, after;
+
+    shape.type = DSC_BF16;
+    call_init(&before, shape);
+    call_copy(&before, &after);
+    call_run(&after, dsc_kernels_ref());
+    for (int64_t i = 0; i < 100; i++) {
+        const double sum = call_get(&before, 0, i), p = call_get(&after, 3, i);
+
+        check_near(&after, i, p,
+                   call_get(&before, 2, i) + sum / (sqrt(call_get(&before, 1, i)) + call_step.eps));
+        check_near(&after, i, call_get(&after, 0, i), -sum / call_step.rates);
+        CHECK(call_get(&after, 2, i) == p, "the anchor of %lld is %g", (long long)i, call_get(&after, 2, i));
+        CHECK(call_get(&after, 4, i) == dsc_bf16_float(dsc_float_bf16((float)p)), "the copy of %lld is %g",
+              (long long)i, call_get(&after, 4, i));
+    }
+    call_fini(&before);
+    call_fini(&after);
 }
 
 /* One bit of a packet: the unit that it is of (-1: of none), which of the unit's elements and which of the errors. */
@@ -1068,6 +1112,8 @@ static const tap_case cases[] = {
     {"a cast adds to what is there where it is told to", cast_adds},
     {"momentum takes its share of a gradient that is the sum of N", momentum_formula},
     {"frozen moments move parameters as Adam's would", frozen_formula},
+    {"drift is the way from the anchor, in momentum's size", drift_formula},
+    {"from the anchor all go on by the mean of such ways", rejoin_formula},
     {"signs, scales and errors of units are those of their elements, for 1 to 9 ranks", compression_formulas},
     {"expanded signs lie where their units do, and zeros elsewhere", expansion_formula},
     {"every half float survives widening and narrowing", halves_survive},

@@ -38,9 +38,10 @@ static int fresh_operand(const dsc_shape *shape)
     case DSC_K_GEMM: return shape->flags & DSC_TRANS_A ? 1 : 0; /* dy beside an old x; x or dy beside a weight */
     case DSC_K_EMBED_FWD:
     case DSC_K_SQUARE_SUM:
-    case DSC_K_MOMENTUM:
+    case DSC_K_DRIFT:
     case DSC_K_CLEAR:
     case DSC_K_LOAD: return -1;
+    case DSC_K_MOMENTUM: return shape->flags & DSC_SCALED ? 0 : -1; /* a gradient, which was expanded */
     case DSC_K_ADAM: return shape->flags & DSC_FROZEN ? 2 : -1; /* momentum, which was expanded */
     case DSC_K_EMBED_BWD:
     case DSC_K_CROSS_ENTROPY:
