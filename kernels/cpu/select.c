@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The reference alone computes in fp64, for tests; overlays would take it for fp32. Scalars are fp64 everywhere. */
+static dsc_status refuse_wide(const dsc_shape *shape)
+{
+    if (shape->type != DSC_FP64 || shape->kernel == DSC_K_CLEAR) return DSC_OK;
+    return DSC_FAIL(DSC_ENOTSUP, "%s in fp64: only kernels ref have it",
+                    dsc_kernel_name((dsc_kernel)shape->kernel));
+}
+
 /* ---- Products by oneDNN, over a set's own */
 
 #ifdef HAVE_DNNL
@@ -19,7 +27,7 @@ static dsc_status gemm(const dsc_shape *shape, void *const *operands, void *work
 
 static dsc_status prepare(const dsc_shape *shape)
 {
-    return shape->kernel == DSC_K_GEMM ? dsc_onednn_prepare(shape) : DSC_OK;
+    return shape->kernel == DSC_K_GEMM ? dsc_onednn_prepare(shape) : refuse_wide(shape);
 }
 
 static void use_onednn(dsc_kernel_set *set)
@@ -72,6 +80,7 @@ static const dsc_kernel_set *make(int index)
         *set = *dsc_kernels_ref();
         set->name = sets[index].name;
         sets[index].overlay(set);
+        if (index > 0) set->prepare = refuse_wide;
     }
     return set;
 }

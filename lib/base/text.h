@@ -13,6 +13,7 @@ typedef struct dsc_text {
     bool failed;
 } dsc_text;
 
+/* Appends; a failure is noted in `failed`, and later calls do nothing. fini frees, and takes {0}. */
 void dsc_text_add(dsc_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void dsc_text_add_v(dsc_text *text, const char *format, va_list arguments);
 void dsc_text_fini(dsc_text *text);

@@ -24,6 +24,7 @@ dsc_status dsc_comm_create(int *argc, char ***argv, dsc_comm **out);
  * the process manager is told directly (doc/comm.md). */
 void dsc_comm_exit(dsc_comm *comm, int exit_status) __attribute__((noreturn));
 
+/* This process' number in the job, and how many there are. */
 int dsc_comm_rank(const dsc_comm *comm);
 int dsc_comm_size(const dsc_comm *comm);
 int dsc_comm_nodes(const dsc_comm *comm);              /* how many hosts */

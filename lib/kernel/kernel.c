@@ -51,6 +51,13 @@ typedef struct extent { int64_t elems; int type; } extent; /* 0 elements: absent
 static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
 static bool is_block(int kernel) { return kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD; }
 
+static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
+
+static bool is_flat(int kernel)
+{
+    return kernel == DSC_K_GELU_FWD || kernel == DSC_K_GELU_BWD || (kernel >= DSC_K_SQUARE_SUM && kernel < DSC_K_LOAD);
+}
+
 static bool has_layout(const dsc_shape *s)
 {
     return is_block(s->kernel) || (s->flags & DSC_HAS_LAYOUT &&
@@ -85,47 +92,40 @@ static const int64_t *sign_dims(const dsc_shape *s) { return s->d + (s->kernel =
 /* Of the optimizer's parameters and moments. */
 static int state_type(const dsc_shape *s) { return s->type == DSC_FP64 ? DSC_FP64 : DSC_FP32; }
 
-/* One case a kernel, operands in the order of the table. */
-static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
-{
-    const int64_t *d = s->d;
-    const int type = s->type, out = s->out;
-    const int64_t norm = d[0] * d[1], heads_dim = d[2] * d[4];
-    const int64_t positions = s->flags & DSC_SHARD ? d[5] : d[1];
-
+/* Operands in the order of the table, one case a kernel, by what their dimensions are. */
 #define SET(...) memcpy(e, (extent[]){__VA_ARGS__}, sizeof(extent[]){__VA_ARGS__})
-    memset(e, 0, DSC_KERNEL_OPERANDS * sizeof *e);
+
+static void count_attention(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    const int64_t *d = s->d, rows = d[0] * d[1], heads_dim = d[2] * d[4];
+    const int type = s->type;
+
     switch ((dsc_kernel)s->kernel) {
-    case DSC_K_GEMM:
-        SET({d[0] * d[2], type}, {d[2] * d[1], type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type},
-            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, out});
-        break;
-    case DSC_K_NORM_FWD:
-        SET({norm, type}, {d[1], type}, {s->flags & DSC_RMS ? 0 : d[1], type}, {norm, type}, {2 * d[0], DSC_FP32});
-        break;
-    case DSC_K_NORM_BWD_X:
-        SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], type},
-            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, type});
-        break;
-    case DSC_K_NORM_BWD_W:
-        SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], out}, {s->flags & DSC_RMS ? 0 : d[1], out});
-        break;
     case DSC_K_ATTENTION_FWD:
-        SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2], DSC_FP32},
+        SET({rows * (d[2] + 2 * d[3]) * d[4], type}, {rows * heads_dim, type}, {rows * d[2], DSC_FP32},
             {layout_elems(s), DSC_INT32}, {mask_elems(s), DSC_FP32});
         break;
     case DSC_K_ATTENTION_BWD:
-        SET({norm * heads_dim, type}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type},
-            {norm * d[2], DSC_FP32}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {layout_elems(s), DSC_INT32},
+        SET({rows * heads_dim, type}, {rows * (d[2] + 2 * d[3]) * d[4], type}, {rows * heads_dim, type},
+            {rows * d[2], DSC_FP32}, {rows * (d[2] + 2 * d[3]) * d[4], type}, {layout_elems(s), DSC_INT32},
             {mask_elems(s), DSC_FP32});
         break;
     case DSC_K_SCORES_FWD:
-        SET({norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * heads_dim, type}, {norm * d[2] * d[1], type});
+        SET({rows * (d[2] + 2 * d[3]) * d[4], type}, {rows * heads_dim, type}, {rows * d[2] * d[1], type});
         break;
     case DSC_K_SCORES_BWD:
-        SET({norm * heads_dim, type}, {norm * (d[2] + 2 * d[3]) * d[4], type}, {norm * d[2] * d[1], type},
-            {norm * (d[2] + 2 * d[3]) * d[4], type});
+        SET({rows * heads_dim, type}, {rows * (d[2] + 2 * d[3]) * d[4], type}, {rows * d[2] * d[1], type},
+            {rows * (d[2] + 2 * d[3]) * d[4], type});
         break;
+    default: break;
+    }
+}
+
+static void count_blocks(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    const int type = s->type;
+
+    switch ((dsc_kernel)s->kernel) {
     case DSC_K_BLOCK_SDD:
         SET({dense_elems(s), type}, {dense_elems(s), type}, {layout_elems(s), DSC_INT32}, {block_elems(s), type});
         break;
@@ -141,26 +141,19 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     case DSC_K_BLOCK_SOFTMAX_BWD:
         SET({block_elems(s), type}, {block_elems(s), type}, {layout_elems(s), DSC_INT32}, {block_elems(s), type});
         break;
+    default: break;
+    }
+}
+
+/* Of elements in a row: no operand has the product of dimensions, which may be too large for any. */
+static void count_flat(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    const int64_t *d = s->d;
+    const int type = s->type, out = s->out;
+
+    switch ((dsc_kernel)s->kernel) {
     case DSC_K_GELU_FWD: SET({d[0], type}, {d[0], type}); break;
     case DSC_K_GELU_BWD: SET({d[0], type}, {d[0], type}, {d[0], type}); break;
-    case DSC_K_JOIN:
-        SET({norm, type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type}, {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type},
-            {norm, type});
-        break;
-    case DSC_K_COLUMN_SUM: SET({norm, type}, {d[1], out}); break;
-    case DSC_K_EMBED_FWD:
-        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[3] * d[2], type}, {positions * d[2], type}, {norm * d[2], type});
-        break;
-    case DSC_K_EMBED_BWD:
-        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[2], type}, {d[3] * d[2], out}, {positions * d[2], out});
-        break;
-    case DSC_K_CROSS_ENTROPY: SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {1, DSC_FP64}); break;
-    case DSC_K_CROSS_ENTROPY_PART:
-        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {norm * 3, DSC_FP32});
-        break;
-    case DSC_K_CROSS_ENTROPY_JOIN:
-        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[5] * norm * 3, DSC_FP32}, {norm * d[3], type}, {1, DSC_FP64});
-        break;
     case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
     case DSC_K_CLEAR: SET({d[0], type}); break;
     case DSC_K_ADAM:
@@ -186,10 +179,63 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({d[4] * packets_bytes(s, d[1], d[2], d[3]), DSC_UINT8}, {d[4] * dsc_units_elems(d[3]), DSC_INT64},
             {d[0], out});
         break;
-    case DSC_K_LOAD: SET({d[0] * (d[1] + 1), DSC_INT32}); break;
-    case DSC_KERNEL_COUNT: break;
+    default: break;
     }
+}
+
+/* Of rows and columns. */
+static void count_rows(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    const int64_t *d = s->d, norm = d[0] * d[1], positions = s->flags & DSC_SHARD ? d[5] : d[1];
+    const int type = s->type, out = s->out;
+
+    switch ((dsc_kernel)s->kernel) {
+    case DSC_K_GEMM:
+        SET({d[0] * d[2], type}, {d[2] * d[1], type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type},
+            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, out});
+        break;
+    case DSC_K_NORM_FWD:
+        SET({norm, type}, {d[1], type}, {s->flags & DSC_RMS ? 0 : d[1], type}, {norm, type}, {2 * d[0], DSC_FP32});
+        break;
+    case DSC_K_NORM_BWD_X:
+        SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], type},
+            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, type});
+        break;
+    case DSC_K_NORM_BWD_W:
+        SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], out}, {s->flags & DSC_RMS ? 0 : d[1], out});
+        break;
+    case DSC_K_JOIN:
+        SET({norm, type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type}, {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type},
+            {norm, type});
+        break;
+    case DSC_K_COLUMN_SUM: SET({norm, type}, {d[1], out}); break;
+    case DSC_K_EMBED_FWD:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[3] * d[2], type}, {positions * d[2], type}, {norm * d[2], type});
+        break;
+    case DSC_K_EMBED_BWD:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[2], type}, {d[3] * d[2], out}, {positions * d[2], out});
+        break;
+    case DSC_K_CROSS_ENTROPY: SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {1, DSC_FP64}); break;
+    case DSC_K_CROSS_ENTROPY_PART:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {norm * d[3], type}, {norm * 3, DSC_FP32});
+        break;
+    case DSC_K_CROSS_ENTROPY_JOIN:
+        SET({d[0] * (d[1] + 1), DSC_INT32}, {d[5] * norm * 3, DSC_FP32}, {norm * d[3], type}, {1, DSC_FP64});
+        break;
+    case DSC_K_LOAD: SET({d[0] * (d[1] + 1), DSC_INT32}); break;
+    default: break;
+    }
+}
 #undef SET
+
+/* No element where a kernel has no such operand, or does without. */
+static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    memset(e, 0, DSC_KERNEL_OPERANDS * sizeof *e);
+    if (is_attention(s->kernel)) count_attention(s, e);
+    else if (is_block(s->kernel)) count_blocks(s, e);
+    else if (is_flat(s->kernel)) count_flat(s, e);
+    else count_rows(s, e);
 }
 
 int64_t dsc_operand_bytes(const dsc_shape *shape, int operand)
@@ -371,7 +417,6 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
 
 /* ---- Checking */
 
-static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 static bool is_embedding(int kernel) { return kernel == DSC_K_EMBED_FWD || kernel == DSC_K_EMBED_BWD; }
 
 static const char *const dim_names[DSC_KERNEL_COUNT] = {
@@ -510,6 +555,8 @@ static dsc_status check_optional(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "%s has no moments to be frozen", kernels[shape->kernel].name);
     if (shape->flags & DSC_SCALED && shape->kernel != DSC_K_MOMENTUM)
         return DSC_FAIL(DSC_EINVAL, "%s scales no gradient", kernels[shape->kernel].name);
+    if (shape->flags & DSC_COUNT_PADDING && (!is_sign(shape->kernel) || shape->kernel == DSC_K_SIGN_EXPAND))
+        return DSC_FAIL(DSC_EINVAL, "%s counts no padding", kernels[shape->kernel].name);
     return DSC_OK;
 }
 

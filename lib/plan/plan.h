@@ -70,7 +70,7 @@ extern const char *const DSC_KEPT_NAMES[]; /* "parameters", ..., NULL */
 typedef struct dsc_bucket {
     int64_t first, end;        /* shards */
     int32_t chunk;
-    int64_t first_elem, elems; /* in the flat order, padding included; elems divide by the plan's parts */
+    int64_t first_elem, elems; /* in the flat order, padding included; elems divide by the plan's parts x intra */
     int64_t units, packed;     /* of compression: most that a rank has, and their elements, padding included */
     bool is_replicated;        /* over tp */
     bool is_tied, is_copy;     /* the embedding that the first and the last stage share; the last's copy of it */
@@ -202,11 +202,10 @@ struct dsc_units;
 
 /* The units of a part of a bucket on a tensor rank: what the part has of each shard, and what of that is no padding
  * (rows of the vocabulary past its end, positions past the sequence). Of a worker of several replicas each compresses
- * one part, number dp_index % plan->intra; else there is one. out has room for bucket->units, and so has places (may be
- * NULL): the shard of each, and where in it the unit begins. out->server is the caller's. Pure. */
-typedef struct dsc_unit_place { int64_t shard, in_shard; } dsc_unit_place;
+ * one part, number dp_index % plan->intra; else there is one. out has room for bucket->units; out->server is the
+ * caller's. Pure. */
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
-                      int64_t tp_index, struct dsc_units *out, dsc_unit_place *places);
+                      int64_t tp_index, struct dsc_units *out);
 /* The one of them in a shard, and where in it it begins; false when the part has nothing of the shard. Pure. */
 bool dsc_shard_unit(const dsc_plan *plan, const dsc_stage *stage, const dsc_shard *shard, int64_t part,
                     int64_t tp_index, struct dsc_unit *out, int64_t *in_shard);

@@ -37,7 +37,7 @@ static dsc_unit unit_of(const dsc_plan *plan, const dsc_bucket *bucket, const ds
 }
 
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
-                      int64_t tp_index, dsc_units *out, dsc_unit_place *places)
+                      int64_t tp_index, dsc_units *out)
 {
     int64_t place = 0;
 
@@ -48,7 +48,6 @@ void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bu
 
         if (overlap.elems == 0) continue;
         out->unit[out->count] = unit_of(plan, bucket, shard, &overlap, tp_index, place);
-        if (places != NULL) places[out->count] = (dsc_unit_place){i, overlap.in_shard};
         place += out->unit[out->count++].padded;
     }
 }

@@ -71,6 +71,8 @@ typedef struct dsc_chunk_buffers {
 
 /* ---- Emitting (emit.c) */
 
+/* Buffers: of the device's memory, of the template or the chunk under construction; static, in either space. Return the
+ * buffer's index; -1 after a failure. */
 int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
                          int64_t bytes);
 int32_t dsc_build_static(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bytes);
@@ -80,6 +82,7 @@ int32_t dsc_build_for_bucket(dsc_builder *b, dsc_space space, const char *name, 
 /* The same for one part's elements, whole. */
 dsc_span dsc_build_part(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
                         dsc_dtype type);
+/* Begins a template; adds an op to it; adds a call to the last op, on operands in the kernel table's order. */
 void dsc_build_template(dsc_builder *b, const char *name);
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
 void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer);
@@ -90,14 +93,16 @@ dsc_op *dsc_build_transfer(dsc_builder *b, dsc_op_kind kind, int axis, int64_t l
                            dsc_dtype type);
 
 extern const dsc_span DSC_NO_SPAN;
+/* All of a buffer; absent for -1. */
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer);
 /* Elements first .. first + elems of a buffer of `type`. */
 dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t elems);
+/* Of the scalars that ranks agree on. */
 dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count);
 /* The stage's shard of a tensor; NULL when it holds none. */
 const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role role);
 
-/* ---- Passes (passes.c) and the step around them (step.c). Each makes one template. */
+/* ---- Passes (forward.c, backward.c) and the step around them (step.c). Each makes one template. */
 
 /* Buffers that the passes of the chunk share. */
 void dsc_build_slots(dsc_builder *b);
@@ -109,11 +114,12 @@ void dsc_build_loss(dsc_builder *b);
 void dsc_build_backward(dsc_builder *b, dsc_backward pass);
 /* What is left to be summed when all passes are over. */
 void dsc_build_rest(dsc_builder *b);
+/* The norm of gradients on the device; what is counted, set to zero; what ranks agree on. */
 void dsc_build_norm(dsc_builder *b);
-/* Nothing, unless the variance decides when compression begins. */
-void dsc_build_variance_norm(dsc_builder *b);
 void dsc_build_clear(dsc_builder *b);
 void dsc_build_agree(dsc_builder *b);
+/* Nothing, unless the variance decides when compression begins. */
+void dsc_build_variance_norm(dsc_builder *b);
 
 /* ---- Parameters on their way to passes (fetch.c) */
 
@@ -125,6 +131,7 @@ dsc_span dsc_build_weights(dsc_builder *b, const dsc_shard *shard);
 
 /* ---- Gradients on their way to the update (reduce.c) */
 
+/* Where passes write the shard's gradients, and in which type. */
 dsc_span dsc_build_gradients(dsc_builder *b, const dsc_shard *shard);
 dsc_dtype dsc_build_gradient_type(const dsc_builder *b, const dsc_shard *shard);
 /* The gradient of a tensor is complete: when it is the last of its bucket, what becomes of the bucket is emitted. */
@@ -156,8 +163,9 @@ typedef struct dsc_sharing {
     void (*use)(dsc_builder *b, int64_t index, dsc_span weights);
 } dsc_sharing;
 
-extern const dsc_sharing DSC_SHARING_MOMENTA;
+extern const dsc_sharing DSC_SHARING_MOMENTA; /* 1-bit Adam's */
 
+/* The static buffers of lists of units. */
 void dsc_build_units(dsc_builder *b);
 /* The momentum in `to` by gradients in `from`. */
 void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_kept to, int flags);
@@ -165,10 +173,12 @@ void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_kept t
 void dsc_build_sharing(dsc_builder *b, const dsc_sharing *sharing);
 /* The same without the others: what a replica brings is the mean. */
 void dsc_build_alone(dsc_builder *b, const dsc_sharing *sharing, const char *name);
+/* 1-bit Adam's compressed step, behind its passes. */
 void dsc_build_exchange(dsc_builder *b);
 
 /* ---- Steps of replicas by themselves (zeroone.c) */
 
+/* The segments of the same names. */
 void dsc_build_share(dsc_builder *b);
 void dsc_build_anchor(dsc_builder *b);
 void dsc_build_step(dsc_builder *b);

@@ -124,7 +124,6 @@ static int needed_sums(const rank_check *c, const dsc_bucket *bucket)
     int needed = strategy->dp > 1 && !are_own(c) ? 1 << DSC_AXIS_DP : 0;
 
     if (are_own(c) && c->plan->intra > 1) needed |= 1 << DSC_AXIS_INTRA;
-
     if (bucket->is_replicated && strategy->sequence_parallel) needed |= 1 << DSC_AXIS_TP;
     if (bucket->is_tied) needed |= 1 << DSC_AXIS_TIED;
     return needed;

@@ -49,7 +49,7 @@ static void fill_list(const dsc_program *program, const dsc_bucket *bucket, int6
     const dsc_plan *plan = program->plan;
     dsc_units *list = out;
 
-    dsc_bucket_units(plan, &plan->stages[program->stage], bucket, part, tp_index, list, NULL);
+    dsc_bucket_units(plan, &plan->stages[program->stage], bucket, part, tp_index, list);
     list->server = server;
 }
 

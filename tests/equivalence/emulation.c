@@ -151,7 +151,7 @@ double *emulation_exchange(const emulation *e, const dsc_bucket *bucket, const d
     double *const all[] = {x.brought, x.workers, x.workers_after, x.servers, x.servers_after};
 
     for (int64_t part = 0; part < plan->intra; part++) {
-        dsc_bucket_units(plan, e->stage, bucket, part, e->tp_index, units, NULL);
+        dsc_bucket_units(plan, e->stage, bucket, part, e->tp_index, units);
         for (int64_t u = 0; u < units->count; u++) exchange_unit(e, &x, &units->unit[u], part);
     }
     emulation_check(e, &x.worker, limit);

@@ -274,6 +274,7 @@ static void sign_refusals(void)
     refuse(make(DSC_K_ADAM, DSC_FP64, DSC_FP32, 0, 10, 0, 0, 0, 0), "types 5 and 0");
     refuse(make(DSC_K_ADAM, DSC_FP32, DSC_FP64, 0, 10, 0, 0, 0, 0), "types 0 and 5");
     refuse(make(DSC_K_GELU_FWD, DSC_FP64, DSC_FP64, 0, 10, 0, 0, 0, 0), "types 5 and 5");
+    refuse(make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, DSC_COUNT_PADDING, 10, 32, 4, 1, 1), "counts no padding");
     refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, DSC_FROZEN, 10, 2, 0, 0, 0), "no moments to be frozen");
 }
 

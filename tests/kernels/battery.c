@@ -132,6 +132,44 @@ static void make_sign(dsc_shape *s)
     }
 }
 
+static dsc_dtype wide_or(int type) { return tap_random_between(0, 1) ? (dsc_dtype)type : DSC_FP32; }
+
+static void make_rows(dsc_shape *s, int64_t rows, int64_t cols)
+{
+    switch (s->kernel) {
+    case DSC_K_NORM_BWD_W: s->flags = maybe(DSC_RMS) | maybe(DSC_ACCUMULATE); break;
+    case DSC_K_NORM_BWD_X: s->flags = maybe(DSC_RMS) | maybe(DSC_HAS_RESIDUAL); break;
+    case DSC_K_NORM_FWD: s->flags = maybe(DSC_RMS); break;
+    case DSC_K_JOIN: s->flags = maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL); break;
+    default: s->flags = maybe(DSC_ACCUMULATE); break;
+    }
+    if (s->kernel == DSC_K_NORM_BWD_W || s->kernel == DSC_K_COLUMN_SUM) s->out = (int8_t)wide_or(s->type);
+    set_dims(s, rows, cols, 0, 0, 0);
+}
+
+static void make_embedding(dsc_shape *s, int64_t cols)
+{
+    const bool is_forward = s->kernel == DSC_K_EMBED_FWD;
+
+    if (!is_forward) s->out = (int8_t)wide_or(s->type);
+    if (!is_forward) s->flags = maybe(DSC_ACCUMULATE) | maybe(DSC_FIRST);
+    set_dims(s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), is_forward ? cols : pick(48, 64, 65, 200), pick(1, 10, 101, 300),
+             0);
+    if (maybe(DSC_SHARD)) shard_embedding(s);
+}
+
+static void make_update(dsc_shape *s, int64_t n)
+{
+    const bool is_momentum = s->kernel == DSC_K_MOMENTUM;
+
+    if (s->kernel == DSC_K_CAST) s->out = (int8_t)pick_type();
+    if (s->kernel == DSC_K_CAST) s->flags = maybe(DSC_ACCUMULATE);
+    if (s->kernel == DSC_K_ADAM) s->out = (int8_t)wide_or(s->type);
+    if (s->kernel == DSC_K_ADAM) s->flags = maybe(DSC_DECOUPLED) | maybe(DSC_FROZEN);
+    if (is_momentum) s->flags = maybe(DSC_FIRST) | maybe(DSC_SCALED);
+    set_dims(s, n, is_momentum ? pick(1, 2, 8, 30) : 0, 0, 0, 0);
+}
+
 /* Sizes around the tiles of the overlays (64 rows, 16 columns, blocks of 1024) and odd ones. */
 static dsc_shape random_shape(dsc_kernel kernel)
 {
@@ -144,21 +182,11 @@ static dsc_shape random_shape(dsc_kernel kernel)
     s.out = s.type;
     switch (kernel) {
     case DSC_K_GEMM:
-        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
+        s.out = (int8_t)wide_or(s.type);
         s.flags = maybe(DSC_TRANS_A) | maybe(DSC_TRANS_B) | maybe(DSC_ACCUMULATE) | maybe(DSC_HAS_BIAS) |
                   maybe(DSC_HAS_RESIDUAL);
         set_dims(&s, pick(1, 24, 64, tap_random_between(2, 400)), pick(48, 64, 101, tap_random_between(1, 200)),
                  pick(24, 48, 64, tap_random_between(1, 600)), 0, 0);
-        break;
-    case DSC_K_NORM_BWD_W:
-        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
-        s.flags = maybe(DSC_RMS) | maybe(DSC_ACCUMULATE);
-        set_dims(&s, rows, cols, 0, 0, 0);
-        break;
-    case DSC_K_NORM_FWD:
-    case DSC_K_NORM_BWD_X:
-        s.flags = maybe(DSC_RMS) | (kernel == DSC_K_NORM_BWD_X ? maybe(DSC_HAS_RESIDUAL) : 0);
-        set_dims(&s, rows, cols, 0, 0, 0);
         break;
     case DSC_K_ATTENTION_FWD:
     case DSC_K_ATTENTION_BWD:
@@ -175,25 +203,13 @@ static dsc_shape random_shape(dsc_kernel kernel)
         set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 200)), kv, pick(d, d, d, 300), 0);
         set_layout(&s, s.d + 4);
         break;
+    case DSC_K_NORM_FWD:
+    case DSC_K_NORM_BWD_X:
+    case DSC_K_NORM_BWD_W:
     case DSC_K_JOIN:
-        s.flags = maybe(DSC_HAS_BIAS) | maybe(DSC_HAS_RESIDUAL);
-        set_dims(&s, rows, cols, 0, 0, 0);
-        break;
-    case DSC_K_COLUMN_SUM:
-        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
-        s.flags = maybe(DSC_ACCUMULATE);
-        set_dims(&s, rows, cols, 0, 0, 0);
-        break;
+    case DSC_K_COLUMN_SUM: make_rows(&s, rows, cols); break;
     case DSC_K_EMBED_BWD:
-        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
-        s.flags = maybe(DSC_ACCUMULATE) | maybe(DSC_FIRST);
-        set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), pick(48, 64, 65, 200), pick(1, 10, 101, 300), 0);
-        if (maybe(DSC_SHARD)) shard_embedding(&s);
-        break;
-    case DSC_K_EMBED_FWD:
-        set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, pick(1, 10, 101, 300), 0);
-        if (maybe(DSC_SHARD)) shard_embedding(&s);
-        break;
+    case DSC_K_EMBED_FWD: make_embedding(&s, cols); break;
     case DSC_K_CROSS_ENTROPY_JOIN: s.flags = maybe(DSC_ACCUMULATE); /* fall through */
     case DSC_K_CROSS_ENTROPY_PART: shard_loss(&s, pick(1, 2, 3, 4), pick(3, 10, 101, cols)); break;
     case DSC_K_CLEAR:
@@ -208,19 +224,8 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_SIGN_AVERAGE:
     case DSC_K_SIGN_EXPAND: make_sign(&s); break;
     case DSC_K_CAST:
-        s.out = (int8_t)pick_type();
-        s.flags = maybe(DSC_ACCUMULATE);
-        set_dims(&s, rows * cols, 0, 0, 0, 0);
-        break;
     case DSC_K_ADAM:
-        s.out = (int8_t)(tap_random_between(0, 1) ? s.type : DSC_FP32);
-        s.flags = maybe(DSC_DECOUPLED) | maybe(DSC_FROZEN);
-        set_dims(&s, rows * cols, 0, 0, 0, 0);
-        break;
-    case DSC_K_MOMENTUM:
-        s.flags = maybe(DSC_FIRST) | maybe(DSC_SCALED);
-        set_dims(&s, rows * cols, pick(1, 2, 8, 30), 0, 0, 0);
-        break;
+    case DSC_K_MOMENTUM: make_update(&s, rows * cols); break;
     default: set_dims(&s, rows * cols, 0, 0, 0, 0); break;
     }
     return s;

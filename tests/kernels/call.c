@@ -428,3 +428,15 @@ int call_sets(const dsc_kernel_set *out[CALL_SETS])
         if (dsc_kernels_find(names[i], &out[count]) == DSC_OK) count++;
     return count;
 }
+
+dsc_shape call_shape(dsc_kernel kernel, int32_t flags, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4)
+{
+    return (dsc_shape){
+        .kernel = (int16_t)kernel, .type = DSC_FP32, .out = DSC_FP32, .flags = flags, .d = {d0, d1, d2, d3, d4}};
+}
+
+void call_near(const call *c, int64_t i, double value, double expected)
+{
+    CHECK(fabs(value - expected) < 1e-6 * (1 + fabs(expected)), "%s, flags %d: element %lld is %g, not %g",
+          dsc_kernel_name((dsc_kernel)c->shape.kernel), c->shape.flags, (long long)i, value, expected);
+}

@@ -18,6 +18,9 @@ typedef struct call {
 extern const dsc_step call_step; /* the scalars that all calls use, with tp_index of their own */
 enum { CALL_RANKS = 3 };         /* an embedding's tokens are those of so many tensor ranks */
 
+/* In fp32, with up to five dimensions. */
+dsc_shape call_shape(dsc_kernel kernel, int32_t flags, int64_t d0, int64_t d1, int64_t d2, int64_t d3, int64_t d4);
+
 /* Makes and fills the operands; what backward kernels take from forward ones comes from the reference. */
 void call_init(call *c, dsc_shape shape);
 void call_copy(const call *from, call *to); /* the same operands at addresses of its own */
@@ -34,6 +37,9 @@ int call_sets(const dsc_kernel_set *out[CALL_SETS]);
 int64_t call_count(const call *c, int operand);
 double call_get(const call *c, int operand, int64_t index);
 void call_set(call *c, int operand, int64_t index, double value);
+
+/* Checks that a value of element i is the expected one but for a few roundings. */
+void call_near(const call *c, int64_t i, double value, double expected);
 
 /* Of compression: the dimensions packed, N, units; how many packets an operand has, where one is, where its scales are
  * (of type `out`), and the units of a list. */

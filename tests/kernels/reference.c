@@ -2,19 +2,11 @@
 #include "base/rng.h"
 #include "kernel/blocks.h"
 #include "kernel/convert.h"
-#include "kernel/units.h"
 #include "tests/kernels/call.h"
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static dsc_shape make_shape(dsc_kernel kernel, int32_t flags, int64_t d0, int64_t d1, int64_t d2, int64_t d3,
-                            int64_t d4)
-{
-    return (dsc_shape){
-        .kernel = (int16_t)kernel, .type = DSC_FP32, .out = DSC_FP32, .flags = flags, .d = {d0, d1, d2, d3, d4}};
-}
 
 /* ---- Formulas */
 
@@ -22,7 +14,7 @@ static void check_gemm(int32_t flags, int64_t m, int64_t n, int64_t k)
 {
     call c, before;
 
-    call_init(&c, make_shape(DSC_K_GEMM, flags, m, n, k, 0, 0));
+    call_init(&c, call_shape(DSC_K_GEMM, flags, m, n, k, 0, 0));
     call_copy(&c, &before);
     call_run(&c, dsc_kernels_ref());
     for (int64_t i = 0; i < m; i++)
@@ -59,7 +51,7 @@ static void norm_identities(void)
     enum { ROWS = 7, COLS = 48 };
     call c;
 
-    call_init(&c, make_shape(DSC_K_NORM_FWD, 0, ROWS, COLS, 0, 0, 0));
+    call_init(&c, call_shape(DSC_K_NORM_FWD, 0, ROWS, COLS, 0, 0, 0));
     call_run(&c, dsc_kernels_ref());
     for (int i = 0; i < ROWS; i++) {
         double mean = 0, square = 0;
@@ -116,7 +108,7 @@ static double naive_context(const call *c, int64_t b, int64_t h, int64_t query, 
 /* 40 tokens are two blocks of 16 and half a third. */
 static dsc_shape make_sparse(dsc_kernel kernel, int32_t flags)
 {
-    dsc_shape shape = make_shape(kernel, flags | DSC_HAS_LAYOUT, 2, 40, 4, 2, 6);
+    dsc_shape shape = call_shape(kernel, flags | DSC_HAS_LAYOUT, 2, 40, 4, 2, 6);
 
     shape.d[5] = 20;
     shape.d[6] = 16;
@@ -143,11 +135,11 @@ static void check_attention(dsc_shape shape)
 static void attention_formula(void)
 {
     for (int32_t flags = 0; flags <= DSC_CAUSAL; flags += DSC_CAUSAL) {
-        check_attention(make_shape(DSC_K_ATTENTION_FWD, flags, 2, 9, 4, 2, 6));
-        check_attention(make_shape(DSC_K_ATTENTION_FWD, flags | DSC_HAS_MASK, 2, 9, 4, 2, 6));
+        check_attention(call_shape(DSC_K_ATTENTION_FWD, flags, 2, 9, 4, 2, 6));
+        check_attention(call_shape(DSC_K_ATTENTION_FWD, flags | DSC_HAS_MASK, 2, 9, 4, 2, 6));
         check_attention(make_sparse(DSC_K_ATTENTION_FWD, flags));
         check_attention(make_sparse(DSC_K_ATTENTION_FWD, flags | DSC_HAS_MASK));
-        check_attention(make_shape(DSC_K_SCORES_FWD, flags, 2, 9, 4, 2, 6));
+        check_attention(call_shape(DSC_K_SCORES_FWD, flags, 2, 9, 4, 2, 6));
     }
 }
 
@@ -175,16 +167,10 @@ static double block_get(const call *c, int operand, int64_t b, int64_t h, int64_
 /* Four heads of 40 tokens, two blocks of 16 and half a third. */
 static dsc_shape make_block(dsc_kernel kernel, int32_t flags)
 {
-    dsc_shape shape = make_shape(kernel, flags, 2, 40, 4, 6, 20);
+    dsc_shape shape = call_shape(kernel, flags, 2, 40, 4, 6, 20);
 
     shape.d[5] = 16;
     return shape;
-}
-
-static void check_near(const call *c, int64_t i, double value, double expected)
-{
-    CHECK(fabs(value - expected) < 1e-6 * (1 + fabs(expected)), "%s, flags %d: element %lld is %g, not %g",
-          dsc_kernel_name((dsc_kernel)c->shape.kernel), c->shape.flags, (long long)i, value, expected);
 }
 
 /* expected[b, h, row, column], with what lies outside of the matrix and of the lists zero. */
@@ -204,7 +190,7 @@ static void check_sparse_result(dsc_kernel kernel, int32_t flags, int operand, n
             for (int64_t i = 0; i < 40 * 40; i++)
                 if (block_index(&c, b, h, i / 40, i % 40) >= 0)
                     expected[block_index(&c, b, h, i / 40, i % 40)] = naive(&c, b, h, i / 40, i % 40);
-    for (int64_t i = 0; i < call_count(&c, operand); i++) check_near(&c, i, call_get(&c, operand, i), expected[i]);
+    for (int64_t i = 0; i < call_count(&c, operand); i++) call_near(&c, i, call_get(&c, operand, i), expected[i]);
     free(expected);
     call_fini(&c);
 }
@@ -259,7 +245,7 @@ static void check_dense_result(dsc_kernel kernel, int32_t flags)
     call_init(&c, make_block(kernel, flags));
     call_run(&c, dsc_kernels_ref());
     for (int64_t i = 0; i < call_count(&c, 3); i++)
-        check_near(&c, i, call_get(&c, 3, i),
+        call_near(&c, i, call_get(&c, 3, i),
                    naive_dense(&c, i / elems / 4, i / elems % 4, i % elems / cols, i % cols));
     call_fini(&c);
 }
@@ -349,10 +335,10 @@ static void check_norm(int32_t flags)
 {
     call forward, x, w;
 
-    call_init(&forward, make_shape(DSC_K_NORM_FWD, flags, 6, 32, 0, 0, 0));
+    call_init(&forward, call_shape(DSC_K_NORM_FWD, flags, 6, 32, 0, 0, 0));
     call_run(&forward, dsc_kernels_ref());
-    call_init(&x, make_shape(DSC_K_NORM_BWD_X, flags, 6, 32, 0, 0, 0));
-    call_init(&w, make_shape(DSC_K_NORM_BWD_W, flags, 6, 32, 0, 0, 0));
+    call_init(&x, call_shape(DSC_K_NORM_BWD_X, flags, 6, 32, 0, 0, 0));
+    call_init(&w, call_shape(DSC_K_NORM_BWD_W, flags, 6, 32, 0, 0, 0));
     copy_operand(&x, 0, &w, 0);
     copy_operand(&forward, 0, &x, 1);
     copy_operand(&forward, 0, &w, 1);
@@ -395,10 +381,10 @@ static void check_attention_gradient(dsc_kernel forward_kernel, dsc_shape shape)
 static void attention_gradients(void)
 {
     for (int32_t flags = 0; flags <= DSC_CAUSAL; flags += DSC_CAUSAL) {
-        check_attention_gradient(DSC_K_ATTENTION_FWD, make_shape(DSC_K_ATTENTION_BWD, flags, 2, 7, 4, 2, 6));
+        check_attention_gradient(DSC_K_ATTENTION_FWD, call_shape(DSC_K_ATTENTION_BWD, flags, 2, 7, 4, 2, 6));
         check_attention_gradient(DSC_K_ATTENTION_FWD, make_sparse(DSC_K_ATTENTION_BWD, flags));
         check_attention_gradient(DSC_K_ATTENTION_FWD, make_sparse(DSC_K_ATTENTION_BWD, flags | DSC_HAS_MASK));
-        check_attention_gradient(DSC_K_SCORES_FWD, make_shape(DSC_K_SCORES_BWD, flags, 2, 7, 4, 2, 6));
+        check_attention_gradient(DSC_K_SCORES_FWD, call_shape(DSC_K_SCORES_BWD, flags, 2, 7, 4, 2, 6));
     }
 }
 
@@ -424,8 +410,8 @@ static void gelu_gradient(void)
 {
     call forward, backward;
 
-    call_init(&forward, make_shape(DSC_K_GELU_FWD, 0, 500, 0, 0, 0, 0));
-    call_init(&backward, make_shape(DSC_K_GELU_BWD, 0, 500, 0, 0, 0, 0));
+    call_init(&forward, call_shape(DSC_K_GELU_FWD, 0, 500, 0, 0, 0, 0));
+    call_init(&backward, call_shape(DSC_K_GELU_BWD, 0, 500, 0, 0, 0, 0));
     copy_operand(&forward, 0, &backward, 1);
     call_run(&backward, dsc_kernels_ref());
     check_gradient(&(function){&forward, 0, 1, &backward, 0}, &backward, 2, 1);
@@ -437,7 +423,7 @@ static void loss_gradient(void)
 {
     call forward, backward;
 
-    call_init(&forward, make_shape(DSC_K_CROSS_ENTROPY, 0, 2, 5, 13, 13, 0));
+    call_init(&forward, call_shape(DSC_K_CROSS_ENTROPY, 0, 2, 5, 13, 13, 0));
     call_copy(&forward, &backward);
     call_run(&backward, dsc_kernels_ref());
     check_gradient(&(function){&forward, 1, 2, NULL, 0}, &backward, 1, 1 / (double)call_step.loss_gradient);
@@ -449,7 +435,7 @@ static void loss_of_uniform(void)
 {
     call c;
 
-    call_init(&c, make_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, 10, 16, 0));
+    call_init(&c, call_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, 10, 16, 0));
     for (int64_t i = 0; i < call_count(&c, 1); i++) call_set(&c, 1, i, 3);
     call_run(&c, dsc_kernels_ref());
     CHECK(fabs(call_get(&c, 2, 0) - 12 * log(10)) < 1e-6, "%g, not 12 log 10", call_get(&c, 2, 0));
@@ -464,8 +450,8 @@ static void embedding_adjoint(void)
 {
     call forward, backward;
 
-    call_init(&forward, make_shape(DSC_K_EMBED_FWD, 0, 3, 8, 16, 5, 0));
-    call_init(&backward, make_shape(DSC_K_EMBED_BWD, DSC_FIRST, 3, 8, 16, 5, 0));
+    call_init(&forward, call_shape(DSC_K_EMBED_FWD, 0, 3, 8, 16, 5, 0));
+    call_init(&backward, call_shape(DSC_K_EMBED_BWD, DSC_FIRST, 3, 8, 16, 5, 0));
     copy_operand(&forward, 0, &backward, 0);
     call_run(&forward, dsc_kernels_ref());
     call_run(&backward, dsc_kernels_ref());
@@ -535,7 +521,7 @@ static void check_dsd(const call *from, int blocks, int32_t flags, const call *a
 /* attention_bwd has all operands: dcontext, qkv, context, lse, dqkv, layout, mask. */
 static void check_composition(int32_t flags, const dsc_kernel_set *set)
 {
-    dsc_shape shape = make_shape(DSC_K_ATTENTION_BWD, flags | DSC_HAS_LAYOUT, 2, 40, 4, 4, 6);
+    dsc_shape shape = call_shape(DSC_K_ATTENTION_BWD, flags | DSC_HAS_LAYOUT, 2, 40, 4, 4, 6);
     call attention, scores, softmax, dp, ds;
 
     shape.d[5] = 20;
@@ -646,7 +632,7 @@ static void check_sharded_loss(int64_t ranks, const dsc_kernel_set *set)
 {
     call whole, join[MAX_RANKS];
 
-    call_init(&whole, make_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, VOCAB, VOCAB + 3, 0));
+    call_init(&whole, call_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, VOCAB, VOCAB + 3, 0));
     make_parts(&whole, ranks, set, join);
     call_run(&whole, set);
     for (int64_t i = 0; i < ranks; i++) {
@@ -687,7 +673,7 @@ static void add_elements(const call *from, call *to, int operand)
 
 static void check_embedding(int64_t ranks, const dsc_kernel_set *set)
 {
-    dsc_shape shape = make_shape(DSC_K_EMBED_FWD, 0, 3, 8, 16, VOCAB, 0);
+    dsc_shape shape = call_shape(DSC_K_EMBED_FWD, 0, 3, 8, 16, VOCAB, 0);
     call whole, sum;
 
     shape.type = shape.out = DSC_BF16;
@@ -727,7 +713,7 @@ static void check_rows(const call *whole, const call *part, int operand, int64_t
 
 static void check_embedding_gradient(int64_t ranks, const dsc_kernel_set *set)
 {
-    dsc_shape shape = make_shape(DSC_K_EMBED_BWD, DSC_FIRST, 3, 8, 16, VOCAB, 0);
+    dsc_shape shape = call_shape(DSC_K_EMBED_BWD, DSC_FIRST, 3, 8, 16, VOCAB, 0);
     call whole;
 
     shape.type = shape.out = DSC_BF16;
@@ -760,7 +746,7 @@ static void check_join(int32_t flags)
     enum { ROWS = 5, COLS = 7 };
     call c;
 
-    call_init(&c, make_shape(DSC_K_JOIN, flags, ROWS, COLS, 0, 0, 0));
+    call_init(&c, call_shape(DSC_K_JOIN, flags, ROWS, COLS, 0, 0, 0));
     call_run(&c, dsc_kernels_ref());
     for (int64_t i = 0; i < ROWS * COLS; i++) {
         double sum = call_get(&c, 0, i);
@@ -787,7 +773,7 @@ static void clear_zeroes(void)
     call c;
 
     for (int t = 0; t < DSC_COUNT(types); t++) {
-        dsc_shape shape = make_shape(DSC_K_CLEAR, 0, 5, 0, 0, 0, 0);
+        dsc_shape shape = call_shape(DSC_K_CLEAR, 0, 5, 0, 0, 0, 0);
 
         shape.type = shape.out = types[t];
         call_init(&c, shape);
@@ -799,7 +785,7 @@ static void clear_zeroes(void)
 
 static void cast_adds(void)
 {
-    dsc_shape shape = make_shape(DSC_K_CAST, DSC_ACCUMULATE, 3, 0, 0, 0, 0);
+    dsc_shape shape = call_shape(DSC_K_CAST, DSC_ACCUMULATE, 3, 0, 0, 0, 0);
     call c;
 
     shape.type = DSC_BF16;
@@ -813,245 +799,6 @@ static void cast_adds(void)
     for (int64_t i = 0; i < 3; i++)
         CHECK(call_get(&c, 1, i) == 10 + 0.5 * (double)i, "%lld: %g", (long long)i, call_get(&c, 1, i));
     call_fini(&c);
-}
-
-/* ---- 1-bit Adam */
-
-static void check_momentum(int32_t flags)
-{
-    const double scale = flags & DSC_SCALED ? 1 : 3 * call_step.gradient_scale;
-    dsc_shape shape = make_shape(DSC_K_MOMENTUM, flags, 100, 3, 0, 0, 0);
-    call before, after;
-
-    shape.type = shape.out = DSC_FP16;
-    call_init(&before, shape);
-    call_copy(&before, &after);
-    call_run(&after, dsc_kernels_ref());
-    for (int64_t i = 0; i < 100; i++) {
-        const double g = scale * call_get(&before, 0, i), old = call_step.beta1 * call_get(&before, 1, i);
-
-        check_near(&after, i, call_get(&after, 1, i), flags & DSC_FIRST ? g : old + (1 - call_step.beta1) * g);
-    }
-    call_fini(&before);
-    call_fini(&after);
-}
-
-static void momentum_formula(void)
-{
-    check_momentum(0);
-    check_momentum(DSC_FIRST);
-    check_momentum(DSC_SCALED);
-}
-
-static void check_frozen(int32_t flags)
-{
-    const dsc_step *k = &call_step;
-    dsc_shape shape = make_shape(DSC_K_ADAM, flags | DSC_FROZEN, 100, 0, 0, 0, 0);
-    call before, after;
-
-    shape.type = DSC_BF16;
-    call_init(&before, shape);
-    call_copy(&before, &after);
-    CHECK(before.operand[0] == NULL, "there is a gradient");
-    call_run(&after, dsc_kernels_ref());
-    for (int64_t i = 0; i < 100; i++) {
-        const double p = call_get(&before, 1, i), m = call_get(&before, 2, i), v = call_get(&before, 3, i);
-        const double decay = flags & DSC_DECOUPLED ? k->weight_decay * p : 0;
-
-        check_near(&after, i, call_get(&after, 1, i),
-                   p - k->lr * decay - k->lr / k->bias_correction1 * m / (sqrt(v) * k->bias_correction2 + k->eps));
-        CHECK(call_get(&after, 2, i) == m && call_get(&after, 3, i) == v, "the moments of %lld have moved",
-              (long long)i);
-        CHECK(call_get(&after, 4, i) == dsc_bf16_float(dsc_float_bf16((float)call_get(&after, 1, i))),
-              "the copy of %lld is %g", (long long)i, call_get(&after, 4, i));
-    }
-    call_fini(&before);
-    call_fini(&after);
-}
-
-static void frozen_formula(void)
-{
-    check_frozen(0);
-    check_frozen(DSC_DECOUPLED);
-}
-
-static void drift_formula(void)
-{
-    call c;
-
-    call_init(&c, make_shape(DSC_K_DRIFT, 0, 100, 0, 0, 0, 0));
-    call_run(&c, dsc_kernels_ref());
-    for (int64_t i = 0; i < 100; i++)
-        check_near(&c, i, call_get(&c, 3, i),
-                   (call_get(&c, 0, i) - call_get(&c, 1, i)) * (sqrt(call_get(&c, 2, i)) + call_step.eps));
-    call_fini(&c);
-}
-
-static void rejoin_formula(void)
-{
-    dsc_shape shape = make_shape(DSC_K_REJOIN, 0, 100, 0, 0, 0, 0);
-    call before, after;
-
-    shape.type = DSC_BF16;
-    call_init(&before, shape);
-    call_copy(&before, &after);
-    call_run(&after, dsc_kernels_ref());
-    for (int64_t i = 0; i < 100; i++) {
-        const double sum = call_get(&before, 0, i), p = call_get(&after, 3, i);
-
-        check_near(&after, i, p,
-                   call_get(&before, 2, i) + sum / (sqrt(call_get(&before, 1, i)) + call_step.eps));
-        check_near(&after, i, call_get(&after, 0, i), -sum / call_step.rates);
-        CHECK(call_get(&after, 2, i) == p, "the anchor of %lld is %g", (long long)i, call_get(&after, 2, i));
-        CHECK(call_get(&after, 4, i) == dsc_bf16_float(dsc_float_bf16((float)p)), "the copy of %lld is %g",
-              (long long)i, call_get(&after, 4, i));
-    }
-    call_fini(&before);
-    call_fini(&after);
-}
-
-/* One bit of a packet: the unit that it is of (-1: of none), which of the unit's elements and which of the errors. */
-typedef struct cell { int64_t unit, elem, error; } cell;
-
-static cell find_cell(const call *c, int64_t packet, int64_t bit)
-{
-    const dsc_units *units = call_units(c, 0);
-    const int64_t ranks = call_sign_dims(c)[1];
-    const bool is_average = c->shape.kernel == DSC_K_SIGN_AVERAGE;
-
-    for (int64_t u = 0; u < units->count; u++) {
-        const int64_t begin = units->unit[u].place / ranks, chunk = units->unit[u].padded / ranks;
-        const int64_t elem = (is_average ? units->server : packet) * chunk + bit - begin;
-
-        if (bit >= begin && bit < begin + chunk) return (cell){u, elem, is_average ? bit : units->unit[u].place + elem};
-    }
-    return (cell){-1, 0, 0};
-}
-
-static bool bit_of(const call *c, int operand, int64_t packet, int64_t bit)
-{
-    return call_packet(c, operand, packet)[bit / 8] >> (7 - bit % 8) & 1;
-}
-
-static double scale_of(const call *c, int operand, int64_t packet, int64_t unit)
-{
-    return ((const float *)call_scales(c, operand, packet))[unit];
-}
-
-/* What is to be sent of an element; NaN: it is padding that does not count. */
-static double naive_value(const call *before, const cell *at)
-{
-    const dsc_unit *unit = &call_units(before, 0)->unit[at->unit];
-    const int64_t ranks = call_sign_dims(before)[1];
-    double v = call_get(before, 2, at->error);
-
-    if (at->elem >= (before->shape.flags & DSC_COUNT_PADDING ? unit->padded : unit->real)) return NAN;
-    if (before->shape.kernel == DSC_K_SIGN_COMPRESS)
-        return v + (at->elem < unit->real ? call_get(before, 0, unit->first + at->elem) : 0);
-    for (int64_t r = 0; r < ranks; r++)
-        v += (bit_of(before, 0, r, at->error) ? 1 : -1) * scale_of(before, 0, r, at->unit) / (double)ranks;
-    return v;
-}
-
-enum { UNITS = 5 };
-typedef struct mean { double squares; int64_t count; } mean;
-
-static void check_cell(const call *before, const call *after, int64_t packet, int64_t bit, const mean *means)
-{
-    const cell at = find_cell(before, packet, bit);
-
-    if (at.unit < 0) {
-        CHECK(!bit_of(after, 3, packet, bit), "bit %lld of packet %lld, of no unit, is 1", (long long)bit,
-              (long long)packet);
-        return;
-    }
-    const double v = naive_value(before, &at), scale = sqrt(means[at.unit].squares / (double)means[at.unit].count);
-
-    CHECK(bit_of(after, 3, packet, bit) == !(v < 0), "bit %lld of packet %lld does not tell the sign of %g",
-          (long long)bit, (long long)packet, v);
-    check_near(after, at.error, call_get(after, 2, at.error), isnan(v) ? 0 : v - (v < 0 ? -scale : scale));
-}
-
-/* Of all units: those that the list has not have the scale 0, too. */
-static void check_scales(const call *after, const mean *means)
-{
-    for (int64_t packet = 0; packet < call_packets(after, 3); packet++)
-        for (int u = 0; u < UNITS; u++)
-            check_near(after, u, scale_of(after, 3, packet, u),
-                       means[u].count == 0 ? 0 : sqrt(means[u].squares / (double)means[u].count));
-}
-
-static void check_compression(dsc_shape shape)
-{
-    mean means[UNITS] = {{0}};
-    call before, after;
-
-    call_init(&before, shape);
-    call_copy(&before, &after);
-    call_run(&after, dsc_kernels_ref());
-    const int64_t bits = call_sign_dims(&before)[0] / call_sign_dims(&before)[1], packets = call_packets(&before, 3);
-
-    for (int64_t i = 0; i < packets * bits; i++) {
-        const cell at = find_cell(&before, i / bits, i % bits);
-        const double v = at.unit < 0 ? NAN : naive_value(&before, &at);
-
-        if (isnan(v)) continue;
-        means[at.unit].squares += v * v;
-        means[at.unit].count++;
-    }
-    for (int64_t i = 0; i < packets * bits; i++) check_cell(&before, &after, i / bits, i % bits, means);
-    check_scales(&after, means);
-    call_fini(&before);
-    call_fini(&after);
-}
-
-static void compression_formulas(void)
-{
-    for (int64_t ranks = 1; ranks <= 9; ranks++)
-        for (int round = 0; round < 6; round++) { /* of random units */
-            const int64_t packed = 8 * ranks * tap_random_between(1, 12);
-            const int32_t flags = round % 2 ? DSC_COUNT_PADDING : 0;
-            dsc_shape shape = make_shape(DSC_K_SIGN_COMPRESS, flags, packed + 10, packed, ranks, UNITS, 0);
-
-            shape.type = (int8_t)(round / 2); /* fp32, bf16, fp16 */
-            check_compression(shape);
-            check_compression(make_shape(DSC_K_SIGN_AVERAGE, flags, packed, ranks, UNITS, 0, 0));
-        }
-}
-
-/* x of an element of the flat order. */
-static double naive_expansion(const call *c, int64_t element)
-{
-    const int64_t ranks = call_sign_dims(c)[1];
-
-    for (int64_t l = 0; l < c->shape.d[4]; l++)
-        for (int64_t u = 0; u < call_units(c, l)->count; u++) {
-            const dsc_unit *unit = &call_units(c, l)->unit[u];
-            const int64_t i = element - unit->first, chunk = unit->padded / ranks;
-
-            if (i < 0 || i >= unit->real) continue;
-            const int64_t packet = l * ranks + i / chunk;
-            const bool bit = bit_of(c, 0, packet, unit->place / ranks + i % chunk);
-
-            return bit ? scale_of(c, 0, packet, u) : -scale_of(c, 0, packet, u);
-        }
-    return 0;
-}
-
-static void expansion_formula(void)
-{
-    for (int64_t ranks = 1; ranks <= 9; ranks++)
-        for (int64_t lists = 1; lists <= 3; lists++) {
-            const int64_t packed = 8 * ranks * tap_random_between(1, 12);
-            call c;
-
-            call_init(&c, make_shape(DSC_K_SIGN_EXPAND, 0, lists * packed + 10, packed, ranks, UNITS, lists));
-            call_run(&c, dsc_kernels_ref());
-            for (int64_t i = 0; i < call_count(&c, 2); i++)
-                CHECK(call_get(&c, 2, i) == naive_expansion(&c, i), "element %lld is %g, not %g", (long long)i,
-                      call_get(&c, 2, i), naive_expansion(&c, i));
-            call_fini(&c);
-        }
 }
 
 /* ---- Storage types */
@@ -1110,12 +857,6 @@ static const tap_case cases[] = {
     {"join adds bias and residual where they are", join_formula},
     {"clear writes zeros", clear_zeroes},
     {"a cast adds to what is there where it is told to", cast_adds},
-    {"momentum takes its share of a gradient that is the sum of N", momentum_formula},
-    {"frozen moments move parameters as Adam's would", frozen_formula},
-    {"drift is the way from the anchor, in momentum's size", drift_formula},
-    {"from the anchor all go on by the mean of such ways", rejoin_formula},
-    {"signs, scales and errors of units are those of their elements, for 1 to 9 ranks", compression_formulas},
-    {"expanded signs lie where their units do, and zeros elsewhere", expansion_formula},
     {"every half float survives widening and narrowing", halves_survive},
     {"narrowing rounds to nearest even", rounds_to_even},
 };

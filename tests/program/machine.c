@@ -1,5 +1,6 @@
 #include "tests/program/machine.h"
 #include "program/build.h"
+#include "tests/tap.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,4 +188,34 @@ void machine_move_up(dsc_program *program, int segment, int64_t from, int64_t to
     s->uses[to] = use;
     number_ops(program);
     machine_depend(program);
+}
+
+void machine_pick(const machine *m, int64_t *rank, int64_t *template_, int32_t *index)
+{
+    const dsc_program *program;
+
+    *rank = tap_random_between(0, m->plan->ranks - 1);
+    program = m->programs[*rank];
+    do *template_ = tap_random_between(0, program->template_count - 1);
+    while (program->templates[*template_].op_count == 0);
+    *index = (int32_t)tap_random_between(0, program->templates[*template_].op_count - 1);
+}
+
+void machine_drop_everywhere(const machine *m, int64_t rank, int64_t template_, int32_t index)
+{
+    int64_t stage = m->programs[rank]->stage;
+
+    for (int64_t r = 0; r < m->plan->ranks; r++) {
+        if (m->programs[r]->stage != stage) continue;
+        machine_drop(m->programs[r], template_, index);
+        machine_depend(m->programs[r]);
+    }
+}
+
+void machine_refuses(const machine *m, const char *how, const char *words)
+{
+    dsc_status status = machine_check(m);
+
+    CHECK(status == DSC_EINVAL, "%s is accepted", how);
+    CHECK(strstr(dsc_message(), words) != NULL, "%s: no \"%s\" in \"%s\"", how, words, dsc_message());
 }

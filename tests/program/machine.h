@@ -24,6 +24,13 @@ dsc_cluster *machine_cluster(int64_t nodes, int64_t devices);
 /* Takes an op out of a template and moves everything that counts ops. */
 void machine_drop(dsc_program *program, int64_t template_, int32_t index);
 
+/* An op of some rank, by chance. */
+void machine_pick(const machine *m, int64_t *rank, int64_t *template_, int32_t *index);
+/* Takes the op out on all ranks that have the program, as if a builder had forgotten it; waits are found anew. */
+void machine_drop_everywhere(const machine *m, int64_t rank, int64_t template_, int32_t index);
+/* Checks that the machine is refused with these words; how: what was spoiled. */
+void machine_refuses(const machine *m, const char *how, const char *words);
+
 /* Finds anew what waits for what, so that what is amiss is not that. */
 void machine_depend(dsc_program *program);
 

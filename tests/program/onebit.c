@@ -87,24 +87,6 @@ static void random_layouts_pass(void)
 
 /* ---- What the check must refuse */
 
-static void refused(const machine *m, const char *how, const char *words)
-{
-    dsc_status status = machine_check(m);
-
-    CHECK(status == DSC_EINVAL, "%s is accepted", how);
-    CHECK(strstr(dsc_message(), words) != NULL, "%s: no \"%s\" in \"%s\"", how, words, dsc_message());
-}
-
-/* On all ranks that have the program, as if a builder had forgotten the op. */
-static void drop(const machine *m, int64_t rank, int64_t t, int32_t op)
-{
-    for (int64_t r = 0; r < m->plan->ranks; r++) {
-        if (m->programs[r]->stage != m->programs[rank]->stage) continue;
-        machine_drop(m->programs[r], t, op);
-        machine_depend(m->programs[r]);
-    }
-}
-
 static void drop_random(int64_t nodes, int64_t dp)
 {
     const int64_t pp = tap_random_between(1, 2);
@@ -115,14 +97,11 @@ static void drop_random(int64_t nodes, int64_t dp)
     int32_t op;
 
     machine_init_on(&m, MODEL, &s, nodes);
-    rank = tap_random_between(0, m.plan->ranks - 1);
-    do t = tap_random_between(0, m.programs[rank]->template_count - 1);
-    while (m.programs[rank]->templates[t].op_count == 0);
-    op = (int32_t)tap_random_between(0, m.programs[rank]->templates[t].op_count - 1);
+    machine_pick(&m, &rank, &t, &op);
     snprintf(how, sizeof how, "%d nodes, without op %d of %s, %s", (int)nodes, op,
              m.programs[rank]->templates[t].name, DSC_OP_NAMES[m.programs[rank]->templates[t].ops[op].kind]);
-    drop(&m, rank, t, op);
-    refused(&m, how, "rank ");
+    machine_drop_everywhere(&m, rank, t, op);
+    machine_refuses(&m, how, "rank ");
     machine_fini(&m);
 }
 
@@ -152,8 +131,8 @@ static void drop_each(const dsc_strategy *s, const dropped *rows, int64_t count)
         machine_init_on(&m, MODEL, s, rows[i].nodes);
         if (CHECK(find(m.programs[0], &rows[i], &t, &op), "no %s on %d nodes", DSC_OP_NAMES[rows[i].kind],
                   (int)rows[i].nodes)) {
-            drop(&m, 0, t, op);
-            refused(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
+            machine_drop_everywhere(&m, 0, t, op);
+            machine_refuses(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
         }
         machine_fini(&m);
     }
@@ -211,7 +190,7 @@ static void refuses_sums_for_shares(void)
             segments[DSC_SEGMENT_LOCAL].uses[u].template_ = segments[DSC_SEGMENT_GRADIENTS].uses[u].template_;
         machine_depend(m.programs[rank]);
     }
-    refused(&m, "a segment that reduces", "takes gradients that are summed over dp for its replica's own");
+    machine_refuses(&m, "a segment that reduces", "takes gradients that are summed over dp for its replica's own");
     machine_fini(&m);
 }
 
@@ -261,7 +240,7 @@ static void check_units(const machine *m, int64_t rank, int64_t index)
     int *counts = calloc((size_t)bucket->elems, sizeof *counts);
 
     for (int64_t part = 0; part < plan->intra; part++) {
-        dsc_bucket_units(plan, stage, bucket, part, tp_index, units, NULL);
+        dsc_bucket_units(plan, stage, bucket, part, tp_index, units);
         CHECK(count_units(bucket, units, counts), "bucket %d, part %d: units lie elsewhere", (int)index, (int)part);
     }
     for (int64_t s = bucket->first; s < bucket->end; s++) {

@@ -101,26 +101,6 @@ static dsc_strategy spoiled_layout(int which)
     return s;
 }
 
-/* On all ranks that have the program, as if a builder had forgotten the op. */
-static void drop(const machine *m, int64_t rank, int64_t t, int32_t op)
-{
-    int64_t stage = m->programs[rank]->stage;
-
-    for (int64_t r = 0; r < m->plan->ranks; r++) {
-        if (m->programs[r]->stage != stage) continue;
-        machine_drop(m->programs[r], t, op);
-        machine_depend(m->programs[r]);
-    }
-}
-
-static void refused(const machine *m, const char *how, const char *words)
-{
-    dsc_status status = machine_check(m);
-
-    CHECK(status == DSC_EINVAL, "%s is accepted", how);
-    CHECK(strstr(dsc_message(), words) != NULL, "%s: no \"%s\" in \"%s\"", how, words, dsc_message());
-}
-
 static void drop_random(int which)
 {
     dsc_strategy s = spoiled_layout(which);
@@ -130,14 +110,11 @@ static void drop_random(int which)
     int32_t op;
 
     machine_init(&m, MODEL, &s);
-    rank = tap_random_between(0, m.plan->ranks - 1);
-    do t = tap_random_between(0, m.programs[rank]->template_count - 1);
-    while (m.programs[rank]->templates[t].op_count == 0);
-    op = (int32_t)tap_random_between(0, m.programs[rank]->templates[t].op_count - 1);
+    machine_pick(&m, &rank, &t, &op);
     snprintf(how, sizeof how, "layout %d without op %d of %s, %s", which, op, m.programs[rank]->templates[t].name,
              DSC_OP_NAMES[m.programs[rank]->templates[t].ops[op].kind]);
-    drop(&m, rank, t, op);
-    refused(&m, how, "rank ");
+    machine_drop_everywhere(&m, rank, t, op);
+    machine_refuses(&m, how, "rank ");
     machine_fini(&m);
 }
 
@@ -172,8 +149,8 @@ static void drops_what_moves(void)
         machine_init(&m, MODEL, &s);
         if (CHECK(machine_find_next(m.programs[0], rows[i].kind, rows[i].axis, &t, &op), "no %s in layout %d",
                   DSC_OP_NAMES[rows[i].kind], rows[i].which)) {
-            drop(&m, 0, t, op);
-            refused(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
+            machine_drop_everywhere(&m, 0, t, op);
+            machine_refuses(&m, DSC_OP_NAMES[rows[i].kind], rows[i].words);
         }
         machine_fini(&m);
     }
@@ -196,7 +173,7 @@ static void forgets_a_micro_batch(void)
         call->shape.flags &= ~DSC_ACCUMULATE;
         found = 2;
     }
-    refused(&m, "a sum that begins anew", "some micro-batch has not added its part");
+    machine_refuses(&m, "a sum that begins anew", "some micro-batch has not added its part");
     machine_fini(&m);
 }
 

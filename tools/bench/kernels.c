@@ -171,8 +171,8 @@ static void freshen(const dsc_shape *shape, void *const *operands)
 static dsc_status time_once(bench *b, const dsc_shape *shape, int64_t *out)
 {
     static const dsc_step step = {.number = 1, .optimizer_step = 1, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999,
-                                  .eps = 1e-8, .bias_correction1 = 0.1, .bias_correction2 = 30, .loss_scale = 1,
-                                  .loss_gradient = 1e-3f, .gradient_scale = 1};
+                                  .eps = 1e-8, .bias_correction1 = 0.1, .bias_correction2 = 30, .rates = 1e-3,
+                                  .loss_scale = 1, .loss_gradient = 1e-3f, .gradient_scale = 1};
     void *operands[DSC_KERNEL_OPERANDS];
     dsc_status status = DSC_OK;
 
