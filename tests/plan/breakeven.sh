@@ -49,10 +49,11 @@ refuses() {
     ! "$build/dsc-plan" --model gpt2 --cluster dgx-h100:2 --break-even "$@" 2>message && grep -e "$words" message
 }
 
-plan 6
+plan 7
 ok "8 nodes of one device" is_between 8 1
 ok "flat, a compressed step sends 32 times less than an exact one" times_fewer 30 32
 ok "4 nodes of 4 devices, hierarchically" is_between 4 4
+ok "so do nodes, which send each bit once" times_fewer 30 32
 words="takes --optimizer onebit-adam" ok "what compresses nothing is refused" refuses
 words="takes --optimizer onebit-adam" ok "replicas that step by themselves have no such rate" \
     refuses --optimizer zero-one-adam --dp 2

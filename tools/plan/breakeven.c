@@ -11,7 +11,10 @@ enum { SHOWN = 4, HALVINGS = 20 };
 static const double FARTHEST = 1e4;
 
 /* A step of each kind at one factor. */
-typedef struct sample { double factor; int64_t exact_ns, compressed_ns, exact_bytes, compressed_bytes; } sample;
+typedef struct sample { double factor; int64_t exact_ns, compressed_ns; } sample;
+
+/* What workers of compression send to each other in a step of each kind: replicas, or, hierarchically, nodes. */
+typedef struct traffic { int64_t exact, compressed; } traffic;
 
 /* The rates of before, of NICs and tiers or, on one node, of the links between devices. */
 typedef struct rates { evaluation *e; bool is_network; double rate; double before[1024]; int64_t count; } rates;
@@ -65,7 +68,6 @@ static dsc_status simulate(rates *r, double factor, sample *out)
 
         if (!is_exact && !dsc_equal(step->path, "local/exchange")) continue;
         *(is_exact ? &out->exact_ns : &out->compressed_ns) = step->t_end_ns - step->t_start_ns;
-        *(is_exact ? &out->exact_bytes : &out->compressed_bytes) = step->wire_bytes;
     }
 out:
     dsc_prices_destroy(prices);
@@ -99,6 +101,39 @@ out:
     return status;
 }
 
+/* ---- Bytes */
+
+/* Payload of a segment's ops over an axis. */
+static int64_t payload_of(const dsc_program *program, int segment, int axis)
+{
+    int64_t bytes = 0;
+
+    for (int64_t u = 0; u < program->segments[segment].use_count; u++) {
+        const dsc_template *t = &program->templates[program->segments[segment].uses[u].template_];
+
+        for (int64_t i = 0; i < t->op_count; i++) bytes += t->ops[i].axis == axis ? t->ops[i].bytes : 0;
+    }
+    return bytes;
+}
+
+/* Of all data-parallel groups, by the rules of doc/comm.md with workers for members: a gradient is summed over them in
+ * 2 (n - 1) of its bytes; of packets each group of one place in its node sends n - 1 of theirs. */
+static traffic count_traffic(const dsc_plan *plan, const dsc_program *const *programs)
+{
+    const int axis = plan->intra > 1 ? DSC_AXIS_INTER : DSC_AXIS_DP;
+    traffic sum = {0};
+
+    for (int64_t rank = 0; rank < plan->ranks; rank++) {
+        const int64_t replica = dsc_plan_coord(plan, rank).of[DSC_AXIS_DP];
+
+        if (replica >= plan->intra) continue; /* one of each group of workers */
+        sum.compressed += (plan->workers - 1) * payload_of(programs[rank], DSC_SEGMENT_EXCHANGE, axis);
+        if (replica == 0)
+            sum.exact += 2 * (plan->workers - 1) * payload_of(programs[rank], DSC_SEGMENT_GRADIENTS, DSC_AXIS_DP);
+    }
+    return sum;
+}
+
 /* ---- Shown */
 
 static const char *name_of(const rates *r) { return r->is_network ? "NIC" : "link between devices"; }
@@ -117,34 +152,36 @@ static void print_sample(const rates *r, const sample *s)
 }
 
 /* Over a run of which a share is warm-up. */
-static double fewer_over(const sample *s, double warmup)
+static double fewer_over(const traffic *t, double warmup)
 {
-    const double ratio = (double)s->exact_bytes / (double)s->compressed_bytes;
+    const double ratio = (double)t->exact / (double)t->compressed;
 
     return 1 / (warmup + (1 - warmup) / ratio);
 }
 
-static void print_end(const rates *r, const sample *s, double factor)
+static void print_end(const rates *r, double factor)
 {
+    const traffic t = count_traffic(r->e->plan, r->e->programs);
+
     if (factor > 0 && isfinite(factor))
         printf("compressed steps are faster where a %s has less than %s/s\n", name_of(r),
                dsc_bytes_str((int64_t)(factor * r->rate)).str);
     else printf("compressed steps are %s, at any rate that was tried\n", factor > 0 ? "faster" : "no faster");
-    printf("on the wire a step: exact %s, compressed %s, %.1f times less; over a run %.1f times less with 20 %% of "
-           "warm-up, %.1f with 15 %%\n", dsc_bytes_str(s->exact_bytes).str, dsc_bytes_str(s->compressed_bytes).str,
-           fewer_over(s, 0), fewer_over(s, 0.2), fewer_over(s, 0.15));
+    printf("between %s a step: exact %s, compressed %s, %.1f times less; over a run %.1f times less with 20 %% of "
+           "warm-up, %.1f with 15 %%\n", r->e->plan->intra > 1 ? "nodes" : "replicas", dsc_bytes_str(t.exact).str,
+           dsc_bytes_str(t.compressed).str, fewer_over(&t, 0), fewer_over(&t, 0.2), fewer_over(&t, 0.15));
 }
 
 static dsc_status print_all(const rates *r, const sample *samples, double factor)
 {
-    const sample *here = &samples[SHOWN];
+    const traffic t = count_traffic(r->e->plan, r->e->programs);
     json_t *list = json_array(), *object;
 
     for (int i = 0; i <= 2 * SHOWN; i++) json_array_append_new(list, sample_json(r, &samples[i]));
     object = json_pack("{s:s, s:f, s:o, s:I, s:I, s:f, s:o}", "link", name_of(r), "bytes_per_s", r->rate,
                        "break_even_bytes_per_s", isfinite(factor) ? json_real(factor * r->rate) : json_null(),
-                       "exact_wire_bytes", (json_int_t)here->exact_bytes, "compressed_wire_bytes",
-                       (json_int_t)here->compressed_bytes, "times_fewer_bytes", fewer_over(here, 0), "rates", list);
+                       "exact_wire_bytes", (json_int_t)t.exact, "compressed_wire_bytes",
+                       (json_int_t)t.compressed, "times_fewer_bytes", fewer_over(&t, 0), "rates", list);
     if (object == NULL) return DSC_FAIL(DSC_ENOMEM, "--break-even: JSON");
     const bool is_printed = json_dumpf(object, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
     json_decref(object);
@@ -162,7 +199,7 @@ static dsc_status show(rates *r, const plan_options *options)
     if (options->json) return print_all(r, samples, factor);
     printf("%12s %12s %12s %8s   by the rate of a %s\n", "rate", "exact step", "compressed", "times", name_of(r));
     for (int i = 0; i <= 2 * SHOWN; i++) print_sample(r, &samples[i]);
-    print_end(r, &samples[SHOWN], factor);
+    print_end(r, factor);
 out:
     return status;
 }

@@ -48,7 +48,7 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
 
 /* --break-even: prints exact and compressed steps of 1-bit Adam side by side while the rates between replicas change
  * (of NICs and tiers; on one node of the links between devices), the rate below which compressed ones are faster, and
- * the bytes of both. DSC_EINVAL where nothing is compressed. */
+ * the bytes that replicas, or nodes of several, send each other in both. DSC_EINVAL where nothing is compressed. */
 dsc_status show_break_even(const tool_inputs *inputs, const plan_options *options);
 
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
