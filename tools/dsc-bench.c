@@ -24,7 +24,7 @@ static const tool self = {
 typedef struct options {
     bool json, list, quick, progress;
     char out[4096], worker[4096];
-    int64_t update, attention;
+    int64_t update, compression, attention;
     bench_blocks blocks;
 } options;
 
@@ -38,6 +38,8 @@ static const dsc_field fields[] = {
      .help = "few repetitions: a first look, not good enough to predict with"},
     {.name = "update", .type = DSC_FIELD_INT, .offset = offsetof(options, update), .low = 1, .high = 0x1p36,
      .argument = "N", .help = "only: Adam on N parameters in host memory, beside a loop over the same memory"},
+    {.name = "compression", .type = DSC_FIELD_INT, .offset = offsetof(options, compression), .low = 1, .high = 0x1p36,
+     .argument = "N", .help = "only: 1-bit Adam's kernels on N elements, beside a copy of as many bytes"},
     {.name = "attention", .type = DSC_FIELD_INT, .offset = offsetof(options, attention), .low = 128, .high = 1 << 20,
      .argument = "T", .help = "only: attention over present blocks beside dense attention, T tokens, 8 heads of 64"},
     {.name = "density", .type = DSC_FIELD_REAL, .offset = offsetof(options, blocks.density), .low = 0, .high = 1,
@@ -201,6 +203,7 @@ static dsc_status show_comparison(const options *o)
 
     DSC_TRY(describe_machine(&machine, &cores));
     if (o->update > 0) DSC_TRY(bench_update(o->update, cores, o->json, &text));
+    if (o->compression > 0) DSC_TRY(bench_compression(o->compression, cores, o->json, &text));
     if (o->attention > 0) DSC_TRY(bench_attention(o->attention, &o->blocks, cores, o->json, &text));
     fputs(dsc_text_str(&text), stdout);
 out:
@@ -342,7 +345,7 @@ int main(int argc, char **argv)
         answer(asked);
         goto out;
     }
-    if (o.list || o.update > 0 || o.attention > 0) {
+    if (o.list || o.update > 0 || o.compression > 0 || o.attention > 0) {
         status = o.list ? list(&o) : show_comparison(&o);
         goto out;
     }

@@ -46,6 +46,18 @@ compresses() {
         holds 'len({k["kernel"] for k in d["kernels"]}) == 4 and all(k["time_ns"] > 0 for k in d["kernels"])'
 }
 
+# 11 lines: three kernels with units of three sizes, and two that know no units; rates are bytes over seconds.
+compares() {
+    "$build/dsc-bench" --compression 1048576 --json | /usr/bin/python3 -c '
+import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+assert len(rows) == 11 and {r["unit"] for r in rows} == {1 << 18, 1 << 20}, rows
+for r in rows:
+    assert r["kernel_s"] > 0 and r["copy_s"] > 0, r
+    assert abs(r["kernel_GB_per_s"] - r["bytes"] / r["kernel_s"] / 1e9) <= 0.02 * r["kernel_GB_per_s"] + 0.01, r
+'
+}
+
 without_launcher() {
     DSC_MPIEXEC=$scratch/none "$build/dsc-bench" --quick cast >table 2>message && grep -q 'only one rank' message &&
         grep -q '^cast ' table
@@ -56,7 +68,7 @@ if [ ! -x "$build/dsc-bench" ]; then
     skip "dsc-bench measures" "built without MPI"
     exit
 fi
-plan 9
+plan 11
 ok "--list names kernels and collectives, but not what the executor does itself" lists
 ok "a kernel that does not exist is refused, and the nearest named" refuses 'did you mean "gemm"' gem
 ok "an option that does not exist is refused" refuses '--quick' --quik
@@ -65,4 +77,7 @@ ok "standard output is no place for HDF5" refuses 'needs a path' -o -
 ok "times are measured on one rank at least, and written" measures
 ok "dsc-plan prices with them" prices
 ok "so are those of compression, on valid lists and packets" compresses
+ok "--compression compares each kernel with a copy, on units of three sizes" compares
+ok "elements that units do not divide are refused, with both numbers" refuses '1000: no multiple of 1048576' \
+    --compression 1000
 ok "without a launcher one rank is measured, and that is said" without_launcher

@@ -28,6 +28,11 @@ dsc_status bench_grid(const bench_request *request, dsc_shape **out, int64_t *co
 /* Blocks of the window that a sparse shape of the grid has: each row those up to the diagonal. Pure. */
 int64_t bench_window(const dsc_shape *shape);
 
+/* Whether a kernel's second operand lists units; fills it with such of one size, one behind another, in as many lists
+ * as the shape has. */
+bool bench_has_units(int kernel);
+void bench_fill_units(const dsc_shape *shape, void *operand);
+
 /* Times every shape with all ranks of a node at it, and adds samples with so many ranks. Collective over the job. */
 dsc_status bench_kernels(dsc_comm *comm, const bench_request *request, dsc_calibration *out);
 
@@ -50,6 +55,10 @@ int64_t bench_op_overhead_ns(void);
 
 /* Adds a line for each kind of gradients: Adam on so many parameters beside a loop over the same streams. */
 dsc_status bench_update(int64_t elems, int64_t threads, bool json, dsc_text *out);
+
+/* Adds a line for each kernel of 1-bit Adam's step and size of units: on so many elements, beside a copy of as many
+ * bytes. DSC_EINVAL unless the sizes divide the elements. */
+dsc_status bench_compression(int64_t elems, int64_t threads, bool json, dsc_text *out);
 
 /* Adds a line for each type, causal or not, and size of blocks: attention over such blocks beside dense attention.
  * DSC_EINVAL unless blocks divide the tokens. */

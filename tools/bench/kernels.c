@@ -84,16 +84,15 @@ static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
     for (int64_t i = 0; i < shape->d[0] * (shape->d[1] + 1); i++) tokens[i] = (int32_t)(i * 7919 % vocab);
 }
 
-static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
+bool bench_has_units(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 
-/* Units of one size, one behind another, of as many lists as the shape has. */
-static void fill_units(const dsc_shape *shape, const dsc_arena *arena)
+void bench_fill_units(const dsc_shape *shape, void *operand)
 {
     const int64_t *d = shape->d + (shape->kernel == DSC_K_SIGN_AVERAGE ? 0 : 1);
     const int64_t lists = shape->kernel == DSC_K_SIGN_EXPAND ? d[3] : 1, each = d[0] / d[2];
 
     for (int64_t l = 0; l < lists; l++) {
-        dsc_units *list = (dsc_units *)((int64_t *)arena->base + l * dsc_units_elems(d[2]));
+        dsc_units *list = (dsc_units *)((int64_t *)operand + l * dsc_units_elems(d[2]));
 
         *list = (dsc_units){.count = d[2]};
         for (int64_t u = 0; u < d[2]; u++)
@@ -124,15 +123,15 @@ out:
 
 static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
 {
-    if (!is_sign(shape->kernel)) return fill_window(shape, arena);
-    fill_units(shape, arena);
+    if (!bench_has_units(shape->kernel)) return fill_window(shape, arena);
+    bench_fill_units(shape, arena->base);
     return DSC_OK;
 }
 
 /* The operand that lists blocks or units; -1: there is none. */
 static int list_operand(const dsc_shape *shape)
 {
-    if (is_sign(shape->kernel)) return 1;
+    if (bench_has_units(shape->kernel)) return 1;
     if (!(shape->flags & DSC_HAS_LAYOUT)) return -1;
     return shape->kernel == DSC_K_ATTENTION_FWD ? 3 : 5;
 }
