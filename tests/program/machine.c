@@ -55,6 +55,21 @@ static void init(machine *m, const char *model_text, const dsc_strategy *strateg
     dsc_cluster_destroy(cluster);
 }
 
+void machine_random(dsc_strategy *s)
+{
+    int64_t micro_batches = tap_random_between(1, 4);
+
+    s->schedule = (int)tap_random_between(DSC_GPIPE, DSC_ZB_H1);
+    if (s->schedule == DSC_INTERLEAVED && s->pp == 1) s->schedule = DSC_1F1B;
+    if (s->schedule == DSC_INTERLEAVED) micro_batches *= s->pp;
+    s->virtual_stages = s->schedule == DSC_INTERLEAVED ? 2 : 1;
+    s->global_batch = s->dp * micro_batches;
+    s->sequence_parallel = s->tp > 1 && tap_random_between(0, 1);
+    s->precision = (int)tap_random_between(DSC_FP32, DSC_FP16);
+    s->recompute = (int)tap_random_between(DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_FULL);
+    s->bucket_elems = tap_random_between(1, 20000);
+}
+
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy) { init(m, model, strategy, NULL, 1); }
 
 void machine_init_with(machine *m, const char *model, const dsc_strategy *strategy, const dsc_attention *attention)

@@ -10,6 +10,9 @@ typedef struct machine {
     dsc_program **programs; /* [ranks], each its own */
 } machine;
 
+/* What any layout may have, by chance: schedule, micro-batches that suit it, precision, recomputation, buckets. */
+void machine_random(dsc_strategy *s);
+
 /* model as for dsc_model_load; there are tp * pp * dp ranks. Ends the test program when it cannot be made. */
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy);
 /* Where layers attend in these ways. */

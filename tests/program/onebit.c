@@ -65,18 +65,9 @@ static void random_layouts_pass(void)
     for (int draw = 0; draw < 150; draw++) {
         const int64_t each = tap_random_between(1, 3), nodes = tap_random_between(1, 3);
         dsc_strategy s = layout(tap_random_between(1, 2), tap_random_between(1, 2), each * nodes);
-        int64_t micro_batches = tap_random_between(1, 4);
 
         s.optimizer = (int)tap_random_between(DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM);
-        s.schedule = (int)tap_random_between(DSC_GPIPE, DSC_ZB_H1);
-        if (s.schedule == DSC_INTERLEAVED && s.pp == 1) s.schedule = DSC_1F1B;
-        if (s.schedule == DSC_INTERLEAVED) micro_batches *= s.pp;
-        s.virtual_stages = s.schedule == DSC_INTERLEAVED ? 2 : 1;
-        s.global_batch = s.dp * micro_batches;
-        s.sequence_parallel = s.tp > 1 && tap_random_between(0, 1);
-        s.precision = (int)tap_random_between(DSC_FP32, DSC_FP16);
-        s.recompute = (int)tap_random_between(DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_FULL);
-        s.bucket_elems = tap_random_between(1, 20000);
+        machine_random(&s);
         s.offload = (int)tap_random_between(DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER);
         s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(0, 16) / 16 : 1;
         s.semantics = (int)tap_random_between(DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE);
