@@ -53,44 +53,67 @@ static int64_t columns_of(const dsc_plan *plan, const dsc_shard *shard)
     return plan->tensors[shard->tensor].dims < 2 ? shard->elems : shard->shape[1];
 }
 
-/* What of a shard's errors this rank keeps, and where; padding, which has none, is left out. */
-static dsc_overlap error_overlap(const dsc_run *run, int which, const dsc_stage *stage, const dsc_shard *shard)
+/* Stretch `index` of what this rank keeps of a shard's errors, and where; padding, which has none, is left out. */
+static bool error_stretch(const dsc_run *run, int which, const dsc_shard *shard, int64_t index, dsc_overlap *out)
 {
     const dsc_plan *plan = run->o.plan;
+    const dsc_stage *stage = &plan->stages[run->o.program->stage];
     const int64_t n = plan->workers, part = run->dp_index % plan->intra, server = run->dp_index / plan->intra;
     int64_t in_shard, chunk, first;
     dsc_unit unit;
 
-    if (!dsc_shard_unit(plan, stage, shard, part, run->tp_index, &unit, &in_shard)) return (dsc_overlap){0};
-    if (which == DSC_RUN_WORKER_ERROR) return (dsc_overlap){unit.real, in_shard, unit.place};
+    if (!dsc_shard_unit(plan, stage, shard, part, run->tp_index, index, &unit, &in_shard)) return false;
     chunk = unit.padded / n;
     first = server * chunk;
-    return (dsc_overlap){DSC_MAX(0, DSC_MIN(chunk, unit.real - first)), in_shard + first, unit.place / n};
+    *out = which == DSC_RUN_WORKER_ERROR
+               ? (dsc_overlap){unit.real, in_shard, unit.place}
+               : (dsc_overlap){DSC_MAX(0, DSC_MIN(chunk, unit.real - first)), in_shard + first, unit.place / n};
+    return true;
 }
 
-static dsc_status each_piece_of(dsc_run *run, int which, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+/* Stretch `index` of what this rank keeps of a shard's state: its part, at once, but errors unit by unit. */
+static bool stretch_of(const dsc_run *run, int which, const dsc_shard *shard, int64_t index, dsc_overlap *out)
 {
     const dsc_plan *plan = run->o.plan;
-    const dsc_stage *stage = &plan->stages[run->o.program->stage];
-    const dsc_bucket *bucket = &stage->buckets[shard->bucket];
+    const dsc_bucket *bucket = &plan->stages[run->o.program->stage].buckets[shard->bucket];
+
+    if (which >= DSC_RUN_WORKER_ERROR) return error_stretch(run, which, shard, index, out);
+    *out = dsc_part_overlap(bucket, plan->parts, dsc_plan_part(plan, run->rank), shard);
+    return index == 0;
+}
+
+/* The rectangles of the tensor that the stretch fills. */
+static dsc_status visit_stretch(const dsc_run *run, int which, const dsc_shard *shard, const dsc_overlap *stretch,
+                                float *values, dsc_piece_visit *visit, void *context)
+{
+    const dsc_plan *plan = run->o.plan;
     const int64_t columns = columns_of(plan, shard);
-    dsc_overlap overlap = which < DSC_RUN_WORKER_ERROR
-                              ? dsc_part_overlap(bucket, plan->parts, dsc_plan_part(plan, run->rank), shard)
-                              : error_overlap(run, which, stage, shard);
-    float *values = part_of(run, which, bucket);
     dsc_block block, runs[DSC_RUN_BLOCKS];
     dsc_status status = DSC_OK;
 
-    for (int64_t b = 0; overlap.elems > 0 && dsc_shard_block(plan, shard, run->tp_index, b, &block); b++) {
-        int pieces = dsc_block_run(&block, columns, overlap.in_shard, overlap.elems, runs);
+    for (int64_t b = 0; stretch->elems > 0 && dsc_shard_block(plan, shard, run->tp_index, b, &block); b++) {
+        int pieces = dsc_block_run(&block, columns, stretch->in_shard, stretch->elems, runs);
 
         for (int i = 0; i < pieces; i++) {
-            int64_t at = overlap.in_part + runs[i].shard_row * columns + runs[i].shard_column - overlap.in_shard;
+            int64_t at = stretch->in_part + runs[i].shard_row * columns + runs[i].shard_column - stretch->in_shard;
             dsc_piece piece = {which, shard->tensor, runs[i], values + at, columns};
 
             DSC_TRY(visit(context, &piece));
         }
     }
+out:
+    return status;
+}
+
+static dsc_status each_piece_of(dsc_run *run, int which, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+{
+    const dsc_bucket *bucket = &run->o.plan->stages[run->o.program->stage].buckets[shard->bucket];
+    float *values = part_of(run, which, bucket);
+    dsc_overlap stretch;
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; stretch_of(run, which, shard, i, &stretch); i++)
+        DSC_TRY(visit_stretch(run, which, shard, &stretch, values, visit, context));
 out:
     return status;
 }

@@ -200,15 +200,15 @@ dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t pa
 struct dsc_unit;
 struct dsc_units;
 
-/* The units of a part of a bucket on a tensor rank: what the part has of each shard, and what of that is no padding
- * (rows of the vocabulary past its end, positions past the sequence). Of a worker of several replicas each compresses
- * one part, number dp_index % plan->intra; else there is one. out has room for bucket->units; out->server is the
- * caller's. Pure. */
+/* The units of a part of a bucket on a tensor rank: pieces of what the part has of each shard, and what of these is no
+ * padding (rows of the vocabulary past its end, positions past the sequence). Of a worker of several replicas each
+ * compresses one part, number dp_index % plan->intra; else there is one. out has room for bucket->units; out->server is
+ * the caller's. Pure. */
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
                       int64_t tp_index, struct dsc_units *out);
-/* The one of them in a shard, and where in it it begins; false when the part has nothing of the shard. Pure. */
+/* Number `index` of those in a shard, and where in it it begins; false when there are no more. Pure. */
 bool dsc_shard_unit(const dsc_plan *plan, const dsc_stage *stage, const dsc_shard *shard, int64_t part,
-                    int64_t tp_index, struct dsc_unit *out, int64_t *in_shard);
+                    int64_t tp_index, int64_t index, struct dsc_unit *out, int64_t *in_shard);
 
 /* Where something of a bucket is kept: the kind and space that name the buffer (SUMS may be GRADIENTS, MASTER may be
  * PARAMETERS), and elements in it. */

@@ -1,5 +1,5 @@
-/* What is compressed with a scale of its own: a rank's shard of each tensor. Buckets group messages, never scales:
- * so no bucket size, and no order of tensors, changes the mathematics. */
+/* What is compressed with a scale of its own: what a rank holds of each tensor, in pieces where these are many or differ
+ * in kind. Buckets group messages, never scales: so no bucket size, and no order of tensors, changes the mathematics. */
 #include "plan/parts.h"
 #include "kernel/units.h"
 
@@ -26,60 +26,95 @@ static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t 
     return DSC_MAX(0, DSC_MIN(rows - first, shard->shape[0])) * shard->shape[1];
 }
 
-static dsc_unit unit_of(const dsc_plan *plan, const dsc_bucket *bucket, const dsc_shard *shard,
-                        const dsc_overlap *overlap, int64_t tp_index, int64_t place)
-{
-    const int64_t real = real_elems(plan, shard, tp_index) - overlap->in_shard;
+/* A kernel reads a unit twice, for its scale and for its signs: the second time from a cache, if it is no larger. */
+enum { MOST_ELEMS = 1 << 20, PIECE_ALIGN = 64 };
 
-    return (dsc_unit){.first = shard->first - bucket->first_elem + overlap->in_shard,
-                      .real = DSC_MAX(0, DSC_MIN(real, overlap->elems)), .place = place,
-                      .padded = padded(plan, overlap->elems)};
+/* Where the piece ends that has element `at` of a shard, and begins at it or before. Biases of keys have next to no
+ * gradient, since softmax cancels them: noise as large as those of queries and values would drive them anywhere. */
+static int64_t piece_end(const dsc_plan *plan, const dsc_shard *shard, int64_t at)
+{
+    const dsc_tensor *tensor = &plan->tensors[shard->tensor];
+    const int64_t elems = shard->elems, pieces = (elems + MOST_ELEMS - 1) / MOST_ELEMS;
+    const int64_t each = dsc_round_up((elems + pieces - 1) / pieces, PIECE_ALIGN);
+
+    if (plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE) return elems;
+    if (tensor->cut == DSC_CUT_QKV && tensor->dims < 2) {
+        const int64_t heads = plan->model.heads + 2 * plan->model.kv_heads, width = elems / heads;
+        const int64_t queries = plan->model.heads * width, keys = queries + plan->model.kv_heads * width;
+
+        return at < queries ? queries : at < keys ? keys : elems;
+    }
+    return DSC_MIN((at / each + 1) * each, elems);
+}
+
+/* Over the units of a part of a bucket, in the flat order. */
+typedef struct walk {
+    const dsc_plan *plan;
+    const dsc_bucket *bucket;
+    const dsc_shard *shards;
+    int64_t part, tp_index, shard;
+    int64_t done;  /* elements of the part in the shard that units have */
+    int64_t place; /* of the next unit */
+} walk;
+
+static walk walk_over(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
+                      int64_t tp_index)
+{
+    return (walk){plan, bucket, stage->shards, part, tp_index, bucket->first, 0, 0};
+}
+
+/* *in_shard is where in its shard the unit begins; returns that shard, or -1 behind the last unit. */
+static int64_t next_unit(walk *w, dsc_unit *out, int64_t *in_shard)
+{
+    for (; w->shard < w->bucket->end; w->shard++, w->done = 0) {
+        const dsc_shard *shard = &w->shards[w->shard];
+        const dsc_overlap overlap = dsc_part_overlap(w->bucket, w->plan->intra, w->part, shard);
+        const int64_t first = overlap.in_shard + w->done;
+        int64_t elems;
+
+        if (w->done == overlap.elems) continue;
+        elems = DSC_MIN(piece_end(w->plan, shard, first) - first, overlap.elems - w->done);
+        *in_shard = first;
+        *out = (dsc_unit){.first = shard->first - w->bucket->first_elem + first, .place = w->place,
+                          .real = DSC_MAX(0, DSC_MIN(real_elems(w->plan, shard, w->tp_index) - first, elems)),
+                          .padded = padded(w->plan, elems)};
+        w->done += elems;
+        w->place += out->padded;
+        return w->shard;
+    }
+    return -1;
 }
 
 void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t part,
                       int64_t tp_index, dsc_units *out)
 {
-    int64_t place = 0;
+    walk w = walk_over(plan, stage, bucket, part, tp_index);
+    int64_t in_shard;
 
-    out->count = 0;
-    for (int64_t i = bucket->first; i < bucket->end; i++) {
-        const dsc_shard *shard = &stage->shards[i];
-        const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, shard);
-
-        if (overlap.elems == 0) continue;
-        out->unit[out->count] = unit_of(plan, bucket, shard, &overlap, tp_index, place);
-        place += out->unit[out->count++].padded;
-    }
+    for (out->count = 0; next_unit(&w, &out->unit[out->count], &in_shard) >= 0;) out->count++;
 }
 
 bool dsc_shard_unit(const dsc_plan *plan, const dsc_stage *stage, const dsc_shard *shard, int64_t part,
-                    int64_t tp_index, dsc_unit *out, int64_t *in_shard)
+                    int64_t tp_index, int64_t index, dsc_unit *out, int64_t *in_shard)
 {
-    const dsc_bucket *bucket = &stage->buckets[shard->bucket];
-    const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, shard);
-    int64_t place = 0;
+    walk w = walk_over(plan, stage, &stage->buckets[shard->bucket], part, tp_index);
+    const int64_t wanted = shard - stage->shards;
 
-    if (overlap.elems == 0) return false;
-    for (const dsc_shard *s = &stage->shards[bucket->first]; s < shard; s++)
-        place += padded(plan, dsc_part_overlap(bucket, plan->intra, part, s).elems);
-    *out = unit_of(plan, bucket, shard, &overlap, tp_index, place);
-    *in_shard = overlap.in_shard;
-    return true;
+    for (int64_t at; (at = next_unit(&w, out, in_shard)) >= 0 && at <= wanted;)
+        if (at == wanted && index-- == 0) return true;
+    return false;
 }
 
 /* Ranks of a stage run one program, made for the part that has most. */
 void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket)
 {
     for (int64_t part = 0; plan->workers > 1 && part < plan->intra; part++) {
-        int64_t units = 0, packed = 0;
+        walk w = walk_over(plan, stage, bucket, part, 0);
+        int64_t units = 0, in_shard;
+        dsc_unit unit;
 
-        for (int64_t i = bucket->first; i < bucket->end; i++) {
-            const dsc_overlap overlap = dsc_part_overlap(bucket, plan->intra, part, &stage->shards[i]);
-
-            units += overlap.elems > 0;
-            packed += overlap.elems > 0 ? padded(plan, overlap.elems) : 0;
-        }
+        while (next_unit(&w, &unit, &in_shard) >= 0) units++;
         bucket->units = DSC_MAX(bucket->units, units);
-        bucket->packed = DSC_MAX(bucket->packed, packed);
+        bucket->packed = DSC_MAX(bucket->packed, w.place);
     }
 }

@@ -263,6 +263,46 @@ static void units_hold_each_weight(void)
     }
 }
 
+/* Those of a shard, in their order; their sizes follow from the shape alone. */
+static int64_t shard_units(const dsc_plan *plan, const dsc_shard *shard, int64_t *sizes, int64_t most)
+{
+    int64_t count = 0, in_shard, expected = 0;
+    dsc_unit unit;
+
+    while (dsc_shard_unit(plan, &plan->stages[0], shard, 0, 0, count, &unit, &in_shard) && count < most) {
+        CHECK(in_shard == expected, "unit %d begins at %d, not at %d", (int)count, (int)in_shard, (int)expected);
+        sizes[count++] = unit.real;
+        expected += unit.real;
+    }
+    return count;
+}
+
+/* 3 200 000 elements are 4 pieces. */
+static void units_are_pieces(void)
+{
+    for (int semantics = DSC_SEMANTICS_PAPER; semantics <= DSC_SEMANTICS_REFERENCE; semantics++) {
+        const bool is_whole = semantics == DSC_SEMANTICS_REFERENCE;
+        dsc_strategy s = layout(1, 1, 2);
+        machine m;
+
+        s.semantics = semantics;
+        machine_init(&m, "layers=2,hidden=64,heads=4,vocab=50000,seq=24", &s);
+        for (int64_t i = 0; i < m.plan->stages[0].shard_count; i++) {
+            const dsc_shard *shard = &m.plan->stages[0].shards[i];
+            const int role = m.plan->tensors[shard->tensor].role;
+            const int64_t pieces = is_whole ? 1 : role == DSC_ROLE_WTE ? 4 : role == DSC_ROLE_QKV_B ? 3 : 1;
+            int64_t sizes[8], count = shard_units(m.plan, shard, sizes, DSC_COUNT(sizes));
+
+            CHECK(count == pieces, "%s has %d units, not %d", m.plan->tensors[shard->tensor].name, (int)count,
+                  (int)pieces);
+            for (int64_t u = 0; u < count && count > 1; u++)
+                CHECK(role == DSC_ROLE_QKV_B ? sizes[u] == 64 : sizes[u] <= 1 << 20, "unit %d of %s has %d elements",
+                      (int)u, m.plan->tensors[shard->tensor].name, (int)sizes[u]);
+        }
+        machine_fini(&m);
+    }
+}
+
 static const tap_case cases[] = {
     {"every layout of 1 to 8 ranks on 1 to 8 nodes makes right programs", every_layout_passes},
     {"random schedules, precisions, bucket sizes, ratios and semantics make right programs", random_layouts_pass},
@@ -271,6 +311,8 @@ static const tap_case cases[] = {
     {"so is one without what replicas share, note, step by themselves or meet by", drops_own_steps},
     {"sums of all replicas are refused where a replica's own gradients belong", refuses_sums_for_shares},
     {"units hold each weight once, and no padding", units_hold_each_weight},
+    {"large tensors are several units, and so are the biases of q, k and v; with reference semantics none is",
+     units_are_pieces},
 };
 
 int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }
