@@ -14,8 +14,7 @@ static int64_t padded(const dsc_plan *plan, int64_t elems)
     return dsc_round_up(elems, is_reference ? n * (8 * n / common_divisor(8, n)) : 8 * n);
 }
 
-/* Leading elements of a shard that are not padding; its padded rows and, past the sequence, positions are. */
-static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index)
+int64_t dsc_shard_real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index)
 {
     const dsc_tensor *tensor = &plan->tensors[shard->tensor];
     bool are_positions = tensor->role == DSC_ROLE_WPE;
@@ -29,7 +28,7 @@ static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t 
 static dsc_unit unit_of(const dsc_plan *plan, const dsc_bucket *bucket, const dsc_shard *shard,
                         const dsc_overlap *overlap, int64_t tp_index, int64_t place)
 {
-    const int64_t real = real_elems(plan, shard, tp_index) - overlap->in_shard;
+    const int64_t real = dsc_shard_real_elems(plan, shard, tp_index) - overlap->in_shard;
 
     return (dsc_unit){.first = shard->first - bucket->first_elem + overlap->in_shard,
                       .real = DSC_MAX(0, DSC_MIN(real, overlap->elems)), .place = place,
