@@ -1,7 +1,7 @@
 /* LAMB's steps (You et al. 2020; compressed: Li et al. 2021, algorithm 1). A tensor goes by the ratio of its norm to
- * its update's: so an op makes moments and norms of a bucket, tensor ranks that have cut it gather each other's, and the
- * op that updates makes ratios of all of them. In a compressed step a ratio is the mean of those of exact steps times what
- * a variance that goes on tells of the frozen one.
+ * its update's: so an op makes moments and norms of a bucket, tensor ranks that have cut it gather each other's, and an
+ * op that updates makes ratios of all of them. In a compressed step a ratio is the mean of those of exact steps times
+ * what a variance that goes on tells of the frozen one.
  *
  * That variance moves by the gradient that made the momentum which replicas have agreed on, for which it takes the last
  * such momentum too. So exp_avg stays that until the next is there: a replica's own momentum, and the one that is
