@@ -288,7 +288,7 @@ static void each_layout(int64_t nodes, int offload, double decay, double thresho
     const int64_t ranks = dsc_comm_size(job);
 
     for (int64_t tp = 1; tp <= DSC_MIN(4, ranks); tp *= 2)
-        for (int64_t pp = 1; tp * pp <= ranks; pp *= 2)
+        for (int64_t pp = 1; pp <= 4 && tp * pp <= ranks; pp *= 2)
             for (int precision = DSC_FP32; precision <= last_precision(); precision++) {
                 dsc_config config = configure(tp, pp, precision);
 
