@@ -86,8 +86,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  brought a replica's own steps so far from where all were. All of it fp32.
  *  rejoin          d = n. By exp_avg, which is the mean of such sums, all go on from one place: param = anchor +=
  *                  exp_avg / (sqrt(exp_avg_sq) + eps), exp_avg = - exp_avg / step->rates. copy as of adam.
- *  lamb_norms      d = n, tensors. Moments as adam's, and of each tensor (kernel/held.h) what its trust ratio is of (You
- *                  et al. 2020; Li et al. 2021): sums[tensors, 4] fp64, over what this rank holds of it, are the
+ *  lamb_norms      d = n, tensors. Moments as adam's, and of each tensor (kernel/held.h) what its trust ratio is of
+ *                  (You et al. 2020; Li et al. 2021): sums[tensors, 4] fp64, over what this rank holds of it, are the
  *                  squares of param, of u = u0 + weight_decay param, and of u0 = m / (sqrt(v) + eps), m and v corrected
  *                  for their bias; and 0. fresh = exp_avg_sq. The sums' bits depend on no number of threads.
  *                  DSC_FROZEN: gradient is the momentum that replicas have agreed on, of the type of exp_avg, which it

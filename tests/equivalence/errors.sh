@@ -1,8 +1,8 @@
 #!/bin/bash
 # What compression did not send is not lost in a checkpoint. A run that stops while 1-bit Adam, 0/1 Adam or 1-bit LAMB
-# compresses goes on with the same bits; errors are kept by element, so that other layouts of as many workers hold the same; for another
-# number of workers each one's is the mean of those that it stands for, and the mean of all stays what it was. Where
-# errors have lost their meaning they start at zero, and are said to.
+# compresses goes on with the same bits; errors are kept by element, so that other layouts of as many workers hold the
+# same; for another number of workers each one's is the mean of those that it stands for, and the mean of all stays what
+# it was. Where errors have lost their meaning they start at zero, and are said to.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 # 131 and 24 divide by no number of chunks: most units end with padding.
@@ -198,7 +198,7 @@ compressed=7
 ok "stopped before it compresses, when the variance settles" same_bits "$two" --freeze-step auto --beta2 0.75
 compressed=16 from=two
 ok "2 replicas train" starts two "$two"
-ok "4 tensor ranks hold the same, element by element and tensor by tensor" same_elements "8 --dp 2 --tp 4 --micro-batch 2"
+ok "4 tensor ranks hold the same, by element and by tensor" same_elements "8 --dp 2 --tp 4 --micro-batch 2"
 ok "2 stages, on the host" same_elements "4 --dp 2 --pp 2 --micro-batch 2" --offload optimizer
 moves plain "$two" --optimizer adam && says "the checkpoint's trust ratios are dropped"
 report $? "another optimizer has no trust ratios, and says so"
