@@ -83,7 +83,8 @@ void dsc_account_wire(dsc_account *account, int lane, int axis, int64_t now_ns)
 
 void dsc_account_busy(dsc_account *account, int kind, int64_t start_ns, int64_t end_ns)
 {
-    bool is_optimizer = kind == DSC_OP_GRAD_NORM || kind == DSC_OP_ACCUMULATE || kind == DSC_OP_UPDATE;
+    bool is_optimizer = kind == DSC_OP_GRAD_NORM || kind == DSC_OP_ACCUMULATE || kind == DSC_OP_UPDATE ||
+                        kind == DSC_OP_WEIGH;
 
     *(is_optimizer ? &account->spent.optimizer_ns : &account->spent.compute_ns) += end_ns - start_ns;
     account->busy_ns += end_ns - start_ns;

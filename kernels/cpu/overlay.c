@@ -36,6 +36,8 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_MOMENTUM] = DSC_OVERLAY(momentum);
     set->run[DSC_K_DRIFT] = DSC_OVERLAY(drift);
     set->run[DSC_K_REJOIN] = DSC_OVERLAY(rejoin);
+    set->run[DSC_K_LAMB_NORMS] = DSC_OVERLAY(lamb_norms);
+    set->run[DSC_K_LAMB_STEP] = DSC_OVERLAY(lamb_step);
     set->run[DSC_K_SIGN_COMPRESS] = DSC_OVERLAY(sign_compress);
     set->run[DSC_K_SIGN_AVERAGE] = DSC_OVERLAY(sign_average);
     set->run[DSC_K_SIGN_EXPAND] = DSC_OVERLAY(sign_expand);

@@ -12,6 +12,6 @@ dsc_kernel_fn DSC_OVERLAY(column_sum), DSC_OVERLAY(embed_fwd), DSC_OVERLAY(embed
 dsc_kernel_fn DSC_OVERLAY(cross_entropy), DSC_OVERLAY(cross_entropy_part), DSC_OVERLAY(cross_entropy_join);
 dsc_kernel_fn DSC_OVERLAY(sign_compress), DSC_OVERLAY(sign_average), DSC_OVERLAY(sign_expand);
 dsc_kernel_fn DSC_OVERLAY(square_sum), DSC_OVERLAY(adam), DSC_OVERLAY(momentum), DSC_OVERLAY(cast);
-dsc_kernel_fn DSC_OVERLAY(drift), DSC_OVERLAY(rejoin);
+dsc_kernel_fn DSC_OVERLAY(drift), DSC_OVERLAY(rejoin), DSC_OVERLAY(lamb_norms), DSC_OVERLAY(lamb_step);
 
 #endif

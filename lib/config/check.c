@@ -55,12 +55,22 @@ static void report_unused_lr(const dsc_config *config)
         dsc_log(DSC_WARNING, "the scheduler's warmup_max_lr %g replaces lr %g", s->warmup_max_lr, config->lr);
 }
 
+static dsc_status check_trust(const dsc_trust *t)
+{
+    if (t->min_coeff > t->max_coeff)
+        return DSC_FAIL(DSC_EINVAL, "min_coeff %g is above max_coeff %g", t->min_coeff, t->max_coeff);
+    if (t->factor_min > t->factor_max)
+        return DSC_FAIL(DSC_EINVAL, "factor_min %g is above factor_max %g", t->factor_min, t->factor_max);
+    return check_beta("coeff_beta", t->coeff_beta);
+}
+
 dsc_status dsc_config_check(const dsc_config *config)
 {
     dsc_status status = DSC_OK;
 
     DSC_TRY(check_beta("beta1", config->beta1));
     DSC_TRY(check_beta("beta2", config->beta2));
+    DSC_TRY(check_trust(&config->trust));
     DSC_TRY(check_rank_order(config->strategy.rank_order));
     DSC_TRY(check_scheduler(&config->scheduler));
     report_unused_lr(config);

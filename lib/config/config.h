@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "kernel/kernel.h"
+#include "kernel/step.h"
 
 typedef enum dsc_schedule { DSC_SCHEDULE_AUTO, DSC_GPIPE, DSC_1F1B, DSC_INTERLEAVED, DSC_ZB_H1 } dsc_schedule;
 typedef enum dsc_partition { DSC_PARTITION_UNIFORM, DSC_PARTITION_PARAMETERS, DSC_PARTITION_COST } dsc_partition;
@@ -70,9 +71,10 @@ typedef struct dsc_config {
     bool bias_correction;
     double clip;                         /* gradient_clipping; 0: off */
     uint64_t seed;                       /* below 2^63 */
-    int64_t freeze_step;                 /* of 1-bit Adam: compression begins after it; DSC_AUTO: when the variance has
-                                            settled */
+    int64_t freeze_step;                 /* of 1-bit Adam and LAMB: compression begins after it; DSC_AUTO: when the
+                                            variance has settled */
     int64_t var_freeze_step, var_update_scaler, local_step_scaler, local_step_clipper; /* of 0/1 Adam: dsc_intervals */
+    dsc_trust trust;                     /* of 1-bit LAMB */
     dsc_scheduler scheduler;
     /* fp16 loss scaling, as DeepSpeed's ZeRO path */
     double loss_scale;                   /* static; 0: dynamic */

@@ -18,6 +18,7 @@
 
 #define IGNORED "is not implemented and has no effect"
 #define MISSING "is not implemented"
+#define KNOWN "Adam, AdamW, OneBitAdam, ZeroOneAdam and OneBitLamb"
 
 /* ---- optimizer */
 
@@ -36,13 +37,13 @@ static void read_optimizer_type(dsc_reader *reader, const char *path, const json
     for (int64_t i = 0; i < DSC_COUNT(names); i++) {
         if (strcasecmp(names[i], word) != 0) continue;
         if (i < DSC_COUNT(values)) reader->config->strategy.optimizer = values[i];
-        else dsc_complain(reader, path, "\"%s\" " MISSING "; Adam, AdamW, OneBitAdam and ZeroOneAdam are", word);
+        else dsc_complain(reader, path, "\"%s\" " MISSING "; " KNOWN " are", word);
         return;
     }
     nearest = dsc_nearest(word, names, DSC_COUNT(names));
     if (nearest != NULL) dsc_complain(reader, path, "unknown optimizer \"%s\"; did you mean \"%s\"?", word, nearest);
     else
-        dsc_complain(reader, path, "unknown optimizer \"%s\"; Adam, AdamW, OneBitAdam and ZeroOneAdam are known", word);
+        dsc_complain(reader, path, "unknown optimizer \"%s\"; " KNOWN " are known", word);
 }
 
 static void read_betas(dsc_reader *reader, const char *path, const json_t *value)
@@ -84,12 +85,12 @@ static const dsc_key optimizer_params[] = {
     FIELD("var_update_scaler", "var-update-scaler"),
     FIELD("local_step_scaler", "local-step-scaler"),
     FIELD("local_step_clipper", "local-step-clipper"),
-    WARN("max_coeff", "10", IGNORED),
-    WARN("min_coeff", "0.01", IGNORED),
-    WARN("coeff_beta", "0.9", IGNORED),
-    WARN("factor_max", "4", IGNORED),
-    WARN("factor_min", "0.5", IGNORED),
-    WARN("factor_threshold", "0.1", IGNORED),
+    FIELD("max_coeff", "max-coeff"),
+    FIELD("min_coeff", "min-coeff"),
+    FIELD("coeff_beta", "coeff-beta"),
+    FIELD("factor_max", "factor-max"),
+    FIELD("factor_min", "factor-min"),
+    FIELD("factor_threshold", "factor-threshold"),
     END,
 };
 

@@ -120,16 +120,17 @@ out:
     return status;
 }
 
-/* The lists of units that compression works on. */
-static void fill_units(dsc_run *run)
+/* The lists of units that compression works on, and of tensors that LAMB does. */
+static void fill_lists(dsc_run *run)
 {
     const dsc_program *program = run->o.program;
 
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        dsc_span span = {program->units[space], 0, 0};
+        const dsc_span units = {program->units[space], 0, 0}, held = {program->held[space], 0, 0};
 
-        if (span.buffer >= 0)
-            dsc_program_fill_units(program, space, run->tp_index, run->dp_index, exec_address(run, span, NULL));
+        if (units.buffer >= 0)
+            dsc_program_fill_units(program, space, run->tp_index, run->dp_index, exec_address(run, units, NULL));
+        if (held.buffer >= 0) dsc_program_fill_held(program, space, run->tp_index, exec_address(run, held, NULL));
     }
 }
 
@@ -153,7 +154,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     DSC_TRY(map_arenas(run));
     exec_touch_host(run);
     DSC_TRY(fill_layouts(run));
-    fill_units(run);
+    fill_lists(run);
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;
@@ -204,11 +205,14 @@ static void correct_bias(const dsc_run *run, dsc_step *step)
     const dsc_config *config = &run->o.plan->config;
     const bool is_reference = run->o.plan->compresses && config->strategy.semantics == DSC_SEMANTICS_REFERENCE;
     const int64_t made = run->optimizer_step - run->frozen_updates + !dsc_run_is_frozen(run);
+    const int64_t since = dsc_run_is_frozen(run) ? run->optimizer_step + 1 - run->freezer.frozen_at : 0;
+    const int64_t fresh = DSC_MIN(run->optimizer_step + 1, made + since); /* a checkpoint may be past the freeze */
 
-    step->bias_correction1 = step->bias_correction2 = 1;
+    step->bias_correction1 = step->bias_correction2 = step->fresh_correction2 = 1;
     if (!config->bias_correction || is_reference || run->o.plan->has_own_steps) return;
     step->bias_correction1 = 1 - pow(step->beta1, (double)step->optimizer_step);
     step->bias_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)made));
+    step->fresh_correction2 = 1 / sqrt(1 - pow(step->beta2, (double)fresh));
 }
 
 static void begin_step(dsc_run *run, int64_t number)
@@ -219,6 +223,7 @@ static void begin_step(dsc_run *run, int64_t number)
     *step = (dsc_step){.number = number, .optimizer_step = run->optimizer_step + 1, .beta1 = config->beta1,
                        .beta2 = config->beta2, .eps = config->eps, .weight_decay = config->weight_decay,
                        .loss_scale = run->scaler.scale, .first_sample = run->samples_seen,
+                       .trust = config->trust,
                        .tp_index = run->tp_index};
     step->lr = dsc_lr_at(config, run->optimizer_step, &step->beta1, &step->beta2);
     correct_bias(run, step);
@@ -264,6 +269,7 @@ static void set_update(dsc_step *step, const dsc_step *from)
     step->beta2 = from->beta2;
     step->bias_correction1 = from->bias_correction1;
     step->bias_correction2 = from->bias_correction2;
+    step->fresh_correction2 = from->fresh_correction2;
     step->gradient_scale = from->gradient_scale;
 }
 

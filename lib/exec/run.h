@@ -88,9 +88,10 @@ void dsc_run_state_set(dsc_run *run, const dsc_run_state *state);
 bool dsc_run_is_frozen(const dsc_run *run);
 
 /* A rectangle of a tensor that this rank updates, in fp32: which 0 weights, 1 exp_avg, 2 exp_avg_sq, and, where
- * replicas exchange compressed momenta, 3 the worker's error, 4 the server's; row i, column j of it is
+ * replicas exchange compressed momenta, 3 the worker's error, 4 the server's, and, of 1-bit LAMB, 5 the variance that
+ * goes on, 6 the tensor's mean of trust ratios and last factor, a row of two; row i, column j of it is
  * values[i * stride + j]. Borrowed, writable. */
-enum { DSC_RUN_STATES = 5, DSC_RUN_WORKER_ERROR = 3, DSC_RUN_SERVER_ERROR };
+enum { DSC_RUN_WORKER_ERROR = 3, DSC_RUN_SERVER_ERROR, DSC_RUN_FRESH, DSC_RUN_TRUST, DSC_RUN_STATES };
 typedef struct dsc_piece { int which; int64_t tensor; dsc_block block; float *values; int64_t stride; } dsc_piece;
 typedef dsc_status dsc_piece_visit(void *context, const dsc_piece *piece);
 /* Visits the pieces of a shard of this rank's stage, until one fails: with ZeRO those of the rank's part alone. Of

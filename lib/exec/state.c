@@ -42,7 +42,8 @@ bool dsc_run_is_frozen(const dsc_run *run) { return dsc_freezer_is_frozen(&run->
 static float *part_of(dsc_run *run, int which, const dsc_bucket *bucket)
 {
     static const dsc_kept kept[DSC_RUN_STATES] = {DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ,
-                                                  DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR};
+                                                  DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR, DSC_KEPT_FRESH,
+                                                  DSC_KEPT_TRUST};
 
     return exec_address(run, dsc_program_kept(run->o.program, bucket, kept[which]), NULL);
 }
@@ -77,7 +78,8 @@ static bool stretch_of(const dsc_run *run, int which, const dsc_shard *shard, in
     const dsc_plan *plan = run->o.plan;
     const dsc_bucket *bucket = &plan->stages[run->o.program->stage].buckets[shard->bucket];
 
-    if (which >= DSC_RUN_WORKER_ERROR) return error_stretch(run, which, shard, index, out);
+    if (which == DSC_RUN_WORKER_ERROR || which == DSC_RUN_SERVER_ERROR)
+        return error_stretch(run, which, shard, index, out);
     *out = dsc_part_overlap(bucket, plan->parts, dsc_plan_part(plan, run->rank), shard);
     return index == 0;
 }
@@ -118,12 +120,31 @@ out:
     return status;
 }
 
+/* Of the tensor itself. */
+static dsc_status visit_trust(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+{
+    const dsc_stage *stage = &run->o.plan->stages[run->o.program->stage];
+    const dsc_bucket *bucket = &stage->buckets[shard->bucket];
+    const int64_t place = shard - &stage->shards[bucket->first], values = 2;
+    const dsc_piece piece = {DSC_RUN_TRUST, shard->tensor, {.rows = 1, .columns = values},
+                             part_of(run, DSC_RUN_TRUST, bucket) + place * values, values};
+
+    return visit(context, &piece);
+}
+
+static bool has_state(const dsc_plan *plan, int which)
+{
+    if (which == DSC_RUN_WORKER_ERROR || which == DSC_RUN_SERVER_ERROR) return plan->workers > 1;
+    return which < DSC_RUN_WORKER_ERROR || (which == DSC_RUN_FRESH && plan->has_trust);
+}
+
 dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
 {
-    const int states = run->o.plan->workers > 1 ? DSC_RUN_STATES : DSC_RUN_WORKER_ERROR;
     dsc_status status = DSC_OK;
 
-    for (int which = 0; which < states; which++) DSC_TRY(each_piece_of(run, which, shard, visit, context));
+    for (int which = 0; which < DSC_RUN_TRUST; which++)
+        if (has_state(run->o.plan, which)) DSC_TRY(each_piece_of(run, which, shard, visit, context));
+    if (run->o.plan->has_trust) DSC_TRY(visit_trust(run, shard, visit, context));
 out:
     return status;
 }

@@ -1,6 +1,7 @@
 #include "kernel/kernel.h"
 #include "base/array.h"
 #include "kernel/blocks.h"
+#include "kernel/held.h"
 #include "kernel/units.h"
 #include "kernel/workspace.h"
 #include <stdio.h>
@@ -53,6 +54,8 @@ static bool is_block(int kernel) { return kernel >= DSC_K_BLOCK_SDD && kernel <=
 
 static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 
+static bool is_lamb(int kernel) { return kernel >= DSC_K_LAMB_NORMS && kernel <= DSC_K_LAMB_STEP; }
+
 static bool is_flat(int kernel)
 {
     return kernel == DSC_K_GELU_FWD || kernel == DSC_K_GELU_BWD || (kernel >= DSC_K_SQUARE_SUM && kernel < DSC_K_LOAD);
@@ -91,6 +94,9 @@ static const int64_t *sign_dims(const dsc_shape *s) { return s->d + (s->kernel =
 
 /* Of the optimizer's parameters and moments. */
 static int state_type(const dsc_shape *s) { return s->type == DSC_FP64 ? DSC_FP64 : DSC_FP32; }
+
+/* Sums of a tensor, and what is kept of it: kernel.h. */
+enum { LAMB_SUMS = 4, LAMB_STATE = 2 };
 
 /* Operands in the order of the table, one case a kernel, by what their dimensions are. */
 #define SET(...) memcpy(e, (extent[]){__VA_ARGS__}, sizeof(extent[]){__VA_ARGS__})
@@ -140,6 +146,28 @@ static void count_blocks(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         break;
     case DSC_K_BLOCK_SOFTMAX_BWD:
         SET({block_elems(s), type}, {block_elems(s), type}, {layout_elems(s), DSC_INT32}, {block_elems(s), type});
+        break;
+    default: break;
+    }
+}
+
+/* Of elements in a row, tensor by tensor. */
+static void count_lamb(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
+{
+    const int64_t *d = s->d, held = d[1] * DSC_HELD_ELEMS;
+    const int state = state_type(s), gradient = s->flags & DSC_FROZEN ? state : s->out;
+
+    switch ((dsc_kernel)s->kernel) {
+    case DSC_K_LAMB_NORMS:
+        SET({d[0], gradient}, {d[0], state}, {d[0], state}, {d[0], state}, {d[0], state}, {held, DSC_INT64},
+            {d[1] * LAMB_SUMS, DSC_FP64});
+        break;
+    case DSC_K_LAMB_TRUST:
+        SET({d[0] * d[1] * LAMB_SUMS, DSC_FP64}, {d[0] * LAMB_STATE, state}, {d[0], state});
+        break;
+    case DSC_K_LAMB_STEP:
+        SET({d[0], state}, {d[0], state}, {held, DSC_INT64}, {d[1], state}, {d[0], state},
+            {s->type == state ? 0 : d[0], s->type});
         break;
     default: break;
     }
@@ -234,6 +262,7 @@ static void count_extents(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     memset(e, 0, DSC_KERNEL_OPERANDS * sizeof *e);
     if (is_attention(s->kernel)) count_attention(s, e);
     else if (is_block(s->kernel)) count_blocks(s, e);
+    else if (is_lamb(s->kernel)) count_lamb(s, e);
     else if (is_flat(s->kernel)) count_flat(s, e);
     else count_rows(s, e);
 }
@@ -259,18 +288,32 @@ static bool is_momentum(const dsc_shape *shape, int operand)
     return shape->kernel == DSC_K_MOMENTUM && operand == 1;
 }
 
+/* What a frozen update only reads, of the moments; and of a variance that goes on beside a frozen one. */
+static bool is_frozen(const dsc_shape *shape, int operand)
+{
+    const bool is_moment = shape->kernel == DSC_K_ADAM && (operand == 2 || operand == 3);
+
+    return shape->flags & DSC_FROZEN && (is_moment || (shape->kernel == DSC_K_LAMB_NORMS && operand == 3));
+}
+
+static bool is_fresh(const dsc_shape *shape, int operand)
+{
+    return shape->kernel == DSC_K_LAMB_NORMS && operand == 4;
+}
+
 bool dsc_operand_is_read(const dsc_shape *shape, int operand)
 {
     const char mode = kernels[shape->kernel].modes[operand];
 
     if (!dsc_operand_present(shape, operand)) return false;
+    if (is_fresh(shape, operand)) return shape->flags & DSC_FROZEN;
     if (is_embedding_gradient(shape, operand) || is_momentum(shape, operand)) return !(shape->flags & DSC_FIRST);
     return mode != 'w' || (shape->flags & DSC_ACCUMULATE);
 }
 
 bool dsc_operand_is_written(const dsc_shape *shape, int operand)
 {
-    if (shape->flags & DSC_FROZEN && (operand == 2 || operand == 3)) return false;
+    if (is_frozen(shape, operand)) return false;
     return kernels[shape->kernel].modes[operand] != 'r' && dsc_operand_present(shape, operand);
 }
 
@@ -327,6 +370,9 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_MOMENTUM: return (shape->flags & DSC_FIRST ? 1 : 4) * d[0];
     case DSC_K_DRIFT: return 4 * d[0];
     case DSC_K_REJOIN: return 5 * d[0];
+    case DSC_K_LAMB_NORMS: return (shape->flags & DSC_FROZEN ? 24 : 20) * d[0];
+    case DSC_K_LAMB_TRUST: return (10 + 4 * d[1]) * d[0];
+    case DSC_K_LAMB_STEP: return 8 * d[0];
     case DSC_K_SIGN_COMPRESS: return 6 * d[1];
     case DSC_K_SIGN_AVERAGE: return (2 * d[1] + 5) * (d[0] / d[1]);
     case DSC_K_SIGN_EXPAND: return d[0];
@@ -388,6 +434,7 @@ int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape)
     case DSC_K_SIGN_COMPRESS:
     case DSC_K_SIGN_AVERAGE:
     case DSC_K_SQUARE_SUM: return DSC_SUM_CHUNKS * 2 * (int64_t)sizeof(double);
+    case DSC_K_LAMB_NORMS: return (shape->d[1] + DSC_SUM_CHUNKS) * LAMB_SUMS * (int64_t)sizeof(double);
     default: return 0;
     }
 }
@@ -449,6 +496,9 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_MOMENTUM] = "n N",
     [DSC_K_DRIFT] = "n",
     [DSC_K_REJOIN] = "n",
+    [DSC_K_LAMB_NORMS] = "n tensors",
+    [DSC_K_LAMB_TRUST] = "tensors t",
+    [DSC_K_LAMB_STEP] = "n tensors",
     [DSC_K_SIGN_COMPRESS] = "n packed N units",
     [DSC_K_SIGN_AVERAGE] = "packed N units",
     [DSC_K_SIGN_EXPAND] = "n packed N units L",
@@ -485,6 +535,14 @@ static double sign_volume(const dsc_shape *shape)
     return lists * (4 * DSC_MAX((double)shape->d[0], (double)d[0]) + 2 * (double)d[1] * (double)d[2]);
 }
 
+/* Elements, lists and sums, of all tensor ranks. */
+static double lamb_volume(const dsc_shape *shape)
+{
+    const double d0 = (double)shape->d[0], d1 = (double)shape->d[1];
+
+    return shape->kernel == DSC_K_LAMB_TRUST ? LAMB_SUMS * d0 * d1 : d0 + DSC_HELD_ELEMS * d1 + LAMB_SUMS * d1;
+}
+
 /* Bounds every operand and all arithmetic, so that no product in this file leaves 63 bits. What only says how shards
  * are cut is at most another factor (check_shards) and none itself: a product of all would refuse large models. */
 static double volume_of(const dsc_shape *shape)
@@ -498,6 +556,7 @@ static double volume_of(const dsc_shape *shape)
         return (double)d[0] * (double)d[3] *
                DSC_MAX((double)d[1] * (double)d[2], (double)d[4] * (double)d[5] * (double)d[5]);
     if (is_sign(shape->kernel)) return sign_volume(shape);
+    if (is_lamb(shape->kernel)) return lamb_volume(shape);
     if (shape->kernel == DSC_K_MOMENTUM) return (double)d[0];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
@@ -542,6 +601,11 @@ static dsc_status check_shards(const dsc_shape *shape)
     return DSC_OK;
 }
 
+static bool may_be_frozen(int kernel)
+{
+    return kernel == DSC_K_ADAM || kernel == DSC_K_LAMB_NORMS || kernel == DSC_K_LAMB_TRUST;
+}
+
 /* The optional operands layout and mask are attention's, a mask that of the blocks' softmax too. */
 static dsc_status check_optional(const dsc_shape *shape)
 {
@@ -551,7 +615,7 @@ static dsc_status check_optional(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "%s has no operand layout", kernels[shape->kernel].name);
     if (shape->flags & DSC_HAS_MASK && !attends && shape->kernel != DSC_K_BLOCK_SOFTMAX_FWD)
         return DSC_FAIL(DSC_EINVAL, "%s has no operand mask", kernels[shape->kernel].name);
-    if (shape->flags & DSC_FROZEN && shape->kernel != DSC_K_ADAM)
+    if (shape->flags & DSC_FROZEN && !may_be_frozen(shape->kernel))
         return DSC_FAIL(DSC_EINVAL, "%s has no moments to be frozen", kernels[shape->kernel].name);
     if (shape->flags & DSC_SCALED && shape->kernel != DSC_K_MOMENTUM)
         return DSC_FAIL(DSC_EINVAL, "%s scales no gradient", kernels[shape->kernel].name);
@@ -615,7 +679,7 @@ static bool is_float(int type) { return type == DSC_FP32 || type == DSC_BF16 || 
 /* Compression's errors are sums over many steps: fp32, or, as the optimizer in the reference alone, fp64. */
 static bool has_types(const dsc_shape *shape)
 {
-    const bool is_update = shape->kernel == DSC_K_ADAM || shape->kernel == DSC_K_MOMENTUM;
+    const bool is_update = shape->kernel == DSC_K_ADAM || shape->kernel == DSC_K_MOMENTUM || is_lamb(shape->kernel);
     const bool may_be_wide = is_update || is_sign(shape->kernel) || shape->kernel == DSC_K_CLEAR;
 
     if (shape->kernel == DSC_K_LOAD) return true;

@@ -77,7 +77,7 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  adam            d = n. param, exp_avg, exp_avg_sq fp32; gradient of type `out`; scalars from the step.
  *                  DSC_DECOUPLED: AdamW. DSC_FROZEN: gradient is absent, and the moments are as they are.
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
- *                  In the reference alone all may be fp64, without a copy; so may momentum and compression.
+ *                  In the reference alone all may be fp64, without a copy; so may momentum, LAMB and compression.
  *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
  *  momentum        d = n, N. exp_avg = beta1 exp_avg + (1 - beta1) N gradient_scale gradient (of type `type`): what a
  *                  replica makes of its own share of a gradient that is the sum of N. DSC_FIRST: N gradient_scale
@@ -86,6 +86,22 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  brought a replica's own steps so far from where all were. All of it fp32.
  *  rejoin          d = n. By exp_avg, which is the mean of such sums, all go on from one place: param = anchor +=
  *                  exp_avg / (sqrt(exp_avg_sq) + eps), exp_avg = - exp_avg / step->rates. copy as of adam.
+ *  lamb_norms      d = n, tensors. Moments as adam's, and of each tensor (kernel/held.h) what its trust ratio is of
+ *                  (You et al. 2020; Li et al. 2021): sums[tensors, 4] fp64, over what this rank holds of it, are the
+ *                  squares of param, of u = u0 + weight_decay param, and of u0 = m / (sqrt(v) + eps), m and v corrected
+ *                  for their bias; and 0. fresh = exp_avg_sq. The sums' bits depend on no number of threads.
+ *                  DSC_FROZEN: gradient is the momentum that replicas have agreed on, of the type of exp_avg, which it
+ *                  becomes. exp_avg_sq is as it is, but fresh moves as it would have, by the gradient that made the
+ *                  momentum, (new - beta1 old) / (1 - beta1); the fourth is the largest (sqrt(exp_avg_sq) + eps) /
+ *                  (sqrt(fresh) + eps), both corrected, of what is trained.
+ *  lamb_trust      d = tensors, t. Of sums[t, tensors, 4] of t tensor ranks, which it adds up: trust[tensors] = c =
+ *                  |param| / |u| within min_coeff .. max_coeff; 1 where either is 0. state[tensors, 2]: where c is not
+ *                  1 its mean goes on, first = coeff_beta first + (1 - coeff_beta) c; second = 1, the last factor.
+ *                  DSC_FROZEN: trust = first f, second = f, which is the largest of the fourths, with decay brought
+ *                  nearer to 1 by what share decay has in u (f r + 1 - r, r = min(1, |u0| / |u|)), within factor_min ..
+ *                  factor_max, and nearer to the last than a share of factor_threshold.
+ *  lamb_step       d = n, tensors. param -= lr trust u, u as above, of each tensor; what is in none stays. copy as of
+ *                  adam.
  *  sign_compress   d = n, packed, N, units (kernel/units.h). 1-bit compression with error feedback (Seide et al. 2014;
  *                  Tang et al. 2021, as DeepSpeed has it). For each unit v = x + error; scale = root mean square of v;
  *                  a bit is 1 where v is not negative, the first of a byte's elements its highest; error = v - scale *
@@ -127,6 +143,9 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(MOMENTUM, momentum, "gradient exp_avg", "ru")                                                     \
     K(DRIFT, drift, "param anchor exp_avg_sq exp_avg", "rrrw")                                          \
     K(REJOIN, rejoin, "exp_avg exp_avg_sq anchor param copy", "uruww")                                  \
+    K(LAMB_NORMS, lamb_norms, "gradient param exp_avg exp_avg_sq fresh held sums", "rruuwrw")           \
+    K(LAMB_TRUST, lamb_trust, "sums state trust", "ruw")                                                \
+    K(LAMB_STEP, lamb_step, "exp_avg exp_avg_sq held trust param copy", "rrrruw")                       \
     K(SIGN_COMPRESS, sign_compress, "x units error packets", "rruw")                                    \
     K(SIGN_AVERAGE, sign_average, "sent units error packet", "rruw")                                    \
     K(SIGN_EXPAND, sign_expand, "packets units x", "rrw")                                               \
@@ -152,7 +171,7 @@ enum {
     DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
     DSC_HAS_LAYOUT = 1024, /* the optional operand layout (attention_fwd, attention_bwd) is there */
     DSC_HAS_MASK = 2048,   /* the optional operand mask (these, block_softmax_fwd) */
-    DSC_FROZEN = 4096,     /* adam by moments that are made already */
+    DSC_FROZEN = 4096,     /* adam by moments that are made already; LAMB by a variance that is */
     DSC_SCALED = 16384,    /* momentum by a gradient that is scaled already */
     DSC_COUNT_PADDING = 8192 /* padding is compressed too (sign_compress, sign_average) */
 };
@@ -165,7 +184,7 @@ typedef struct dsc_shape {
     int16_t kernel; /* dsc_kernel */
     int8_t type;    /* dsc_dtype of activations and weights, of what is read (cast) or cleared */
     int8_t out;     /* dsc_dtype of the accumulating output (gemm, column_sum, norm_bwd_w, embed_bwd), of gradients
-                       (adam, square_sum reads `out` too), of the result (cast); else equal to type */
+                       (adam, lamb_norms, square_sum reads `out` too), of the result (cast); else equal to type */
     int32_t flags;
     int64_t d[DSC_KERNEL_DIMS];
 } dsc_shape;

@@ -6,7 +6,7 @@
 #include "kernel/kernel.h"
 
 enum {
-    DSC_SUM_CHUNKS = 64,       /* square_sum, the losses: partial sums, a pair of doubles each, added in order */
+    DSC_SUM_CHUNKS = 64,       /* square_sum, the losses, LAMB: partial sums of doubles, added in order */
     DSC_ATTENTION_UNITS = 32,  /* attention_bwd: groups of heads worked on at a time */
     DSC_ATTENTION_MAX_D = 1024 /* some tiles of D columns lie on the stack */
 };

@@ -4,10 +4,13 @@
 #include <stdlib.h>
 
 const char *const DSC_KEPT_NAMES[] = {"parameters", "gradients", "sums", "master", "exp_avg", "exp_avg_sq",
-                                      "worker_error", "server_error", "anchor", "copy", NULL};
+                                      "worker_error", "server_error", "anchor", "exp_avg_sq_fresh", "trust", "copy",
+                                      NULL};
 
 /* A shard starts at a multiple of DSC_ALIGN bytes whatever the element's size, down to 16 bits; so does a part. */
 enum { ALIGN_ELEMS = DSC_ALIGN / 2 };
+
+enum { TRUST_ELEMS = 2 }; /* kept of a tensor: the state of lamb_trust */
 
 void dsc_flatten(const dsc_flat_rule *rule, dsc_shard *shards, dsc_bucket *bucket)
 {
@@ -184,6 +187,7 @@ static void drop_doubles(const dsc_plan *plan, dsc_bucket *bucket)
     if (optimizer == DSC_SPACE_DEVICE || has_parameters_there || plan->type == DSC_FP32)
         bucket->home[DSC_KEPT_COPY] = -1;
     if (!plan->has_own_steps) bucket->home[DSC_KEPT_ANCHOR] = -1;
+    if (!plan->has_trust) bucket->home[DSC_KEPT_FRESH] = bucket->home[DSC_KEPT_TRUST] = -1;
     if (plan->workers == 1) bucket->home[DSC_KEPT_WORKER_ERROR] = bucket->home[DSC_KEPT_SERVER_ERROR] = -1;
 }
 
@@ -191,6 +195,7 @@ static int64_t kept_elems(const dsc_plan *plan, const dsc_bucket *bucket, int ke
 {
     if (kept == DSC_KEPT_WORKER_ERROR) return bucket->packed;
     if (kept == DSC_KEPT_SERVER_ERROR) return bucket->packed / plan->workers;
+    if (kept == DSC_KEPT_TRUST) return TRUST_ELEMS * (bucket->end - bucket->first);
     bool is_whole = kept == DSC_KEPT_GRADIENTS || (kept == DSC_KEPT_PARAMETERS && !bucket->is_gathered);
 
     return is_whole ? bucket->elems : dsc_plan_part_elems(plan, bucket);
@@ -256,5 +261,6 @@ dsc_static_bytes dsc_plan_static_bytes(const dsc_plan *plan, int64_t stage, dsc_
         .parameters = bytes[DSC_KEPT_PARAMETERS] + bytes[DSC_KEPT_COPY],
         .gradients = bytes[DSC_KEPT_GRADIENTS] + bytes[DSC_KEPT_SUMS],
         .optimizer = bytes[DSC_KEPT_MASTER] + bytes[DSC_KEPT_EXP_AVG] + bytes[DSC_KEPT_EXP_AVG_SQ] +
-                     bytes[DSC_KEPT_WORKER_ERROR] + bytes[DSC_KEPT_SERVER_ERROR] + bytes[DSC_KEPT_ANCHOR]};
+                     bytes[DSC_KEPT_WORKER_ERROR] + bytes[DSC_KEPT_SERVER_ERROR] + bytes[DSC_KEPT_ANCHOR] +
+                     bytes[DSC_KEPT_FRESH] + bytes[DSC_KEPT_TRUST]};
 }

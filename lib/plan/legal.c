@@ -38,7 +38,10 @@ static bool has_delay_alone(const dsc_plan *plan)
     return s->delay_update > 0 && (s->offload != DSC_OFFLOAD_OPTIMIZER || s->offload_ratio < 1);
 }
 static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
-static bool is_follow_up(const dsc_plan *plan) { return plan->config.strategy.optimizer > DSC_ZERO_ONE_ADAM; }
+static bool has_trust_by_reference(const dsc_plan *plan)
+{
+    return plan->has_trust && plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE;
+}
 static bool compresses_parts(const dsc_plan *plan) { return plan->compresses && plan->config.strategy.zero > 0; }
 static bool compresses_late(const dsc_plan *plan) { return plan->compresses && plan->config.strategy.delay_update > 0; }
 static bool compresses_decay(const dsc_plan *plan) { return plan->compresses && plan->config.strategy.l2_decay; }
@@ -72,7 +75,9 @@ static const refusal REFUSALS[] = {
      "--delay-update overlaps updates in host memory with the next step: it takes --offload optimizer, with all of the "
      "states there (--offload-ratio 1)"},
     {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
-    {is_follow_up, "--optimizer: this version's programs update with adam, adamw, onebit-adam or zero-one-adam only"},
+    {has_trust_by_reference,
+     "--onebit-semantics reference: there is no run of DeepSpeed's OneBitLamb on record to be equal to; use paper, or "
+     "--optimizer onebit-adam"},
     {compresses_parts,
      "--zero: 1-bit Adam spares the traffic of gradients, and a replica needs all of the momentum that it sends; with "
      "the states cut in parts each step would gather whole weights instead, as many bytes as it has spared; use "

@@ -25,6 +25,9 @@ dsc_status dsc_plan_cut(dsc_plan *plan);
 dsc_status dsc_plan_fill_buckets(const dsc_plan *plan, dsc_stage *stage);
 /* What of a bucket is compressed: its units, and their elements. */
 void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket);
+/* Leading elements of a tensor rank's shard that are trained: its padded rows, and positions past the sequence, are
+ * not. Pure. */
+int64_t dsc_shard_real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index);
 /* Whether stages make a bucket's gradients in two passes (ZB-H1), each of several micro-batches in flight. */
 bool dsc_plan_splits(const dsc_plan *plan);
 

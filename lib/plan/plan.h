@@ -59,6 +59,8 @@ typedef enum dsc_kept {
     DSC_KEPT_SERVER_ERROR, /* and what it did not send of the means that it made for all; only where it compresses */
     DSC_KEPT_ANCHOR,     /* of 0/1 Adam, in fp32: the weights from which replicas' own steps began; before there are
                             such, the gradient that a replica shares, then the mean of all */
+    DSC_KEPT_FRESH,      /* of 1-bit LAMB, in fp32: the variance as it would move, beside the frozen one, */
+    DSC_KEPT_TRUST,      /* and of each tensor the mean of its trust ratios and the last factor */
     DSC_KEPT_COPY,       /* in host memory: the part of the new weights in the training type, to be copied in */
     DSC_KEPT_COUNT
 } dsc_kept;
@@ -123,6 +125,7 @@ typedef struct dsc_plan {
     int64_t parts;          /* that a bucket is cut in: dp with ZeRO, else 1 */
     bool compresses;        /* its optimizer has compressed steps: replicas' gradients are not summed in these */
     bool has_own_steps;     /* 0/1 Adam: replicas step by themselves, and meet now and then */
+    bool has_trust;         /* 1-bit LAMB: a tensor's step is as long as the tensor's norm says */
     int64_t workers;        /* that exchange momenta in compressed steps; 1: there are none to exchange with */
     int64_t intra;          /* replicas that are one worker: they share a node, and sum their gradients exactly */
     dsc_dtype type;         /* of parameters and activations */
@@ -209,6 +212,12 @@ void dsc_bucket_units(const dsc_plan *plan, const dsc_stage *stage, const dsc_bu
 /* Number `index` of those in a shard, and where in it it begins; false when there are no more. Pure. */
 bool dsc_shard_unit(const dsc_plan *plan, const dsc_stage *stage, const dsc_shard *shard, int64_t part,
                     int64_t tp_index, int64_t index, struct dsc_unit *out, int64_t *in_shard);
+
+/* What a tensor rank holds of the bucket's tensors, one for each of its shards (plan/held.c; kernel/held.h). out has
+ * room for them. Pure. */
+struct dsc_held;
+void dsc_bucket_held(const dsc_plan *plan, const dsc_stage *stage, const dsc_bucket *bucket, int64_t tp_index,
+                     struct dsc_held *out);
 
 /* Where something of a bucket is kept: the kind and space that name the buffer (SUMS may be GRADIENTS, MASTER may be
  * PARAMETERS), and elements in it. */

@@ -246,6 +246,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     plan->parts = strategy->zero > 0 ? strategy->dp : 1;
     plan->compresses = dsc_optimizer_compresses(strategy->optimizer);
     plan->has_own_steps = strategy->optimizer == DSC_ZERO_ONE_ADAM;
+    plan->has_trust = strategy->optimizer == DSC_ONEBIT_LAMB;
     strategy->virtual_stages = DSC_MAX(strategy->virtual_stages, 1);
     if (strategy->schedule == DSC_SCHEDULE_AUTO)
         strategy->schedule = strategy->virtual_stages > 1 ? DSC_INTERLEAVED : DSC_1F1B;

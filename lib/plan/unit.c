@@ -1,5 +1,5 @@
-/* What is compressed with a scale of its own: what a rank holds of each tensor, in pieces where these are many or differ
- * in kind. Buckets group messages, never scales: so no bucket size, and no order of tensors, changes the mathematics. */
+/* What is compressed with a scale of its own: what a rank holds of each tensor, in pieces where it is large or of several
+ * kinds. Buckets group messages, never scales: so no bucket size, and no order of tensors, changes the mathematics. */
 #include "plan/parts.h"
 #include "kernel/units.h"
 
@@ -14,8 +14,7 @@ static int64_t padded(const dsc_plan *plan, int64_t elems)
     return dsc_round_up(elems, is_reference ? n * (8 * n / common_divisor(8, n)) : 8 * n);
 }
 
-/* Leading elements of a shard that are not padding; its padded rows and, past the sequence, positions are. */
-static int64_t real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index)
+int64_t dsc_shard_real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index)
 {
     const dsc_tensor *tensor = &plan->tensors[shard->tensor];
     bool are_positions = tensor->role == DSC_ROLE_WPE;
@@ -76,7 +75,7 @@ static int64_t next_unit(walk *w, dsc_unit *out, int64_t *in_shard)
         elems = DSC_MIN(piece_end(w->plan, shard, first) - first, overlap.elems - w->done);
         *in_shard = first;
         *out = (dsc_unit){.first = shard->first - w->bucket->first_elem + first, .place = w->place,
-                          .real = DSC_MAX(0, DSC_MIN(real_elems(w->plan, shard, w->tp_index) - first, elems)),
+                          .real = DSC_MAX(0, DSC_MIN(dsc_shard_real_elems(w->plan, shard, w->tp_index) - first, elems)),
                           .padded = padded(w->plan, elems)};
         w->done += elems;
         w->place += out->padded;

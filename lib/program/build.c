@@ -12,7 +12,8 @@ static void make_static(dsc_builder *b)
         [DSC_KEPT_GRADIENTS] = DSC_CLASS_GRADIENTS,   [DSC_KEPT_SUMS] = DSC_CLASS_GRADIENTS,
         [DSC_KEPT_MASTER] = DSC_CLASS_OPTIMIZER,      [DSC_KEPT_EXP_AVG] = DSC_CLASS_OPTIMIZER,
         [DSC_KEPT_EXP_AVG_SQ] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_WORKER_ERROR] = DSC_CLASS_OPTIMIZER,
-        [DSC_KEPT_SERVER_ERROR] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_ANCHOR] = DSC_CLASS_OPTIMIZER};
+        [DSC_KEPT_SERVER_ERROR] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_ANCHOR] = DSC_CLASS_OPTIMIZER,
+        [DSC_KEPT_FRESH] = DSC_CLASS_OPTIMIZER, [DSC_KEPT_TRUST] = DSC_CLASS_OPTIMIZER};
     dsc_program *p = b->program;
 
     for (int kept = 0; kept < DSC_KEPT_COUNT; kept++)
@@ -27,6 +28,7 @@ static void make_static(dsc_builder *b)
                                   DSC_SCALAR_COUNT * dsc_dtype_bytes(DSC_FP64));
     make_layouts(b);
     dsc_build_units(b);
+    dsc_build_held(b);
 }
 
 /* The shape that all layers of one way have in common as far as lists are concerned. */
@@ -140,7 +142,8 @@ static void make_segments(dsc_builder *b, dsc_schedule_uses *s)
 
     make_gradients(b, s, DSC_SEGMENT_GRADIENTS, &made);
     if (b->plan->config.strategy.delay_update > 0) make_delayed(b);
-    dsc_build_update(b);
+    if (b->plan->has_trust) dsc_build_lamb(b);
+    else dsc_build_update(b);
     use_built(b, DSC_SEGMENT_UPDATE);
     if (b->plan->compresses) make_compressed(b, s, &made);
     dsc_use_once(b, DSC_SEGMENT_EVALUATE, made.clear);

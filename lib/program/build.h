@@ -19,8 +19,8 @@ typedef struct dsc_layer_buffers {
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
- * its weights, of all its gradients, and of the packets that came last (-1: none yet). */
-typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets; } dsc_bucket_state;
+ * its weights, of all its gradients, of the packets that came last and of the norms of its tensors (-1: none yet). */
+typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms; } dsc_bucket_state;
 
 /* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */
 typedef struct dsc_arrival { int64_t bucket; dsc_span span; dsc_dtype type; } dsc_arrival;
@@ -154,27 +154,38 @@ void dsc_build_spread(dsc_builder *b);
 
 /* ---- Compressed steps (onebit.c) */
 
-/* What replicas bring of each bucket, and what becomes of the mean: calls that make the former in `x`, and calls that
- * update by the latter, which is there then. */
+/* What replicas bring of each bucket, and what becomes of the mean: calls that make the former in x, and calls that
+ * update by the latter, which is there then. `weigh` and `gather`, where there are any, come before: calls of an op of
+ * their own, which alone sees an x that is not kept, and what tensor ranks have to tell each other of it. */
 typedef struct dsc_sharing {
     const char *name;
-    dsc_kept x;
-    void (*make)(dsc_builder *b, int64_t index);
+    dsc_kept x;                 /* DSC_KEPT_COUNT: a buffer that lives as long as the op */
+    void (*make)(dsc_builder *b, int64_t index, dsc_span x);
+    void (*weigh)(dsc_builder *b, int64_t index, dsc_span x);
+    void (*gather)(dsc_builder *b, int64_t index);
     void (*use)(dsc_builder *b, int64_t index, dsc_span weights);
 } dsc_sharing;
 
-extern const dsc_sharing DSC_SHARING_MOMENTA; /* 1-bit Adam's */
+extern const dsc_sharing DSC_SHARING_MOMENTA;  /* 1-bit Adam's */
+extern const dsc_sharing DSC_SHARING_BY_TRUST; /* 1-bit LAMB's (lamb.c) */
 
 /* The static buffers of lists of units. */
 void dsc_build_units(dsc_builder *b);
 /* The momentum in `to` by gradients in `from`. */
-void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_kept to, int flags);
+void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_span to, int flags);
 /* All buckets over the replicas, the optimizer on them, and the new weights on their way. */
 void dsc_build_sharing(dsc_builder *b, const dsc_sharing *sharing);
 /* The same without the others: what a replica brings is the mean. */
 void dsc_build_alone(dsc_builder *b, const dsc_sharing *sharing, const char *name);
-/* 1-bit Adam's compressed step, behind its passes. */
+/* 1-bit Adam's and LAMB's compressed step, behind its passes. */
 void dsc_build_exchange(dsc_builder *b);
+
+/* ---- LAMB (lamb.c) */
+
+/* The static buffers of lists of tensors. */
+void dsc_build_held(dsc_builder *b);
+/* The optimizer on all buckets by exact gradients, and the new weights on their way. */
+void dsc_build_lamb(dsc_builder *b);
 
 /* ---- Steps of replicas by themselves (zeroone.c) */
 

@@ -311,8 +311,8 @@ static dsc_status check_written(const rank_check *c, int segment, const dsc_buck
 }
 
 /* What the segment that has just been checked has to have written of a bucket, where it is kept: one that updates,
- * every weight, brought to where passes look for it; spread does the latter alone, and, where replicas step by
- * themselves, notes where from, as does anchor, for which errors begin anew. */
+ * every weight, brought to where passes look for it, and what LAMB keeps beside it; spread brings them alone, and,
+ * where replicas step by themselves, notes where from, as does anchor, for which errors begin anew. */
 static bool has_to_write(const rank_check *c, int segment, const dsc_bucket *bucket, dsc_kept kept)
 {
     const bool is_anchor = segment == DSC_SEGMENT_ANCHOR, is_spread = segment == DSC_SEGMENT_SPREAD;
@@ -321,6 +321,8 @@ static bool has_to_write(const rank_check *c, int segment, const dsc_bucket *buc
     case DSC_KEPT_MASTER: return !is_anchor && !is_spread;
     case DSC_KEPT_PARAMETERS: return !is_anchor && bucket->home[DSC_KEPT_MASTER] >= 0;
     case DSC_KEPT_ANCHOR: return c->plan->has_own_steps && (is_anchor || is_spread);
+    case DSC_KEPT_FRESH:
+    case DSC_KEPT_TRUST: return c->plan->has_trust && !is_spread;
     case DSC_KEPT_WORKER_ERROR:
     case DSC_KEPT_SERVER_ERROR: return is_anchor && c->plan->workers > 1;
     default: return false;
@@ -384,7 +386,7 @@ static void mark_initial(rank_check *c)
     const dsc_program *p = c->program;
     const dsc_stage *stage = &c->plan->stages[p->stage];
     static const dsc_kept states[] = {DSC_KEPT_PARAMETERS, DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ,
-                                      DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR};
+                                      DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR, DSC_KEPT_FRESH, DSC_KEPT_TRUST};
 
     for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].buffer = -1;
     for (int64_t i = 0; i < DSC_COUNT(states) * DSC_SPACE_COUNT; i++) {
@@ -394,8 +396,10 @@ static void mark_initial(rank_check *c)
     }
     for (int way = 0; way < DSC_PATTERNS; way++)
         if (p->layouts[way] >= 0) mark(c, (dsc_span){p->layouts[way], 0, p->buffers[p->layouts[way]].bytes});
-    for (int space = 0; space < DSC_SPACE_COUNT; space++)
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
         if (p->units[space] >= 0) mark(c, (dsc_span){p->units[space], 0, p->buffers[p->units[space]].bytes});
+        if (p->held[space] >= 0) mark(c, (dsc_span){p->held[space], 0, p->buffers[p->held[space]].bytes});
+    }
     for (int64_t i = 0; i < stage->bucket_count; i++)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
 }

@@ -155,7 +155,8 @@ static const dsc_bucket *bucket_of_sums(rank_check *c, const atom_fact *fact, ds
 
 static bool uses_gradients(const dsc_op *op)
 {
-    return op->kind == DSC_OP_GRAD_NORM || op->kind == DSC_OP_UPDATE || op->kind == DSC_OP_COMPRESS;
+    return op->kind == DSC_OP_GRAD_NORM || op->kind == DSC_OP_UPDATE || op->kind == DSC_OP_COMPRESS ||
+           op->kind == DSC_OP_WEIGH;
 }
 
 static dsc_status check_reduced(rank_check *c, const atom_fact *fact, dsc_span span)

@@ -9,11 +9,12 @@
 
 static void hash_span(dsc_hasher *hasher, dsc_span span) { ADD(hasher, span.buffer, span.offset, span.bytes); }
 
-/* Where units begin and end, which ranks of a stage know by themselves, follows from the plan. */
+/* Where units, and tensors, begin and end, which ranks of a stage know by themselves, follows from the plan. */
 static void hash_units(dsc_hasher *hasher, const dsc_program *program)
 {
     if (!program->plan->compresses) return;
     ADD(hasher, program->plan->workers, program->units[DSC_SPACE_DEVICE], program->units[DSC_SPACE_HOST]);
+    if (program->plan->has_trust) ADD(hasher, program->held[DSC_SPACE_DEVICE], program->held[DSC_SPACE_HOST]);
 }
 
 static void hash_template(dsc_hasher *hasher, const dsc_template *template_)

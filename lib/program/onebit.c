@@ -102,13 +102,20 @@ static dsc_span packets(dsc_builder *b, int64_t index, const char *name, int64_t
     return dsc_span_whole(b, dsc_build_for_bucket(b, space_of(bucket), name, DSC_CLASS_BUFFERS, index, count * each));
 }
 
-void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_kept to, int flags)
+void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_span to, int flags)
 {
     const int8_t type = (int8_t)dsc_kept_type(b->plan, from);
     const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = type, .out = type, .flags = flags,
                              .d = {b->buckets[index].elems, b->plan->workers}};
 
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, from), kept(b, index, to)});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, from), to});
+}
+
+/* Where what replicas share is while the op under construction works on it. */
+static dsc_span shared(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
+{
+    if (sharing->x != DSC_KEPT_COUNT) return kept(b, index, sharing->x);
+    return dsc_build_part(b, space_of(&b->buckets[index]), "shared", DSC_CLASS_BUFFERS, index, DSC_FP32);
 }
 
 static dsc_axis axis_of(const dsc_builder *b) { return b->plan->intra > 1 ? DSC_AXIS_INTER : DSC_AXIS_DP; }
@@ -120,12 +127,13 @@ static void compress(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
     const dsc_shape shape = {.kernel = DSC_K_SIGN_COMPRESS, .flags = padding_flag(b),
                              .d = {bucket->elems, bucket->packed, n, bucket->units}};
     dsc_span sent = packets(b, index, "sent signs", n), received = packets(b, index, "received signs", n);
+    dsc_span x = shared(b, sharing, index);
 
     b->states[index].packets = received.buffer;
     dsc_build_op_in(b, space_of(bucket), DSC_OP_COMPRESS, -1);
-    sharing->make(b, index);
+    sharing->make(b, index, x);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, sharing->x), units_of(b, index, true), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
+        x, units_of(b, index, true), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
     dsc_build_end(b);
     dsc_build_transfer(b, DSC_OP_ALL_TO_ALL, axis_of(b), -1, sent, received, DSC_UINT8);
 }
@@ -151,14 +159,32 @@ static void average(dsc_builder *b, int64_t index)
     b->states[index].packets = all.buffer;
 }
 
-static void expand(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
+static void expand(dsc_builder *b, int64_t index, dsc_span x)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const dsc_shape shape = {.kernel = DSC_K_SIGN_EXPAND,
                              .d = {bucket->elems, bucket->packed, b->plan->workers, bucket->units, b->plan->intra}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        dsc_span_whole(b, b->states[index].packets), units_of(b, index, false), kept(b, index, sharing->x)});
+        dsc_span_whole(b, b->states[index].packets), units_of(b, index, false), x});
+}
+
+/* The mean, where a single replica's own is it. */
+static dsc_span bring(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
+{
+    dsc_span x = shared(b, sharing, index);
+
+    if (is_alone) sharing->make(b, index, x);
+    else expand(b, index, x);
+    return x;
+}
+
+static void weigh(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
+{
+    dsc_build_op_in(b, space_of(&b->buckets[index]), DSC_OP_WEIGH, -1);
+    sharing->weigh(b, index, bring(b, sharing, index, is_alone));
+    dsc_build_end(b);
+    sharing->gather(b, index);
 }
 
 static void update(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
@@ -167,8 +193,7 @@ static void update(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bo
     dsc_span weights = dsc_build_new_weights(b, index);
 
     dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
-    if (is_alone) sharing->make(b, index);
-    else expand(b, sharing, index);
+    if (sharing->weigh == NULL) bring(b, sharing, index, is_alone);
     sharing->use(b, index, weights);
     dsc_build_end(b);
     dsc_build_spread_bucket(b, index, weights);
@@ -176,21 +201,28 @@ static void update(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bo
 
 void dsc_build_alone(dsc_builder *b, const dsc_sharing *sharing, const char *name)
 {
+    const int64_t last = b->bucket_count - 1, behind = sharing->weigh != NULL;
+
     dsc_build_template(b, name);
-    for (int64_t i = b->bucket_count - 1; i >= 0; i--) update(b, sharing, i, true);
+    for (int64_t i = last; i >= -behind; i--) {
+        if (behind && i >= 0) weigh(b, sharing, i, true);
+        if (i + behind <= last) update(b, sharing, i + behind, true);
+    }
 }
 
-/* Three buckets at a time, each a station behind the one before: so kernels of one run while others' packets travel. */
+/* Three buckets at a time, or four, each a station behind the one before: so kernels of one run while others' packets
+ * travel. */
 static void build_pipeline(dsc_builder *b, const dsc_sharing *sharing)
 {
-    const int64_t last = b->bucket_count - 1;
+    const int64_t last = b->bucket_count - 1, behind = sharing->weigh != NULL ? 3 : 2;
 
     dsc_build_template(b, sharing->name);
-    for (int64_t i = last; i >= -2; i--) {
-        const int64_t averaged = i + 1, updated = i + 2;
+    for (int64_t i = last; i >= -behind; i--) {
+        const int64_t averaged = i + 1, weighed = i + 2, updated = i + behind;
 
         if (i >= 0) compress(b, sharing, i);
         if (averaged >= 0 && averaged <= last) average(b, averaged);
+        if (sharing->weigh != NULL && weighed >= 0 && weighed <= last) weigh(b, sharing, weighed, false);
         if (updated <= last) update(b, sharing, updated, false);
     }
 }
@@ -201,9 +233,9 @@ void dsc_build_sharing(dsc_builder *b, const dsc_sharing *sharing)
     else dsc_build_alone(b, sharing, sharing->name);
 }
 
-static void make_momentum(dsc_builder *b, int64_t index)
+static void make_momentum(dsc_builder *b, int64_t index, dsc_span x)
 {
-    dsc_build_momentum(b, index, DSC_KEPT_SUMS, DSC_KEPT_EXP_AVG, 0);
+    dsc_build_momentum(b, index, DSC_KEPT_SUMS, x, 0);
 }
 
 static void use_momentum(dsc_builder *b, int64_t index, dsc_span weights)
@@ -211,6 +243,9 @@ static void use_momentum(dsc_builder *b, int64_t index, dsc_span weights)
     dsc_build_adam(b, index, weights, DSC_FROZEN);
 }
 
-const dsc_sharing DSC_SHARING_MOMENTA = {"exchange", DSC_KEPT_EXP_AVG, make_momentum, use_momentum};
+const dsc_sharing DSC_SHARING_MOMENTA = {"exchange", DSC_KEPT_EXP_AVG, make_momentum, NULL, NULL, use_momentum};
 
-void dsc_build_exchange(dsc_builder *b) { dsc_build_sharing(b, &DSC_SHARING_MOMENTA); }
+void dsc_build_exchange(dsc_builder *b)
+{
+    dsc_build_sharing(b, b->plan->has_trust ? &DSC_SHARING_BY_TRUST : &DSC_SHARING_MOMENTA);
+}

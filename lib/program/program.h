@@ -73,6 +73,7 @@ typedef enum dsc_lane {
     O(COMPRESS, compress, SPACE, "what a replica brings of a bucket, as signs, with what they leave out kept")      \
     O(ALL_TO_ALL, all_to_all, AXIS, "to each member of a group its packet from every other")                        \
     O(AVERAGE, average, SPACE, "the mean of what replicas sent of a rank's chunks, as signs again")                 \
+    O(WEIGH, weigh, SPACE, "LAMB's moments of a bucket, and the norms of which its tensors' trust ratios are")      \
     O(ANCHOR, anchor, SPACE, "a bucket's weights from which replicas will step by themselves, noted")               \
     O(UPDATE, update, SPACE, "the optimizer on a bucket of parameters")                                             \
     O(ROUND, round, SPACE, "a bucket's weights in the training precision")                                          \
@@ -256,6 +257,8 @@ typedef struct dsc_program {
                                       program fills before the first step (dsc_program_fill_layout); -1 */
     int32_t units[DSC_SPACE_COUNT]; /* the same of compression: lists of units of the buckets that are updated there,
                                        one behind another (dsc_program_fill_units); -1 */
+    int32_t held[DSC_SPACE_COUNT];  /* the same of LAMB: lists of the tensors of these buckets (dsc_program_fill_held);
+                                       -1 */
     char hash[33];             /* of all the above */
 } dsc_program;
 
@@ -273,6 +276,9 @@ dsc_status dsc_program_fill_layout(const dsc_program *program, int way, int64_t 
 
 /* Writes the lists that buffer units[space] of the rank with these places in its tensor and data group holds. */
 void dsc_program_fill_units(const dsc_program *program, int space, int64_t tp_index, int64_t dp_index, void *out);
+
+/* Writes the lists that buffer held[space] of a rank with that place in its tensor group holds. */
+void dsc_program_fill_held(const dsc_program *program, int space, int64_t tp_index, void *out);
 
 /* The op and template of an op number; false past the end. */
 typedef struct dsc_place_of_op { int segment; int64_t use; int32_t index; const dsc_op *op; } dsc_place_of_op;

@@ -14,20 +14,20 @@ static dsc_span kept(const dsc_builder *b, int64_t index, dsc_kept which)
 
 /* ---- Gradients */
 
-static void make_gradient(dsc_builder *b, int64_t index)
+static void make_gradient(dsc_builder *b, int64_t index, dsc_span x)
 {
-    dsc_build_momentum(b, index, DSC_KEPT_SUMS, DSC_KEPT_ANCHOR, DSC_FIRST);
+    dsc_build_momentum(b, index, DSC_KEPT_SUMS, x, DSC_FIRST);
 }
 
 static void use_gradient(dsc_builder *b, int64_t index, dsc_span weights)
 {
-    dsc_build_momentum(b, index, DSC_KEPT_ANCHOR, DSC_KEPT_EXP_AVG, DSC_SCALED);
+    dsc_build_momentum(b, index, DSC_KEPT_ANCHOR, kept(b, index, DSC_KEPT_EXP_AVG), DSC_SCALED);
     dsc_build_adam(b, index, weights, DSC_FROZEN);
 }
 
 void dsc_build_share(dsc_builder *b)
 {
-    const dsc_sharing gradients = {"share", DSC_KEPT_ANCHOR, make_gradient, use_gradient};
+    const dsc_sharing gradients = {"share", DSC_KEPT_ANCHOR, make_gradient, NULL, NULL, use_gradient};
 
     dsc_build_sharing(b, &gradients);
 }
@@ -72,13 +72,12 @@ void dsc_build_anchor(dsc_builder *b)
 
 void dsc_build_step(dsc_builder *b) { dsc_build_alone(b, &DSC_SHARING_MOMENTA, "step"); }
 
-static void make_drift(dsc_builder *b, int64_t index)
+static void make_drift(dsc_builder *b, int64_t index, dsc_span x)
 {
     const dsc_shape shape = {.kernel = DSC_K_DRIFT, .d = {b->buckets[index].elems}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, DSC_KEPT_MASTER), kept(b, index, DSC_KEPT_ANCHOR), kept(b, index, DSC_KEPT_EXP_AVG_SQ),
-        kept(b, index, DSC_KEPT_EXP_AVG)});
+        kept(b, index, DSC_KEPT_MASTER), kept(b, index, DSC_KEPT_ANCHOR), kept(b, index, DSC_KEPT_EXP_AVG_SQ), x});
 }
 
 static void use_drift(dsc_builder *b, int64_t index, dsc_span weights)
@@ -93,7 +92,7 @@ static void use_drift(dsc_builder *b, int64_t index, dsc_span weights)
 
 void dsc_build_sync(dsc_builder *b)
 {
-    const dsc_sharing drifts = {"sync", DSC_KEPT_EXP_AVG, make_drift, use_drift};
+    const dsc_sharing drifts = {"sync", DSC_KEPT_EXP_AVG, make_drift, NULL, NULL, use_drift};
 
     dsc_build_sharing(b, &drifts);
 }

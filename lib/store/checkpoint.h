@@ -39,11 +39,16 @@ typedef struct dsc_checkpoint_state {
 void dsc_checkpoint_state_fini(dsc_checkpoint_state *state);
 
 /* The copies of every tensor: three, and, where several workers send compressed momenta, the errors that this leaves:
- * the workers' [workers, shape], the server's [shape]. */
+ * the workers' [workers, shape], the server's [shape]; of 1-bit LAMB the variance that goes on, and of each tensor two
+ * values: the mean of its trust ratios and the last factor. */
 enum { DSC_STATE_MODEL, DSC_STATE_EXP_AVG, DSC_STATE_EXP_AVG_SQ, DSC_STATE_WORKER_ERROR, DSC_STATE_SERVER_ERROR,
-       DSC_STATE_COUNT };
+       DSC_STATE_FRESH, DSC_STATE_TRUST, DSC_STATE_COUNT };
+/* Which of them there are: workers 1: no errors; has_trust: LAMB's. */
+typedef struct dsc_copies { int64_t workers; bool has_trust; } dsc_copies;
+enum { DSC_TRUST_VALUES = 2 };
 extern const char *const DSC_STATE_PATHS[DSC_STATE_COUNT]; /* "/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq",
-                                                              "/error_feedback/worker", "/error_feedback/server" */
+                                                              "/error_feedback/worker", "/error_feedback/server",
+                                                              "/optimizer/exp_avg_sq_fresh", "/optimizer/trust" */
 
 /* A rectangle of one tensor, and where its values are: row i, column j of it is element (row + i, column + j) of the
  * tensor, and values[i * stride + j]. A vector is one row. */
@@ -64,23 +69,22 @@ typedef struct dsc_checkpoint_writer dsc_checkpoint_writer;
 /* Makes folder (and its parents) where it is not there, removes what killed saves left in it, and lays the file out.
  *
  * tensors  [count], borrowed during the call
- * workers  that have errors; 1: there are no errors
  * returns  DSC_EINVAL when the folder cannot be written; DSC_ENOTSUP for LLaMA's fused tensors, which schema 1 stores
  *          apart; DSC_EIO; *out only on success */
 dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                                int64_t workers, const dsc_checkpoint_state *state, dsc_checkpoint_writer **out);
+                                dsc_copies copies, const dsc_checkpoint_state *state, dsc_checkpoint_writer **out);
 
-/* Where tensors start in the file, [DSC_STATE_COUNT * count], 0 where there are no errors: what those who join have to
- * be told. Borrowed. */
+/* Where tensors start in the file, [DSC_STATE_COUNT * count], 0 where there is no such copy: what those who join
+ * have to be told. Borrowed. */
 const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer);
 
 /* Opens what another process began, with the same arguments; offsets are borrowed during the call. DSC_EIO when the
  * file is not there, as in a folder that is not shared; *out only on success. */
 dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                               int64_t workers, const int64_t *offsets, dsc_checkpoint_writer **out);
+                               dsc_copies copies, const int64_t *offsets, dsc_checkpoint_writer **out);
 
 /* Writes a piece: a write of whole rows, or one a row, past any buffer. Pieces in any order; what none covers is zero.
- * DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there are no such errors. */
+ * DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there is no such copy. */
 dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_checkpoint_piece *piece);
 
 /* Brings what this process wrote to the disk. DSC_EIO. */
@@ -139,8 +143,8 @@ typedef struct dsc_checkpoint_reader dsc_checkpoint_reader;
 dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int64_t count, dsc_checkpoint_state *state,
                                dsc_checkpoint_reader **out);
 
-/* How many workers have errors in it; 1: there are no errors. */
-int64_t dsc_checkpoint_workers(const dsc_checkpoint_reader *reader);
+/* What is in it. */
+dsc_copies dsc_checkpoint_copies(const dsc_checkpoint_reader *reader);
 
 /* Reads a piece. DSC_EIO; DSC_EINTERNAL as write. May be called by several threads at once. */
 dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece);

@@ -8,7 +8,8 @@
 #define ERRORS "/error_feedback"
 
 const char *const DSC_STATE_PATHS[DSC_STATE_COUNT] = {"/model", "/optimizer/exp_avg", "/optimizer/exp_avg_sq",
-                                                      ERRORS "/worker", ERRORS "/server"};
+                                                      ERRORS "/worker", ERRORS "/server",
+                                                      "/optimizer/exp_avg_sq_fresh", "/optimizer/trust"};
 
 dsc_step_name dsc_step_name_of(int64_t step)
 {
@@ -152,11 +153,13 @@ static dsc_status find_offset(hid_t dataset, const char *path, int64_t *out)
 
 typedef struct data_shape { int dims; hsize_t of[3]; } data_shape;
 
-static data_shape shape_of(int which, const dsc_tensor *tensor, int64_t workers)
+static data_shape shape_of(int which, const dsc_tensor *tensor, const dsc_copies *copies)
 {
     const hsize_t rows = (hsize_t)tensor->shape[0], columns = (hsize_t)tensor->shape[1];
+    const hsize_t workers = (hsize_t)copies->workers;
 
-    if (which == DSC_STATE_WORKER_ERROR) return (data_shape){tensor->dims + 1, {(hsize_t)workers, rows, columns}};
+    if (which == DSC_STATE_WORKER_ERROR) return (data_shape){tensor->dims + 1, {workers, rows, columns}};
+    if (which == DSC_STATE_TRUST) return (data_shape){1, {DSC_TRUST_VALUES}};
     return (data_shape){tensor->dims, {rows, columns}};
 }
 
@@ -181,12 +184,13 @@ static dsc_status make_tensors(hid_t file, const dsc_tensor *tensors, dsc_layout
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_h5_make_group(file, "/optimizer", NULL));
-    if (layout->workers > 1) DSC_TRY(dsc_h5_make_group(file, ERRORS, NULL));
-    for (int which = 0; which < dsc_layout_states(layout); which++) {
+    if (layout->copies.workers > 1) DSC_TRY(dsc_h5_make_group(file, ERRORS, NULL));
+    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+        if (!dsc_layout_holds(layout, which)) continue;
         DSC_TRY(dsc_h5_make_group(file, DSC_STATE_PATHS[which], NULL));
         for (int64_t i = 0; i < layout->count; i++)
             DSC_TRY(make_tensor(file, properties, dsc_tensor_path_of(which, &tensors[i]).str,
-                                shape_of(which, &tensors[i], layout->workers),
+                                shape_of(which, &tensors[i], &layout->copies),
                                 &layout->offsets[which * layout->count + i]));
     }
 out:
@@ -313,7 +317,7 @@ static dsc_status find_workers(hid_t file, const dsc_tensor *tensors, dsc_layout
     hid_t dataset, space;
     dsc_status status;
 
-    layout->workers = 1;
+    layout->copies.workers = 1;
     if (layout->count == 0 || H5Lexists(file, ERRORS, H5P_DEFAULT) <= 0) return DSC_OK;
     first = dsc_tensor_path_of(DSC_STATE_WORKER_ERROR, &tensors[0]);
     path = first.str;
@@ -322,8 +326,8 @@ static dsc_status find_workers(hid_t file, const dsc_tensor *tensors, dsc_layout
     space = H5Dget_space(dataset);
     H5Sget_simple_extent_dims(space, shape, NULL);
     H5Sclose(space);
-    layout->workers = (int64_t)shape[0];
-    if (layout->workers < 2) status = dsc_h5_refuse(dataset, "%s is of %lld workers", path, (long long)layout->workers);
+    layout->copies.workers = (int64_t)shape[0];
+    if (shape[0] < 2) status = dsc_h5_refuse(dataset, "%s is of %lld workers", path, (long long)shape[0]);
     H5Dclose(dataset);
     return status;
 }
@@ -340,10 +344,12 @@ dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors,
     DSC_TRY(dsc_h5_check_version(file, "a checkpoint"));
     DSC_TRY(get_state(file, &loaded));
     DSC_TRY(find_workers(file, tensors, layout));
-    for (int which = 0; which < dsc_layout_states(layout); which++) {
+    layout->copies.has_trust = H5Lexists(file, DSC_STATE_PATHS[DSC_STATE_TRUST], H5P_DEFAULT) > 0;
+    for (int which = 0; which < DSC_STATE_COUNT; which++) {
+        if (!dsc_layout_holds(layout, which)) continue;
         for (int64_t i = 0; i < count; i++)
             DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str,
-                                shape_of(which, &tensors[i], layout->workers), &layout->offsets[which * count + i]));
+                                shape_of(which, &tensors[i], &layout->copies), &layout->offsets[which * count + i]));
         DSC_TRY(check_members(file, DSC_STATE_PATHS[which], tensors, count));
     }
     *state = loaded;

@@ -20,14 +20,16 @@ dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count
 
 /* Where tensors lie in the file. */
 typedef struct dsc_layout {
-    int64_t count, workers; /* 1: there are no errors */
+    int64_t count;
+    dsc_copies copies;
     int64_t *offsets;   /* [DSC_STATE_COUNT * count], owned: values of state `which` at which * count + tensor */
     int64_t (*shapes)[2]; /* [count], owned: rows and columns, a vector as one row */
 } dsc_layout;
 
-dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, int64_t workers, dsc_layout *out); /* offsets 0 */
+/* With offsets of 0. */
+dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, dsc_copies copies, dsc_layout *out);
 void dsc_layout_fini(dsc_layout *layout); /* takes {0} */
-int dsc_layout_states(const dsc_layout *layout); /* that there are: 0 <= which < this */
+bool dsc_layout_holds(const dsc_layout *layout, int which);
 int64_t dsc_layout_bytes(const dsc_layout *layout, int which, int64_t tensor);
 
 /* Moves a piece between memory and the open file. DSC_EIO; DSC_EINTERNAL when it passes the tensor's edge. */
@@ -41,7 +43,7 @@ dsc_status dsc_checkpoint_piece_mean(int file, const dsc_layout *layout, const d
 dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, const dsc_checkpoint_state *state,
                                       dsc_layout *layout);
 
-/* Opens a verified file; sets the layout's workers and offsets. Errors as dsc_checkpoint_open. */
+/* Opens a verified file; sets the layout's copies and offsets. Errors as dsc_checkpoint_open. */
 dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors, dsc_checkpoint_state *state,
                                     dsc_layout *layout);
 

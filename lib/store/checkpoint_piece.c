@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, int64_t workers, dsc_layout *out)
+dsc_status dsc_layout_init(const dsc_tensor *tensors, int64_t count, dsc_copies copies, dsc_layout *out)
 {
-    dsc_layout layout = {.count = count, .workers = workers};
+    dsc_layout layout = {.count = count, .copies = copies};
 
     layout.offsets = calloc((size_t)count * DSC_STATE_COUNT + 1, sizeof *layout.offsets);
     layout.shapes = calloc((size_t)count + 1, sizeof *layout.shapes);
@@ -29,26 +29,42 @@ void dsc_layout_fini(dsc_layout *layout)
     *layout = (dsc_layout){0};
 }
 
-int dsc_layout_states(const dsc_layout *layout)
+bool dsc_layout_holds(const dsc_layout *layout, int which)
 {
-    return layout->workers > 1 ? DSC_STATE_COUNT : DSC_STATE_WORKER_ERROR;
+    switch (which) {
+    case DSC_STATE_WORKER_ERROR:
+    case DSC_STATE_SERVER_ERROR: return layout->copies.workers > 1;
+    case DSC_STATE_FRESH:
+    case DSC_STATE_TRUST: return layout->copies.has_trust;
+    default: return which >= 0 && which < DSC_STATE_COUNT;
+    }
+}
+
+/* Rows and columns of a copy. */
+static const int64_t *shape_of(const dsc_layout *layout, int which, int64_t tensor)
+{
+    static const int64_t trust[2] = {1, DSC_TRUST_VALUES};
+
+    return which == DSC_STATE_TRUST ? trust : layout->shapes[tensor];
 }
 
 static int64_t workers_of(const dsc_layout *layout, int which)
 {
-    return which == DSC_STATE_WORKER_ERROR ? layout->workers : 1;
+    return which == DSC_STATE_WORKER_ERROR ? layout->copies.workers : 1;
 }
 
 int64_t dsc_layout_bytes(const dsc_layout *layout, int which, int64_t tensor)
 {
-    return (int64_t)sizeof(float) * workers_of(layout, which) * layout->shapes[tensor][0] * layout->shapes[tensor][1];
+    const int64_t *shape = shape_of(layout, which, tensor);
+
+    return (int64_t)sizeof(float) * workers_of(layout, which) * shape[0] * shape[1];
 }
 
 /* Of the piece's row and column for a worker, in the file. */
 static int64_t offset_of(const dsc_layout *layout, const dsc_checkpoint_piece *piece, int64_t worker, int64_t row,
                          int64_t column)
 {
-    const int64_t *shape = layout->shapes[piece->tensor];
+    const int64_t *shape = shape_of(layout, piece->which, piece->tensor);
     int64_t element = (worker * shape[0] + piece->row + row) * shape[1] + piece->column + column;
 
     return layout->offsets[piece->which * layout->count + piece->tensor] + (int64_t)sizeof(float) * element;
@@ -56,11 +72,11 @@ static int64_t offset_of(const dsc_layout *layout, const dsc_checkpoint_piece *p
 
 static dsc_status check_worker(const dsc_layout *layout, const dsc_checkpoint_piece *piece, int64_t workers)
 {
-    if (piece->which < dsc_layout_states(layout) && piece->worker >= 0 && workers >= 1 &&
+    if (dsc_layout_holds(layout, piece->which) && piece->worker >= 0 && workers >= 1 &&
         piece->worker <= workers_of(layout, piece->which) - workers)
         return DSC_OK;
     return DSC_FAIL(DSC_EINTERNAL, "%s of %" PRId64 " workers from %" PRId64 " on: there are errors of %" PRId64,
-                    DSC_STATE_PATHS[piece->which], workers, piece->worker, layout->workers);
+                    DSC_STATE_PATHS[piece->which], workers, piece->worker, layout->copies.workers);
 }
 
 static dsc_status check_edges(const int64_t shape[2], const dsc_checkpoint_piece *piece)
@@ -77,7 +93,7 @@ static dsc_status check_edges(const int64_t shape[2], const dsc_checkpoint_piece
 /* Rows that touch in the file and in memory are one run of bytes; else each row is one. */
 static dsc_status move_runs(int file, const dsc_layout *layout, const dsc_checkpoint_piece *piece, bool is_write)
 {
-    const int64_t width = layout->shapes[piece->tensor][1];
+    const int64_t width = shape_of(layout, piece->which, piece->tensor)[1];
     const bool is_joined = piece->columns == width && piece->stride == width;
     const int64_t runs = is_joined ? DSC_MIN(piece->rows, 1) : piece->rows;
     const int64_t bytes = (int64_t)sizeof(float) * piece->columns * (is_joined ? piece->rows : 1);
@@ -98,7 +114,7 @@ static dsc_status move_piece(int file, const dsc_layout *layout, const dsc_check
     dsc_status status = DSC_OK;
 
     DSC_TRY(check_worker(layout, piece, 1));
-    DSC_TRY(check_edges(layout->shapes[piece->tensor], piece));
+    DSC_TRY(check_edges(shape_of(layout, piece->which, piece->tensor), piece));
     DSC_TRY(move_runs(file, layout, piece, is_write));
 out:
     return status;
@@ -143,7 +159,7 @@ dsc_status dsc_checkpoint_piece_mean(int file, const dsc_layout *layout, const d
 
     if (workers == 1) return dsc_checkpoint_piece_read(file, layout, piece);
     DSC_TRY(check_worker(layout, piece, workers));
-    DSC_TRY(check_edges(layout->shapes[piece->tensor], piece));
+    DSC_TRY(check_edges(shape_of(layout, piece->which, piece->tensor), piece));
     for (int64_t row = 0; row < piece->rows; row++)
         for (int64_t column = 0; column < piece->columns; column += SOME)
             DSC_TRY(read_mean_of_some(file, layout, piece, workers, row, column));

@@ -174,7 +174,7 @@ static dsc_status create_reader(const dsc_tensor *tensors, int64_t count, dsc_ch
 
     if (reader == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *reader);
     reader->file = -1;
-    DSC_TRY(dsc_layout_init(tensors, count, 1, &reader->layout));
+    DSC_TRY(dsc_layout_init(tensors, count, (dsc_copies){.workers = 1}, &reader->layout));
     *out = reader;
     reader = NULL;
 out:
@@ -201,7 +201,7 @@ out:
     return status;
 }
 
-int64_t dsc_checkpoint_workers(const dsc_checkpoint_reader *reader) { return reader->layout.workers; }
+dsc_copies dsc_checkpoint_copies(const dsc_checkpoint_reader *reader) { return reader->layout.copies; }
 
 dsc_status dsc_checkpoint_read(const dsc_checkpoint_reader *reader, const dsc_checkpoint_piece *piece)
 {

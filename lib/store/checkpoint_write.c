@@ -100,8 +100,8 @@ static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *t
     struct stat facts;
     dsc_status status = DSC_OK;
 
-    for (int which = 0; which < dsc_layout_states(layout); which++)
-        for (int64_t i = 0; i < layout->count; i++)
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t i = 0; dsc_layout_holds(layout, which) && i < layout->count; i++)
             DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str,
                                      layout->offsets[which * layout->count + i], dsc_layout_bytes(layout, which, i)));
     if (fstat(writer->file, &facts) != 0)
@@ -125,14 +125,14 @@ out:
 }
 
 static dsc_status create_writer(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                                int64_t workers, dsc_checkpoint_writer **out)
+                                dsc_copies copies, dsc_checkpoint_writer **out)
 {
     dsc_checkpoint_writer *writer = calloc(1, sizeof *writer);
     dsc_status status = DSC_OK;
 
     if (writer == NULL) return DSC_FAIL(DSC_ENOMEM, "no memory for %zu bytes", sizeof *writer);
     writer->file = -1;
-    DSC_TRY(dsc_layout_init(tensors, count, workers, &writer->layout));
+    DSC_TRY(dsc_layout_init(tensors, count, copies, &writer->layout));
     DSC_TRY(name_paths(writer, folder, step));
     *out = writer;
     writer = NULL;
@@ -142,13 +142,13 @@ out:
 }
 
 dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                                int64_t workers, const dsc_checkpoint_state *state, dsc_checkpoint_writer **out)
+                                dsc_copies copies, const dsc_checkpoint_state *state, dsc_checkpoint_writer **out)
 {
     dsc_checkpoint_writer *writer = NULL;
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_checkpoint_check_tensors(tensors, count));
-    DSC_TRY(create_writer(folder, step, tensors, count, workers, &writer));
+    DSC_TRY(create_writer(folder, step, tensors, count, copies, &writer));
     DSC_TRY(dsc_make_folders(folder));
     DSC_TRY(remove_left_overs(folder));
     DSC_TRY(lay_out(writer, tensors, state));
@@ -167,12 +167,12 @@ const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer)
 }
 
 dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
-                               int64_t workers, const int64_t *offsets, dsc_checkpoint_writer **out)
+                               dsc_copies copies, const int64_t *offsets, dsc_checkpoint_writer **out)
 {
     dsc_checkpoint_writer *writer = NULL;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(create_writer(folder, step, tensors, count, workers, &writer));
+    DSC_TRY(create_writer(folder, step, tensors, count, copies, &writer));
     memcpy(writer->layout.offsets, offsets, sizeof *offsets * (size_t)count * DSC_STATE_COUNT);
     DSC_TRY(open_file(writer));
     DSC_TRY(list_ranges(writer, tensors));

@@ -318,6 +318,29 @@ static void files_are_named(void)
     remove(path);
 }
 
+/* DeepSpeed's names are ours. */
+static void lamb_has_bounds(void)
+{
+    static const char head[] = "{\"optimizer\": {\"type\": \"OneBitLamb\", \"params\": {\"freeze_step\": 7, ";
+    char text[400];
+
+    snprintf(text, sizeof text, "%s\"max_coeff\": 0.3, \"min_coeff\": 0.02, \"coeff_beta\": 0.8, \"factor_max\": 3, "
+             "\"factor_min\": 0.6, \"factor_threshold\": 0.2}}}", head);
+    if (!CHECK_OK(read_text(text))) return;
+    CHECK(config.strategy.optimizer == DSC_ONEBIT_LAMB && config.freeze_step == 7, "%d", config.strategy.optimizer);
+    CHECK(config.trust.max_coeff == 0.3 && config.trust.min_coeff == 0.02 && config.trust.coeff_beta == 0.8, "%g",
+          config.trust.max_coeff);
+    CHECK(config.trust.factor_max == 3 && config.trust.factor_min == 0.6 && config.trust.factor_threshold == 0.2, "%g",
+          config.trust.factor_max);
+    CHECK_OK(dsc_config_check(&config));
+    config.trust.factor_min = 4;
+    CHECK(dsc_config_check(&config) == DSC_EINVAL && strstr(dsc_message(), "factor_min 4 is above factor_max 3"), "%s",
+          dsc_message());
+    config.trust.max_coeff = 0.01;
+    CHECK(dsc_config_check(&config) == DSC_EINVAL && strstr(dsc_message(), "min_coeff 0.02 is above"), "%s",
+          dsc_message());
+}
+
 static void print_reads_back(void)
 {
     static const char written[] =
@@ -358,6 +381,7 @@ static const tap_case cases[] = {
     {"bad files are refused in one line that names file and key", bad_files_are_refused},
     {"complaints come at once, at most four", complaints_come_at_once},
     {"files that cannot be read are named, with the line", files_are_named},
+    {"LAMB's bounds have DeepSpeed's names, and must leave room", lamb_has_bounds},
     {"a printed configuration reads back as the same", print_reads_back},
 };
 

@@ -1,8 +1,8 @@
 #!/bin/bash
-# What compression did not send is not lost in a checkpoint. A run that stops while 1-bit or 0/1 Adam compresses goes on
-# with the same bits; errors are kept by element, so that other layouts of as many workers hold the same; for another
-# number of workers each one's is the mean of those that it stands for, and the mean of all stays what it was. Where
-# errors have lost their meaning they start at zero, and are said to.
+# What compression did not send is not lost in a checkpoint. A run that stops while 1-bit Adam, 0/1 Adam or 1-bit LAMB
+# compresses goes on with the same bits; errors are kept by element, so that other layouts of as many workers hold the
+# same; for another number of workers each one's is the mean of those that it stands for, and the mean of all stays what
+# it was. Where errors have lost their meaning they start at zero, and are said to.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
 # 131 and 24 divide by no number of chunks: most units end with padding.
@@ -120,7 +120,7 @@ four="4 --dp 4 --micro-batch 3"
 # 4 devices each: 2 replicas on a node are a worker
 nodes="8 --dp 4 --tp 2 --micro-batch 3 --cluster jeanzay-v100:2 --rank-order tp,cp,dp,pp --onebit-exchange hierarchical"
 
-plan 36
+plan 47
 ok "stopped while it compresses it goes on with the same bits: 2 replicas" same_bits "$two"
 ok "4 replicas" same_bits "$four"
 ok "4 replicas of 2 tensor ranks" same_bits "8 --dp 4 --tp 2 --micro-batch 3"
@@ -185,3 +185,24 @@ report $? "errors of own steps are dropped where gradients are shared"
 ok "4 replicas of 2 stages, bf16" same_bits "8 --dp 4 --pp 2 --micro-batch 3" --var-freeze-step 7 --precision bf16
 ok "workers of 2 replicas" same_bits "$nodes" --var-freeze-step 7
 ok "one replica, on the host" same_bits "1 --dp 1 --micro-batch 3" --var-freeze-step 7 --offload optimizer
+
+# 1-bit LAMB: the variance that goes on, and what is known of each tensor, are saved too
+words=(--global-batch 12 --bucket-size 5000 --optimizer onebit-lamb --freeze-step 4 --weight-decay 0.01)
+way=local/exchange compressed=16
+ok "1-bit LAMB: 2 replicas" same_bits "$two"
+ok "4 replicas of 2 tensor ranks" same_bits "8 --dp 4 --tp 2 --micro-batch 3"
+ok "2 replicas of 2 stages, bf16" same_bits "4 --dp 2 --pp 2 --micro-batch 2" --precision bf16
+ok "states on the host" same_bits "$two" --offload optimizer
+ok "workers of 2 replicas" same_bits "$nodes"
+compressed=7
+ok "stopped before it compresses, when the variance settles" same_bits "$two" --freeze-step auto --beta2 0.75
+compressed=16 from=two
+ok "2 replicas train" starts two "$two"
+ok "4 tensor ranks hold the same, by element and by tensor" same_elements "8 --dp 2 --tp 4 --micro-batch 2"
+ok "2 stages, on the host" same_elements "4 --dp 2 --pp 2 --micro-batch 2" --offload optimizer
+moves plain "$two" --optimizer adam && says "the checkpoint's trust ratios are dropped"
+report $? "another optimizer has no trust ratios, and says so"
+from=plain
+! go "$two" 11 next --resume plain/$ten && says "plain/$ten has no trust ratios" &&
+    goes_on gradients/update "$two" --freeze-step 12
+report $? "what another optimizer trained takes exact steps first"

@@ -174,6 +174,31 @@ static void own_steps(void)
     CHECK(!dsc_operand_is_read(&rejoin, 3) && !dsc_operand_is_written(&rejoin, 1), "weights are written by variances");
 }
 
+/* Of 3 tensors, over 2 tensor ranks. */
+static void lamb(void)
+{
+    const dsc_shape norms = make(DSC_K_LAMB_NORMS, DSC_BF16, DSC_BF16, 0, 10, 3, 0, 0, 0);
+    const dsc_shape frozen = make(DSC_K_LAMB_NORMS, DSC_FP32, DSC_FP32, DSC_FROZEN, 10, 3, 0, 0, 0);
+    const dsc_shape trust = make(DSC_K_LAMB_TRUST, DSC_FP32, DSC_FP32, DSC_FROZEN, 3, 2, 0, 0, 0);
+    const dsc_shape step = make(DSC_K_LAMB_STEP, DSC_FP16, DSC_FP16, 0, 10, 3, 0, 0, 0);
+    const dsc_shape wide = make(DSC_K_LAMB_STEP, DSC_FP64, DSC_FP64, 0, 10, 3, 0, 0, 0);
+
+    const dsc_shape *all[] = {&norms, &frozen, &trust, &step, &wide};
+
+    for (int i = 0; i < DSC_COUNT(all); i++) CHECK_OK(dsc_shape_check(all[i]));
+    CHECK(dsc_operand_bytes(&norms, 0) == 20 && dsc_operand_bytes(&norms, 4) == 40, "a gradient of its type");
+    CHECK(dsc_operand_bytes(&norms, 5) == 3 * 24 && dsc_operand_bytes(&norms, 6) == 3 * 32, "a list, and sums");
+    CHECK(!dsc_operand_is_read(&norms, 4) && dsc_operand_is_written(&norms, 3), "the variance is copied");
+    CHECK(dsc_operand_is_read(&frozen, 4) && dsc_operand_is_written(&frozen, 4), "beside a frozen one it moves");
+    CHECK(dsc_operand_is_read(&frozen, 3) && !dsc_operand_is_written(&frozen, 3), "which does not");
+    CHECK(dsc_operand_is_written(&frozen, 2) && !dsc_operand_is_written(&frozen, 1), "momentum is made");
+    CHECK(dsc_operand_bytes(&trust, 0) == 2 * 3 * 32 && dsc_operand_bytes(&trust, 1) == 3 * 8, "sums of two ranks");
+    CHECK(dsc_operand_is_written(&trust, 1) && dsc_operand_is_written(&trust, 2), "a state and a ratio of each tensor");
+    CHECK(dsc_operand_bytes(&step, 4) == 40 && dsc_operand_bytes(&step, 5) == 20, "a copy of another type");
+    CHECK(dsc_operand_bytes(&wide, 3) == 24 && !dsc_operand_present(&wide, 5), "in fp64 there is no copy");
+    CHECK(dsc_kernel_workspace_bytes(&norms) == (64 + 3) * 32, "%lld", (long long)dsc_kernel_workspace_bytes(&norms));
+}
+
 static void wide_state(void)
 {
     const dsc_shape adam = make(DSC_K_ADAM, DSC_FP64, DSC_FP64, 0, 10, 0, 0, 0, 0);
@@ -276,6 +301,9 @@ static void sign_refusals(void)
     refuse(make(DSC_K_GELU_FWD, DSC_FP64, DSC_FP64, 0, 10, 0, 0, 0, 0), "types 5 and 5");
     refuse(make(DSC_K_SIGN_EXPAND, DSC_FP32, DSC_FP32, DSC_COUNT_PADDING, 10, 32, 4, 1, 1), "counts no padding");
     refuse(make(DSC_K_MOMENTUM, DSC_FP32, DSC_FP32, DSC_FROZEN, 10, 2, 0, 0, 0), "no moments to be frozen");
+    refuse(make(DSC_K_LAMB_STEP, DSC_FP32, DSC_FP32, DSC_FROZEN, 10, 2, 0, 0, 0), "no moments to be frozen");
+    refuse(make(DSC_K_LAMB_NORMS, DSC_FP32, DSC_FP32, 0, 10, 0, 0, 0, 0), "tensors is 0");
+    refuse(make(DSC_K_LAMB_TRUST, DSC_FP32, DSC_FP32, 0, INT64_MAX, INT64_MAX, 0, 0, 0), "exceeds 2^58");
 }
 
 /* At the largest sizes that dsc_shape_check lets pass, counts stay positive. */
@@ -335,6 +363,7 @@ static const tap_case cases[] = {
     {"flops and bytes are those of the formulas", arithmetic},
     {"compression has packets of signs and scales, and lists of units", compression},
     {"frozen, adam reads moments and no gradient", frozen},
+    {"LAMB's variance is frozen or copied, its sums are of tensors", lamb},
     {"where replicas step by themselves a gradient is written, and an anchor updated", own_steps},
     {"the optimizer's state is of fp64 where all of it is", wide_state},
     {"block products have dense operands, blocks and lists", block_products},

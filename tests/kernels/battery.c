@@ -37,6 +37,9 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_ADAM] = {2e-7, 1, false, "fp32 in both; fused multiply-add rounds once less"},
     [DSC_K_DRIFT] = {2e-7, 0, false, "as adam"},
     [DSC_K_REJOIN] = {2e-7, 1, false, "as adam"},
+    [DSC_K_LAMB_NORMS] = {4e-7, 0, false, "as adam, with a momentum over a rest; sums in double"},
+    [DSC_K_LAMB_TRUST] = {0, 0, false, "one for all"},
+    [DSC_K_LAMB_STEP] = {2e-7, 1, false, "as adam"},
     [DSC_K_CLEAR] = {0, 0, false, "zeros"},
     [DSC_K_MOMENTUM] = {2e-7, 1, false, "as adam"},
     [DSC_K_SIGN_COMPRESS] = {3e-7, 0, false, "a square in fp32, one sum and one difference an element"},
@@ -170,6 +173,17 @@ static void make_update(dsc_shape *s, int64_t n)
     set_dims(s, n, is_momentum ? pick(1, 2, 8, 30) : 0, 0, 0, 0);
 }
 
+/* Buckets of one tensor and of many. A momentum that replicas agree on is of fp32. */
+static void make_lamb(dsc_shape *s, int64_t n)
+{
+    const int64_t tensors = pick(1, 2, 7, tap_random_between(1, 40));
+
+    s->flags = s->kernel == DSC_K_LAMB_STEP ? 0 : maybe(DSC_FROZEN);
+    if (s->kernel == DSC_K_LAMB_TRUST || s->flags & DSC_FROZEN) s->type = s->out = DSC_FP32;
+    if (s->kernel == DSC_K_LAMB_TRUST) set_dims(s, tensors, pick(1, 2, 3, 8), 0, 0, 0);
+    else set_dims(s, n, tensors, 0, 0, 0);
+}
+
 /* Sizes around the tiles of the overlays (64 rows, 16 columns, blocks of 1024) and odd ones. */
 static dsc_shape random_shape(dsc_kernel kernel)
 {
@@ -223,6 +237,9 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_SIGN_COMPRESS:
     case DSC_K_SIGN_AVERAGE:
     case DSC_K_SIGN_EXPAND: make_sign(&s); break;
+    case DSC_K_LAMB_NORMS:
+    case DSC_K_LAMB_TRUST:
+    case DSC_K_LAMB_STEP: make_lamb(&s, rows * cols); break;
     case DSC_K_CAST:
     case DSC_K_ADAM:
     case DSC_K_MOMENTUM: make_update(&s, rows * cols); break;
@@ -355,6 +372,9 @@ static void adam(void) { agrees(DSC_K_ADAM); }
 static void momentum(void) { agrees(DSC_K_MOMENTUM); }
 static void drift(void) { agrees(DSC_K_DRIFT); }
 static void rejoin(void) { agrees(DSC_K_REJOIN); }
+static void lamb_norms(void) { agrees(DSC_K_LAMB_NORMS); }
+static void lamb_trust(void) { agrees(DSC_K_LAMB_TRUST); }
+static void lamb_step(void) { agrees(DSC_K_LAMB_STEP); }
 static void cast(void) { agrees(DSC_K_CAST); }
 
 /* Runs kernels twice on the same input, with `threads` threads and then with `again`. */
@@ -676,6 +696,9 @@ static const tap_case cases[] = {
     {"momentum of every set equals the reference", momentum},
     {"drift of every set equals the reference", drift},
     {"rejoin of every set equals the reference", rejoin},
+    {"lamb_norms of every set equals the reference", lamb_norms},
+    {"lamb_trust of every set equals the reference", lamb_trust},
+    {"lamb_step of every set equals the reference", lamb_step},
     {"cast of every set equals the reference", cast},
     {"the same call gives the same bits", repeats_bits},
     {"no number of threads changes the bits of square_sum, of the losses and of compression", sums_ignore_threads},

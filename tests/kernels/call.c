@@ -2,6 +2,7 @@
 #include "base/rng.h"
 #include "kernel/blocks.h"
 #include "kernel/convert.h"
+#include "kernel/held.h"
 #include "kernel/units.h"
 #include <math.h>
 #include <stdlib.h>
@@ -23,6 +24,9 @@ const dsc_step call_step = {
     .loss_gradient = 0.125f,
     .gradient_scale = 0.5f,
     .rates = 0.01,
+    .fresh_correction2 = 15.3,
+    .trust = {.max_coeff = 2, .min_coeff = 0.5, .coeff_beta = 0.9, .factor_max = 4, .factor_min = 0.5,
+              .factor_threshold = 0.1},
 };
 
 /* ---- Memory */
@@ -65,7 +69,7 @@ static bool is_named(const call *c, int operand, const char *name)
 
 static const char *const accumulators[] = {"dgamma", "dbeta", "dwte", "dwpe", "gradient"};
 static const char *const singles[] = {"stats", "lse", "part", "parts", "mask", "param", "exp_avg", "exp_avg_sq",
-                                      "anchor"};
+                                      "anchor", "fresh", "state", "trust"};
 
 static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
 
@@ -89,13 +93,15 @@ static dsc_dtype find_type(const call *c, int operand)
 
     if (is_sign(kernel)) return find_sign_type(c, operand);
     if (is_named(c, operand, "tokens") || is_named(c, operand, "layout")) return DSC_INT32;
+    if (is_named(c, operand, "held")) return DSC_INT64;
+    if (is_named(c, operand, "sums")) return DSC_FP64;
     if (is_named(c, operand, "loss") || (kernel == DSC_K_SQUARE_SUM && operand == 1)) return DSC_FP64;
     if (kernel == DSC_K_CLEAR) return (dsc_dtype)c->shape.type;
     if (is_named(c, operand, "out") || kernel == DSC_K_SQUARE_SUM) return (dsc_dtype)c->shape.out;
     for (int i = 0; i < DSC_COUNT(accumulators); i++)
         if (is_named(c, operand, accumulators[i])) return (dsc_dtype)c->shape.out;
     for (int i = 0; i < DSC_COUNT(singles); i++)
-        if (is_named(c, operand, singles[i])) return DSC_FP32;
+        if (is_named(c, operand, singles[i])) return c->shape.type == DSC_FP64 ? DSC_FP64 : DSC_FP32;
     return (dsc_dtype)c->shape.type;
 }
 
@@ -189,7 +195,8 @@ static void fill_tokens(call *c, int operand, uint64_t stream)
 static void fill_normal(call *c, int operand, uint64_t stream)
 {
     const float mean = is_named(c, operand, "x") ? 0.5f : 0; /* which the norms have to remove */
-    const bool positive = is_named(c, operand, "exp_avg_sq");
+    const bool positive = is_named(c, operand, "exp_avg_sq") || is_named(c, operand, "fresh") ||
+                          is_named(c, operand, "sums") || is_named(c, operand, "state");
     const int64_t count = call_count(c, operand);
     float *normal = malloc((size_t)count * sizeof *normal);
 
@@ -294,9 +301,28 @@ static void fill_scales(call *c)
         call_set(c, 2, i, rint(call_get(c, 2, i) * 1024) / 1024);
 }
 
+/* Tensors of many sizes, of which some have nothing that is trained, or nothing at all; what is in none is before,
+ * between and behind them. */
+static void fill_held(call *c, int operand)
+{
+    const int64_t n = c->shape.d[0], tensors = c->shape.d[1];
+    dsc_held *held = c->operand[operand];
+    int64_t at = 0;
+
+    for (int64_t t = 0; t < tensors; t++) {
+        const int64_t most = (n - at) / tap_random_between(1, tensors - t);
+        const int64_t gap = tap_random_between(0, 1) * tap_random_between(0, DSC_MIN(20, most));
+        const int64_t elems = tap_random_between(0, most - gap), few = tap_random_between(0, elems);
+
+        held[t] = (dsc_held){.first = at + gap, .elems = elems, .real = tap_random_between(0, 2) ? elems : few};
+        at += gap + elems;
+    }
+}
+
 static void fill(call *c, int operand)
 {
     if (c->type[operand] == DSC_UINT8) fill_bytes(c, operand);
+    else if (is_named(c, operand, "held")) fill_held(c, operand);
     else if (c->type[operand] == DSC_INT64) fill_units(c, operand);
     else if (is_named(c, operand, "layout")) fill_layout(c, operand);
     else if (is_named(c, operand, "mask")) fill_mask(c, operand);

@@ -128,6 +128,8 @@ static bool may_lack(const dsc_plan *plan, const dsc_bucket *bucket, int kept)
     case DSC_KEPT_WORKER_ERROR:
     case DSC_KEPT_SERVER_ERROR: return plan->workers == 1;
     case DSC_KEPT_ANCHOR: return !plan->has_own_steps;
+    case DSC_KEPT_FRESH:
+    case DSC_KEPT_TRUST: return !plan->has_trust;
     default: return dsc_bucket_home(plan, bucket, kept).kept != (dsc_kept)kept;
     }
 }

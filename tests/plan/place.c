@@ -108,6 +108,13 @@ static void refuses_with_a_reason(void)
     s.offload_ratio = 0.5;
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--offload-ratio", "--offload optimizer", NULL});
     s = DSC_CONFIG_DEFAULT.strategy;
+    s.optimizer = DSC_ONEBIT_LAMB;
+    s.semantics = DSC_SEMANTICS_REFERENCE;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--onebit-semantics reference", "OneBitLamb", "use paper", NULL});
+    s.semantics = DSC_SEMANTICS_PAPER;
+    s.zero = 1;
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--zero", "use --zero 0", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
     strcpy(s.attention, "bigbirds");
     refused(&s, 2, DSC_EINVAL, (const char *const[]){"--attention bigbirds", "bslongformer", NULL});
 }

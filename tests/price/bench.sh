@@ -42,8 +42,9 @@ prices() {
 }
 
 compresses() {
-    "$build/dsc-bench" --quick --json momentum sign_compress sign_average sign_expand |
-        holds 'len({k["kernel"] for k in d["kernels"]}) == 4 and all(k["time_ns"] > 0 for k in d["kernels"])'
+    "$build/dsc-bench" --quick --json momentum sign_compress sign_average sign_expand lamb_norms lamb_trust \
+        lamb_step |
+        holds 'len({k["kernel"] for k in d["kernels"]}) == 7 and all(k["time_ns"] > 0 for k in d["kernels"])'
 }
 
 # 11 lines: three kernels with units of three sizes, and two that know no units; rates are bytes over seconds.

@@ -1,5 +1,6 @@
-/* Programs of 1-bit and of 0/1 Adam: every layout makes programs that fit together, flat and hierarchical; one that was
- * spoiled in one place is refused; units hold each weight once, and nothing else. */
+/* Programs of 1-bit Adam, 0/1 Adam and 1-bit LAMB: every layout makes programs that fit together, flat and
+ * hierarchical; one that was spoiled in one place is refused; units hold each weight once, and nothing else. */
+#include "kernel/held.h"
 #include "kernel/units.h"
 #include "tests/program/machine.h"
 #include "tests/tap.h"
@@ -32,6 +33,14 @@ static dsc_strategy zero_one(int64_t tp, int64_t pp, int64_t dp)
     return s;
 }
 
+static dsc_strategy lamb(int64_t tp, int64_t pp, int64_t dp)
+{
+    dsc_strategy s = layout(tp, pp, dp);
+
+    s.optimizer = DSC_ONEBIT_LAMB;
+    return s;
+}
+
 static void check_layout(const dsc_strategy *s, int64_t nodes)
 {
     const dsc_program *const *folded = NULL;
@@ -53,10 +62,10 @@ static void every_layout_passes(void)
         for (int64_t tp = 1; tp <= DSC_MIN(ranks, 4); tp *= 2)
             for (int64_t pp = 1; tp * pp <= ranks; pp *= 2)
                 for (int64_t nodes = 1; nodes <= ranks; nodes *= 2) {
-                    dsc_strategy s = layout(tp, pp, ranks / tp / pp), z = zero_one(tp, pp, ranks / tp / pp);
+                    const int64_t dp = ranks / tp / pp;
+                    const dsc_strategy all[] = {layout(tp, pp, dp), zero_one(tp, pp, dp), lamb(tp, pp, dp)};
 
-                    check_layout(&s, nodes);
-                    check_layout(&z, nodes);
+                    for (int64_t i = 0; i < DSC_COUNT(all); i++) check_layout(&all[i], nodes);
                 }
 }
 
@@ -66,11 +75,12 @@ static void random_layouts_pass(void)
         const int64_t each = tap_random_between(1, 3), nodes = tap_random_between(1, 3);
         dsc_strategy s = layout(tap_random_between(1, 2), tap_random_between(1, 2), each * nodes);
 
-        s.optimizer = (int)tap_random_between(DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM);
+        s.optimizer = (int)tap_random_between(DSC_ONEBIT_ADAM, DSC_ONEBIT_LAMB);
         machine_random(&s);
         s.offload = (int)tap_random_between(DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER);
         s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(0, 16) / 16 : 1;
         s.semantics = (int)tap_random_between(DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE);
+        if (s.optimizer == DSC_ONEBIT_LAMB) s.semantics = DSC_SEMANTICS_PAPER;
         s.exchange = (int)tap_random_between(DSC_EXCHANGE_AUTO, DSC_EXCHANGE_FLAT);
         check_layout(&s, nodes);
     }
@@ -81,7 +91,8 @@ static void random_layouts_pass(void)
 static void drop_random(int64_t nodes, int64_t dp)
 {
     const int64_t pp = tap_random_between(1, 2);
-    dsc_strategy s = tap_random_between(0, 1) ? layout(1, pp, dp) : zero_one(1, pp, dp);
+    const int64_t which = tap_random_between(0, 2), tp = which == 2 && dp > 1 ? 2 : 1;
+    dsc_strategy s = which == 0 ? layout(1, pp, dp) : which == 1 ? zero_one(1, pp, dp) : lamb(tp, pp, dp);
     char how[120];
     machine m;
     int64_t rank, t;
@@ -163,6 +174,24 @@ static void drops_own_steps(void)
         {2, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, NULL, "uses gradients that are not summed over dp_intra"},
     };
     const dsc_strategy s = zero_one(1, 1, 4);
+
+    drop_each(&s, rows, DSC_COUNT(rows));
+}
+
+/* Tensor ranks hold half of a tensor's norm each. */
+static void drops_norms(void)
+{
+    static const dropped rows[] = {
+        {1, DSC_OP_WEIGH, -1, "update", "reads what nobody wrote: norms"},
+        {1, DSC_OP_ALL_GATHER, DSC_AXIS_TP, "update", "reads what nobody wrote: norms of all ranks"},
+        {1, DSC_OP_UPDATE, -1, "update", "segment update: no op writes some of"},
+        {1, DSC_OP_WEIGH, -1, "exchange", "reads what nobody wrote: norms"},
+        {1, DSC_OP_ALL_GATHER, DSC_AXIS_TP, "exchange", "reads what nobody wrote: norms of all ranks"},
+        {1, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "exchange", "reads what nobody wrote: signs of means"},
+        {1, DSC_OP_UPDATE, -1, "exchange", "segment exchange: no op writes some of"},
+        {1, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, NULL, "uses gradients that are not summed over dp"},
+    };
+    const dsc_strategy s = lamb(2, 1, 2);
 
     drop_each(&s, rows, DSC_COUNT(rows));
 }
@@ -303,16 +332,57 @@ static void units_are_pieces(void)
     }
 }
 
+/* ---- Tensors */
+
+static void check_held(const machine *m, int64_t rank, int64_t index)
+{
+    const dsc_plan *plan = m->plan;
+    const dsc_stage *stage = &plan->stages[m->programs[rank]->stage];
+    const dsc_bucket *bucket = &stage->buckets[index];
+    const int64_t tp_index = dsc_plan_coord(plan, rank).of[DSC_AXIS_TP];
+    dsc_held *held = calloc((size_t)(bucket->end - bucket->first), sizeof *held);
+    int64_t end = 0;
+
+    dsc_bucket_held(plan, stage, bucket, tp_index, held);
+    for (int64_t i = 0; i < bucket->end - bucket->first; i++) {
+        const dsc_shard *shard = &stage->shards[bucket->first + i];
+
+        CHECK(held[i].first >= end && held[i].first == shard->first - bucket->first_elem &&
+              held[i].elems == shard->elems && held[i].real == real_elems(plan, shard, tp_index),
+              "%s on tp %d: %d elements from %d on, %d of them trained", plan->tensors[shard->tensor].name,
+              (int)tp_index, (int)held[i].elems, (int)held[i].first, (int)held[i].real);
+        end = held[i].first + held[i].elems;
+    }
+    CHECK(end <= bucket->elems, "bucket %d: %d elements of %d", (int)index, (int)end, (int)bucket->elems);
+    free(held);
+}
+
+static void lists_hold_each_tensor(void)
+{
+    for (int draw = 0; draw < 20; draw++) {
+        dsc_strategy s = lamb(1 << tap_random_between(0, 2), tap_random_between(1, 2), tap_random_between(1, 3));
+        machine m;
+
+        s.bucket_elems = tap_random_between(1, 20000);
+        machine_init(&m, MODEL, &s);
+        for (int64_t rank = 0; rank < m.plan->ranks; rank++)
+            for (int64_t i = 0; i < m.plan->stages[m.programs[rank]->stage].bucket_count; i++) check_held(&m, rank, i);
+        machine_fini(&m);
+    }
+}
+
 static const tap_case cases[] = {
     {"every layout of 1 to 8 ranks on 1 to 8 nodes makes right programs", every_layout_passes},
     {"random schedules, precisions, bucket sizes, ratios and semantics make right programs", random_layouts_pass},
     {"a program without any one of its ops is refused", drops_any_op},
     {"a program without what compresses, exchanges or averages is refused, by what is missing", drops_what_compresses},
     {"so is one without what replicas share, note, step by themselves or meet by", drops_own_steps},
+    {"so is one of LAMB without norms, or those of other tensor ranks", drops_norms},
     {"sums of all replicas are refused where a replica's own gradients belong", refuses_sums_for_shares},
     {"units hold each weight once, and no padding", units_hold_each_weight},
     {"large tensors are several units, and so are the biases of q, k and v; with reference semantics none is",
      units_are_pieces},
+    {"lists of tensors say what a rank holds, and what of it is trained", lists_hold_each_tensor},
 };
 
 int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }

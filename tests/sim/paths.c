@@ -52,6 +52,12 @@ static void onebit(void)
     takes(DSC_ONEBIT_ADAM, DSC_FP16, "local/exchange local gradients/update gradients");
 }
 
+static void lamb(void)
+{
+    takes(DSC_ONEBIT_LAMB, DSC_BF16, "local/exchange gradients/update");
+    takes(DSC_ONEBIT_LAMB, DSC_FP16, "local/exchange local gradients/update gradients");
+}
+
 static void zero_one(void)
 {
     takes(DSC_ZERO_ONE_ADAM, DSC_BF16,
@@ -91,6 +97,7 @@ static void own_steps_are_silent(void)
 static const tap_case cases[] = {
     {"Adam takes one path, and another with an overflow", adam},
     {"1-bit Adam's compressed path is the first, its exact one follows", onebit},
+    {"1-bit LAMB takes the same", lamb},
     {"0/1 Adam's replicas step by themselves first, then come syncs, shared gradients and exact steps", zero_one},
     {"a replica's own step sends next to nothing, a sync as much as shared gradients, far less than an exact step",
      own_steps_are_silent},

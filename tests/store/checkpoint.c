@@ -11,11 +11,14 @@ static const dsc_tensor tensors[] = {
 };
 enum { TENSORS = DSC_COUNT(tensors), MOST_ELEMS = 65 * 33, WORKERS = 3 };
 
-/* The copies of a tensor: of the workers' errors each is one. */
-enum { FIRST_WORKER = DSC_STATE_WORKER_ERROR + 1, COPIES = FIRST_WORKER + WORKERS };
-static int64_t worker_of(int copy) { return DSC_MAX(copy - FIRST_WORKER, 0); }
+static const dsc_copies copies = {WORKERS, true}, no_copies = {1, false};
+
+/* The copies of a tensor: of the workers' errors each is one; the last is LAMB's variance. */
+enum { FIRST_WORKER = DSC_STATE_WORKER_ERROR + 1, FRESH = FIRST_WORKER + WORKERS, COPIES };
+static int64_t worker_of(int copy) { return copy == FRESH ? 0 : DSC_MAX(copy - FIRST_WORKER, 0); }
 static int which_of(int copy)
 {
+    if (copy == FRESH) return DSC_STATE_FRESH;
     if (copy >= FIRST_WORKER) return DSC_STATE_WORKER_ERROR;
     return copy == FIRST_WORKER - 1 ? DSC_STATE_SERVER_ERROR : copy;
 }
@@ -99,7 +102,7 @@ static dsc_status save(const char *folder, int64_t step)
     dsc_checkpoint_writer *writer = NULL;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_checkpoint_begin(folder, step, tensors, TENSORS, WORKERS, &state, &writer));
+    DSC_TRY(dsc_checkpoint_begin(folder, step, tensors, TENSORS, copies, &state, &writer));
     DSC_TRY(write_all(writer, step));
     DSC_TRY(finish(&writer));
 out:
@@ -122,6 +125,46 @@ static bool holds(const dsc_checkpoint_reader *reader, int64_t step)
     return true;
 }
 
+static dsc_checkpoint_piece trust_of(int64_t tensor, float values[DSC_TRUST_VALUES])
+{
+    return (dsc_checkpoint_piece){DSC_STATE_TRUST, tensor, 0, 0, 1, DSC_TRUST_VALUES, values, DSC_TRUST_VALUES, 0};
+}
+
+/* Two values of a tensor, whatever its shape; where another optimizer trained there are none. */
+static void trust_reads_back(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = state_of(7), read_state = {0};
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_checkpoint_reader *reader = NULL;
+    float values[TENSORS][DSC_TRUST_VALUES], read[DSC_TRUST_VALUES], more[4];
+    dsc_checkpoint_piece piece = trust_of(1, more);
+
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 7, tensors, TENSORS, copies, &state, &writer))) goto out;
+    for (int64_t t = 0; t < TENSORS; t++) {
+        values[t][0] = (float)t + 0.5f;
+        values[t][1] = (float)t - 0.25f;
+        CHECK_OK(dsc_checkpoint_write(writer, &(dsc_checkpoint_piece[]){trust_of(t, values[t])}[0]));
+    }
+    piece.rows = 2;
+    CHECK(dsc_checkpoint_write(writer, &piece) == DSC_EINTERNAL, "a second row of two values is written");
+    if (!CHECK_OK(finish(&writer))) goto out;
+    if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000007"), tensors, TENSORS, &read_state, &reader)))
+        goto out;
+    for (int64_t t = 0; t < TENSORS; t++) {
+        const dsc_checkpoint_piece in = trust_of(t, read);
+
+        CHECK_OK(dsc_checkpoint_read(reader, &in));
+        CHECK(memcmp(read, values[t], sizeof read) == 0, "of tensor %d %g and %g", (int)t, (double)read[0],
+              (double)read[1]);
+    }
+out:
+    dsc_checkpoint_abandon(&writer);
+    dsc_checkpoint_close(&reader);
+    dsc_checkpoint_state_fini(&read_state);
+    scratch_end(&scratch);
+}
+
 static void reads_back(void)
 {
     scratch scratch = scratch_begin();
@@ -140,7 +183,8 @@ static void reads_back(void)
     CHECK(state.variance_interval == 2 && state.variance_updates == 7 && state.sync_interval == 8 &&
           state.own_steps == 9, "%lld own steps", (long long)state.own_steps);
     CHECK(state.frozen_updates == 4 && state.frozen_at == 5 && state.variance_norm == 0.125 &&
-          dsc_checkpoint_workers(reader) == WORKERS, "frozen at %lld", (long long)state.frozen_at);
+          dsc_checkpoint_copies(reader).workers == WORKERS && dsc_checkpoint_copies(reader).has_trust,
+          "frozen at %lld", (long long)state.frozen_at);
     CHECK(dsc_equal(state.config, wrote.config) && dsc_equal(state.schedule, "") && dsc_equal(state.model, "{}") &&
           dsc_equal(state.data_hash, wrote.data_hash), "config %s, data %s", state.config, state.data_hash);
 out:
@@ -411,12 +455,12 @@ static void abandons(void)
     char found[512];
     dsc_text skipped = {0};
 
-    CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, WORKERS, &state, &writer));
+    CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, copies, &state, &writer));
     dsc_checkpoint_abandon(&writer);
     CHECK(writer == NULL && access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
     CHECK_OK(dsc_checkpoint_find(scratch.folder, NULL, NULL, found, sizeof found, &skipped));
     CHECK(found[0] == '\0', "found %s", found);
-    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, WORKERS, &state, &writer) == DSC_EINVAL &&
+    CHECK(dsc_checkpoint_begin("/proc/none", 6, tensors, TENSORS, copies, &state, &writer) == DSC_EINVAL &&
           writer == NULL, "%s", dsc_message());
     scratch_end(&scratch);
 }
@@ -433,7 +477,7 @@ static void hashes_by_block(void)
     float *whole = calloc(ELEMS, sizeof *whole);
     char file[600];
 
-    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, 1, &state, &writer))) goto out;
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, &large, 1, no_copies, &state, &writer))) goto out;
     for (int copy = 0; copy < FIRST_WORKER - 1; copy++) {
         dsc_checkpoint_piece piece = whole_of(&large, copy, 0, whole);
 
@@ -463,13 +507,14 @@ static void has_none_of_one(void)
     float whole[MOST_ELEMS] = {0};
     dsc_checkpoint_piece piece = whole_of(&tensors[2], FIRST_WORKER, 2, whole);
 
-    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 2, tensors, TENSORS, 1, &state, &writer))) goto out;
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 2, tensors, TENSORS, no_copies, &state, &writer))) goto out;
     CHECK(dsc_checkpoint_write(writer, &piece) == DSC_EINTERNAL && strstr(dsc_message(), "errors of 1") != NULL, "%s",
           dsc_message());
     CHECK_OK(finish(&writer));
     if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000002"), tensors, TENSORS, &state, &reader)))
         goto out;
-    CHECK(dsc_checkpoint_workers(reader) == 1, "%lld workers", (long long)dsc_checkpoint_workers(reader));
+    CHECK(dsc_checkpoint_copies(reader).workers == 1 && !dsc_checkpoint_copies(reader).has_trust, "%lld workers",
+          (long long)dsc_checkpoint_copies(reader).workers);
     CHECK(dsc_checkpoint_read(reader, &piece) == DSC_EINTERNAL, "%s", dsc_message());
     dsc_checkpoint_state_fini(&state);
 out:
@@ -491,7 +536,7 @@ static void reads_means(void)
     dsc_checkpoint_reader *reader = NULL;
     dsc_checkpoint_piece piece;
 
-    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, both, 2, WORKERS, &state, &writer))) goto out;
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 1, both, 2, copies, &state, &writer))) goto out;
     for (int64_t t = 0; t < 2; t++)
         for (int64_t w = 0; w < WORKERS; w++) {
             piece = whole_of(&both[t], FIRST_WORKER, t, values);
@@ -531,6 +576,8 @@ static void reads_older_ones(void)
     file = H5Fopen(scratch_path(&scratch, "step-00000004/checkpoint.h5"), H5F_ACC_RDWR, H5P_DEFAULT);
     for (int i = 0; i < DSC_COUNT(later); i++) H5Adelete_by_name(file, "/state", later[i], H5P_DEFAULT);
     H5Ldelete(file, "/error_feedback", H5P_DEFAULT);
+    H5Ldelete(file, "/optimizer/exp_avg_sq_fresh", H5P_DEFAULT);
+    H5Ldelete(file, "/optimizer/trust", H5P_DEFAULT);
     H5Fclose(file);
     if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000004"), tensors, TENSORS, &state, &reader)))
         goto out;
@@ -538,7 +585,8 @@ static void reads_older_ones(void)
           "frozen at %lld", (long long)state.frozen_at);
     CHECK(state.variance_interval == 0 && state.variance_updates == 0 && state.sync_interval == 0 &&
           state.own_steps == 0, "%lld own steps", (long long)state.own_steps);
-    CHECK(dsc_checkpoint_workers(reader) == 1, "%lld workers", (long long)dsc_checkpoint_workers(reader));
+    CHECK(dsc_checkpoint_copies(reader).workers == 1 && !dsc_checkpoint_copies(reader).has_trust, "%lld workers",
+          (long long)dsc_checkpoint_copies(reader).workers);
 out:
     dsc_checkpoint_state_fini(&state);
     dsc_checkpoint_close(&reader);
@@ -672,9 +720,9 @@ static void save_by_many(const char *folder, int64_t step, int64_t count, const 
     dsc_hash hashes[64];
     int64_t total;
 
-    if (!CHECK_OK(dsc_checkpoint_begin(folder, step, tensors, TENSORS, WORKERS, &state, &writers[0]))) return;
+    if (!CHECK_OK(dsc_checkpoint_begin(folder, step, tensors, TENSORS, copies, &state, &writers[0]))) return;
     for (int64_t w = 1; w < count; w++)
-        if (!CHECK_OK(dsc_checkpoint_join(folder, step, tensors, TENSORS, WORKERS,
+        if (!CHECK_OK(dsc_checkpoint_join(folder, step, tensors, TENSORS, copies,
                                           dsc_checkpoint_offsets(writers[0]), &writers[w]))) goto out;
     CHECK_OK(write_cut(writers, count, step, cut));
     for (int64_t w = 0; w < count; w++) CHECK_OK(dsc_checkpoint_flush(writers[w]));
@@ -766,9 +814,9 @@ static void commits_all_or_nothing(void)
     int64_t offsets[DSC_STATE_COUNT * TENSORS], count = 0;
 
     CHECK_OK(save(scratch.folder, 6));
-    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, WORKERS, &state, &first))) goto out;
+    if (!CHECK_OK(dsc_checkpoint_begin(scratch.folder, 6, tensors, TENSORS, copies, &state, &first))) goto out;
     memcpy(offsets, dsc_checkpoint_offsets(first), sizeof offsets);
-    CHECK_OK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, WORKERS, offsets, &second));
+    CHECK_OK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, copies, offsets, &second));
     CHECK_OK(dsc_checkpoint_hash(first, 0, 2, &hashes, &count));
     CHECK(dsc_checkpoint_commit(&first, hashes, count) == DSC_EINTERNAL && first == NULL &&
           strstr(dsc_message(), "hashes for") != NULL, "%s", dsc_message());
@@ -776,7 +824,7 @@ static void commits_all_or_nothing(void)
     dsc_checkpoint_abandon(&second);
     CHECK(verifies_as(scratch.folder, 6), "step 6 is no longer what it was: %s", dsc_message());
     CHECK(access(scratch_path(&scratch, "step-00000006.tmp"), F_OK) != 0, "something was left");
-    CHECK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, WORKERS, offsets, &second) == DSC_EIO &&
+    CHECK(dsc_checkpoint_join(scratch.folder, 6, tensors, TENSORS, copies, offsets, &second) == DSC_EIO &&
           second == NULL, "%s", dsc_message());
 out:
     dsc_checkpoint_abandon(&first);
@@ -786,6 +834,7 @@ out:
 
 static const tap_case cases[] = {
     {"a checkpoint reads back as it was written, state included", reads_back},
+    {"two values of each tensor too", trust_reads_back},
     {"tensors of other shapes, missing and unknown ones are refused by name", refuses_other_tensors},
     {"each of 200 flipped bits is found, by one or by several, and its tensor named", finds_flipped_bits},
     {"a file that is too short does not verify, and no file is bad input", finds_truncation},

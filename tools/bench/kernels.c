@@ -1,6 +1,7 @@
 #include "tools/bench/bench.h"
 #include "base/log.h"
 #include "device/device.h"
+#include "kernel/held.h"
 #include "kernel/step.h"
 #include "kernel/units.h"
 #include "kernels/kernels.h"
@@ -43,6 +44,7 @@ static int fresh_operand(const dsc_shape *shape)
     case DSC_K_LOAD: return -1;
     case DSC_K_MOMENTUM: return shape->flags & DSC_SCALED ? 0 : -1; /* a gradient, which was expanded */
     case DSC_K_ADAM: return shape->flags & DSC_FROZEN ? 2 : -1; /* momentum, which was expanded */
+    case DSC_K_LAMB_NORMS: return shape->flags & DSC_FROZEN ? 0 : -1;
     case DSC_K_EMBED_BWD:
     case DSC_K_CROSS_ENTROPY:
     case DSC_K_CROSS_ENTROPY_PART: return 1; /* dx, logits */
@@ -100,6 +102,15 @@ void bench_fill_units(const dsc_shape *shape, void *operand)
     }
 }
 
+/* Tensors of one size, one behind another. */
+static void fill_held(const dsc_shape *shape, void *operand)
+{
+    const int64_t each = shape->d[0] / shape->d[1];
+    dsc_held *held = operand;
+
+    for (int64_t t = 0; t < shape->d[1]; t++) held[t] = (dsc_held){.first = t * each, .elems = each, .real = each};
+}
+
 /* The lists of a window. */
 static dsc_status fill_window(const dsc_shape *shape, const dsc_arena *arena)
 {
@@ -123,15 +134,18 @@ out:
 
 static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
 {
-    if (!bench_has_units(shape->kernel)) return fill_window(shape, arena);
-    bench_fill_units(shape, arena->base);
+    if (shape->flags & DSC_HAS_LAYOUT) return fill_window(shape, arena);
+    if (bench_has_units(shape->kernel)) bench_fill_units(shape, arena->base);
+    else fill_held(shape, arena->base);
     return DSC_OK;
 }
 
-/* The operand that lists blocks or units; -1: there is none. */
+/* The operand that lists blocks, units or tensors; -1: there is none. */
 static int list_operand(const dsc_shape *shape)
 {
     if (bench_has_units(shape->kernel)) return 1;
+    if (shape->kernel == DSC_K_LAMB_NORMS) return 5;
+    if (shape->kernel == DSC_K_LAMB_STEP) return 2;
     if (!(shape->flags & DSC_HAS_LAYOUT)) return -1;
     return shape->kernel == DSC_K_ATTENTION_FWD ? 3 : 5;
 }
@@ -171,6 +185,7 @@ static dsc_status time_once(bench *b, const dsc_shape *shape, int64_t *out)
 {
     static const dsc_step step = {.number = 1, .optimizer_step = 1, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999,
                                   .eps = 1e-8, .bias_correction1 = 0.1, .bias_correction2 = 30, .rates = 1e-3,
+                                  .fresh_correction2 = 30, .trust = {10, 0.01, 0.9, 4, 0.5, 0.1},
                                   .loss_scale = 1, .loss_gradient = 1e-3f, .gradient_scale = 1};
     void *operands[DSC_KERNEL_OPERANDS];
     dsc_status status = DSC_OK;

@@ -23,12 +23,19 @@ static bool is_ours(const job *j, const dsc_shard *shard)
     return coord.of[DSC_AXIS_CP] == 0 && (coord.of[DSC_AXIS_TP] == 0 || !shard->is_replicated) && !shard->is_copy;
 }
 
+static bool is_error(const dsc_piece *piece)
+{
+    return piece->which == DSC_RUN_WORKER_ERROR || piece->which == DSC_RUN_SERVER_ERROR;
+}
+
 /* What replicas hold alike, which is all but their errors and, with ZeRO, their parts, they write in turns by tensor,
  * so that all have their share. */
 static bool is_our_turn(const job *j, const dsc_piece *piece)
 {
-    bool is_alike = j->plan->parts == 1 && piece->which < DSC_RUN_WORKER_ERROR;
+    bool is_alike = j->plan->parts == 1 && !is_error(piece);
+    bool is_of_all = piece->which == DSC_RUN_TRUST; /* tensor ranks */
 
+    if (is_of_all && dsc_plan_coord(j->plan, j->rank).of[DSC_AXIS_TP] > 0) return false;
     return !is_alike || replica_of(j) == piece->tensor % j->plan->config.strategy.dp;
 }
 
@@ -108,6 +115,8 @@ static dsc_status meet(const job *j, dsc_status status)
     return dsc_comm_agree(j->comm, status == DSC_EINVAL ? DSC_EIO : status, false);
 }
 
+static dsc_copies copies_of(const dsc_plan *plan) { return (dsc_copies){plan->workers, plan->has_trust}; }
+
 static dsc_status lay_out(job *j, int64_t step, dsc_checkpoint_writer **out)
 {
     const dsc_plan *plan = j->plan;
@@ -115,7 +124,8 @@ static dsc_status lay_out(job *j, int64_t step, dsc_checkpoint_writer **out)
     dsc_status status = DSC_OK;
 
     DSC_TRY(describe(j, step, &state));
-    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, plan->tensors, plan->tensor_count, plan->workers, &state, out));
+    DSC_TRY(dsc_checkpoint_begin(j->options.save, step, plan->tensors, plan->tensor_count, copies_of(plan), &state,
+                                 out));
 out:
     dsc_checkpoint_state_fini(&state);
     return status;
@@ -135,8 +145,8 @@ static dsc_status open_writers(job *j, int64_t step, dsc_checkpoint_writer **out
     status = dsc_comm_broadcast(j->comm, offsets, bytes, 0);
     if (status != DSC_OK) return status; /* which may still read the offsets */
     if (j->rank > 0)
-        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, plan->workers, offsets,
-                                     out);
+        status = dsc_checkpoint_join(j->options.save, step, plan->tensors, plan->tensor_count, copies_of(plan),
+                                     offsets, out);
     DSC_TRY(meet(j, status));
 out:
     free(offsets);
@@ -339,14 +349,16 @@ static origin find_origin(int64_t were, int64_t are, int64_t worker)
     return (origin){0, were};
 }
 
-typedef struct loading { const dsc_checkpoint_reader *reader; origin errors; } loading; /* of 0 workers: none */
+/* Errors of 0 workers: none. */
+typedef struct loading { const dsc_checkpoint_reader *reader; origin errors; bool has_trust; } loading;
 
 static dsc_status read_piece(void *context, const dsc_piece *piece)
 {
     const loading *l = context;
     const dsc_checkpoint_piece in = in_file(piece, l->errors.first);
 
-    if (piece->which >= DSC_RUN_WORKER_ERROR && l->errors.workers == 0) return DSC_OK;
+    if (is_error(piece) && l->errors.workers == 0) return DSC_OK;
+    if (piece->which >= DSC_RUN_FRESH && !l->has_trust) return DSC_OK;
     return piece->which == DSC_RUN_WORKER_ERROR ? dsc_checkpoint_read_mean(l->reader, &in, l->errors.workers)
                                                 : dsc_checkpoint_read(l->reader, &in);
 }
@@ -407,11 +419,23 @@ static origin choose_errors(const job *j, const dsc_checkpoint_state *state, int
     return find_origin(were, are, worker_of(j));
 }
 
+/* Compressed steps of 1-bit LAMB go by what its exact ones have found. */
+static dsc_status check_trust(const job *j, const char *path, const dsc_checkpoint_state *state, bool has_trust)
+{
+    if (has_trust && !j->plan->has_trust) dsc_log(DSC_NOTE, "the checkpoint's trust ratios are dropped");
+    if (!j->plan->has_trust || has_trust || !dsc_run_is_frozen(j->run)) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL,
+                    "%s has no trust ratios, since another optimizer made it, and after %" PRId64 " updates "
+                    "--optimizer onebit-lamb would compress at once: give a later --freeze-step, and exact steps find "
+                    "them",
+                    path, state->optimizer_step);
+}
+
 static dsc_status load(job *j, const char *path)
 {
     dsc_checkpoint_reader *reader = NULL;
     dsc_checkpoint_state state = {0};
-    loading loading = {NULL, {0}};
+    loading loading = {NULL, {0}, false};
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_checkpoint_open(path, j->plan->tensors, j->plan->tensor_count, &state, &reader));
@@ -422,7 +446,9 @@ static dsc_status load(job *j, const char *path)
                                                state.variance_interval, state.variance_updates, state.sync_interval,
                                                state.own_steps});
     loading.reader = reader;
-    loading.errors = choose_errors(j, &state, dsc_checkpoint_workers(reader));
+    loading.has_trust = dsc_checkpoint_copies(reader).has_trust;
+    DSC_TRY(check_trust(j, path, &state, loading.has_trust));
+    loading.errors = choose_errors(j, &state, dsc_checkpoint_copies(reader).workers);
     for (int64_t i = 0; i < stage_of(j)->shard_count; i++)
         DSC_TRY(dsc_run_each_piece(j->run, &stage_of(j)->shards[i], read_piece, &loading));
     j->first_step = state.step;
