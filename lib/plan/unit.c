@@ -1,5 +1,6 @@
-/* What is compressed with a scale of its own: what a rank holds of each tensor, in pieces where it is large or of several
- * kinds. Buckets group messages, never scales: so no bucket size, and no order of tensors, changes the mathematics. */
+/* What is compressed with a scale of its own: what a rank holds of each tensor, in pieces where that is large, or is of
+ * several kinds. Buckets group messages, never scales: so no bucket size, and no order of tensors, changes the
+ * mathematics. */
 #include "plan/parts.h"
 #include "kernel/units.h"
 
