@@ -1,6 +1,6 @@
 /* What 1-bit compression knows of a bucket: its units, each with a scale of its own, and the packets in which their
- * signs travel. A unit is what a rank holds of a tensor; kernels read the list of them from an operand of int64, made
- * once and kept for all steps.
+ * signs travel. A unit is a piece of what a rank holds of a tensor; kernels read the list of them from an operand of
+ * int64, made once and kept for all steps.
  *
  * N ranks exchange a bucket. A unit is padded to a multiple of 8 N elements and cut in N chunks; packet j, for server
  * j, has chunk j of every unit, then a scale for every unit. */

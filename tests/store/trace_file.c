@@ -317,6 +317,56 @@ static void survives_kills(void)
     scratch_end(&scratch);
 }
 
+/* Whether a trace that was not closed reads while one of its bytes is another for some milliseconds. */
+static bool reads_over(const char *path, long byte, unsigned microseconds)
+{
+    dsc_status status;
+    dsc_trace trace;
+    pid_t child;
+
+    scratch_flip(path, byte, 0);
+    child = fork();
+    if (child == 0) {
+        usleep(microseconds);
+        scratch_flip(path, byte, 0);
+        _exit(0);
+    }
+    status = dsc_trace_load(path, &trace);
+    waitpid(child, NULL, 0);
+    if (status != DSC_OK) return false;
+    CHECK(holds_whole_steps(&trace), "with byte %ld another for a moment: other rows", byte);
+    dsc_trace_fini(&trace);
+    return true;
+}
+
+/* A byte is as a half-written chunk is: what is read does not match its checksum. */
+static void reads_torn_chunks_again(void)
+{
+    scratch scratch = scratch_begin();
+    const char *path = scratch_path(&scratch, "torn.h5");
+    int reached, torn = 0, read_again = 0;
+    pid_t child = start_writing(path, 100000, &reached);
+
+    wait_for_step(reached, 40);
+    scratch_kill(child);
+    close(reached);
+    for (long byte = scratch_size(path) / 2; torn < 5 && byte < scratch_size(path); byte += 97) {
+        bool is_damage;
+        dsc_trace trace;
+
+        dsc_trace_init(&trace);
+        scratch_flip(path, byte, 0);
+        is_damage = dsc_trace_load(path, &trace) != DSC_OK && strstr(dsc_message(), "Fletcher32") != NULL;
+        scratch_flip(path, byte, 0);
+        dsc_trace_fini(&trace);
+        if (!is_damage) continue;
+        torn++;
+        read_again += reads_over(path, byte, 10000);
+    }
+    CHECK(torn == 5 && read_again == torn, "%d of %d traces read, whose damage had passed", read_again, torn);
+    scratch_end(&scratch);
+}
+
 /* Appends until it fails; the exit status says whether it failed as it should. */
 static int write_to_the_brim(const char *folder)
 {
@@ -483,6 +533,7 @@ static const tap_case cases[] = {
     {"two predictions of the same rows are the same bytes", predicts_the_same_bytes},
     {"a trace that is being written reads to a whole step, at any moment", reads_while_written},
     {"a trace whose writer was killed at any moment reads to the last flushed step", survives_kills},
+    {"a chunk that was being written is read again", reads_torn_chunks_again},
     {"a full disk is an error that names the file, and leaves whole steps", survives_a_full_disk},
     {"a flipped bit never gives other rows", finds_flipped_bits},
     {"what is no trace is refused by file and reason", refuses_other_files},
