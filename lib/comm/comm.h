@@ -54,7 +54,8 @@ typedef struct dsc_request {
 dsc_status dsc_all_reduce_start(dsc_group *group, void *buffer, int64_t elems, dsc_dtype type, dsc_reduction reduction,
                                 dsc_request *out); /* in place; fp32, bf16, fp16, fp64; 16-bit sums round once a hop */
 dsc_status dsc_reduce_scatter_start(dsc_group *group, const void *in, void *out, int64_t elems_each, dsc_dtype type,
-                                    dsc_request *request); /* sum; in holds size * elems_each */
+                                    dsc_request *request); /* sum; in holds size * elems_each, out may be this
+                                                              member's of them: in place */
 dsc_status dsc_all_gather_start(dsc_group *group, const void *in, void *out, int64_t bytes_each, dsc_request *request);
 /* From each member to each: in and out hold size * bytes_each, by member, and do not overlap. */
 dsc_status dsc_all_to_all_start(dsc_group *group, const void *in, void *out, int64_t bytes_each, dsc_request *request);

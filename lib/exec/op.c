@@ -11,7 +11,7 @@ void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
 {
     if (span.buffer < 0) return NULL;
     return run->arenas[run->o.program->buffers[span.buffer].space].base +
-           dsc_program_offset(run->o.program, span, use);
+           dsc_program_offset(run->o.program, dsc_span_at(span, run->place), use);
 }
 
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)

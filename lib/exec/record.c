@@ -162,7 +162,7 @@ static int64_t life_count;
 static life life_of(const dsc_run *run, int32_t buffer, const dsc_use *use)
 {
     const dsc_buffer *b = &run->o.program->buffers[buffer];
-    int64_t offset = dsc_program_offset(run->o.program, (dsc_span){buffer, 0, 0}, use);
+    int64_t offset = dsc_program_offset(run->o.program, (dsc_span){buffer, 0, 0, 0}, use);
 
     return (life){b->space, offset, offset + b->bytes};
 }

@@ -74,7 +74,7 @@ static void hand_static(dsc_run *run)
     dsc_extent_forget(run->extent);
     for (int32_t i = 0; i < program->buffer_count; i++) {
         const dsc_buffer *buffer = &program->buffers[i];
-        dsc_span span = {i, 0, buffer->bytes};
+        dsc_span span = {i, 0, buffer->bytes, 0};
         int64_t end;
 
         if (buffer->life != DSC_LIFE_STATIC) continue;
@@ -111,7 +111,7 @@ static dsc_status fill_layouts(dsc_run *run)
     dsc_status status = DSC_OK;
 
     for (int way = 0; way < DSC_PATTERNS; way++) {
-        dsc_span span = {program->layouts[way], 0, 0};
+        dsc_span span = {program->layouts[way], 0, 0, 0};
 
         if (span.buffer < 0) continue;
         DSC_TRY(dsc_program_fill_layout(program, way, run->tp_index, exec_address(run, span, NULL)));
@@ -126,7 +126,7 @@ static void fill_lists(dsc_run *run)
     const dsc_program *program = run->o.program;
 
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        const dsc_span units = {program->units[space], 0, 0}, held = {program->held[space], 0, 0};
+        const dsc_span units = {program->units[space], 0, 0, 0}, held = {program->held[space], 0, 0, 0};
 
         if (units.buffer >= 0)
             dsc_program_fill_units(program, space, run->tp_index, run->dp_index, exec_address(run, units, NULL));
@@ -147,6 +147,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->o = *options;
     run->rank = dsc_comm_rank(options->comm);
     run->dp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_DP];
+    run->place = run->dp_index % options->plan->intra;
     run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
     dsc_freezer_init(&options->plan->config, &run->freezer);
@@ -236,7 +237,7 @@ static dsc_counts counts_of(dsc_run *run, int segment)
 {
     const dsc_program *program = run->o.program;
 
-    return dsc_counts_of(run->o.plan, segment, exec_address(run, (dsc_span){program->scalars, 0, 0}, NULL));
+    return dsc_counts_of(run->o.plan, segment, exec_address(run, (dsc_span){program->scalars, 0, 0, 0}, NULL));
 }
 
 /* What is not finite fp16 skips, and goes on with a smaller scale; in other types it has come to stay. */

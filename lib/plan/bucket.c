@@ -30,6 +30,8 @@ bool dsc_plan_has_streams(const dsc_plan *plan)
 
 int64_t dsc_plan_part_elems(const dsc_plan *plan, const dsc_bucket *bucket) { return bucket->elems / plan->parts; }
 
+bool dsc_plan_scatters(const dsc_plan *plan) { return plan->intra > 1 && !plan->has_own_steps; }
+
 int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank)
 {
     return plan->parts > 1 ? dsc_plan_coord(plan, rank).of[DSC_AXIS_DP] : 0;

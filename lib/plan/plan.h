@@ -190,6 +190,9 @@ enum { DSC_LEAST_BUCKET_ELEMS = 1 << 14 };
 
 /* Elements of a bucket's part: all, where there is one. Pure. */
 int64_t dsc_plan_part_elems(const dsc_plan *plan, const dsc_bucket *bucket);
+/* Whether, of own gradients, a replica gets the sum of the part alone that it compresses. Those that step by themselves
+ * need the whole. Pure. */
+bool dsc_plan_scatters(const dsc_plan *plan);
 /* Which part of each bucket is a rank's; 0 where they are whole. Pure. */
 int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank);
 

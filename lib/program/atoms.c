@@ -9,18 +9,20 @@ typedef struct bounds_context {
     dsc_status status;
 } bounds_context;
 
+static int64_t parts_of(dsc_span span) { return DSC_MAX(span.parts, 1); }
+
 static void add_bounds(void *context, dsc_span span, bool is_read, bool is_written)
 {
     bounds_context *c = context;
     const dsc_buffer *buffer = &c->program->buffers[span.buffer];
     int space = buffer->space, life = buffer->life;
-    const int64_t ends[] = {buffer->offset + span.offset, buffer->offset + span.offset + span.bytes};
+    const int64_t start = buffer->offset + span.offset;
 
     (void)is_read;
     (void)is_written;
-    for (int i = 0; i < 2 && c->status == DSC_OK; i++)
-        c->status =
-            DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life], ends[i]);
+    for (int64_t i = 0; i <= parts_of(span) && c->status == DSC_OK; i++)
+        c->status = DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life],
+                             start + i * span.bytes);
 }
 
 static int by_value(const void *a, const void *b)
@@ -112,9 +114,9 @@ void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span s
     int64_t known = atoms->counts[space][life], start = buffer->offset + span.offset;
     int64_t low = atoms->whole[span.buffer].low, high = atoms->whole[span.buffer].high;
 
-    if (span.offset != 0 || span.bytes != buffer->bytes) {
+    if (span.offset != 0 || parts_of(span) * span.bytes != buffer->bytes) {
         low = dsc_atoms_at(bounds, known, start);
-        high = dsc_atoms_at(bounds, known, start + span.bytes);
+        high = dsc_atoms_at(bounds, known, start + parts_of(span) * span.bytes);
     }
     *first = atoms->first[space][life] + (use == NULL ? 0 : use->copy[life] * known) + low;
     *count = high - low;

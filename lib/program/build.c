@@ -117,6 +117,7 @@ static void make_compressed(dsc_builder *b, dsc_schedule_uses *s, counting *made
         {DSC_SEGMENT_ANCHOR, dsc_build_anchor, true},      {DSC_SEGMENT_STEP, dsc_build_step, true},
         {DSC_SEGMENT_SYNC, dsc_build_sync, true}};
 
+    if (dsc_plan_scatters(b->plan)) made->norm = -1; /* of parts */
     make_gradients(b, s, DSC_SEGMENT_LOCAL, made);
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
         if (rows[i].has_own_steps != b->plan->has_own_steps) continue;
@@ -328,7 +329,7 @@ dsc_span dsc_program_kept(const dsc_program *program, const dsc_bucket *bucket, 
     dsc_home home = dsc_bucket_home(program->plan, bucket, kept);
     int64_t each = dsc_dtype_bytes(dsc_kept_type(program->plan, home.kept));
 
-    return (dsc_span){program->kept[home.kept][home.space], home.first * each, home.elems * each};
+    return (dsc_span){program->kept[home.kept][home.space], home.first * each, home.elems * each, 0};
 }
 
 /* The last use of the segment that begins at or before the op; -1 when there is none. */

@@ -97,6 +97,9 @@ extern const dsc_span DSC_NO_SPAN;
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer);
 /* Elements first .. first + elems of a buffer of `type`. */
 dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t elems);
+/* Of what there is of a bucket on its way to momenta, what is this replica's to work on: the part that it compresses,
+ * where replicas of a worker cut buckets among them, else all. */
+dsc_span dsc_span_own(const dsc_builder *b, dsc_span whole);
 /* Of the scalars that ranks agree on. */
 dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count);
 /* The stage's shard of a tensor; NULL when it holds none. */
@@ -248,7 +251,7 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out);
 void dsc_atoms_fini(dsc_atoms *atoms);
 /* Index of the first bound that is not below value; count when there is none. */
 int64_t dsc_atoms_at(const int64_t *bounds, int64_t count, int64_t value);
-/* Atoms [*first, *first + *count) of a span for that use (NULL: of a static buffer). */
+/* Atoms [*first, *first + *count) of a span for that use (NULL: of a static buffer); of parts, of all. */
 void dsc_atoms_of(const dsc_atoms *atoms, const dsc_program *program, dsc_span span, const dsc_use *use, int64_t *first,
                   int64_t *count);
 

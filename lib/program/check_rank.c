@@ -32,6 +32,8 @@ static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
     int64_t start;
 
     if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return check_refuse(c, "an operand is no buffer");
+    if (span.parts != 0 && span.parts != c->plan->intra) return check_refuse(c, "an operand is cut into other parts");
+    span = dsc_span_at(span, c->place);
     buffer = &c->program->buffers[span.buffer];
     start = dsc_program_offset(c->program, span, c->use);
     if (c->use->copy[buffer->life] < 0 ||
@@ -155,6 +157,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
     rank_check *c = context;
     int64_t first, count;
 
+    span = dsc_span_at(span, c->place);
     dsc_atoms_of(&c->atoms, c->program, span, c->use, &first, &count);
     for (const atom_fact *fact = c->facts + first; count > 0 && c->status == DSC_OK; fact++, count--) {
         if (is_read && !is_written(c, fact, span))
@@ -173,6 +176,7 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
     rank_check *c = context;
     int64_t first, count;
 
+    span = dsc_span_at(span, c->place);
     dsc_atoms_of(&c->atoms, c->program, span, c->use, &first, &count);
     for (atom_fact *fact = c->facts + first; count > 0; fact++, count--) {
         if (writes) {
@@ -240,7 +244,7 @@ out:
  * read. */
 static void start_segment(rank_check *c)
 {
-    dsc_span scalars = {c->program->scalars, 0, c->program->buffers[c->program->scalars].bytes};
+    dsc_span scalars = {c->program->scalars, 0, c->program->buffers[c->program->scalars].bytes, 0};
     int64_t first, count;
 
     dsc_atoms_of(&c->atoms, c->program, scalars, NULL, &first, &count);
@@ -361,7 +365,7 @@ static void mark_gradients(rank_check *c, const dsc_bucket *bucket, int64_t firs
     dsc_span whole = dsc_program_kept(c->program, bucket, DSC_KEPT_GRADIENTS);
     int64_t each = dsc_dtype_bytes(c->plan->gradient_type);
 
-    mark(c, (dsc_span){whole.buffer, whole.offset + (first - bucket->first_elem) * each, (end - first) * each});
+    mark(c, (dsc_span){whole.buffer, whole.offset + (first - bucket->first_elem) * each, (end - first) * each, 0});
 }
 
 static void mark_gaps(rank_check *c, const dsc_bucket *bucket)
@@ -392,13 +396,13 @@ static void mark_initial(rank_check *c)
     for (int64_t i = 0; i < DSC_COUNT(states) * DSC_SPACE_COUNT; i++) {
         int32_t buffer = p->kept[states[i / DSC_SPACE_COUNT]][i % DSC_SPACE_COUNT];
 
-        if (buffer >= 0) mark(c, (dsc_span){buffer, 0, p->buffers[buffer].bytes});
+        if (buffer >= 0) mark(c, (dsc_span){buffer, 0, p->buffers[buffer].bytes, 0});
     }
     for (int way = 0; way < DSC_PATTERNS; way++)
-        if (p->layouts[way] >= 0) mark(c, (dsc_span){p->layouts[way], 0, p->buffers[p->layouts[way]].bytes});
+        if (p->layouts[way] >= 0) mark(c, (dsc_span){p->layouts[way], 0, p->buffers[p->layouts[way]].bytes, 0});
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        if (p->units[space] >= 0) mark(c, (dsc_span){p->units[space], 0, p->buffers[p->units[space]].bytes});
-        if (p->held[space] >= 0) mark(c, (dsc_span){p->held[space], 0, p->buffers[p->held[space]].bytes});
+        if (p->units[space] >= 0) mark(c, (dsc_span){p->units[space], 0, p->buffers[p->units[space]].bytes, 0});
+        if (p->held[space] >= 0) mark(c, (dsc_span){p->held[space], 0, p->buffers[p->held[space]].bytes, 0});
     }
     for (int64_t i = 0; i < stage->bucket_count; i++)
         if (!stage->buckets[i].is_streamed) mark_gaps(c, &stage->buckets[i]);
@@ -412,9 +416,9 @@ static bool is_updating(const dsc_program *program, int segment)
     return segment == DSC_SEGMENT_UPDATE || segment == DSC_SEGMENT_SPREAD || program->segments[segment].use_count > 0;
 }
 
-dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank)
+static dsc_status check_place(const dsc_plan *plan, const dsc_program *program, int64_t rank, int64_t place)
 {
-    rank_check c = {.plan = plan, .program = program, .rank = rank};
+    rank_check c = {.plan = plan, .program = program, .rank = rank, .place = place};
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_atoms_create(program, &c.atoms));
@@ -430,5 +434,18 @@ out:
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(c.clocks[lane]);
     free(c.facts);
     dsc_atoms_fini(&c.atoms);
+    return status;
+}
+
+/* A program is that of many ranks, each with its part of a bucket: what holds in the first place and in the last takes
+ * no part for another. */
+dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank)
+{
+    const int64_t last = dsc_plan_scatters(plan) ? plan->intra - 1 : 0;
+    dsc_status status = DSC_OK;
+
+    for (int64_t place = 0; place <= last; place += DSC_MAX(last, 1))
+        DSC_TRY(check_place(plan, program, rank, place));
+out:
     return status;
 }

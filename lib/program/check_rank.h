@@ -24,7 +24,7 @@ typedef struct atom_fact {
 typedef struct rank_check {
     const dsc_plan *plan;
     const dsc_program *program;
-    int64_t rank;
+    int64_t rank, place;                      /* place: in dp_intra */
     int segment;
     dsc_atoms atoms;
     atom_fact *facts;

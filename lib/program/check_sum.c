@@ -252,7 +252,7 @@ dsc_status check_agreed(rank_check *c)
     int needed = c->plan->ranks > 1 ? 1 << DSC_AXIS_WORLD : 0;
     const atom_fact *loss;
 
-    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, scalar}, NULL, &first, &count);
+    dsc_atoms_of(&c->atoms, c->program, (dsc_span){c->program->scalars, 0, scalar, 0}, NULL, &first, &count);
     loss = &c->facts[first];
     if (loss->buffer < 0 || (counts && (loss->parts != c->plan->micro_batches || loss->which != c->all_parts)))
         return check_refuse(c, "is the segment's last, and some micro-batch's loss is missing");

@@ -114,7 +114,7 @@ void dsc_build_end(dsc_builder *b)
         dsc_call *call = &b->template_->calls[op->first_call + i];
         int64_t bytes = dsc_kernel_workspace_bytes(&call->shape);
 
-        if (bytes > 0) call->workspace = (dsc_span){buffer, 0, bytes};
+        if (bytes > 0) call->workspace = (dsc_span){buffer, 0, bytes, 0};
     }
 }
 
@@ -139,14 +139,25 @@ dsc_op *dsc_build_transfer(dsc_builder *b, dsc_op_kind kind, int axis, int64_t l
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer)
 {
     if (b->status != DSC_OK || buffer < 0) return DSC_NO_SPAN;
-    return (dsc_span){buffer, 0, b->program->buffers[buffer].bytes};
+    return (dsc_span){buffer, 0, b->program->buffers[buffer].bytes, 0};
 }
 
 dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t elems)
 {
     int64_t each = dsc_dtype_bytes(type);
 
-    return (dsc_span){buffer, first * each, elems * each};
+    return (dsc_span){buffer, first * each, elems * each, 0};
+}
+
+dsc_span dsc_span_own(const dsc_builder *b, dsc_span whole)
+{
+    if (!b->is_local || !dsc_plan_scatters(b->plan)) return whole;
+    return (dsc_span){whole.buffer, whole.offset, whole.bytes / b->plan->intra, b->plan->intra};
+}
+
+dsc_span dsc_span_at(dsc_span span, int64_t place)
+{
+    return (dsc_span){span.buffer, span.offset + (span.parts > 0 ? place * span.bytes : 0), span.bytes, 0};
 }
 
 const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role role)

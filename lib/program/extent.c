@@ -68,7 +68,7 @@ static dsc_status list_entries(dsc_extent *x)
         int64_t next = i + 1 < program->buffer_count ? x->first_entry[i + 1] : count;
 
         for (int64_t e = x->first_entry[i]; e < next; e++) {
-            dsc_span span = {(int32_t)i, 0, program->buffers[i].bytes};
+            dsc_span span = {(int32_t)i, 0, program->buffers[i].bytes, 0};
             int32_t copy = (int32_t)(e - x->first_entry[i]);
             dsc_use use = {.copy = {0}};
 

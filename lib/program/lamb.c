@@ -58,7 +58,7 @@ static dsc_span held_of(const dsc_builder *b, int64_t index)
     const dsc_bucket *bucket = &b->buckets[index];
 
     return (dsc_span){b->program->held[space_of(bucket)], lists_before(b->stage, space_of(bucket), index),
-                      list_bytes(bucket)};
+                      list_bytes(bucket), 0};
 }
 
 /* ---- A bucket's step */

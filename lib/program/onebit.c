@@ -2,8 +2,8 @@
  * signs, cut in a chunk for each; who has received all of a chunk sends the signs of their mean to all; the optimizer
  * goes by that and by the variance as it was frozen. What signs leave out is added the next time, at both ends.
  *
- * Hierarchically the replicas of a node are one worker: they have summed their gradients exactly, each sends and serves
- * its part of the bucket, and passes on what it gets of it. */
+ * Hierarchically the replicas of a node are one worker: each has the exact sum of their gradients of its part of the
+ * bucket, makes the momentum of that, sends and serves it, and passes on what it gets of it. */
 #include "kernel/units.h"
 #include "program/build.h"
 
@@ -76,10 +76,10 @@ static dsc_span units_of(const dsc_builder *b, int64_t index, bool is_own)
     const dsc_bucket *bucket = &b->buckets[index];
     const int64_t each = list_bytes(bucket);
     dsc_span all = {b->program->units[space_of(bucket)],
-                    lists_before(b->plan, b->stage, space_of(bucket), index), lists_bytes(b->plan, bucket)};
+                    lists_before(b->plan, b->stage, space_of(bucket), index), lists_bytes(b->plan, bucket), 0};
 
-    if (is_own || all.bytes == each) return (dsc_span){all.buffer, all.offset, each};
-    return (dsc_span){all.buffer, all.offset + each, all.bytes - each};
+    if (is_own || all.bytes == each) return (dsc_span){all.buffer, all.offset, each, 0};
+    return (dsc_span){all.buffer, all.offset + each, all.bytes - each, 0};
 }
 
 /* ---- A bucket on its way */
@@ -105,10 +105,11 @@ static dsc_span packets(dsc_builder *b, int64_t index, const char *name, int64_t
 void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_span to, int flags)
 {
     const int8_t type = (int8_t)dsc_kept_type(b->plan, from);
+    const dsc_span gradient = dsc_span_own(b, kept(b, index, from));
     const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = type, .out = type, .flags = flags,
-                             .d = {b->buckets[index].elems, b->plan->workers}};
+                             .d = {gradient.bytes / dsc_dtype_bytes(type), b->plan->workers}};
 
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, from), to});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){gradient, dsc_span_own(b, to)});
 }
 
 /* Where what replicas share is while the op under construction works on it. */

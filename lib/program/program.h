@@ -164,8 +164,11 @@ typedef struct dsc_buffer {
     int64_t offset;     /* from the start of its copy of the region */
 } dsc_buffer;
 
-/* A range of a buffer. buffer -1: absent. */
-typedef struct dsc_span { int32_t buffer; int64_t offset, bytes; } dsc_span;
+/* A range of a buffer. buffer -1: absent. Where parts is not 0 it is one of so many ranges of `bytes` in a row, from
+ * offset on: each replica of a worker has its own, by its place in dp_intra. */
+typedef struct dsc_span { int32_t buffer; int64_t offset, bytes, parts; } dsc_span;
+/* The range that a replica in that place has. Pure. */
+dsc_span dsc_span_at(dsc_span span, int64_t place);
 
 /* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. It is in host memory, which the
  * device's kernels reach. Squares and non-finite values are counted in pairs, one for each lane that counts (device,
@@ -265,7 +268,7 @@ typedef struct dsc_program {
 dsc_status dsc_program_create(const dsc_plan *plan, int64_t stage, dsc_program **out);
 void dsc_program_destroy(dsc_program *program);
 
-/* Offset of a span in its space's arena, for a use (NULL: of a static buffer). Pure. */
+/* Offset of a span in its space's arena, for a use (NULL: of a static buffer); of parts, of the first. Pure. */
 int64_t dsc_program_offset(const dsc_program *program, dsc_span span, const dsc_use *use);
 
 /* What is kept of a bucket: the home's elements. Pure. */

@@ -61,7 +61,7 @@ dsc_span dsc_build_gradients(dsc_builder *b, const dsc_shard *shard)
     int64_t each = dsc_dtype_bytes(dsc_build_gradient_type(b, shard));
     int64_t first = shard->first - b->buckets[shard->bucket].first_elem;
 
-    return (dsc_span){whole.buffer, whole.offset + first * each, shard->elems * each};
+    return (dsc_span){whole.buffer, whole.offset + first * each, shard->elems * each, 0};
 }
 
 /* ---- From the whole to the sum */
@@ -74,18 +74,34 @@ static bool is_sum(const dsc_builder *b, const dsc_bucket *bucket)
     return !bucket->is_streamed || (b->pass.is_first_w && b->plan->stream_type == b->plan->gradient_type);
 }
 
-/* Over the replicas: each has the sum of its part, or, without ZeRO, of all; where momenta are compressed, over those
- * that are one worker. */
+static dsc_span sums_of(const dsc_builder *b, const dsc_bucket *bucket)
+{
+    return dsc_span_own(b, dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS));
+}
+
+/* Where momenta are compressed: over the replicas that are one worker, each of which has the sum of what it compresses,
+ * in place, or, where it steps by itself, of all. */
+static dsc_span over_worker(dsc_builder *b, dsc_span whole, dsc_dtype type)
+{
+    const dsc_span own = dsc_span_own(b, whole);
+
+    if (b->plan->intra == 1) return whole;
+    if (own.parts == 0) dsc_build_transfer(b, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, -1, DSC_NO_SPAN, whole, type);
+    else dsc_build_transfer(b, DSC_OP_REDUCE_SCATTER, DSC_AXIS_INTRA, -1, whole, own, type);
+    return own;
+}
+
+/* Over the replicas: each has the sum of its part, or, without ZeRO, of all. */
 static dsc_span over_replicas(dsc_builder *b, int64_t index, dsc_span whole, dsc_dtype type)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     bool ends_here = !is_in_host(bucket) && is_sum(b, bucket);
     dsc_span part;
 
-    if (b->plan->config.strategy.dp == 1 || (b->is_local && b->plan->intra == 1)) return whole;
+    if (b->plan->config.strategy.dp == 1) return whole;
+    if (b->is_local) return over_worker(b, whole, type);
     if (b->plan->parts == 1) {
-        dsc_build_transfer(b, DSC_OP_ALL_REDUCE, b->is_local ? DSC_AXIS_INTRA : DSC_AXIS_DP, -1, DSC_NO_SPAN, whole,
-                           type);
+        dsc_build_transfer(b, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, -1, DSC_NO_SPAN, whole, type);
         return whole;
     }
     part = ends_here ? dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS)
@@ -100,8 +116,9 @@ static dsc_span to_host(dsc_builder *b, int64_t index, dsc_span part, dsc_dtype 
     dsc_span there;
 
     if (!is_in_host(bucket)) return part;
-    if (is_sum(b, bucket)) there = dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS);
-    else there = dsc_build_part(b, DSC_SPACE_HOST, "arrived gradients", DSC_CLASS_GRADIENTS, index, type);
+    if (is_sum(b, bucket)) there = sums_of(b, bucket);
+    else there = dsc_span_whole(b, dsc_build_for_bucket(b, DSC_SPACE_HOST, "arrived gradients", DSC_CLASS_GRADIENTS,
+                                                        index, part.bytes));
     dsc_build_transfer(b, DSC_OP_COPY_OUT, -1, -1, part, there, type);
     return there;
 }
@@ -111,11 +128,10 @@ static void add_to_sum(dsc_builder *b, const dsc_arrival *arrival)
     const dsc_bucket *bucket = &b->buckets[arrival->bucket];
     const dsc_shape shape = {.kernel = DSC_K_CAST, .type = (int8_t)arrival->type,
                              .out = (int8_t)b->plan->gradient_type, .flags = b->pass.is_first_w ? 0 : DSC_ACCUMULATE,
-                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
+                             .d = {arrival->span.bytes / dsc_dtype_bytes(arrival->type)}};
 
     dsc_build_op_in(b, bucket->space[DSC_KEPT_SUMS], DSC_OP_ACCUMULATE, -1);
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        arrival->span, dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS)});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){arrival->span, sums_of(b, bucket)});
     dsc_build_end(b);
 }
 
@@ -123,14 +139,14 @@ static void add_to_sum(dsc_builder *b, const dsc_arrival *arrival)
 static void count_in_host(dsc_builder *b, const dsc_bucket *bucket)
 {
     int pair = DSC_SCALAR_HOST + (bucket->is_replicated ? DSC_SCALAR_REPLICATED_SQUARES - DSC_SCALAR_SQUARES : 0);
+    const dsc_span sums = sums_of(b, bucket);
     const dsc_shape shape = {.kernel = DSC_K_SQUARE_SUM, .type = (int8_t)b->plan->gradient_type,
                              .out = (int8_t)b->plan->gradient_type, .flags = DSC_ACCUMULATE,
-                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
+                             .d = {sums.bytes / dsc_dtype_bytes(b->plan->gradient_type)}};
 
     if (!is_in_host(bucket) || bucket->is_copy) return;
     dsc_build_op_in(b, DSC_SPACE_HOST, DSC_OP_GRAD_NORM, -1);
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS), dsc_span_scalar(b, pair, 2)});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){sums, dsc_span_scalar(b, pair, 2)});
     dsc_build_end(b);
 }
 

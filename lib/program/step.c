@@ -23,10 +23,10 @@ static void count_on_device(dsc_builder *b, bool is_replicated, int scalar)
     dsc_span run = DSC_NO_SPAN;
 
     for (int64_t i = 0; i < b->bucket_count; i++) {
-        dsc_span sums = dsc_program_kept(b->program, &b->buckets[i], DSC_KEPT_SUMS);
+        dsc_span sums = dsc_span_own(b, dsc_program_kept(b->program, &b->buckets[i], DSC_KEPT_SUMS));
 
         if (!counts(&b->buckets[i], is_replicated)) continue;
-        if (run.buffer == sums.buffer && run.offset + run.bytes == sums.offset) {
+        if (sums.parts == 0 && run.buffer == sums.buffer && run.offset + run.bytes == sums.offset) {
             run.bytes += sums.bytes;
             continue;
         }
@@ -108,7 +108,8 @@ static double count_of(const double *scalars, int which, double tp)
 dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT])
 {
     const double tp = (double)plan->config.strategy.tp, dp = (double)plan->config.strategy.dp;
-    const double own = (double)plan->intra / (double)plan->workers; /* a worker's square counts workers^2 / workers */
+    const double copies = dsc_plan_scatters(plan) ? 1 : (double)plan->intra;
+    const double own = copies / (double)plan->workers; /* a worker's square counts workers^2 / workers */
     const double alike = dsc_segment_is_local(segment) ? own : dp / (double)plan->parts;
 
     return (dsc_counts){.loss = scalars[DSC_SCALAR_LOSS] / tp,

@@ -103,7 +103,7 @@ static void reduce_scatter_equals_serial(void)
 {
     int ranks[64], size = dsc_comm_size(job), rank = dsc_comm_rank(job);
     dsc_group *group = group_of(0, 1);
-    char *in = malloc((size_t)size * 8 * LONGEST), *out = malloc(8 * LONGEST), *expected = malloc(8 * LONGEST);
+    char *in = malloc((size_t)size * 8 * LONGEST), *out = malloc(8 * LONGEST), *expected = malloc(8 * LONGEST), *own;
 
     for (int r = 0; r < size; r++) ranks[r] = r;
     for (int64_t t = 0; t < DSC_COUNT(types); t++)
@@ -117,6 +117,10 @@ static void reduce_scatter_equals_serial(void)
             if (!CHECK_OK(dsc_reduce_scatter_start(group, in, out, each, types[t], &request))) continue;
             if (!CHECK_OK(dsc_request_wait(job, &request))) continue;
             check_same("reduce-scatter", each, types[t], out, expected);
+            own = in + rank * each * dsc_dtype_bytes(types[t]);
+            if (!CHECK_OK(dsc_reduce_scatter_start(group, in, own, each, types[t], &request))) continue;
+            if (!CHECK_OK(dsc_request_wait(job, &request))) continue;
+            check_same("reduce-scatter in place", each, types[t], own, expected);
         }
     free(in);
     free(out);

@@ -151,7 +151,7 @@ static void drops_what_compresses(void)
         {2, DSC_OP_ALL_TO_ALL, DSC_AXIS_INTER, NULL, "reads what nobody wrote: received signs"},
         {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTER, NULL, "reads what nobody wrote: signs of means"},
         {2, DSC_OP_ALL_GATHER, DSC_AXIS_INTRA, NULL, "reads what nobody wrote: signs of all parts"},
-        {2, DSC_OP_ALL_REDUCE, DSC_AXIS_INTRA, NULL, "uses gradients that are not summed over dp_intra"},
+        {2, DSC_OP_REDUCE_SCATTER, DSC_AXIS_INTRA, NULL, "uses gradients that are not summed over dp_intra"},
         {2, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, NULL, "uses gradients that are not summed over dp"},
     };
     const dsc_strategy s = layout(1, 1, 4);
@@ -212,6 +212,39 @@ static void refuses_sums_for_shares(void)
     }
     machine_refuses(&m, "a segment that reduces", "takes gradients that are summed over dp for its replica's own");
     machine_fini(&m);
+}
+
+/* All take the first replica's part, of which others have no sum. */
+static void takes_first_part(int kind)
+{
+    dsc_strategy s = layout(1, 1, 4);
+    machine m;
+    int64_t cut = 0;
+
+    machine_init_on(&m, MODEL, &s, 2);
+    for (int64_t rank = 0; rank < m.plan->ranks; rank++) {
+        if (dsc_plan_representative(m.plan, rank) != rank) continue;
+        for (int64_t t = 0; t < m.programs[rank]->template_count; t++) {
+            dsc_template *template_ = &m.programs[rank]->templates[t];
+
+            for (int64_t i = 0; i < template_->op_count; i++)
+                for (int32_t c = 0; template_->ops[i].kind == kind && c < template_->ops[i].calls; c++) {
+                    dsc_span *x = &template_->calls[template_->ops[i].first_call + c].operands[0];
+
+                    cut += x->parts > 0;
+                    x->parts = 0;
+                }
+        }
+    }
+    CHECK(cut > 0, "no %s takes a part", DSC_OP_NAMES[kind]);
+    machine_refuses(&m, DSC_OP_NAMES[kind], "uses gradients that are not summed over dp_intra");
+    machine_fini(&m);
+}
+
+static void refuses_others_parts(void)
+{
+    takes_first_part(DSC_OP_GRAD_NORM);
+    takes_first_part(DSC_OP_COMPRESS);
 }
 
 /* ---- Units */
@@ -379,6 +412,7 @@ static const tap_case cases[] = {
     {"so is one without what replicas share, note, step by themselves or meet by", drops_own_steps},
     {"so is one of LAMB without norms, or those of other tensor ranks", drops_norms},
     {"sums of all replicas are refused where a replica's own gradients belong", refuses_sums_for_shares},
+    {"the part of a bucket that another replica has the sum of is refused", refuses_others_parts},
     {"units hold each weight once, and no padding", units_hold_each_weight},
     {"large tensors are several units, and so are the biases of q, k and v; with reference semantics none is",
      units_are_pieces},
