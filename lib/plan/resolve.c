@@ -212,11 +212,14 @@ static int64_t find_intra(const dsc_plan *plan, const dsc_cluster *cluster)
     return 1;
 }
 
-/* Replicas on one node alone exchange signs all the same: there is nothing else to compress. */
+/* Replicas on one node alone exchange signs all the same: there is nothing else to compress. The reference knows no
+ * nodes. */
 static dsc_status resolve_workers(dsc_plan *plan, const dsc_cluster *cluster)
 {
     dsc_strategy *s = &plan->config.strategy;
-    const bool may_nest = plan->compresses && s->exchange != DSC_EXCHANGE_FLAT;
+    const bool is_flat = s->exchange == DSC_EXCHANGE_FLAT ||
+                         (s->exchange == DSC_EXCHANGE_AUTO && s->semantics == DSC_SEMANTICS_REFERENCE);
+    const bool may_nest = plan->compresses && !is_flat;
     const int64_t intra = may_nest ? find_intra(plan, cluster) : 1;
     const bool nests = intra > 1 && intra < s->dp;
 

@@ -1,6 +1,6 @@
 /* What is compressed with a scale of its own: what a rank holds of each tensor, in pieces where that is large, or is of
  * several kinds. Buckets group messages, never scales: so no bucket size, and no order of tensors, changes the
- * mathematics. */
+ * mathematics, but where replicas of a node cut buckets among them: there a unit ends with its part. */
 #include "plan/parts.h"
 #include "kernel/units.h"
 
@@ -39,8 +39,8 @@ static int64_t piece_end(const dsc_plan *plan, const dsc_shard *shard, int64_t a
 
     if (plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE) return elems;
     if (tensor->cut == DSC_CUT_QKV && tensor->dims < 2) {
-        const int64_t heads = plan->model.heads + 2 * plan->model.kv_heads, width = elems / heads;
-        const int64_t queries = plan->model.heads * width, keys = queries + plan->model.kv_heads * width;
+        const int64_t heads = plan->model.heads, kv_heads = plan->model.kv_heads, all = heads + 2 * kv_heads;
+        const int64_t queries = elems * heads / all, keys = elems * (heads + kv_heads) / all;
 
         return at < queries ? queries : at < keys ? keys : elems;
     }

@@ -97,7 +97,6 @@ static void use_made(dsc_builder *b, int segment, void (*build)(dsc_builder *b),
 /* All of a step but its update. */
 static void make_gradients(dsc_builder *b, dsc_schedule_uses *s, int segment, counting *made)
 {
-    b->is_local = dsc_segment_is_local(segment);
     use_made(b, segment, dsc_build_clear, &made->clear);
     dsc_use_passes(b, s, segment);
     dsc_build_rest(b);
@@ -117,6 +116,7 @@ static void make_compressed(dsc_builder *b, dsc_schedule_uses *s, counting *made
         {DSC_SEGMENT_ANCHOR, dsc_build_anchor, true},      {DSC_SEGMENT_STEP, dsc_build_step, true},
         {DSC_SEGMENT_SYNC, dsc_build_sync, true}};
 
+    b->is_local = true;
     if (dsc_plan_scatters(b->plan)) made->norm = -1; /* of parts */
     make_gradients(b, s, DSC_SEGMENT_LOCAL, made);
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
@@ -124,6 +124,7 @@ static void make_compressed(dsc_builder *b, dsc_schedule_uses *s, counting *made
         rows[i].build(b);
         use_built(b, rows[i].segment);
     }
+    b->is_local = false;
 }
 
 /* Updates in host memory while passes see the weights of before (Ren et al. 2021, delayed parameter update): what a

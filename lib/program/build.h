@@ -52,7 +52,7 @@ typedef struct dsc_builder {
     dsc_bucket_state *states;         /* [buckets] */
     int direction;                    /* in which the pass goes through buckets: 1, -1; 0: it does not */
     dsc_arrival arrival;
-    bool is_local;                    /* the segment under construction leaves each replica its own gradients */
+    bool is_local;                    /* the step under construction leaves each replica its own gradients */
     dsc_status status;                /* the first failure; later calls do nothing */
 } dsc_builder;
 
@@ -100,6 +100,9 @@ dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t e
 /* Of what there is of a bucket on its way to momenta, what is this replica's to work on: the part that it compresses,
  * where replicas of a worker cut buckets among them, else all. */
 dsc_span dsc_span_own(const dsc_builder *b, dsc_span whole);
+/* What is kept of a bucket; and in which space it is updated. */
+dsc_span dsc_kept_of(const dsc_builder *b, int64_t index, dsc_kept which);
+dsc_space dsc_space_of(const dsc_bucket *bucket);
 /* Of the scalars that ranks agree on. */
 dsc_span dsc_span_scalar(const dsc_builder *b, int first, int count);
 /* The stage's shard of a tensor; NULL when it holds none. */
@@ -174,7 +177,7 @@ extern const dsc_sharing DSC_SHARING_BY_TRUST; /* 1-bit LAMB's (lamb.c) */
 
 /* The static buffers of lists of units. */
 void dsc_build_units(dsc_builder *b);
-/* The momentum in `to` by gradients in `from`. */
+/* The momentum in `to` by this replica's gradients in `from`. */
 void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_span to, int flags);
 /* All buckets over the replicas, the optimizer on them, and the new weights on their way. */
 void dsc_build_sharing(dsc_builder *b, const dsc_sharing *sharing);

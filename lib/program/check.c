@@ -109,8 +109,10 @@ static dsc_status compare(const machine *m, place a, place b)
         {"chunk", is_alike, use_of(m, a)->chunk, use_of(m, b)->chunk},
         {"buffer of data", is_alike, x->data.buffer, y->data.buffer},
         {"first byte of data", is_alike, x->data.offset, y->data.offset},
+        {"parts of data", is_alike, x->data.parts, y->data.parts},
         {"buffer of the source", is_alike, x->source.buffer, y->source.buffer},
         {"first byte of the source", is_alike, x->source.offset, y->source.offset},
+        {"parts of the source", is_alike, x->source.parts, y->source.parts},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++)

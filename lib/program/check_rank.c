@@ -193,6 +193,20 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
     }
 }
 
+/* What is sent is what this op has just made of all that it sends. */
+static dsc_status check_made(const rank_check *c, const dsc_call *call)
+{
+    dsc_span x = dsc_span_at(call->operands[0], c->place);
+    int64_t first, count;
+
+    if (call->shape.kernel != DSC_K_SIGN_COMPRESS) return DSC_OK;
+    dsc_atoms_of(&c->atoms, c->program, x, c->use, &first, &count);
+    for (const atom_fact *fact = c->facts + first; count > 0; fact++, count--)
+        if (fact->writer_lane != c->op->lane || fact->writer != c->counts[c->op->lane])
+            return check_refuse_buffer(c, "compresses what it has not made, of", x.buffer);
+    return DSC_OK;
+}
+
 /* The op's clock: its lane's last, and the clocks of all that it waits for. */
 static dsc_status advance_clock(rank_check *c, const dsc_unfolded *unfolded)
 {
@@ -234,6 +248,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
         c->lacking = check_lacking(c, call);
         dsc_call_visit(call, visit_before, c);
         DSC_TRY(c->status);
+        DSC_TRY(check_made(c, call));
         dsc_call_visit(call, visit_after, c);
     }
 out:

@@ -165,9 +165,10 @@ static dsc_status check_reduced(rank_check *c, const atom_fact *fact, dsc_span s
     int missing;
     char why[96];
 
-    if (!uses_gradients(c->op) || fact->adds == 0) return DSC_OK;
+    if (fact->adds == 0 || !(uses_gradients(c->op) || is_move(c->op))) return DSC_OK;
     if (are_own(c) && fact->sums & 1 << DSC_AXIS_DP)
         return check_refuse(c, "takes gradients that are summed over dp for its replica's own");
+    if (is_move(c->op)) return DSC_OK;
     bucket = bucket_of_sums(c, fact, span);
     missing = needed_sums(c, bucket) & ~fact->sums;
     if (missing == 0 && (c->op->kind == DSC_OP_GRAD_NORM || fact->is_counted || bucket->is_copy)) return DSC_OK;

@@ -149,6 +149,13 @@ dsc_span dsc_span_elems(int32_t buffer, dsc_dtype type, int64_t first, int64_t e
     return (dsc_span){buffer, first * each, elems * each, 0};
 }
 
+dsc_span dsc_kept_of(const dsc_builder *b, int64_t index, dsc_kept which)
+{
+    return dsc_program_kept(b->program, &b->buckets[index], which);
+}
+
+dsc_space dsc_space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT_MASTER]; }
+
 dsc_span dsc_span_own(const dsc_builder *b, dsc_span whole)
 {
     if (!b->is_local || !dsc_plan_scatters(b->plan)) return whole;

@@ -7,7 +7,10 @@
 #define ADD(hasher, ...) \
     dsc_hash_add(hasher, (const int64_t[]){__VA_ARGS__}, sizeof(const int64_t[]){__VA_ARGS__})
 
-static void hash_span(dsc_hasher *hasher, dsc_span span) { ADD(hasher, span.buffer, span.offset, span.bytes, span.parts); }
+static void hash_span(dsc_hasher *hasher, dsc_span span)
+{
+    ADD(hasher, span.buffer, span.offset, span.bytes, span.parts);
+}
 
 /* Where units, and tensors, begin and end, which ranks of a stage know by themselves, follows from the plan. */
 static void hash_units(dsc_hasher *hasher, const dsc_program *program)

@@ -10,13 +10,7 @@
 #include "kernel/held.h"
 #include "program/build.h"
 
-static dsc_space space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT_MASTER]; }
 static int64_t tensors_of(const dsc_bucket *bucket) { return bucket->end - bucket->first; }
-
-static dsc_span kept(const dsc_builder *b, int64_t index, dsc_kept which)
-{
-    return dsc_program_kept(b->program, &b->buckets[index], which);
-}
 
 /* ---- Lists of tensors */
 
@@ -28,7 +22,7 @@ static int64_t lists_before(const dsc_stage *stage, int space, int64_t bucket)
     int64_t bytes = 0;
 
     for (int64_t i = 0; i < bucket; i++)
-        if ((int)space_of(&stage->buckets[i]) == space) bytes += list_bytes(&stage->buckets[i]);
+        if ((int)dsc_space_of(&stage->buckets[i]) == space) bytes += list_bytes(&stage->buckets[i]);
     return bytes;
 }
 
@@ -48,7 +42,7 @@ void dsc_program_fill_held(const dsc_program *program, int space, int64_t tp_ind
     const dsc_stage *stage = &program->plan->stages[program->stage];
 
     for (int64_t i = 0; i < stage->bucket_count; i++)
-        if ((int)space_of(&stage->buckets[i]) == space)
+        if ((int)dsc_space_of(&stage->buckets[i]) == space)
             dsc_bucket_held(program->plan, stage, &stage->buckets[i], tp_index,
                             (dsc_held *)((char *)out + lists_before(stage, space, i)));
 }
@@ -57,7 +51,7 @@ static dsc_span held_of(const dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
 
-    return (dsc_span){b->program->held[space_of(bucket)], lists_before(b->stage, space_of(bucket), index),
+    return (dsc_span){b->program->held[dsc_space_of(bucket)], lists_before(b->stage, dsc_space_of(bucket), index),
                       list_bytes(bucket), 0};
 }
 
@@ -65,7 +59,7 @@ static dsc_span held_of(const dsc_builder *b, int64_t index)
 
 static dsc_span buffer_of(dsc_builder *b, int64_t index, const char *name, int64_t bytes)
 {
-    return dsc_span_whole(b, dsc_build_for_bucket(b, space_of(&b->buckets[index]), name, DSC_CLASS_BUFFERS, index,
+    return dsc_span_whole(b, dsc_build_for_bucket(b, dsc_space_of(&b->buckets[index]), name, DSC_CLASS_BUFFERS, index,
                                                   bytes));
 }
 
@@ -81,8 +75,8 @@ static void norms(dsc_builder *b, int64_t index, dsc_span from, dsc_dtype type, 
 
     b->states[index].norms = sums.buffer;
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        from, kept(b, index, DSC_KEPT_MASTER), kept(b, index, DSC_KEPT_EXP_AVG), kept(b, index, DSC_KEPT_EXP_AVG_SQ),
-        kept(b, index, DSC_KEPT_FRESH), held_of(b, index), sums});
+        from, dsc_kept_of(b, index, DSC_KEPT_MASTER), dsc_kept_of(b, index, DSC_KEPT_EXP_AVG),
+        dsc_kept_of(b, index, DSC_KEPT_EXP_AVG_SQ), dsc_kept_of(b, index, DSC_KEPT_FRESH), held_of(b, index), sums});
 }
 
 static void gather(dsc_builder *b, int64_t index)
@@ -105,18 +99,18 @@ static void step(dsc_builder *b, int64_t index, dsc_span weights, int flags)
     dsc_span ratios = buffer_of(b, index, "trust ratios", dsc_operand_bytes(&trust, 2));
 
     dsc_build_call(b, &trust, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        dsc_span_whole(b, b->states[index].norms), kept(b, index, DSC_KEPT_TRUST), ratios});
+        dsc_span_whole(b, b->states[index].norms), dsc_kept_of(b, index, DSC_KEPT_TRUST), ratios});
     dsc_build_call(b, &update, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, DSC_KEPT_EXP_AVG), kept(b, index, DSC_KEPT_EXP_AVG_SQ), held_of(b, index), ratios,
-        kept(b, index, DSC_KEPT_MASTER), weights});
+        dsc_kept_of(b, index, DSC_KEPT_EXP_AVG), dsc_kept_of(b, index, DSC_KEPT_EXP_AVG_SQ), held_of(b, index), ratios,
+        dsc_kept_of(b, index, DSC_KEPT_MASTER), weights});
 }
 
 /* ---- Exact steps: a bucket's norms are gathered while those of the next are made */
 
 static void weigh(dsc_builder *b, int64_t index)
 {
-    dsc_build_op_in(b, space_of(&b->buckets[index]), DSC_OP_WEIGH, -1);
-    norms(b, index, kept(b, index, DSC_KEPT_SUMS), b->plan->gradient_type, 0);
+    dsc_build_op_in(b, dsc_space_of(&b->buckets[index]), DSC_OP_WEIGH, -1);
+    norms(b, index, dsc_kept_of(b, index, DSC_KEPT_SUMS), b->plan->gradient_type, 0);
     dsc_build_end(b);
     gather(b, index);
 }
@@ -125,7 +119,7 @@ static void update(dsc_builder *b, int64_t index)
 {
     dsc_span weights = dsc_build_new_weights(b, index);
 
-    dsc_build_op_in(b, space_of(&b->buckets[index]), DSC_OP_UPDATE, -1);
+    dsc_build_op_in(b, dsc_space_of(&b->buckets[index]), DSC_OP_UPDATE, -1);
     step(b, index, weights, 0);
     dsc_build_end(b);
     dsc_build_spread_bucket(b, index, weights);
@@ -146,9 +140,10 @@ void dsc_build_lamb(dsc_builder *b)
 
 static void make_momentum(dsc_builder *b, int64_t index, dsc_span x)
 {
-    const dsc_shape copy = {.kernel = DSC_K_CAST, .d = {b->buckets[index].elems}};
+    const dsc_shape copy = {.kernel = DSC_K_CAST, .d = {x.bytes / dsc_dtype_bytes(DSC_FP32)}};
 
-    dsc_build_call(b, &copy, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, DSC_KEPT_EXP_AVG), x});
+    dsc_build_call(b, &copy, (const dsc_span[DSC_KERNEL_OPERANDS]){
+        dsc_span_own(b, dsc_kept_of(b, index, DSC_KEPT_EXP_AVG)), x});
     dsc_build_momentum(b, index, DSC_KEPT_SUMS, x, 0);
 }
 

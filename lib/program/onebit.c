@@ -9,14 +9,13 @@
 
 /* ---- Lists of units */
 
-static dsc_space space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT_MASTER]; }
-
 static int64_t list_bytes(const dsc_bucket *bucket)
 {
     return dsc_units_elems(bucket->units) * dsc_dtype_bytes(DSC_INT64);
 }
 
-/* The rank's own list; behind it, where workers are several replicas, those of all their parts. */
+/* The rank's own list; behind it, where workers are several replicas, those of all their parts. Where replicas sum
+ * their part alone the own list counts from that part's first element: what it compresses is no more. */
 static int64_t lists_bytes(const dsc_plan *plan, const dsc_bucket *bucket)
 {
     return (plan->intra > 1 ? plan->intra + 1 : 1) * list_bytes(bucket);
@@ -28,7 +27,7 @@ static int64_t lists_before(const dsc_plan *plan, const dsc_stage *stage, int sp
     int64_t bytes = 0;
 
     for (int64_t i = 0; i < bucket; i++)
-        if ((int)space_of(&stage->buckets[i]) == space) bytes += lists_bytes(plan, &stage->buckets[i]);
+        if ((int)dsc_space_of(&stage->buckets[i]) == space) bytes += lists_bytes(plan, &stage->buckets[i]);
     return bytes;
 }
 
@@ -53,6 +52,11 @@ static void fill_list(const dsc_program *program, const dsc_bucket *bucket, int6
     list->server = server;
 }
 
+static void count_from(int64_t first, dsc_units *list)
+{
+    for (int64_t u = 0; u < list->count; u++) list->unit[u].first -= first;
+}
+
 void dsc_program_fill_units(const dsc_program *program, int space, int64_t tp_index, int64_t dp_index, void *out)
 {
     const dsc_plan *plan = program->plan;
@@ -61,10 +65,12 @@ void dsc_program_fill_units(const dsc_program *program, int space, int64_t tp_in
     for (int64_t i = 0; i < stage->bucket_count; i++) {
         const dsc_bucket *bucket = &stage->buckets[i];
         const int64_t server = dp_index / plan->intra, lists = lists_bytes(plan, bucket) / list_bytes(bucket);
+        const int64_t part = dp_index % plan->intra;
         char *own = (char *)out + lists_before(plan, stage, space, i);
 
-        if ((int)space_of(bucket) != space) continue;
-        fill_list(program, bucket, dp_index % plan->intra, tp_index, server, own);
+        if ((int)dsc_space_of(bucket) != space) continue;
+        fill_list(program, bucket, part, tp_index, server, own);
+        if (dsc_plan_scatters(plan)) count_from(part * (bucket->elems / plan->intra), (dsc_units *)own);
         for (int64_t l = 1; l < lists; l++)
             fill_list(program, bucket, l - 1, tp_index, server, own + l * list_bytes(bucket));
     }
@@ -75,8 +81,8 @@ static dsc_span units_of(const dsc_builder *b, int64_t index, bool is_own)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const int64_t each = list_bytes(bucket);
-    dsc_span all = {b->program->units[space_of(bucket)],
-                    lists_before(b->plan, b->stage, space_of(bucket), index), lists_bytes(b->plan, bucket), 0};
+    dsc_span all = {b->program->units[dsc_space_of(bucket)],
+                    lists_before(b->plan, b->stage, dsc_space_of(bucket), index), lists_bytes(b->plan, bucket), 0};
 
     if (is_own || all.bytes == each) return (dsc_span){all.buffer, all.offset, each, 0};
     return (dsc_span){all.buffer, all.offset + each, all.bytes - each, 0};
@@ -89,34 +95,36 @@ static int padding_flag(const dsc_builder *b)
     return b->plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE ? DSC_COUNT_PADDING : 0;
 }
 
-static dsc_span kept(const dsc_builder *b, int64_t index, dsc_kept which)
-{
-    return dsc_program_kept(b->program, &b->buckets[index], which);
-}
-
 static dsc_span packets(dsc_builder *b, int64_t index, const char *name, int64_t count)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     int64_t each = dsc_packet_bytes(bucket->packed, b->plan->workers, bucket->units, DSC_FP32);
 
-    return dsc_span_whole(b, dsc_build_for_bucket(b, space_of(bucket), name, DSC_CLASS_BUFFERS, index, count * each));
+    return dsc_span_whole(b, dsc_build_for_bucket(b, dsc_space_of(bucket), name, DSC_CLASS_BUFFERS, index,
+                                                  count * each));
 }
 
 void dsc_build_momentum(dsc_builder *b, int64_t index, dsc_kept from, dsc_span to, int flags)
 {
     const int8_t type = (int8_t)dsc_kept_type(b->plan, from);
-    const dsc_span gradient = dsc_span_own(b, kept(b, index, from));
+    const dsc_span gradient = dsc_span_own(b, dsc_kept_of(b, index, from));
     const dsc_shape shape = {.kernel = DSC_K_MOMENTUM, .type = type, .out = type, .flags = flags,
                              .d = {gradient.bytes / dsc_dtype_bytes(type), b->plan->workers}};
 
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){gradient, dsc_span_own(b, to)});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){gradient, to});
 }
 
-/* Where what replicas share is while the op under construction works on it. */
-static dsc_span shared(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
+/* Where what replicas share is, as large as `whole`, while the op under construction works on it. */
+static dsc_span shared(dsc_builder *b, const dsc_sharing *sharing, int64_t index, dsc_span whole)
 {
-    if (sharing->x != DSC_KEPT_COUNT) return kept(b, index, sharing->x);
-    return dsc_build_part(b, space_of(&b->buckets[index]), "shared", DSC_CLASS_BUFFERS, index, DSC_FP32);
+    if (sharing->x != DSC_KEPT_COUNT) return whole;
+    return dsc_span_whole(b, dsc_build_for_bucket(b, dsc_space_of(&b->buckets[index]), "shared", DSC_CLASS_BUFFERS,
+                                                  index, whole.bytes));
+}
+
+static dsc_span place_of(const dsc_builder *b, const dsc_sharing *sharing, int64_t index)
+{
+    return dsc_kept_of(b, index, sharing->x != DSC_KEPT_COUNT ? sharing->x : DSC_KEPT_EXP_AVG);
 }
 
 static dsc_axis axis_of(const dsc_builder *b) { return b->plan->intra > 1 ? DSC_AXIS_INTER : DSC_AXIS_DP; }
@@ -125,16 +133,16 @@ static void compress(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const int64_t n = b->plan->workers;
-    const dsc_shape shape = {.kernel = DSC_K_SIGN_COMPRESS, .flags = padding_flag(b),
-                             .d = {bucket->elems, bucket->packed, n, bucket->units}};
     dsc_span sent = packets(b, index, "sent signs", n), received = packets(b, index, "received signs", n);
-    dsc_span x = shared(b, sharing, index);
+    dsc_span x = shared(b, sharing, index, dsc_span_own(b, place_of(b, sharing, index)));
+    const dsc_shape shape = {.kernel = DSC_K_SIGN_COMPRESS, .flags = padding_flag(b),
+                             .d = {x.bytes / dsc_dtype_bytes(DSC_FP32), bucket->packed, n, bucket->units}};
 
     b->states[index].packets = received.buffer;
-    dsc_build_op_in(b, space_of(bucket), DSC_OP_COMPRESS, -1);
+    dsc_build_op_in(b, dsc_space_of(bucket), DSC_OP_COMPRESS, -1);
     sharing->make(b, index, x);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        x, units_of(b, index, true), kept(b, index, DSC_KEPT_WORKER_ERROR), sent});
+        x, units_of(b, index, true), dsc_kept_of(b, index, DSC_KEPT_WORKER_ERROR), sent});
     dsc_build_end(b);
     dsc_build_transfer(b, DSC_OP_ALL_TO_ALL, axis_of(b), -1, sent, received, DSC_UINT8);
 }
@@ -149,9 +157,9 @@ static void average(dsc_builder *b, int64_t index)
     dsc_span means = packets(b, index, "signs of means", n), all;
 
     b->states[index].packets = means.buffer;
-    dsc_build_op_in(b, space_of(bucket), DSC_OP_AVERAGE, -1);
+    dsc_build_op_in(b, dsc_space_of(bucket), DSC_OP_AVERAGE, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        received, units_of(b, index, true), kept(b, index, DSC_KEPT_SERVER_ERROR), mean});
+        received, units_of(b, index, true), dsc_kept_of(b, index, DSC_KEPT_SERVER_ERROR), mean});
     dsc_build_end(b);
     dsc_build_transfer(b, DSC_OP_ALL_GATHER, axis_of(b), -1, mean, means, DSC_UINT8);
     if (b->plan->intra == 1) return;
@@ -173,7 +181,7 @@ static void expand(dsc_builder *b, int64_t index, dsc_span x)
 /* The mean, where a single replica's own is it. */
 static dsc_span bring(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
 {
-    dsc_span x = shared(b, sharing, index);
+    dsc_span x = shared(b, sharing, index, place_of(b, sharing, index));
 
     if (is_alone) sharing->make(b, index, x);
     else expand(b, index, x);
@@ -182,7 +190,7 @@ static dsc_span bring(dsc_builder *b, const dsc_sharing *sharing, int64_t index,
 
 static void weigh(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
 {
-    dsc_build_op_in(b, space_of(&b->buckets[index]), DSC_OP_WEIGH, -1);
+    dsc_build_op_in(b, dsc_space_of(&b->buckets[index]), DSC_OP_WEIGH, -1);
     sharing->weigh(b, index, bring(b, sharing, index, is_alone));
     dsc_build_end(b);
     sharing->gather(b, index);
@@ -193,7 +201,7 @@ static void update(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bo
     const dsc_bucket *bucket = &b->buckets[index];
     dsc_span weights = dsc_build_new_weights(b, index);
 
-    dsc_build_op_in(b, space_of(bucket), DSC_OP_UPDATE, -1);
+    dsc_build_op_in(b, dsc_space_of(bucket), DSC_OP_UPDATE, -1);
     if (sharing->weigh == NULL) bring(b, sharing, index, is_alone);
     sharing->use(b, index, weights);
     dsc_build_end(b);

@@ -130,11 +130,11 @@ typedef struct dsc_outcome { bool pending, overflow, defer, evaluate, discard, a
 /* The segment after `segment` (DSC_SEGMENT_END before the first and after the last). Pure; both interpreters call
  * it. */
 dsc_segment_id dsc_segment_next(dsc_segment_id segment, const dsc_outcome *outcome);
-/* Whether a step's update is left to the next one's passes: updates have been made before it, and nobody reads the
- * weights behind it. Pure. */
 /* Whether a segment makes gradients for an update, and whether those are each replica's own. Pure. */
 bool dsc_segment_makes_gradients(int segment);
 bool dsc_segment_is_local(int segment);
+/* Whether a step's update is left to the next one's passes: updates have been made before it, and nobody reads the
+ * weights behind it. Pure. */
 bool dsc_defers(const dsc_plan *plan, int64_t updates, bool is_read);
 /* "gradients/update" of an outcome. */
 void dsc_path_of(const dsc_outcome *outcome, char *out, size_t size);

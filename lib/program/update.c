@@ -1,8 +1,6 @@
 /* The optimizer on the parts of a rank, and the way of new weights from there to where passes look for them. */
 #include "program/build.h"
 
-static dsc_space space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT_MASTER]; }
-
 /* Where a part of new weights in the training type is made: in the parameters themselves, where the rank keeps no more
  * of them than its part and in the same space; in host memory's copy; else for a moment. In fp32 it is the master. */
 dsc_span dsc_build_new_weights(dsc_builder *b, int64_t index)
@@ -32,7 +30,7 @@ void dsc_build_adam(dsc_builder *b, int64_t index, dsc_span weights, int flags)
 
 static void update(dsc_builder *b, int64_t index, dsc_span weights)
 {
-    dsc_build_op_in(b, space_of(&b->buckets[index]), DSC_OP_UPDATE, -1);
+    dsc_build_op_in(b, dsc_space_of(&b->buckets[index]), DSC_OP_UPDATE, -1);
     dsc_build_adam(b, index, weights, 0);
     dsc_build_end(b);
 }
@@ -44,7 +42,7 @@ static void round_weights(dsc_builder *b, int64_t index, dsc_span weights)
                              .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
     if (b->type == DSC_FP32) return;
-    dsc_build_op_in(b, space_of(bucket), DSC_OP_ROUND, -1);
+    dsc_build_op_in(b, dsc_space_of(bucket), DSC_OP_ROUND, -1);
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
         dsc_program_kept(b->program, bucket, DSC_KEPT_MASTER), weights});
     dsc_build_end(b);

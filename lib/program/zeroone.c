@@ -7,11 +7,6 @@
  * which in floating point is another place for each: so replicas' weights are the same bits whenever they are read. */
 #include "program/build.h"
 
-static dsc_span kept(const dsc_builder *b, int64_t index, dsc_kept which)
-{
-    return dsc_program_kept(b->program, &b->buckets[index], which);
-}
-
 /* ---- Gradients */
 
 static void make_gradient(dsc_builder *b, int64_t index, dsc_span x)
@@ -21,7 +16,7 @@ static void make_gradient(dsc_builder *b, int64_t index, dsc_span x)
 
 static void use_gradient(dsc_builder *b, int64_t index, dsc_span weights)
 {
-    dsc_build_momentum(b, index, DSC_KEPT_ANCHOR, kept(b, index, DSC_KEPT_EXP_AVG), DSC_SCALED);
+    dsc_build_momentum(b, index, DSC_KEPT_ANCHOR, dsc_kept_of(b, index, DSC_KEPT_EXP_AVG), DSC_SCALED);
     dsc_build_adam(b, index, weights, DSC_FROZEN);
 }
 
@@ -38,8 +33,8 @@ static void anchor(dsc_builder *b, int64_t index)
 {
     const dsc_shape shape = {.kernel = DSC_K_CAST, .d = {b->buckets[index].elems}};
 
-    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){kept(b, index, DSC_KEPT_MASTER),
-                                                                    kept(b, index, DSC_KEPT_ANCHOR)});
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){dsc_kept_of(b, index, DSC_KEPT_MASTER),
+                                                                    dsc_kept_of(b, index, DSC_KEPT_ANCHOR)});
 }
 
 void dsc_build_anchor_bucket(dsc_builder *b, int64_t index)
@@ -52,7 +47,7 @@ void dsc_build_anchor_bucket(dsc_builder *b, int64_t index)
 /* What was left out of gradients is no part of momenta. */
 static void clear(dsc_builder *b, int64_t index, dsc_kept which)
 {
-    const dsc_span span = kept(b, index, which);
+    const dsc_span span = dsc_kept_of(b, index, which);
     const dsc_shape shape = {.kernel = DSC_K_CLEAR, .d = {span.bytes / dsc_dtype_bytes(DSC_FP32)}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){span});
@@ -77,7 +72,8 @@ static void make_drift(dsc_builder *b, int64_t index, dsc_span x)
     const dsc_shape shape = {.kernel = DSC_K_DRIFT, .d = {b->buckets[index].elems}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, DSC_KEPT_MASTER), kept(b, index, DSC_KEPT_ANCHOR), kept(b, index, DSC_KEPT_EXP_AVG_SQ), x});
+        dsc_kept_of(b, index, DSC_KEPT_MASTER), dsc_kept_of(b, index, DSC_KEPT_ANCHOR),
+        dsc_kept_of(b, index, DSC_KEPT_EXP_AVG_SQ), x});
 }
 
 static void use_drift(dsc_builder *b, int64_t index, dsc_span weights)
@@ -86,8 +82,8 @@ static void use_drift(dsc_builder *b, int64_t index, dsc_span weights)
                              .d = {b->buckets[index].elems}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        kept(b, index, DSC_KEPT_EXP_AVG), kept(b, index, DSC_KEPT_EXP_AVG_SQ), kept(b, index, DSC_KEPT_ANCHOR),
-        kept(b, index, DSC_KEPT_MASTER), weights});
+        dsc_kept_of(b, index, DSC_KEPT_EXP_AVG), dsc_kept_of(b, index, DSC_KEPT_EXP_AVG_SQ),
+        dsc_kept_of(b, index, DSC_KEPT_ANCHOR), dsc_kept_of(b, index, DSC_KEPT_MASTER), weights});
 }
 
 void dsc_build_sync(dsc_builder *b)

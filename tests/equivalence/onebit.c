@@ -119,6 +119,14 @@ static void over_nodes(void) { each_layout(2, DSC_SEMANTICS_PAPER, DSC_OFFLOAD_N
 
 /* ---- Gradients */
 
+/* What this replica has the sum of: its part, where replicas of a node cut buckets among them; else all. */
+static bool is_own(const emulation *e, int64_t elem, int64_t elems)
+{
+    const int64_t parts = dsc_plan_scatters(e->t.plan) ? e->t.plan->intra : 1;
+
+    return elem / (elems / parts) == e->dp_index % parts;
+}
+
 /* The sum of what replicas have is what an exact run has, at the same weights. */
 static void sum_shares(const emulation *shares, const emulation *exact, double limit)
 {
@@ -126,16 +134,60 @@ static void sum_shares(const emulation *shares, const emulation *exact, double l
         double *own = emulation_read_kept(shares, &shares->stage->buckets[i], DSC_KEPT_SUMS);
         double *expected = emulation_read_kept(exact, &exact->stage->buckets[i], DSC_KEPT_SUMS);
         compared sum = {.what = "sum of gradients"}, alone = {.what = "a share"};
-        const int64_t elems = shares->stage->buckets[i].elems;
+        const int64_t elems = shares->stage->buckets[i].elems, there = exact->stage->buckets[i].elems;
 
-        for (int64_t k = 0; k < elems; k++) emulation_compare(&alone, own[k], expected[k]);
+        for (int64_t k = 0; k < elems; k++) {
+            if (!is_own(shares, k, elems)) own[k] = 0;
+            else if (k < there) emulation_compare(&alone, own[k], expected[k]);
+        }
         MPI_Allreduce(MPI_IN_PLACE, own, (int)elems, MPI_DOUBLE, MPI_SUM, shares->group);
-        for (int64_t k = 0; k < elems; k++) emulation_compare(&sum, own[k], expected[k]);
+        /* where buckets are cut in parts their end is padded further */
+        for (int64_t k = 0; k < elems; k++) emulation_compare(&sum, own[k], k < there ? expected[k] : 0);
         emulation_check(shares, &sum, limit);
         CHECK(alone.squares[0] > 0.01 * alone.squares[1], "%s: a replica's own gradient is the sum", shares->name);
         free(own);
         free(expected);
     }
+}
+
+/* Before clipping: as if all workers had this one's gradient, in the mean of squares over workers. */
+static void check_norm(const emulation *e, double grad_norm, double limit)
+{
+    compared norm = {.what = "the norm"};
+    double squares = 0;
+
+    for (int64_t i = 0; i < e->stage->bucket_count; i++) {
+        const dsc_bucket *bucket = &e->stage->buckets[i];
+        const double ranks = bucket->is_replicated ? (double)e->t.plan->config.strategy.tp : 1;
+        double *own = emulation_read_kept(e, bucket, DSC_KEPT_SUMS);
+
+        for (int64_t k = 0; !bucket->is_copy && k < bucket->elems; k++)
+            if (is_own(e, k, bucket->elems)) squares += own[k] * own[k] / ranks;
+        free(own);
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &squares, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    emulation_compare(&norm, grad_norm, sqrt((double)e->t.plan->workers * squares));
+    emulation_check(e, &norm, limit);
+}
+
+static void check_shares(const dsc_config *config, int64_t nodes)
+{
+    const double limit = config->strategy.precision == DSC_FP32 ? 1e-5 : 1e-2;
+    dsc_config adam = *config;
+    dsc_step_report report;
+    emulation shares, exact;
+    bool is_started = true;
+
+    adam.strategy.optimizer = DSC_ADAM;
+    is_started &= emulation_start(&shares, config, nodes, nodes > 1 ? "1-bit Adam over nodes" : "1-bit Adam");
+    is_started &= emulation_start(&exact, &adam, nodes, "Adam");
+    if (is_started && emulation_run_to(&shares, FREEZE) && emulation_run_to(&exact, FREEZE + 1) &&
+        CHECK_OK(dsc_run_step(shares.t.run, FREEZE + 1, false, false, &report, NULL))) {
+        sum_shares(&shares, &exact, limit);
+        check_norm(&shares, report.grad_norm, limit);
+    }
+    emulation_end(&shares);
+    emulation_end(&exact);
 }
 
 static void gradients_are_shares(void)
@@ -144,17 +196,12 @@ static void gradients_are_shares(void)
 
     for (int64_t tp = 1; tp <= DSC_MIN(4, ranks); tp *= 2)
         for (int64_t pp = 1; tp * pp < ranks; pp *= 2)
-            for (int precision = DSC_FP32; precision <= DSC_MIN(DSC_BF16, last_precision()); precision++) {
-                dsc_config config = configure(tp, pp, precision), adam = config;
-                emulation shares, exact;
+            for (int precision = DSC_FP32; precision <= DSC_MIN(DSC_BF16, last_precision()); precision++)
+                for (int64_t nodes = 1; nodes <= 2; nodes++) {
+                    const dsc_config config = configure(tp, pp, precision);
 
-                adam.strategy.optimizer = DSC_ADAM;
-                if (emulation_start(&shares, &config, 1, "1-bit Adam") && emulation_start(&exact, &adam, 1, "Adam") &&
-                    emulation_run_to(&shares, FREEZE + 1) && emulation_run_to(&exact, FREEZE + 1))
-                    sum_shares(&shares, &exact, precision == DSC_FP32 ? 1e-5 : 1e-2);
-                emulation_end(&shares);
-                emulation_end(&exact);
-            }
+                    check_shares(&config, nodes);
+                }
 }
 
 static const tap_case cases[] = {

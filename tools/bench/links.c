@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_REPEATS = 5, MAX_REPEATS = 100 };
+enum { MIN_REPEATS = 3, MAX_REPEATS = 100 };
 
 static const int64_t slot_ns = 60000000, quick_slot_ns = 10000000; /* for one size */
 static const int64_t sizes[] = {8, 64, 512, 4 << 10, 32 << 10, 256 << 10, 2 << 20, 16 << 20, 64 << 20};
@@ -84,13 +84,13 @@ static const struct { const char *name; dsc_status (*run)(const transfer *); int
 
 /* ---- Timing */
 
-/* Nodes on which ranks 0 .. count - 1 run. */
-static int count_nodes(const dsc_comm *comm, int count)
+/* Nodes on which ranks 0, stride, ... run, so many. */
+static int count_nodes(const dsc_comm *comm, int count, int stride)
 {
     int most = 0;
 
-    for (int rank = 0; rank < count; rank++) most = DSC_MAX(most, dsc_comm_node_of(comm, rank));
-    return most + 1;
+    for (int i = 0; i < count; i++) most = DSC_MAX(most, dsc_comm_node_of(comm, i * stride));
+    return DSC_MIN(most + 1, count);
 }
 
 /* From when the last member is ready until the last is through, on rank 0's clock, as programs have it: in a tight loop
@@ -141,15 +141,14 @@ static int count_at_work(const dsc_comm *comm, int count)
     return (int)dsc_ceil_div((int64_t)(all / count * count) * dsc_comm_machine_size(comm), all);
 }
 
-/* Of groups of so many ranks, all at once: so it is in training, where each replica and each stage has its own. */
-static dsc_status measure_group(transfer *t, const bench_request *request, int ranks, dsc_calibration *out)
+static dsc_status measure_kinds(transfer *t, const bench_request *request, int ranks, int stride, dsc_calibration *out)
 {
     const int64_t slot = request->quick ? quick_slot_ns : slot_ns;
     dsc_status status = DSC_OK;
 
     for (int kind = 0; kind < DSC_COUNT(kinds); kind++)
         for (int i = 0; i < DSC_COUNT(sizes) && (ranks == 2 || kinds[kind].run != ping_pong); i++) {
-            dsc_collective_sample sample = {.ranks = ranks, .nodes = count_nodes(t->comm, ranks),
+            dsc_collective_sample sample = {.ranks = ranks, .nodes = count_nodes(t->comm, ranks, stride),
                                             .at_work = count_at_work(t->comm, ranks), .bytes = sizes[i]};
 
             t->bytes = sizes[i];
@@ -163,35 +162,56 @@ out:
     return status;
 }
 
-/* The rank's group of `count` neighbours; *out is NULL where fewer are left. */
-static dsc_status create_group(dsc_comm *comm, int count, dsc_group **out)
+/* The rank's group of `count` ranks that are `stride` apart; *out is NULL where fewer are left. */
+static dsc_status create_group(dsc_comm *comm, int count, int stride, dsc_group **out)
 {
-    const int first = dsc_comm_rank(comm) / count * count;
+    const int rank = dsc_comm_rank(comm), block = count * stride, first = rank / block * block + rank % stride;
     int *ranks = malloc((size_t)count * sizeof *ranks);
     dsc_status status = DSC_OK;
 
     *out = NULL;
     if (ranks == NULL) return DSC_FAIL(DSC_ENOMEM, "%d ranks", count);
-    for (int i = 0; i < count; i++) ranks[i] = first + i;
-    if (first + count <= dsc_comm_size(comm)) status = dsc_group_create(comm, ranks, count, out);
+    for (int i = 0; i < count; i++) ranks[i] = first + i * stride;
+    if (rank / block * block + block <= dsc_comm_size(comm)) status = dsc_group_create(comm, ranks, count, out);
     free(ranks);
     return status;
+}
+
+/* Of groups of so many ranks, all at once: so it is in training, where each replica and each stage has its own. */
+static dsc_status measure_groups(transfer *t, const bench_request *request, int ranks, int stride, dsc_calibration *out)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(create_group(t->comm, ranks, stride, &t->group));
+    status = measure_kinds(t, request, ranks, stride, out);
+    dsc_group_destroy(t->group);
+    t->group = NULL;
+out:
+    return status;
+}
+
+/* Ranks of a node, where all have as many, one node's behind another's; else 1. */
+static int count_each(const dsc_comm *comm)
+{
+    const int each = dsc_comm_node_size(comm), all = dsc_comm_size(comm);
+
+    for (int rank = 0; rank < all; rank++)
+        if (all % each != 0 || dsc_comm_node_of(comm, rank) != rank / each) return 1;
+    return each;
 }
 
 dsc_status bench_collectives(dsc_comm *comm, const bench_request *request, dsc_calibration *out)
 {
     const int64_t room = sizes[DSC_COUNT(sizes) - 1] + 4 * dsc_comm_size(comm);
-    const int all = dsc_comm_size(comm);
+    const int all = dsc_comm_size(comm), each = count_each(comm);
     transfer t = {.comm = comm, .in = calloc(1, (size_t)room), .out = calloc(1, (size_t)room)};
     dsc_status status = DSC_OK;
 
     if (t.in == NULL || t.out == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "collectives: %lld bytes", (long long)room));
-    for (int ranks = DSC_MIN(2, all); ranks > 1; ranks = ranks == all ? 0 : DSC_MIN(2 * ranks, all)) {
-        DSC_TRY(create_group(comm, ranks, &t.group));
-        DSC_TRY(measure_group(&t, request, ranks, out));
-        dsc_group_destroy(t.group);
-        t.group = NULL;
-    }
+    for (int ranks = DSC_MIN(2, all); ranks > 1; ranks = ranks == all ? 0 : DSC_MIN(2 * ranks, all))
+        DSC_TRY(measure_groups(&t, request, ranks, 1, out));
+    /* what replicas of a node do each by themselves: those of one place in all nodes are a group */
+    if (each > 1 && all > each) DSC_TRY(measure_groups(&t, request, all / each, each, out));
 out:
     free(t.in);
     free(t.out);
