@@ -225,11 +225,13 @@ out:
 static dsc_status find_failing(const job *j, int64_t *out)
 {
     int64_t rank, op;
+    dsc_place_of_op place;
     dsc_status status = DSC_OK;
 
     *out = -1;
     if (j->options.fail_op[0] == '\0') return DSC_OK;
     DSC_TRY(parse_op("--fail-op", j->options.fail_op, &rank, &op));
+    DSC_TRY(dsc_programs_find(j->plan, j->programs, "--fail-op", rank, op, &place));
     if (rank == j->rank) *out = op;
 out:
     return status;

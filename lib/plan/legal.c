@@ -79,11 +79,11 @@ static const refusal REFUSALS[] = {
      "--onebit-semantics reference: there is no run of DeepSpeed's OneBitLamb on record to be equal to; use paper, or "
      "--optimizer onebit-adam"},
     {compresses_parts,
-     "--zero: 1-bit Adam spares the traffic of gradients, and a replica needs all of the momentum that it sends; with "
+     "--zero: compression spares the traffic of gradients, and a replica needs all of the momentum that it sends; with "
      "the states cut in parts each step would gather whole weights instead, as many bytes as it has spared; use "
      "--zero 0"},
     {compresses_late,
-     "--delay-update: 1-bit Adam's updates wait for the other replicas' momenta; use --delay-update 0"},
+     "--delay-update: compressed updates wait for the other replicas' momenta; use --delay-update 0"},
     {compresses_decay, "--l2-decay: where momenta are compressed the decay is not in them; leave it out"},
     {is_frozen_at_once, "--freeze-step 0: no variance would be known to divide by; at least one step has to be exact"},
     {is_no_gpt2,

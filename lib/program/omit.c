@@ -76,20 +76,29 @@ static void omit_message(const dsc_plan *plan, const dsc_program *const *program
     out[partner] = number_of(programs[partner], &there, sequence);
 }
 
+dsc_status dsc_programs_find(const dsc_plan *plan, const dsc_program *const *programs, const char *option, int64_t rank,
+                             int64_t op, dsc_place_of_op *out)
+{
+    if (rank < 0 || rank >= plan->ranks)
+        return DSC_FAIL(DSC_EINVAL, "%s %" PRId64 ":%" PRId64 ": there are %" PRId64 " ranks", option, rank, op,
+                        plan->ranks);
+    if (!dsc_program_find(programs[rank], op, out))
+        return DSC_FAIL(DSC_EINVAL, "%s %" PRId64 ":%" PRId64 ": the rank's program has %" PRId64 " ops", option, rank,
+                        op, programs[rank]->op_count);
+    return DSC_OK;
+}
+
 dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op,
                             int64_t *out)
 {
+    dsc_status status = DSC_OK;
     dsc_place_of_op place;
 
     for (int64_t i = 0; i < plan->ranks; i++) out[i] = -1;
-    if (rank < 0 || rank >= plan->ranks)
-        return DSC_FAIL(DSC_EINVAL, "--omit-op %" PRId64 ":%" PRId64 ": there are %" PRId64 " ranks", rank, op,
-                        plan->ranks);
-    if (!dsc_program_find(programs[rank], op, &place))
-        return DSC_FAIL(DSC_EINVAL, "--omit-op %" PRId64 ":%" PRId64 ": the rank's program has %" PRId64 " ops", rank,
-                        op, programs[rank]->op_count);
+    DSC_TRY(dsc_programs_find(plan, programs, "--omit-op", rank, op, &place));
     out[rank] = op;
     if (place.op->axis == DSC_AXIS_PP) omit_message(plan, programs, rank, &place, out);
     else if (place.op->axis >= 0) omit_collective(plan, programs, rank, &place, out);
-    return DSC_OK;
+out:
+    return status;
 }

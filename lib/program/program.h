@@ -380,6 +380,10 @@ dsc_status dsc_program_groups(const dsc_plan *plan, dsc_trace *trace);
 
 /* ---- Leaving an op out (for tests) */
 
+/* An op that an option names as RANK:OP; DSC_EINVAL, with the option's name, when there is none. */
+dsc_status dsc_programs_find(const dsc_plan *plan, const dsc_program *const *programs, const char *option, int64_t rank,
+                             int64_t op, dsc_place_of_op *out);
+
 /* For `--omit-op RANK:OP`: for each rank the op number it leaves out, or -1: the op itself on `rank`, and its partners'
  * for communication. out[plan->ranks]. DSC_EINVAL when there is no such op. */
 dsc_status dsc_program_omit(const dsc_plan *plan, const dsc_program *const *programs, int64_t rank, int64_t op,

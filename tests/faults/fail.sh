@@ -70,13 +70,15 @@ diverged() {
     [ "$(ls save | sort | head -n 1)" = latest ] && "$build/dsc-checkpoint" verify save/step-00000001
 }
 
-plan 19
+plan 20
 for kind in attention_fwd mlp_bwd_w all_reduce agree update; do
     ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind
 done
 for kind in copy_in copy_out all_gather reduce_scatter; do
     ok "a failure in $kind of one of 4 ranks ends all, with its message" op_fails $kind --zero 3 --offload params
 done
+ok "an op that there is not cannot fail" ends 2 '2:99999: the rank.s program has [0-9]* ops' 4 --dp 4 --steps 2 \
+    --fail-op 2:99999
 for ranks in 1 4; do
     ok "a loss that is no number ends a run, $ranks ranks" diverged $ranks
     ok "a token past the vocabulary ends a run when it is found, $ranks ranks" \
