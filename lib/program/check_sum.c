@@ -218,6 +218,9 @@ dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span,
     bool is_target = is_move(c->op) && c->moved.buffer >= 0 && c->moved.buffer != span.buffer;
     dsc_status status = DSC_OK;
 
+    /* no op of this segment has written it: it is of an earlier step */
+    if (is_add(c) && is_read && is_gradient(c, span) && fact->adds > 0 && fact->writer == 0)
+        return check_refuse(c, "adds to a sum that an earlier step has left");
     if (is_sum(c, span) && !is_target) DSC_TRY(check_parts(c, fact, span));
     if (!is_read || is_target) goto out;
     DSC_TRY(is_gradient(c, span) ? check_gradient(c, fact, span) : check_partial(c, fact, span));
