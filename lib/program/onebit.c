@@ -122,7 +122,8 @@ static dsc_span shared(dsc_builder *b, const dsc_sharing *sharing, int64_t index
                                                   index, whole.bytes));
 }
 
-static dsc_span place_of(const dsc_builder *b, const dsc_sharing *sharing, int64_t index)
+/* All of a bucket's x; where that lives no longer than an op, what is as large. */
+static dsc_span whole_of(const dsc_builder *b, const dsc_sharing *sharing, int64_t index)
 {
     return dsc_kept_of(b, index, sharing->x != DSC_KEPT_COUNT ? sharing->x : DSC_KEPT_EXP_AVG);
 }
@@ -134,7 +135,7 @@ static void compress(dsc_builder *b, const dsc_sharing *sharing, int64_t index)
     const dsc_bucket *bucket = &b->buckets[index];
     const int64_t n = b->plan->workers;
     dsc_span sent = packets(b, index, "sent signs", n), received = packets(b, index, "received signs", n);
-    dsc_span x = shared(b, sharing, index, dsc_span_own(b, place_of(b, sharing, index)));
+    dsc_span x = shared(b, sharing, index, dsc_span_own(b, whole_of(b, sharing, index)));
     const dsc_shape shape = {.kernel = DSC_K_SIGN_COMPRESS, .flags = padding_flag(b),
                              .d = {x.bytes / dsc_dtype_bytes(DSC_FP32), bucket->packed, n, bucket->units}};
 
@@ -181,7 +182,7 @@ static void expand(dsc_builder *b, int64_t index, dsc_span x)
 /* The mean, where a single replica's own is it. */
 static dsc_span bring(dsc_builder *b, const dsc_sharing *sharing, int64_t index, bool is_alone)
 {
-    dsc_span x = shared(b, sharing, index, place_of(b, sharing, index));
+    dsc_span x = shared(b, sharing, index, whole_of(b, sharing, index));
 
     if (is_alone) sharing->make(b, index, x);
     else expand(b, index, x);

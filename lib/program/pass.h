@@ -28,6 +28,7 @@ int64_t pass_padded_vocab(const dsc_builder *b);
 void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y);
 void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int32_t dx);
 void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy, int32_t own_dy);
+/* y = norm(x), and its gradients by x, with the residual's added. */
 void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t y, int32_t stats);
 void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
                      int32_t residual, int32_t dx);
@@ -44,6 +45,7 @@ void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t seco
 int32_t pass_activations(dsc_builder *b, const char *name, dsc_life life, int64_t layer, int64_t bytes);
 int32_t pass_transient(dsc_builder *b, const char *name, int64_t layer, int64_t columns);
 int32_t pass_kept(dsc_builder *b, const char *name, dsc_life life, int64_t layer);
+/* A norm's statistics of the rows that the rank keeps, in bytes; columns of q, k and v, and of what attention makes. */
 int64_t pass_stats_bytes(const dsc_builder *b);
 int64_t pass_qkv_columns(const dsc_builder *b);
 int64_t pass_context_columns(const dsc_builder *b);
@@ -52,6 +54,7 @@ dsc_layer_buffers pass_buffers_of(dsc_builder *b, int64_t index);
 
 /* ---- between.c */
 
+/* A collective over tensor ranks, of activations: data is made of source. */
 void pass_tensor_op(dsc_builder *b, dsc_op_kind kind, int64_t layer, int32_t source, int32_t data, dsc_dtype type);
 /* All rows of what is kept by rows: a gathered copy, or itself where rows are not cut. */
 int32_t pass_gathered(dsc_builder *b, const char *name, int64_t layer, int32_t own);
@@ -60,6 +63,7 @@ int32_t pass_partial_of(dsc_builder *b, int64_t layer, int32_t sum);
 void pass_sum_partial(dsc_builder *b, int64_t layer, int32_t partial, int32_t sum);
 /* A send or a receive between virtual stages lower and lower + 1. */
 void pass_message(dsc_builder *b, dsc_op_kind kind, int64_t lower, bool is_gradient, int32_t buffer);
+/* Of the chunk under construction. */
 int64_t pass_virtual_stage(const dsc_builder *b);
 
 /* ---- forward.c */
@@ -71,7 +75,9 @@ void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buf
 void pass_head_fwd(dsc_builder *b, int32_t x);
 /* What embeddings over tensor ranks need to know of their shards. */
 void pass_cut_embedding(const dsc_builder *b, dsc_shape *shape);
+/* Of the table of positions, or its gradient, what this program reads or writes. */
 dsc_span pass_positions(const dsc_builder *b, dsc_span wpe, dsc_dtype type);
+/* Begins a template of that name, with the chunk's where there are several. */
 void pass_name_template(dsc_builder *b, const char *name);
 
 #endif

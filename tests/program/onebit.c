@@ -215,6 +215,38 @@ static void refuses_sums_for_shares(void)
     machine_fini(&m);
 }
 
+/* Without the first op of that kind in the steps that compress, of one micro-batch: what it leaves unwritten still
+ * holds an exact step's. */
+static void takes_old_sums(int64_t nodes, int kind, const char *words)
+{
+    dsc_strategy s = layout(1, 1, 4);
+    bool is_dropped = false;
+    machine m;
+
+    s.global_batch = 4;
+    machine_init_on(&m, MODEL, &s, nodes);
+    const dsc_segment *local = &m.programs[0]->segments[DSC_SEGMENT_LOCAL];
+    for (int64_t u = 0; u < local->use_count && !is_dropped; u++) {
+        const dsc_template *template_ = &m.programs[0]->templates[local->uses[u].template_];
+
+        for (int32_t op = 0; op < template_->op_count && !is_dropped; op++) {
+            is_dropped = template_->ops[op].kind == kind;
+            if (is_dropped) machine_drop_everywhere(&m, 0, local->uses[u].template_, op);
+        }
+    }
+    CHECK(is_dropped, "no %s", DSC_OP_NAMES[kind]);
+    machine_refuses(&m, DSC_OP_NAMES[kind], words);
+    machine_fini(&m);
+}
+
+static void refuses_old_sums(void)
+{
+    static const char *const exact = "takes gradients that are summed over dp for its replica's own";
+
+    takes_old_sums(1, DSC_OP_HEAD_BWD_W, "adds to a sum that an earlier step has left");
+    for (int64_t nodes = 1; nodes <= 2; nodes++) takes_old_sums(nodes, DSC_OP_MLP_BWD_W, exact);
+}
+
 /* All take the first replica's part for their own, as that operand. */
 static void takes_first_part(const dsc_strategy *s, int kind, int kernel, int operand, const char *words)
 {
@@ -425,6 +457,7 @@ static const tap_case cases[] = {
     {"so is one without what replicas share, note, step by themselves or meet by", drops_own_steps},
     {"so is one of LAMB without norms, or those of other tensor ranks", drops_norms},
     {"sums of all replicas are refused where a replica's own gradients belong", refuses_sums_for_shares},
+    {"so are sums of an exact step where an op has left them", refuses_old_sums},
     {"the part of a bucket that another replica has the sum of is refused", refuses_others_parts},
     {"units hold each weight once, and no padding", units_hold_each_weight},
     {"large tensors are several units, and so are the biases of q, k and v; with reference semantics none is",

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_REPEATS = 3, MAX_REPEATS = 100 };
+enum { MIN_REPEATS = 3, MAX_REPEATS = 100 }; /* over a slow link one takes seconds */
 
 static const int64_t slot_ns = 60000000, quick_slot_ns = 10000000; /* for one size */
 static const int64_t sizes[] = {8, 64, 512, 4 << 10, 32 << 10, 256 << 10, 2 << 20, 16 << 20, 64 << 20};
@@ -183,7 +183,7 @@ static dsc_status measure_groups(transfer *t, const bench_request *request, int 
     dsc_status status = DSC_OK;
 
     DSC_TRY(create_group(t->comm, ranks, stride, &t->group));
-    status = measure_kinds(t, request, ranks, stride, out);
+    DSC_TRY(measure_kinds(t, request, ranks, stride, out));
     dsc_group_destroy(t->group);
     t->group = NULL;
 out:
