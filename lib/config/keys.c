@@ -20,7 +20,7 @@
 #define MISSING "is not implemented"
 #define KNOWN "Adam, AdamW, OneBitAdam, ZeroOneAdam and OneBitLamb"
 
-/* ---- optimizer */
+/* ---- optimizer: the parameters of a class are refused for another, as by its constructor in DeepSpeed */
 
 /* Names in any case; those of DeepSpeed that we lack have a negative value. */
 static void read_optimizer_type(dsc_reader *reader, const char *path, const json_t *value)
@@ -68,38 +68,56 @@ static void read_adam_w_mode(dsc_reader *reader, const char *path, const json_t 
     else dsc_complain(reader, path, "expected true or false, got %s", dsc_json_kind(value));
 }
 
-static const dsc_key optimizer_params[] = {
-    FIELD("lr", "lr"),
-    CALL("betas", read_betas),
-    FIELD("eps", "eps"),
-    FIELD("weight_decay", "weight-decay"),
-    FIELD("bias_correction", "bias-correction"),
-    FREE("torch_adam"), /* the same rule */
-    CALL("adam_w_mode", read_adam_w_mode),
-    REFUSE("amsgrad", "false", MISSING),
-    REFUSE("max_grad_norm", NULL, "is refused by DeepSpeed too; use gradient_clipping"),
-    FIELD("freeze_step", "freeze-step"),
-    FREE("cuda_aware"),
-    FREE("comm_backend_name"),
+#define EVERY_OPTIMIZER                                                                                      \
+    FIELD("lr", "lr"), CALL("betas", read_betas), FIELD("eps", "eps"), FIELD("weight_decay", "weight-decay"),  \
+        FIELD("bias_correction", "bias-correction"), FREE("torch_adam"), /* the same rule */                 \
+        CALL("adam_w_mode", read_adam_w_mode), REFUSE("amsgrad", "false", MISSING),                          \
+        REFUSE("max_grad_norm", NULL, "is refused by DeepSpeed too; use gradient_clipping")
+#define COMPRESSED FREE("cuda_aware"), FREE("comm_backend_name")
+
+static const dsc_key adam_params[] = {EVERY_OPTIMIZER, END};
+static const dsc_key onebit_adam_params[] = {FIELD("freeze_step", "freeze-step"), COMPRESSED, EVERY_OPTIMIZER, END};
+static const dsc_key zero_one_adam_params[] = {
     FIELD("var_freeze_step", "var-freeze-step"),
     FIELD("var_update_scaler", "var-update-scaler"),
     FIELD("local_step_scaler", "local-step-scaler"),
     FIELD("local_step_clipper", "local-step-clipper"),
+    COMPRESSED,
+    EVERY_OPTIMIZER,
+    END,
+};
+static const dsc_key onebit_lamb_params[] = {
+    FIELD("freeze_step", "freeze-step"),
     FIELD("max_coeff", "max-coeff"),
     FIELD("min_coeff", "min-coeff"),
     FIELD("coeff_beta", "coeff-beta"),
     FIELD("factor_max", "factor-max"),
     FIELD("factor_min", "factor-min"),
     FIELD("factor_threshold", "factor-threshold"),
+    COMPRESSED,
+    EVERY_OPTIMIZER,
     END,
 };
 
-static const dsc_key optimizer_keys[] = {
-    CALL("type", read_optimizer_type),
-    SECTION("params", optimizer_params),
-    FREE("legacy_fusion"),
-    END,
+#define OPTIMIZER(params) {FREE("type"), SECTION("params", params), FREE("legacy_fusion"), END}
+static const dsc_key optimizer_types[][4] = {
+    [DSC_ADAM] = OPTIMIZER(adam_params),
+    [DSC_ADAMW] = OPTIMIZER(adam_params),
+    [DSC_ONEBIT_ADAM] = OPTIMIZER(onebit_adam_params),
+    [DSC_ZERO_ONE_ADAM] = OPTIMIZER(zero_one_adam_params),
+    [DSC_ONEBIT_LAMB] = OPTIMIZER(onebit_lamb_params),
 };
+
+static void read_optimizer(dsc_reader *reader, const char *path, const json_t *value)
+{
+    const json_t *type = json_object_get(value, "type");
+    const int complaints = reader->complaint_count;
+
+    if (type != NULL && !json_is_null(type) && !dsc_equal(json_string_value(type), "auto"))
+        read_optimizer_type(reader, "optimizer.type", type);
+    if (reader->complaint_count == complaints)
+        dsc_read_object(reader, path, value, optimizer_types[reader->config->strategy.optimizer]);
+}
 
 /* ---- scheduler: the parameters of a class are refused for another */
 
@@ -415,7 +433,7 @@ const dsc_key dsc_top_keys[] = {
     FIELD("gradient_accumulation_steps", "gradient-accumulation-steps"),
     FIELD("gradient_clipping", "gradient-clipping"),
     FIELD("steps_per_print", "steps-per-print"),
-    SECTION("optimizer", optimizer_keys),
+    CALL("optimizer", read_optimizer),
     CALL("scheduler", read_scheduler),
     CALL("fp16", read_fp16),
     CALL("bf16", read_bf16),
