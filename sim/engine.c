@@ -7,6 +7,7 @@
  *
  * By default replicas are folded: only representatives are simulated, and arrive for those they stand for. */
 #include "sim/engine.h"
+#include "sim/price.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -568,7 +569,7 @@ dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const 
     int32_t path_count = list_paths(plan, options->evaluates, outcomes);
 
     DSC_TRY(dsc_links_create(&e.links));
-    DSC_TRY(dsc_fabric_create(cluster, plan->ranks, e.links, &e.fabric));
+    DSC_TRY(dsc_fabric_create(cluster, dsc_prices_stack(prices), plan->ranks, e.links, &e.fabric));
     DSC_TRY(choose_ranks(&e, programs, options));
     DSC_TRY(load_copies(&e));
     DSC_TRY(make_recorder(&e, cluster, programs, options, trace));

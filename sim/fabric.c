@@ -11,6 +11,7 @@ enum { OUT, IN };
  * higher units have up-links. resource_at holds what was made of a slot, or -1. */
 struct dsc_fabric {
     const dsc_cluster *cluster;
+    const dsc_stack *stack;
     dsc_links *links;
     int64_t ranks;
     int64_t devices, nics;         /* of the node type that has most */
@@ -55,7 +56,8 @@ static void lay_slots_out(dsc_fabric *fabric, int64_t nodes)
     }
 }
 
-dsc_status dsc_fabric_create(const dsc_cluster *cluster, int64_t ranks, dsc_links *links, dsc_fabric **out)
+dsc_status dsc_fabric_create(const dsc_cluster *cluster, const dsc_stack *stack, int64_t ranks, dsc_links *links,
+                             dsc_fabric **out)
 {
     dsc_status status = DSC_OK;
     dsc_fabric *fabric = calloc(1, sizeof *fabric);
@@ -63,7 +65,7 @@ dsc_status dsc_fabric_create(const dsc_cluster *cluster, int64_t ranks, dsc_link
     int64_t nodes;
 
     if (fabric == NULL) return DSC_FAIL(DSC_ENOMEM, "fabric: %zu bytes", sizeof *fabric);
-    *fabric = (dsc_fabric){.cluster = cluster, .links = links, .ranks = ranks};
+    *fabric = (dsc_fabric){.cluster = cluster, .stack = stack, .links = links, .ranks = ranks};
     DSC_TRY(dsc_cluster_place(cluster, ranks - 1, &place));
     nodes = place.node + 1; /* ranks fill nodes in order: those behind the last rank's carry nothing */
     fabric->unit_slots = calloc((size_t)cluster->tier_count + 1, sizeof *fabric->unit_slots);
@@ -163,7 +165,8 @@ static dsc_status use_port(dsc_fabric *fabric, const dsc_place *place, int way, 
 
     snprintf(name, sizeof name, "node%" PRId64 "/device%" PRId64 "/%.24s/%s", place->node, local, link->name,
              way == OUT ? "out" : "in");
-    return use(fabric, place->node * fabric->node_slots + first + 2 * local + way, link->bytes_per_s, name, load);
+    return use(fabric, place->node * fabric->node_slots + first + 2 * local + way,
+               link->bytes_per_s * (is_to_host(link) ? 1 : fabric->stack->link), name, load);
 }
 
 /* ---- Paths inside a node */
@@ -173,7 +176,7 @@ static dsc_status use_trunk(dsc_fabric *fabric, const dsc_place *place, const ds
     char name[64];
 
     snprintf(name, sizeof name, "node%" PRId64 "/%.24s/trunk", place->node, link->name);
-    return use(fabric, (place->node + 1) * fabric->node_slots - 3, link->bytes_per_s, name, load);
+    return use(fabric, (place->node + 1) * fabric->node_slots - 3, link->bytes_per_s * fabric->stack->link, name, load);
 }
 
 /* From neighbour to neighbour; a device's port out is the edge to the next, its port in the edge to the one before. */
@@ -247,6 +250,7 @@ static dsc_status use_nic(dsc_fabric *fabric, const dsc_place *place, int way, d
     for (int64_t i = 0; i < type->nic_count; i++) total += (double)type->nics[i].count * type->nics[i].bytes_per_s;
     rate = total / (double)shown;
     if (link != NULL) rate = fmin(rate, link->bytes_per_s);
+    rate *= fabric->stack->network;
     snprintf(name, sizeof name, "node%" PRId64 "/nic%" PRId64 "/%s", place->node, number, way == OUT ? "out" : "in");
     return use(fabric, place->node * fabric->node_slots + 3 * fabric->devices + 2 * number + way, rate, name, load);
 }
@@ -258,7 +262,7 @@ static dsc_status use_uplink(dsc_fabric *fabric, const dsc_place *place, int64_t
     int64_t nodes = tier == 0 ? 1 : DSC_MAX(fabric->cluster->network[tier - 1].nodes, 1);
     int64_t unit = place->node / nodes, ports = nodes * DSC_MAX(nics_of(place->node_type), 1);
     int64_t slot = tier == 0 ? (place->node + 1) * fabric->node_slots - 2 : fabric->unit_slots[tier - 1] + 2 * unit;
-    double rate = into->bytes_per_s * (double)ports / fmax(into->oversubscription, 1);
+    double rate = into->bytes_per_s * fabric->stack->network * (double)ports / fmax(into->oversubscription, 1);
     char name[64];
 
     snprintf(name, sizeof name, "%.24s/%s%" PRId64 "/%s", into->name, tier == 0 ? "node" : "unit", unit,

@@ -13,11 +13,14 @@
 
 #include "cluster/cluster.h"
 #include "sim/links.h"
+#include "sim/stack.h"
 
 typedef struct dsc_fabric dsc_fabric;
 
-/* cluster and links are borrowed until destroy; ranks 0 .. ranks - 1 sit on the devices of the same numbers. */
-dsc_status dsc_fabric_create(const dsc_cluster *cluster, int64_t ranks, dsc_links *links, dsc_fabric **out);
+/* cluster, stack and links are borrowed until destroy; ranks 0 .. ranks - 1 sit on the devices of the same numbers. A
+ * link between devices or nodes has the share of its rate that the stack's collectives carry. */
+dsc_status dsc_fabric_create(const dsc_cluster *cluster, const dsc_stack *stack, int64_t ranks, dsc_links *links,
+                             dsc_fabric **out);
 void dsc_fabric_destroy(dsc_fabric *fabric); /* takes NULL */
 
 /* A set of demands: what one unit of a flow puts on each resource. {0} is empty. */

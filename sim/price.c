@@ -16,6 +16,7 @@ struct dsc_prices {
     dsc_measured *measured;        /* NULL without a calibration */
     const dsc_device_type *device; /* the cluster's first */
     const dsc_node_type *node;     /* that it is in */
+    const dsc_stack *stack;
     int64_t on_node;               /* ranks there */
     int64_t at_work;               /* ranks of a machine that compute at once, at most one a core */
     double share;                  /* a core is so many times what the description gives a rank that shares it */
@@ -47,7 +48,7 @@ static dsc_status check_machine(const dsc_calibration *calibration, const dsc_no
 }
 
 dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_calibration *calibration,
-                             dsc_prices **out)
+                             const dsc_stack *stack, dsc_prices **out)
 {
     dsc_prices *prices = calloc(1, sizeof *prices);
     dsc_place place;
@@ -62,6 +63,7 @@ dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, c
     for (int64_t i = 0; i < place.node_type->device_types; i++) devices += place.node_type->devices[i].count;
     prices->device = place.device;
     prices->node = place.node_type;
+    prices->stack = stack == NULL ? dsc_stack_find("dsc", NULL, NULL) : stack;
     prices->on_node = DSC_MIN(devices, plan->ranks);
     prices->at_work = DSC_MIN(devices * DSC_MAX(place.node_type->nodes_per_machine, 1), plan->ranks);
     prices->share = 1;
@@ -90,6 +92,7 @@ void dsc_prices_destroy(dsc_prices *prices)
 }
 
 const dsc_calibration *dsc_prices_calibration(const dsc_prices *prices) { return prices->calibration; }
+const dsc_stack *dsc_prices_stack(const dsc_prices *prices) { return prices->stack; }
 
 /* ---- Prices of a described device: a preset's table, or shares that any device reaches */
 
@@ -116,15 +119,18 @@ static double quantization(const dsc_efficiency *efficiency, int64_t m, int64_t 
     return (double)m * (double)n / ((double)computed * (double)tile_m * (double)tile_n);
 }
 
+/* Of many small products, whose inner or outer dimension is a head's, over that of large ones. */
+static const double BATCHED = 0.65;
+
 /* The share of the peak that the kernel's arithmetic reaches; 0 when it is its bytes that take the time. */
 static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *shape)
 {
     switch ((dsc_kernel)shape->kernel) {
     case DSC_K_GEMM: return efficiency->product * quantization(efficiency, shape->d[0], shape->d[1]);
+    case DSC_K_SCORES_FWD:
+    case DSC_K_SCORES_BWD: return efficiency->product * BATCHED;
     case DSC_K_ATTENTION_FWD:
     case DSC_K_ATTENTION_BWD:
-    case DSC_K_SCORES_FWD:
-    case DSC_K_SCORES_BWD:
     case DSC_K_BLOCK_SDD:
     case DSC_K_BLOCK_DSD:
     case DSC_K_BLOCK_DDS: return efficiency->attention;
@@ -132,17 +138,33 @@ static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *s
     }
 }
 
-static double described_ns(const dsc_device_type *device, const dsc_shape *shape)
+/* What goes by kernels of its own beside a product, where the software does not fuse it with the product. */
+static double beside_bytes(const dsc_stack *stack, const dsc_shape *shape)
 {
+    double each = 0;
+
+    if (shape->kernel != DSC_K_GEMM) return 0;
+    if (shape->flags & DSC_HAS_RESIDUAL) each += stack->residual;
+    if (shape->flags & DSC_ACCUMULATE) each += stack->accumulation;
+    return each * (double)shape->d[0] * (double)shape->d[1];
+}
+
+/* Kernels one after the other take the time of both; one alone that of what takes longer. */
+static double described_ns(const dsc_device_type *device, const dsc_stack *stack, const dsc_shape *shape)
+{
+    const dsc_handling handling = dsc_stack_handling(stack, shape->kernel);
     const dsc_efficiency *efficiency = efficiency_of(device);
     const double share = share_of_peak(efficiency, shape);
     const double typed_peak = device->peak_flops[shape->type];
     const double peak = typed_peak > 0 ? typed_peak : device->peak_flops[DSC_FP32];
     const double rate = device->bandwidth_bytes_per_s * efficiency->memory;
-    const double memory_s = rate > 0 ? (double)dsc_kernel_bytes(shape) / rate : 0;
+    const double memory_s = rate > 0 ? (double)dsc_kernel_bytes(shape) * handling.traffic / rate : 0;
     const double compute_s = share > 0 && peak > 0 ? (double)dsc_kernel_flops(shape) / (peak * share) : 0;
+    const double beside_s = rate > 0 ? beside_bytes(stack, shape) / rate : 0;
+    const double kernels_s = (handling.launches > 1 ? memory_s + compute_s : DSC_MAX(memory_s, compute_s)) + beside_s;
+    const int launches = handling.launches + (beside_s > 0);
 
-    return (double)efficiency->launch_ns + 1e9 * DSC_MAX(memory_s, compute_s);
+    return fmax(launches * (double)stack->host_ns, launches * (double)efficiency->launch_ns + 1e9 * kernels_s);
 }
 
 /* ---- Looking up */
@@ -156,7 +178,7 @@ static price make_price(const dsc_prices *prices, const dsc_shape *shape)
     if (prices->measured != NULL)
         ns = dsc_measured_ns(prices->measured, shape, prices->at_work, !device->is_gpu, &is_sample);
     if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), is_sample ? "measured" : "interpolated"};
-    ns = described_ns(device, shape) / prices->share;
+    ns = described_ns(device, prices->stack, shape) / prices->share;
     return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), has_table(device) ? "preset" : "first principles"};
 }
 

@@ -7,4 +7,7 @@
 /* The calibration that prices were made with; NULL when there is none. Borrowed. */
 const dsc_calibration *dsc_prices_calibration(const dsc_prices *prices);
 
+/* The software that they are of. */
+const dsc_stack *dsc_prices_stack(const dsc_prices *prices);
+
 #endif

@@ -5,6 +5,7 @@
 #define DSC_SIM_SIM_H
 
 #include "program/program.h"
+#include "sim/stack.h"
 #include "trace/calibration.h"
 #include "trace/trace.h"
 
@@ -12,10 +13,10 @@
 
 typedef struct dsc_prices dsc_prices;
 
-/* For ranks of `plan` on `cluster`; calibration may be NULL. All three are borrowed until destroy. DSC_EINVAL when the
- * calibration is of another kind of machine than the cluster. */
+/* For ranks of `plan` on `cluster`; calibration may be NULL, and so may the software (sim/stack.h): it is ours then.
+ * All are borrowed until destroy. DSC_EINVAL when the calibration is of another kind of machine than the cluster. */
 dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_calibration *calibration,
-                             dsc_prices **out);
+                             const dsc_stack *stack, dsc_prices **out);
 void dsc_prices_destroy(dsc_prices *prices);
 /* Nanoseconds of one kernel call on a rank's device, and of what the executor spends on an op beside its calls. */
 int64_t dsc_price_call(dsc_prices *prices, const dsc_shape *shape);

@@ -34,11 +34,13 @@ static const dsc_field fields[] = {
          "print below which rate of the network 1-bit Adam's compressed steps are faster than exact ones"),
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
+    TEXT("stack", stack, "LABEL|auto",
+         "whose software is priced; auto: by GPU, precision, ZeRO, attention and layout (auto)"),
+    FLAG("list-stacks", list_stacks, "print the kinds of software that are known"),
     {0}};
 
 /* The contract has these; this version does not. */
-static const char *const later[] = {"--search", "--top", "--batch", "--html", "--emit", "--stack",
-                                    "--list-stacks"};
+static const char *const later[] = {"--search", "--top", "--batch", "--html", "--emit"};
 
 static dsc_status refuse_later(char **argv)
 {
@@ -146,6 +148,15 @@ out:
     return status;
 }
 
+static dsc_status list_stacks(void)
+{
+    int64_t count;
+    const dsc_stack *stacks = dsc_stacks(&count);
+
+    for (int64_t i = 0; i < count; i++) printf("%-15s %s\n", stacks[i].name, stacks[i].what);
+    return DSC_OK;
+}
+
 static dsc_status print_cluster(const tool_inputs *inputs)
 {
     dsc_cluster *cluster = NULL;
@@ -207,6 +218,7 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
 {
     if (options->list_models) return options->json ? list_models_json() : list_models();
     if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();
+    if (options->list_stacks) return list_stacks();
     if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
     if (options->svg[0] != '\0' || options->num_heads > 0)
         return DSC_FAIL(DSC_EINVAL, "--svg and --num-heads are for --show-layout FILE|NAME");

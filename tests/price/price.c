@@ -230,7 +230,7 @@ static dsc_prices *make_prices(const char *cluster_name, int64_t ranks, const ds
     dsc_prices *prices = NULL;
 
     if (CHECK_OK(dsc_cluster_load(cluster_name, cluster)))
-        CHECK_OK(dsc_prices_create(&plan, *cluster, calibration, &prices));
+        CHECK_OK(dsc_prices_create(&plan, *cluster, calibration, NULL, &prices));
     return prices;
 }
 
@@ -265,7 +265,7 @@ static void a_wave_that_is_begun_is_paid(void)
     const dsc_shape full = product(0, 512, 512, 4096), one_more = product(0, 513, 512, 4096);
     dsc_prices *prices = NULL;
 
-    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, &prices))) {
+    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices))) {
         const double ratio = (double)dsc_price_call(prices, &one_more) / (double)dsc_price_call(prices, &full);
 
         CHECK(are_near(ratio, 2, 0.01), "a row more takes %g times as long", ratio);
@@ -282,11 +282,12 @@ static void other_machines_are_refused(void)
 
     dsc_calibration_init(&calibration);
     if (!CHECK_OK(dsc_cluster_load("dgx-a100-80g", &gpus)) || !CHECK_OK(dsc_cluster_load("local", &local))) goto out;
-    CHECK(dsc_prices_create(&plan, local, &calibration, &prices) == DSC_EINVAL, "one that names no machine is taken");
+    CHECK(dsc_prices_create(&plan, local, &calibration, NULL, &prices) == DSC_EINVAL,
+          "one that names no machine is taken");
     calibration.machine = dsc_cluster_json(gpus);
-    CHECK(dsc_prices_create(&plan, local, &calibration, &prices) == DSC_EINVAL, "one of GPUs is taken for local");
+    CHECK(dsc_prices_create(&plan, local, &calibration, NULL, &prices) == DSC_EINVAL, "one of GPUs is taken for local");
     CHECK(prices == NULL, "prices were made");
-    CHECK_OK(dsc_prices_create(&plan, gpus, &calibration, &prices));
+    CHECK_OK(dsc_prices_create(&plan, gpus, &calibration, NULL, &prices));
 out:
     dsc_prices_destroy(prices);
     dsc_cluster_destroy(local);
@@ -364,7 +365,7 @@ static void copies_are_interpolated(void)
     calibration.machine = dsc_cluster_json(cluster);
     for (int i = 0; i < DSC_COUNT(samples); i++)
         CHECK_OK(DSC_PUSH(calibration.copies, calibration.copy_count, calibration.copy_capacity, samples[i]));
-    if (CHECK_OK(dsc_prices_create(&(dsc_plan){.ranks = 1}, cluster, &calibration, &prices)))
+    if (CHECK_OK(dsc_prices_create(&(dsc_plan){.ranks = 1}, cluster, &calibration, NULL, &prices)))
         for (int i = 0; i < DSC_COUNT(cases); i++)
             CHECK(dsc_price_copy(prices, cases[i].is_out, cases[i].bytes) == cases[i].ns, "case %d: %lld ns", i,
                   (long long)dsc_price_copy(prices, cases[i].is_out, cases[i].bytes));

@@ -14,7 +14,8 @@ static int64_t time_of_motion(dsc_cluster *cluster, dsc_motion motion, int64_t r
     int64_t members[256], ns = -1;
 
     for (int64_t i = 0; i < ranks; i++) members[i] = i;
-    if (CHECK_OK(dsc_links_create(&links)) && CHECK_OK(dsc_fabric_create(cluster, ranks, links, &fabric)) &&
+    if (CHECK_OK(dsc_links_create(&links)) && 
+        CHECK_OK(dsc_fabric_create(cluster, dsc_stack_find("dsc", NULL, NULL), ranks, links, &fabric)) &&
         CHECK_OK(dsc_expand(fabric, motion, algorithm, members, ranks, &expansion)) &&
         CHECK_OK(dsc_expansion_seal(fabric, links, NULL, 0, &expansion)))
         ns = dsc_expansion_ns(&expansion, bytes);

@@ -88,7 +88,7 @@ static int64_t kernel_ns(const set *s, int64_t elems)
     dsc_prices *prices = NULL;
     int64_t ns = 0;
 
-    if (CHECK_OK(dsc_prices_create(s->plan, s->cluster, NULL, &prices))) ns = dsc_price_call(prices, &shape);
+    if (CHECK_OK(dsc_prices_create(s->plan, s->cluster, NULL, NULL, &prices))) ns = dsc_price_call(prices, &shape);
     dsc_prices_destroy(prices);
     return ns;
 }

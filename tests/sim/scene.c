@@ -171,7 +171,7 @@ static dsc_status simulate(const dsc_plan *plan, const dsc_cluster *cluster, con
     dsc_prices *prices = NULL;
     dsc_status status;
 
-    DSC_TRY(dsc_prices_create(plan, cluster, NULL, &prices));
+    DSC_TRY(dsc_prices_create(plan, cluster, NULL, NULL, &prices));
     DSC_TRY(dsc_simulate(plan, cluster, programs, prices, &options, timing == NULL ? &unused_timing : timing,
                          wire_bytes == NULL ? &unused_bytes : wire_bytes, trace));
 out:

@@ -59,7 +59,8 @@ static dsc_status simulate(rates *r, double factor, sample *out)
     dsc_trace_init(&trace);
     calibration.collective_count = 0;
     set_factor(r, factor, false);
-    DSC_TRY(dsc_prices_create(e->plan, e->cluster, calibration.machine == NULL ? NULL : &calibration, &prices));
+    DSC_TRY(dsc_prices_create(e->plan, e->cluster, calibration.machine == NULL ? NULL : &calibration, e->stack,
+                              &prices));
     DSC_TRY(dsc_simulate(e->plan, e->cluster, e->programs, prices, &nobody, &timing, &wire_bytes, &trace));
     *out = (sample){.factor = factor};
     for (int64_t i = 0; i < trace.step_count; i++) {

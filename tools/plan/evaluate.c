@@ -149,9 +149,26 @@ static dsc_status judge(evaluation *e)
     return DSC_OK;
 }
 
+/* Whose software it is; without --stack what strategy and GPUs say. */
+static dsc_status find_stack(const char *name, const dsc_strategy *strategy, evaluation *e)
+{
+    const char *names[32];
+    const char *nearest;
+    int64_t count;
+    const dsc_stack *stacks = dsc_stacks(&count);
+
+    e->stack = dsc_stack_find(name[0] == '\0' ? "auto" : name, strategy, e->cluster);
+    if (e->stack != NULL) return DSC_OK;
+    for (int64_t i = 0; i < count; i++) names[i] = stacks[i].name;
+    nearest = dsc_nearest(name, names, count);
+    if (nearest == NULL) return DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", name);
+    return DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; did you mean \"%s\"?", name, nearest);
+}
+
 dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out)
 {
     dsc_status status = DSC_OK;
+    dsc_config config = inputs->config;
     dsc_sim_options ranks;
     int64_t *list = NULL;
 
@@ -162,13 +179,15 @@ dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, eval
     if (options->longest_seq) out->model.seq = DSC_MAX(out->model.seq, inputs->config.strategy.seq_len);
     DSC_TRY(load_cluster(inputs, &out->cluster));
     DSC_TRY(load_calibration(options->calibration, out));
-    DSC_TRY(dsc_programs_place(&out->model, out->cluster, &inputs->config, &out->plan, &out->programs));
+    DSC_TRY(find_stack(options->stack, &config.strategy, out));
+    dsc_stack_apply(out->stack, &config.strategy);
+    DSC_TRY(dsc_programs_place(&out->model, out->cluster, &config, &out->plan, &out->programs));
     DSC_TRY(parse_ranks(options, out->plan->ranks, &list, &ranks));
     DSC_TRY(dsc_program_check(out->plan, out->programs, out->plan->ranks));
     DSC_TRY(find_worst(out));
     DSC_TRY(judge(out));
     DSC_TRY(dsc_prices_create(out->plan, out->cluster, options->calibration[0] == '\0' ? NULL : &out->calibration,
-                              &out->prices));
+                              out->stack, &out->prices));
     DSC_TRY(dsc_simulate(out->plan, out->cluster, out->programs, out->prices, &ranks, &out->timing, &out->wire_bytes,
                          &out->trace));
 out:

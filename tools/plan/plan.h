@@ -7,10 +7,10 @@
 #include <stdio.h>
 
 typedef struct plan_options {
-    bool json, explain, check, list_models, list_clusters, longest_seq, break_even;
+    bool json, explain, check, list_models, list_clusters, list_stacks, longest_seq, break_even;
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
-    char trace[4096], trace_ranks[4096], calibration[4096];
+    char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
     int64_t eval_every;                 /* 0: the run does not evaluate */
 } plan_options;
 
@@ -23,6 +23,7 @@ typedef struct evaluation {
     dsc_calibration calibration;
     dsc_plan *plan;
     const dsc_program *const *programs; /* [plan->ranks] */
+    const dsc_stack *stack;
     dsc_prices *prices;
     worst worst[DSC_SPACE_COUNT];
     bool feasible;

@@ -1,0 +1,41 @@
+/* Whose software a prediction is of: what it fuses, what its launches cost, and what of a link's rate its collectives
+ * carry. The program says what is done and in which order; a stack says how well. One row for each kind of software,
+ * which `auto` chooses by what a plan says of itself: GPU, precision, ZeRO stage, attention, layout. */
+#ifndef DSC_SIM_STACK_H
+#define DSC_SIM_STACK_H
+
+#include "cluster/cluster.h"
+#include "config/config.h"
+
+/* A kernel that this software makes of several, or without what ours has fused into another. traffic: bytes moved, over
+ * those of the kernel's operands each moved once; launches: kernels, one after the other, so that arithmetic and
+ * traffic do not overlap where they are several. */
+typedef struct dsc_handling { int kernel; double traffic; int launches; } dsc_handling;
+
+enum { DSC_HANDLINGS = 12 };
+
+typedef struct dsc_stack {
+    const char *name, *what;       /* label; a line for people */
+    int64_t host_ns;               /* from one launch of the host's to the next: no kernel takes less */
+    /* Bytes an element of a product's output, 16-bit, that go by what others fuse with it: */
+    double residual;               /* bias and residual are added, dropout taken */
+    double accumulation;           /* a gradient is added to those of earlier micro-batches */
+    bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
+    bool has_short_gradients;      /* in fp16 they add up in fp16 */
+    double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
+    dsc_handling handlings[DSC_HANDLINGS]; /* those that differ; ends with launches 0 */
+} dsc_stack;
+
+/* The row of that name, "auto" for that of such a strategy on such GPUs; NULL when there is none. Static. */
+const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, const dsc_cluster *cluster);
+
+/* Has the program do as the software does, where the strategy leaves it open. */
+void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy);
+
+/* All rows, and how many. */
+const dsc_stack *dsc_stacks(int64_t *count);
+
+/* How it handles a kernel; {kernel, 1, 1} where as we do. Pure. */
+dsc_handling dsc_stack_handling(const dsc_stack *stack, int kernel);
+
+#endif

@@ -1,0 +1,85 @@
+/* Stacks: which one a strategy gets, and that each of what a row says has its effect on prices. */
+#include "sim/sim.h"
+#include "tests/tap.h"
+#include <string.h>
+
+static dsc_cluster *gpus, *local;
+
+static const char *automatic(const dsc_cluster *cluster, const char *attention, int zero, int precision)
+{
+    dsc_strategy strategy = {.zero = zero, .precision = precision};
+
+    snprintf(strategy.attention, sizeof strategy.attention, "%s", attention);
+    return dsc_stack_find("auto", &strategy, cluster)->name;
+}
+
+static void strategies_choose(void)
+{
+    CHECK(strcmp(automatic(local, "dense-unfused", 0, DSC_FP16), "dsc") == 0, "CPU ranks run ours");
+    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_FP16), "megatron-2021") == 0, "unfused, fp16");
+    CHECK(strcmp(automatic(gpus, "dense-unfused", 3, DSC_FP16), "deepspeed-2021") == 0, "unfused, ZeRO 3");
+    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2021") == 0, "unfused, bf16");
+    CHECK(strcmp(automatic(gpus, "", 1, DSC_BF16), "megatron-2024") == 0, "flash attention");
+    CHECK(strcmp(automatic(gpus, "dense", 3, DSC_BF16), "fsdp-2023") == 0, "flash attention, ZeRO 3");
+    CHECK(dsc_stack_find("megatron-1999", NULL, gpus) == NULL, "an unknown one is found");
+}
+
+static void what_is_open_is_filled(void)
+{
+    const dsc_stack *megatron = dsc_stack_find("megatron-2021", NULL, NULL);
+    dsc_strategy strategy = {.grad_accum_dtype = -1, .precision = DSC_FP16};
+
+    dsc_stack_apply(megatron, &strategy);
+    CHECK(strategy.grad_accum_dtype == DSC_FP16 && strategy.bucket_elems > 0, "%d", strategy.grad_accum_dtype);
+    strategy = (dsc_strategy){.grad_accum_dtype = DSC_FP32, .bucket_elems = 7, .precision = DSC_FP16};
+    dsc_stack_apply(megatron, &strategy);
+    CHECK(strategy.grad_accum_dtype == DSC_FP32 && strategy.bucket_elems == 7, "what is given changes");
+    strategy = (dsc_strategy){.grad_accum_dtype = -1, .precision = DSC_FP16};
+    dsc_stack_apply(dsc_stack_find("dsc", NULL, NULL), &strategy);
+    CHECK(strategy.grad_accum_dtype == -1 && strategy.bucket_elems == 0, "ours changes the strategy");
+}
+
+static int64_t price(const char *name, const dsc_shape *shape)
+{
+    dsc_prices *prices = NULL;
+    int64_t ns = -1;
+
+    if (CHECK_OK(dsc_prices_create(&(dsc_plan){.ranks = 1}, gpus, NULL, dsc_stack_find(name, NULL, NULL), &prices)))
+        ns = dsc_price_call(prices, shape);
+    dsc_prices_destroy(prices);
+    return ns;
+}
+
+/* A megabyte or so takes less than a launch; what is unfused moves more bytes, and a residual goes apart. */
+static void rows_have_effect(void)
+{
+    const dsc_shape tiny = {.kernel = DSC_K_GELU_FWD, .type = DSC_FP16, .out = DSC_FP16, .d = {1000}};
+    const dsc_shape scores = {.kernel = DSC_K_SCORES_FWD, .type = DSC_FP16, .out = DSC_FP16,
+                              .d = {4, 2048, 16, 16, 128}};
+    const dsc_shape plain = {.kernel = DSC_K_GEMM, .type = DSC_FP16, .out = DSC_FP16, .d = {4096, 4096, 4096}};
+    dsc_shape joined = plain;
+
+    joined.flags = DSC_HAS_RESIDUAL;
+    CHECK(price("megatron-2021", &tiny) == 7000, "%lld", (long long)price("megatron-2021", &tiny));
+    CHECK(price("megatron-2021", &scores) > 2 * price("dsc", &scores), "%lld and %lld",
+          (long long)price("megatron-2021", &scores), (long long)price("dsc", &scores));
+    CHECK(price("megatron-2021", &plain) == price("dsc", &plain), "a product alone differs");
+    CHECK(price("megatron-2021", &joined) > price("megatron-2021", &plain) + 60000, "a residual is free");
+}
+
+static const tap_case cases[] = {
+    {"GPU, precision, ZeRO stage and attention choose", strategies_choose},
+    {"a strategy is filled in where it is open, and nowhere else", what_is_open_is_filled},
+    {"launches, unfused kernels and residuals take their time", rows_have_effect},
+};
+
+int main(void)
+{
+    int result;
+
+    if (dsc_cluster_load("dgx-a100-80g", &gpus) != DSC_OK || dsc_cluster_local(&local) != DSC_OK) return 1;
+    result = tap_run(cases, DSC_COUNT(cases), NULL);
+    dsc_cluster_destroy(gpus);
+    dsc_cluster_destroy(local);
+    return result;
+}
