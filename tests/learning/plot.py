@@ -102,8 +102,10 @@ def draw_runs(training, held_out):
     names = list(dict.fromkeys(optimizer for optimizer, _ in training))
     last = max(step for curve in training.values() for step, _ in curve)
     out = [head(2 * HEIGHT)]
-    panels = [(training, held_out, *SHOWN, "loss, nats a byte"),
-              (apart(training), apart(held_out), -APART, APART, f"% above {names[0]}'s, same seed")]
+    low = min(SHOWN[0], *(v for curve in [*training.values(), *held_out.values()] for _, v in curve))
+    lowest = min(-APART, *(v for curve in apart(training).values() for _, v in curve))
+    panels = [(training, held_out, low, SHOWN[1], "loss, nats a byte"),
+              (apart(training), apart(held_out), lowest, APART, f"% above {names[0]}'s, same seed")]
     for i, (lines, circles, low, high, label) in enumerate(panels):
         x, y, grid = frame(last, low, high, label, i * HEIGHT)
         out += grid
