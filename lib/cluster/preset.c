@@ -9,7 +9,8 @@
  * V100 and A100 GPUs share a switch's up-link: 2 in DGX-1 and DGX A100, 4 in DGX-2 (where all 16 at once then get the
  * 3 GB/s each of ZeRO-Infinity, Rajbhandari et al. 2021, figure 2b). A host's memory is channels x rate x 8 bytes:
  * DGX-1 2 x 4 x 2.4 GT/s, DGX-2 2 x 6 x 2.666, Jean Zay 2 x 6 x 2.933, A100 machines 2 x 8 x 3.2, H100 machines
- * 2 x 8 x 4.8, B200 machines 2 x 8 x 5.6, B300 machines 2 x 8 x 6.4, Frontier 8 x 3.2; of Grace 512 GB/s each. */
+ * 2 x 8 x 4.8, B200 machines 2 x 8 x 5.6, B300 machines 2 x 8 x 6.4, Frontier 8 x 3.2; a Grace with
+ * 480 GB has 384 GB/s. */
 #include "cluster/parts.h"
 #include <ctype.h>
 #include <stdio.h>
@@ -95,9 +96,9 @@ static const preset presets[] = {
      {8, 3.84, 0, 0}},
     {"hgx-b300", "b300-288g", 8, "nvswitch", DSC_SWITCH, 900, ALONE, "pcie", 50, 1, 8, 100, 128, 2048, 819.2, 14,
      {8, 3.84, 0, 0}},
-    {"gb200-nvl72", "gb200-186g", 4, "nvlink5", DSC_SWITCH, 900, RACK, "nvlink-c2c", 450, 2, 4, 50, 144, 960, 1024,
+    {"gb200-nvl72", "gb200-186g", 4, "nvlink5", DSC_SWITCH, 900, RACK, "nvlink-c2c", 450, 2, 4, 50, 144, 960, 768,
      6.7, {4, 3.84, 0, 0}},
-    {"gb300-nvl72", "gb300-288g", 4, "nvlink5", DSC_SWITCH, 900, RACK, "nvlink-c2c", 450, 2, 4, 100, 144, 960, 1024,
+    {"gb300-nvl72", "gb300-288g", 4, "nvlink5", DSC_SWITCH, 900, RACK, "nvlink-c2c", 450, 2, 4, 100, 144, 960, 768,
      7.9, {4, 3.84, 0, 0}},
     {"frontier-mi250x", "mi250x-gcd", 8, "infinity-fabric", DSC_MESH, 100, ALONE, "infinity-fabric", 36, 1, 4, 25, 64,
      512, 204.8, 0, {2, 1.92, 4, 2}},
