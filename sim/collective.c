@@ -105,11 +105,11 @@ static int64_t members_each(const dsc_fabric *fabric, const int64_t *members, in
 {
     int64_t each = 0;
 
-    while (each < count && dsc_fabric_node(fabric, members[each]) == dsc_fabric_node(fabric, members[0])) each++;
+    while (each < count && dsc_fabric_domain(fabric, members[each]) == dsc_fabric_domain(fabric, members[0])) each++;
     if (each == 1 || each == count || count % each != 0) return 0;
     for (int64_t i = 0; i < count; i++) {
         bool is_first = i % each == 0;
-        bool is_new = i == 0 || dsc_fabric_node(fabric, members[i]) != dsc_fabric_node(fabric, members[i - 1]);
+        bool is_new = i == 0 || dsc_fabric_domain(fabric, members[i]) != dsc_fabric_domain(fabric, members[i - 1]);
 
         if (is_first != is_new) return 0;
     }

@@ -3,7 +3,8 @@
  *
  *     ring       2 (n-1) a + 2 (n-1)/n S/b       every member passes on to the next, all at the slowest's pace
  *     tree       2 ceil(log2 n) a + 2 S/b        a pipelined double binary tree: loads each port about as the ring does
- *     hierarchy  reduce-scatter inside nodes, all-reduce of S/g between them on all NICs, all-gather inside
+ *     hierarchy  reduce-scatter inside nodes, all-reduce of S/g between them on all NICs, all-gather inside; a node is
+ *                here what devices' own ports join: a rack whose NVLink spans its nodes is one
  *
  * (Thakur, Rabenseifner, Gropp 2005; Sanders, Speck, Traeff 2009; planner-notes, Formulas). Reduce-scatter and
  * all-gather are the halves of the ring and of the hierarchy; no tree makes them. A message from a to b costs a + S/b.

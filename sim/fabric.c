@@ -7,17 +7,17 @@
 
 enum { OUT, IN };
 
-/* Slots number all resources that there could be: each node has ports, NICs, a trunk, cores, memory and up-links;
- * higher units have up-links. resource_at holds what was made of a slot, or -1. */
+/* Slots number all resources that there could be: each node has ports, NICs, a trunk, cores and memory, each unit that
+ * a tier joins has up-links. resource_at holds what was made of a slot, or -1. */
 struct dsc_fabric {
     const dsc_cluster *cluster;
     const dsc_stack *stack;
     dsc_links *links;
     int64_t ranks;
     int64_t devices, nics;         /* of the node type that has most */
-    int64_t node_slots;            /* of one node: ports, cores, NICs, ports to the host, its memory, trunk, up-links,
-                                      in this order */
-    int64_t *unit_slots;           /* [tier] first slot of the units that the tier's nodes form */
+    int64_t node_slots;            /* of one node: ports, cores, NICs, ports to the host, its memory, trunk, in this
+                                      order */
+    int64_t *up_slots;             /* [tier] a dragonfly's links together, then up-links by unit and rail */
     int32_t *resource_at; int64_t slot_count;
     char (*names)[64]; int64_t name_count, name_capacity; /* by resource; empty for cores */
     int32_t *position; int64_t position_capacity;         /* by resource: where a load last had it */
@@ -40,6 +40,14 @@ static int64_t devices_of(const dsc_node_type *type)
     return count;
 }
 
+/* Whether the tier's lower units are NICs, or a rail of the tier below: then each has up-links of its own. */
+static bool has_rails(const dsc_cluster *cluster, int64_t tier)
+{
+    const dsc_tier *own = &cluster->network[tier];
+
+    return own->topology == DSC_TIER_RAIL || (tier > 0 && own[-1].topology == DSC_TIER_RAIL);
+}
+
 static void lay_slots_out(dsc_fabric *fabric, int64_t nodes)
 {
     const dsc_cluster *cluster = fabric->cluster;
@@ -48,11 +56,13 @@ static void lay_slots_out(dsc_fabric *fabric, int64_t nodes)
         fabric->devices = DSC_MAX(fabric->devices, devices_of(&cluster->node_types[t]));
         fabric->nics = DSC_MAX(fabric->nics, nics_of(&cluster->node_types[t]));
     }
-    fabric->node_slots = 5 * fabric->devices + 2 * fabric->nics + 4;
+    fabric->node_slots = 5 * fabric->devices + 2 * fabric->nics + 2;
     fabric->slot_count = nodes * fabric->node_slots;
     for (int64_t t = 0; t < cluster->tier_count; t++) {
-        fabric->unit_slots[t] = fabric->slot_count;
-        fabric->slot_count += 2 * dsc_ceil_div(nodes, DSC_MAX(cluster->network[t].nodes, 1));
+        int64_t units = dsc_ceil_div(nodes, dsc_cluster_unit_nodes(cluster, t));
+
+        fabric->up_slots[t] = fabric->slot_count;
+        fabric->slot_count += 2 * units * (has_rails(cluster, t) ? DSC_MAX(fabric->nics, 1) : 1) + 1;
     }
 }
 
@@ -68,11 +78,11 @@ dsc_status dsc_fabric_create(const dsc_cluster *cluster, const dsc_stack *stack,
     *fabric = (dsc_fabric){.cluster = cluster, .stack = stack, .links = links, .ranks = ranks};
     DSC_TRY(dsc_cluster_place(cluster, ranks - 1, &place));
     nodes = place.node + 1; /* ranks fill nodes in order: those behind the last rank's carry nothing */
-    fabric->unit_slots = calloc((size_t)cluster->tier_count + 1, sizeof *fabric->unit_slots);
+    fabric->up_slots = calloc((size_t)cluster->tier_count + 1, sizeof *fabric->up_slots);
     fabric->on_node = calloc((size_t)nodes, sizeof *fabric->on_node);
-    if (fabric->unit_slots != NULL) lay_slots_out(fabric, nodes);
+    if (fabric->up_slots != NULL) lay_slots_out(fabric, nodes);
     fabric->resource_at = malloc((size_t)fabric->slot_count * sizeof *fabric->resource_at);
-    if (fabric->unit_slots == NULL || fabric->on_node == NULL || fabric->resource_at == NULL) {
+    if (fabric->up_slots == NULL || fabric->on_node == NULL || fabric->resource_at == NULL) {
         status = DSC_FAIL(DSC_ENOMEM, "fabric: %" PRId64 " slots", fabric->slot_count);
         goto out;
     }
@@ -91,7 +101,7 @@ out:
 void dsc_fabric_destroy(dsc_fabric *fabric)
 {
     if (fabric == NULL) return;
-    free(fabric->unit_slots);
+    free(fabric->up_slots);
     free(fabric->resource_at);
     free(fabric->names);
     free(fabric->position);
@@ -139,16 +149,22 @@ out:
     return status;
 }
 
-/* Loads the resource of a slot of a node; the numbers of a node's slots are those of lay_slots_out. */
-static dsc_status use(dsc_fabric *fabric, int64_t slot, double bytes_per_s, const char *name, dsc_load *load)
+/* Loads the resource of a slot; the numbers of slots are those of lay_slots_out. */
+static dsc_status use_times(dsc_fabric *fabric, int64_t slot, double bytes_per_s, const char *name, double amount,
+                            dsc_load *load)
 {
     dsc_status status = DSC_OK;
     int32_t resource;
 
     DSC_TRY(resource_of(fabric, slot, bytes_per_s / 1e9, name, &resource));
-    DSC_TRY(dsc_load_add(fabric, load, resource, 1));
+    DSC_TRY(dsc_load_add(fabric, load, resource, amount));
 out:
     return status;
+}
+
+static dsc_status use(dsc_fabric *fabric, int64_t slot, double bytes_per_s, const char *name, dsc_load *load)
+{
+    return use_times(fabric, slot, bytes_per_s, name, 1, load);
 }
 
 static bool is_to_host(const dsc_link *link)
@@ -176,7 +192,8 @@ static dsc_status use_trunk(dsc_fabric *fabric, const dsc_place *place, const ds
     char name[64];
 
     snprintf(name, sizeof name, "node%" PRId64 "/%.24s/trunk", place->node, link->name);
-    return use(fabric, (place->node + 1) * fabric->node_slots - 3, link->bytes_per_s * fabric->stack->link, name, load);
+    return use(fabric, (place->node + 1) * fabric->node_slots - 1, link->bytes_per_s * fabric->stack->link, name,
+               load);
 }
 
 /* From neighbour to neighbour; a device's port out is the edge to the next, its port in the edge to the one before. */
@@ -228,7 +245,7 @@ dsc_status dsc_fabric_copy(dsc_fabric *fabric, int64_t rank, bool is_out, dsc_lo
     if (link == NULL) link = &any_link;
     DSC_TRY(use_port(fabric, &place, is_out ? OUT : IN, link, load));
     if (place.node_type->host_bandwidth_bytes_per_s > 0)
-        DSC_TRY(use(fabric, (place.node + 1) * fabric->node_slots - 4, place.node_type->host_bandwidth_bytes_per_s, "",
+        DSC_TRY(use(fabric, (place.node + 1) * fabric->node_slots - 2, place.node_type->host_bandwidth_bytes_per_s, "",
                     load));
     *bytes_per_ns = link->bytes_per_s / 1e9;
 out:
@@ -237,37 +254,74 @@ out:
 
 /* ---- Paths between nodes */
 
-/* A device's NIC: devices share NICs where there are fewer, and several NICs of one device count as one. */
+/* NICs that devices have for themselves: several of one device count as one. */
+static int64_t shown_nics(const dsc_node_type *type) { return DSC_MIN(nics_of(type), devices_of(type)); }
+
+/* The number of a device's NIC: where there are fewer, neighbours share one. */
+static int64_t nic_number(const dsc_place *place)
+{
+    return place->local * shown_nics(place->node_type) / devices_of(place->node_type);
+}
+
 static dsc_status use_nic(dsc_fabric *fabric, const dsc_place *place, int way, dsc_load *load)
 {
     const dsc_node_type *type = place->node_type;
     const dsc_link *link = dsc_node_link(type, "device", "nic");
-    int64_t nics = nics_of(type), devices = devices_of(type), shown = DSC_MIN(nics, devices);
-    int64_t number = place->local * shown / devices;
+    int64_t number = nic_number(place);
     double total = 0, rate;
     char name[64];
 
     for (int64_t i = 0; i < type->nic_count; i++) total += (double)type->nics[i].count * type->nics[i].bytes_per_s;
-    rate = total / (double)shown;
+    rate = total / (double)shown_nics(type);
     if (link != NULL) rate = fmin(rate, link->bytes_per_s);
     rate *= fabric->stack->network;
     snprintf(name, sizeof name, "node%" PRId64 "/nic%" PRId64 "/%s", place->node, number, way == OUT ? "out" : "in");
     return use(fabric, place->node * fabric->node_slots + 3 * fabric->devices + 2 * number + way, rate, name, load);
 }
 
-/* The way from a node, or from a unit that the tier below forms, into the tier. */
+/* What collectives carry of the rate of a port into the tier. */
+static double carried(const dsc_fabric *fabric, const dsc_tier *tier)
+{
+    return tier->bytes_per_s * (tier->port == DSC_PORT_DEVICE ? fabric->stack->link : fabric->stack->network);
+}
+
+/* The ports of a unit that the tier joins, or of a rail of it. */
+static double ports_of(const dsc_fabric *fabric, const dsc_node_type *type, int64_t tier)
+{
+    double nodes = (double)dsc_cluster_unit_nodes(fabric->cluster, tier);
+
+    if (fabric->cluster->network[tier].port == DSC_PORT_DEVICE) return nodes * (double)devices_of(type);
+    if (has_rails(fabric->cluster, tier)) return nodes * (double)nics_of(type) / (double)shown_nics(type);
+    return nodes * (double)DSC_MAX(nics_of(type), 1);
+}
+
+/* The way from the place's unit, or from its rail there, into the tier. */
 static dsc_status use_uplink(dsc_fabric *fabric, const dsc_place *place, int64_t tier, int way, dsc_load *load)
 {
     const dsc_tier *into = &fabric->cluster->network[tier];
-    int64_t nodes = tier == 0 ? 1 : DSC_MAX(fabric->cluster->network[tier - 1].nodes, 1);
-    int64_t unit = place->node / nodes, ports = nodes * DSC_MAX(nics_of(place->node_type), 1);
-    int64_t slot = tier == 0 ? (place->node + 1) * fabric->node_slots - 2 : fabric->unit_slots[tier - 1] + 2 * unit;
-    double rate = into->bytes_per_s * fabric->stack->network * (double)ports / fmax(into->oversubscription, 1);
-    char name[64];
+    bool is_node = tier == 0 || into[-1].port != into->port, is_rail = has_rails(fabric->cluster, tier);
+    int64_t unit = place->node / dsc_cluster_unit_nodes(fabric->cluster, tier), rail = is_rail ? nic_number(place) : 0;
+    int64_t slot = fabric->up_slots[tier] + 1 + 2 * (unit * (is_rail ? fabric->nics : 1) + rail);
+    double rate = carried(fabric, into) * ports_of(fabric, place->node_type, tier) / fmax(into->oversubscription, 1);
+    char name[64], at_rail[24] = "";
 
-    snprintf(name, sizeof name, "%.24s/%s%" PRId64 "/%s", into->name, tier == 0 ? "node" : "unit", unit,
+    if (is_rail) snprintf(at_rail, sizeof at_rail, "/rail%" PRId64, rail);
+    snprintf(name, sizeof name, "%.24s/%s%" PRId64 "%.10s/%s", into->name, is_node ? "node" : "unit", unit, at_rail,
              way == OUT ? "up" : "down");
     return use(fabric, slot + way, rate, name, load);
+}
+
+/* A dragonfly's links between groups, together: what is not sent on the direct one takes two. */
+static dsc_status use_detours(dsc_fabric *fabric, const dsc_place *place, int64_t tier, dsc_load *load)
+{
+    const dsc_tier *into = &fabric->cluster->network[tier];
+    int64_t groups = dsc_ceil_div(dsc_cluster_nodes(fabric->cluster), dsc_cluster_unit_nodes(fabric->cluster, tier));
+    double rate = carried(fabric, into) * ports_of(fabric, place->node_type, tier) / fmax(into->oversubscription, 1);
+    char name[64];
+
+    snprintf(name, sizeof name, "%.24s/all", into->name);
+    return use_times(fabric, fabric->up_slots[tier], rate * (double)groups, name,
+                     dsc_cluster_hops(fabric->cluster, tier), load);
 }
 
 static int64_t nic_latency(const dsc_node_type *type)
@@ -278,28 +332,96 @@ static int64_t nic_latency(const dsc_node_type *type)
     return latency;
 }
 
+/* Up through the tiers of one kind of port to the number `top`, and down again. */
+static dsc_status climb(dsc_fabric *fabric, const dsc_place *from, const dsc_place *to, int64_t top, dsc_load *load)
+{
+    const dsc_tier *network = fabric->cluster->network;
+    dsc_status status = DSC_OK;
+
+    for (int64_t t = 0; t <= top; t++) {
+        if (network[t].port != network[top].port) continue;
+        DSC_TRY(use_uplink(fabric, from, t, OUT, load));
+        DSC_TRY(use_uplink(fabric, to, t, IN, load));
+        if (network[t].topology == DSC_TIER_DRAGONFLY) DSC_TRY(use_detours(fabric, from, t, load));
+    }
+out:
+    return status;
+}
+
+/* Over a switch of devices that spans nodes. */
+static dsc_status device_path(dsc_fabric *fabric, const dsc_place *from, const dsc_place *to, int64_t top,
+                              dsc_load *load, int64_t *latency)
+{
+    const dsc_link *out_link = dsc_node_link(from->node_type, "device", "device");
+    const dsc_link *in_link = dsc_node_link(to->node_type, "device", "device");
+    dsc_status status = DSC_OK;
+
+    if (out_link == NULL || in_link == NULL)
+        return DSC_FAIL(DSC_EINVAL, "nodes %" PRId64 " and %" PRId64 ": no link between devices leads to tier %s",
+                        from->node, to->node, fabric->cluster->network[top].name);
+    DSC_TRY(use_port(fabric, from, OUT, out_link, load));
+    DSC_TRY(use_port(fabric, to, IN, in_link, load));
+    DSC_TRY(climb(fabric, from, to, top, load));
+    *latency = out_link->latency_ns + fabric->cluster->network[top].latency_ns;
+out:
+    return status;
+}
+
+/* Of two rails that a rail tier keeps apart: *from moves to the device of its node at the other's rail, if devices can
+ * pass on to each other at their own rates, else *top to the tier above. */
+static dsc_status change_rail(dsc_fabric *fabric, dsc_place *from, const dsc_place *to, int64_t *top, dsc_load *load,
+                              int64_t *latency)
+{
+    const dsc_link *link = dsc_node_link(from->node_type, "device", "device");
+    int64_t rail = nic_number(to), rails = shown_nics(from->node_type);
+    dsc_status status = DSC_OK;
+    dsc_place relay = *from;
+
+    if (link != NULL && link->topology != DSC_TREE && rail < rails) {
+        relay.local = dsc_ceil_div(rail * devices_of(from->node_type), rails);
+        DSC_TRY(local_path(fabric, from, &relay, load, latency));
+        *from = relay;
+    } else if (*top + 1 < fabric->cluster->tier_count) {
+        ++*top;
+    } else {
+        status = DSC_FAIL(DSC_EINVAL, "NIC %" PRId64 " of node %" PRId64 " and NIC %" PRId64 " of node %" PRId64
+                          " are on rails that nothing joins: no link between devices, no tier above %s",
+                          nic_number(from), from->node, rail, to->node, fabric->cluster->network[*top].name);
+    }
+out:
+    return status;
+}
+
+static dsc_status nic_path(dsc_fabric *fabric, dsc_place from, const dsc_place *to, int64_t top, dsc_load *load,
+                           int64_t *latency)
+{
+    const dsc_tier *network = fabric->cluster->network;
+    bool has_nics = nics_of(from.node_type) > 0 && nics_of(to->node_type) > 0;
+    dsc_status status = DSC_OK;
+
+    if (has_nics && top >= 0 && network[top].topology == DSC_TIER_RAIL && nic_number(&from) != nic_number(to))
+        DSC_TRY(change_rail(fabric, &from, to, &top, load, latency));
+    if (has_nics) {
+        DSC_TRY(use_nic(fabric, &from, OUT, load));
+        DSC_TRY(use_nic(fabric, to, IN, load));
+    }
+    if (top >= 0) DSC_TRY(climb(fabric, &from, to, top, load));
+    *latency += nic_latency(from.node_type) + (top < 0 ? 0 : network[top].latency_ns);
+out:
+    return status;
+}
+
 static dsc_status network_path(dsc_fabric *fabric, const dsc_place *from, const dsc_place *to, dsc_load *load,
                                int64_t *latency)
 {
-    dsc_status status = DSC_OK;
-    const dsc_tier *top = dsc_cluster_tier(fabric->cluster, from->node, to->node);
-    int64_t tiers = top == NULL ? 0 : top - fabric->cluster->network + 1;
-    bool has_nics = nics_of(from->node_type) > 0 && nics_of(to->node_type) > 0;
+    const dsc_tier *joins = dsc_cluster_tier(fabric->cluster, from->node, to->node);
+    int64_t top = joins == NULL ? -1 : joins - fabric->cluster->network;
 
-    if (top == NULL && !has_nics)
+    if (joins == NULL && (nics_of(from->node_type) == 0 || nics_of(to->node_type) == 0))
         return DSC_FAIL(DSC_EINVAL, "nodes %" PRId64 " and %" PRId64 " are joined by no network tier and have no NICs",
                         from->node, to->node);
-    if (has_nics) {
-        DSC_TRY(use_nic(fabric, from, OUT, load));
-        DSC_TRY(use_nic(fabric, to, IN, load));
-    }
-    for (int64_t t = 0; t < tiers; t++) {
-        DSC_TRY(use_uplink(fabric, from, t, OUT, load));
-        DSC_TRY(use_uplink(fabric, to, t, IN, load));
-    }
-    *latency = nic_latency(from->node_type) + (top == NULL ? 0 : top->latency_ns);
-out:
-    return status;
+    if (joins != NULL && joins->port == DSC_PORT_DEVICE) return device_path(fabric, from, to, top, load, latency);
+    return nic_path(fabric, *from, to, top, load, latency);
 }
 
 dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *load, int64_t *latency_ns)
@@ -332,6 +454,11 @@ static dsc_place place_of(const dsc_fabric *fabric, int64_t rank)
 int64_t dsc_fabric_node(const dsc_fabric *fabric, int64_t rank)
 {
     return place_of(fabric, rank).node;
+}
+
+int64_t dsc_fabric_domain(const dsc_fabric *fabric, int64_t rank)
+{
+    return dsc_fabric_node(fabric, rank) / dsc_cluster_domain_nodes(fabric->cluster);
 }
 
 bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b)

@@ -7,7 +7,14 @@
  * the shorter way round; a tree adds a trunk that all of a node's traffic shares. Between nodes a path takes its
  * device's NIC out and the other's in, and for each tier up to the one that joins both nodes the up-link there and
  * the down-link back. A tier's bytes_per_s is that of one NIC's port into it; what several NICs or nodes bring
- * together is their sum, divided by the oversubscription. */
+ * together is their sum, divided by the oversubscription.
+ *
+ * Where the tier that joins both is entered by devices' own ports (NVLink of a rack), these ports take the NICs' place;
+ * NICs know nothing of such tiers. A rail tier joins NICs of one number: each has its up-link, each rail its own to the
+ * tier above. A path between two rails of it goes inside the node first, to the device at the other's rail, or where
+ * nothing but a shared bus or the host joins the devices, climbs to the tier above. In a dragonfly a byte between
+ * groups takes the way out of one and into the other, and of all groups' links together as many as the detours of
+ * adaptive routing need (dsc_cluster_hops). */
 #ifndef DSC_SIM_FABRIC_H
 #define DSC_SIM_FABRIC_H
 
@@ -38,6 +45,8 @@ dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *l
 dsc_status dsc_fabric_copy(dsc_fabric *fabric, int64_t rank, bool is_out, dsc_load *load, double *bytes_per_ns);
 
 int64_t dsc_fabric_node(const dsc_fabric *fabric, int64_t rank);
+/* The number of the block of nodes whose devices reach each other by their own ports; the node's where it is alone. */
+int64_t dsc_fabric_domain(const dsc_fabric *fabric, int64_t rank);
 /* Whether two ranks sit on devices of one type in nodes of one type with as many ranks. */
 bool dsc_fabric_alike(const dsc_fabric *fabric, int64_t a, int64_t b);
 /* Whether ranks of the machine that this one is on outnumber its cores; false on a GPU. */

@@ -59,7 +59,7 @@ static dsc_status load_preset(const char *description, dsc_cluster **out)
     const char *colon = strchr(description, ':');
     size_t length = colon != NULL ? (size_t)(colon - description) : strlen(description);
     dsc_status status = DSC_OK;
-    int64_t nodes = 1;
+    int64_t nodes = 0;
 
     if (length >= sizeof name) return DSC_OK; /* longer than any preset's */
     memcpy(name, description, length);
@@ -171,4 +171,7 @@ void dsc_cluster_print(const dsc_cluster *cluster, dsc_text *out)
     dsc_text_add(out, "%s: %lld nodes, %lld devices\n", cluster->name, (long long)dsc_cluster_nodes(cluster),
                  (long long)dsc_cluster_devices(cluster));
     for (int64_t i = 0; i < cluster->node_type_count; i++) print_node(&cluster->node_types[i], out);
+    for (int64_t i = 0; i < cluster->tier_count && cluster->network[i].port == DSC_PORT_DEVICE; i++)
+        dsc_text_add(out, "  %s: joins the devices of %lld nodes, %sB/s each\n", cluster->network[i].name,
+                     (long long)cluster->network[i].nodes, dsc_count_str(cluster->network[i].bytes_per_s).str);
 }

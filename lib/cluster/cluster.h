@@ -27,6 +27,7 @@ typedef struct dsc_device_type {
     double bandwidth_bytes_per_s;
     double peak_flops[DSC_DTYPE_COUNT]; /* a second, dense; 0: cannot */
     int64_t libraries_bytes;            /* what libraries take by themselves (context, communicators) */
+    double power_w;                     /* at most; 0: not known */
     dsc_efficiency efficiency;
 } dsc_device_type;
 
@@ -42,6 +43,9 @@ typedef struct dsc_link {
 
 typedef struct dsc_nic { int64_t count; double bytes_per_s; int64_t latency_ns; } dsc_nic;
 
+/* Drives of a node, and what one of them has; a rate of 0 is not known. Nothing reads them yet but --explain. */
+typedef struct dsc_nvme { int64_t count, bytes; double read_bytes_per_s, write_bytes_per_s; } dsc_nvme;
+
 typedef struct dsc_node_type {
     char name[48];
     dsc_device_type *devices; int64_t device_types;
@@ -50,18 +54,29 @@ typedef struct dsc_node_type {
     int64_t host_memory_bytes, cores;
     int64_t nodes_per_machine;   /* nodes that are containers of one machine and share these cores; 0, 1: it is alone */
     double host_bandwidth_bytes_per_s; /* of all memory channels; 0: not known */
+    double power_w;              /* of all of it, at most; 0: not known */
+    dsc_nvme nvme;
 } dsc_node_type;
 
 typedef struct dsc_node_group { int64_t type, count; } dsc_node_group; /* index into node_types */
 
-/* A tier joins `nodes` nodes (the last one all). The rate is that of one NIC's port into it; what several bring
- * together is their sum, divided by the oversubscription. */
+/* By what a device enters a tier: its NIC, or its own port of the node's switch or mesh, where that spans nodes. */
+typedef enum dsc_tier_port { DSC_PORT_NIC, DSC_PORT_DEVICE } dsc_tier_port;
+
+/* What a tier's switches join: tree, all that is below it; rail, the NICs of one number in each node; dragonfly, groups
+ * (what the tier below joined), each directly with each other. */
+typedef enum dsc_tier_topology { DSC_TIER_TREE, DSC_TIER_RAIL, DSC_TIER_DRAGONFLY } dsc_tier_topology;
+
+/* A tier joins `nodes` nodes (the last one all). The rate is that of one NIC's, or device's, port into it; what several
+ * bring together is their sum, divided by the oversubscription. */
 typedef struct dsc_tier {
     char name[32];
     int64_t nodes;
     double bytes_per_s;
     int64_t latency_ns;
     double oversubscription;
+    dsc_tier_port port;         /* tiers of devices' ports lie below those of NICs */
+    dsc_tier_topology topology; /* rail: of the lowest tier of NICs only; dragonfly: of the last tier only */
 } dsc_tier;
 
 typedef struct dsc_cluster {
@@ -72,9 +87,10 @@ typedef struct dsc_cluster {
     dsc_tier *network; int64_t tier_count;
 } dsc_cluster;
 
-/* Reads a description: `dgx-a100-80g:384`, a JSON file (refusing unknown keys by name), an hwloc XML file, an hwloc
- * synthetic string (contains a colon and no file of that name), or `local`. A machine that hwloc describes is one node:
- * of the GPUs it names, as far as we know them, else of one CPU device. DSC_EINVAL says what is wrong and where. */
+/* Reads a description: `dgx-a100-80g:384` (one node without a number, one rack of a preset whose NVLink spans it), a
+ * JSON file (refusing unknown keys by name), an hwloc XML file, an hwloc synthetic string (contains a colon and no file
+ * of that name), or `local`. A machine that hwloc describes is one node: of the GPUs it names, as far as we know them,
+ * else of one CPU device. DSC_EINVAL says what is wrong and where. */
 dsc_status dsc_cluster_load(const char *description, dsc_cluster **out);
 void dsc_cluster_destroy(dsc_cluster *cluster); /* takes NULL */
 
@@ -98,10 +114,15 @@ bool dsc_cluster_near(int count, void *const bases[], const int64_t bytes[]);
 
 const char *const *dsc_cluster_presets(void); /* NULL-terminated */
 
+/* A known GPU, one, by the name that drivers ("NVIDIA A100-SXM4-80GB"), publications ("H100-SXM5-80GB", "GB300-288GB")
+ * or presets' devices ("a100-80g") give it; case does not matter. False, and *out as it was, where there is none, or
+ * where variants of other memory share the name ("V100", "A100"). Pure. */
+bool dsc_gpu_by_model(const char *model, dsc_device_type *out);
+
 /* The JSON description, which dsc_cluster_load reads back from a file. Heap; NULL when memory is out. */
 char *dsc_cluster_json(const dsc_cluster *cluster);
 
-/* A line, and one for each node type; each ends with a newline. */
+/* A line, and one for each node type and each tier of devices' ports; each ends with a newline. */
 void dsc_cluster_print(const dsc_cluster *cluster, dsc_text *out);
 
 int64_t dsc_cluster_devices(const dsc_cluster *cluster);   /* over all nodes. Pure. */
@@ -114,6 +135,17 @@ typedef struct dsc_place {
     const dsc_device_type *device;
 } dsc_place;
 dsc_status dsc_cluster_place(const dsc_cluster *cluster, int64_t device, dsc_place *out);
+
+/* How many of the tier's links a byte takes on its way from unit to unit of what it joins: 1, but in a dragonfly, where
+ * adaptive routing spreads what one group sends to another over its links to all G - 1 others: 2 - 1/(G - 1). Pure. */
+double dsc_cluster_hops(const dsc_cluster *cluster, int64_t tier);
+
+/* Of how many nodes the units are that the tier joins: what the tier below joins where devices enter both by the same
+ * kind of port, else single nodes. Pure. */
+int64_t dsc_cluster_unit_nodes(const dsc_cluster *cluster, int64_t tier);
+
+/* Nodes whose devices reach each other by their own ports, in blocks from the first node: 1 without such a tier. */
+int64_t dsc_cluster_domain_nodes(const dsc_cluster *cluster);
 
 /* The lowest tier that joins both nodes; NULL when they are one node (or the cluster has no network). Borrowed. */
 const dsc_tier *dsc_cluster_tier(const dsc_cluster *cluster, int64_t node_a, int64_t node_b);

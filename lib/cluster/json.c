@@ -5,7 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum member_type { INT, REAL, STRING, BOOL, TOPOLOGY, ENDS, PEAKS, EFFICIENCY } member_type;
+/* FACT is a REAL that is 0 where it is not known, TIER_PORT and TIER_TOPOLOGY are words of which the first holds where
+ * none is given: written only where they say something. */
+typedef enum member_type {
+    INT, REAL, FACT, STRING, BOOL, TOPOLOGY, TIER_PORT, TIER_TOPOLOGY, ENDS, PEAKS, EFFICIENCY, NVME
+} member_type;
 
 typedef struct member {
     const char *name;
@@ -26,6 +30,7 @@ typedef struct member {
 #define MOST_RATE 1e18    /* bytes or flops a second */
 #define MOST_FLOPS 1e21
 #define MOST_NS 1e12
+#define MOST_WATTS 1e9
 
 static const member efficiency_members[] = {
     {"product", REAL, SIZES_OF(dsc_efficiency, product), 0, 1, NEEDED},
@@ -38,6 +43,14 @@ static const member efficiency_members[] = {
     END,
 };
 
+static const member nvme_members[] = {
+    {"count", INT, SIZES_OF(dsc_nvme, count), 1, MOST_COUNT, NEEDED},
+    {"bytes", INT, SIZES_OF(dsc_nvme, bytes), 1, MOST_BYTES, NEEDED},
+    {"read_bytes_per_s", FACT, SIZES_OF(dsc_nvme, read_bytes_per_s), 0, MOST_RATE, OPTIONAL},
+    {"write_bytes_per_s", FACT, SIZES_OF(dsc_nvme, write_bytes_per_s), 0, MOST_RATE, OPTIONAL},
+    END,
+};
+
 static const member device_members[] = {
     {"name", STRING, SIZES_OF(dsc_device_type, name), 0, 0, NEEDED},
     {"gpu", BOOL, SIZES_OF(dsc_device_type, is_gpu), 0, 0, OPTIONAL},
@@ -46,6 +59,7 @@ static const member device_members[] = {
     {"bandwidth_bytes_per_s", REAL, SIZES_OF(dsc_device_type, bandwidth_bytes_per_s), 1, MOST_RATE, NEEDED},
     {"peak_flops", PEAKS, SIZES_OF(dsc_device_type, peak_flops), 0, MOST_FLOPS, NEEDED},
     {"libraries_bytes", INT, SIZES_OF(dsc_device_type, libraries_bytes), 0, MOST_BYTES, OPTIONAL},
+    {"power_w", FACT, SIZES_OF(dsc_device_type, power_w), 0, MOST_WATTS, OPTIONAL},
     {"efficiency", EFFICIENCY, SIZES_OF(dsc_device_type, efficiency), 0, 0, OPTIONAL},
     END,
 };
@@ -73,6 +87,8 @@ static const member tier_members[] = {
     {"bytes_per_s", REAL, SIZES_OF(dsc_tier, bytes_per_s), 1, MOST_RATE, NEEDED},
     {"latency_ns", INT, SIZES_OF(dsc_tier, latency_ns), 0, MOST_NS, NEEDED},
     {"oversubscription", REAL, SIZES_OF(dsc_tier, oversubscription), 1, 1e6, OPTIONAL},
+    {"port", TIER_PORT, SIZES_OF(dsc_tier, port), 0, 0, OPTIONAL},
+    {"topology", TIER_TOPOLOGY, SIZES_OF(dsc_tier, topology), 0, 0, OPTIONAL},
     END,
 };
 
@@ -81,11 +97,32 @@ static const member node_members[] = {
     {"cores", INT, SIZES_OF(dsc_node_type, cores), 1, MOST_COUNT, NEEDED},
     {"nodes_per_machine", INT, SIZES_OF(dsc_node_type, nodes_per_machine), 0, MOST_COUNT, OPTIONAL},
     {"host_bandwidth_bytes_per_s", REAL, SIZES_OF(dsc_node_type, host_bandwidth_bytes_per_s), 0, MOST_RATE, OPTIONAL},
+    {"power_w", FACT, SIZES_OF(dsc_node_type, power_w), 0, MOST_WATTS, OPTIONAL},
+    {"nvme", NVME, SIZES_OF(dsc_node_type, nvme), 0, 0, OPTIONAL},
     END,
 };
 
-static const char *const topologies[] = {"switch", "mesh", "ring", "tree"};
-static const char *const ends[] = {"device", "host", "nic"};
+static const char *const topologies[] = {"switch", "mesh", "ring", "tree", NULL};
+static const char *const tier_ports[] = {"nic", "device", NULL};
+static const char *const tier_topologies[] = {"tree", "rail", "dragonfly", NULL};
+static const char *const ends[] = {"device", "host", "nic", NULL};
+
+/* The words of a member that is an enumeration; NULL of another. */
+static const char *const *words_of(member_type type)
+{
+    switch (type) {
+    case TOPOLOGY: return topologies;
+    case TIER_PORT: return tier_ports;
+    case TIER_TOPOLOGY: return tier_topologies;
+    default: return NULL;
+    }
+}
+
+/* The members of a member that is a struct. */
+static const member *members_of(member_type type)
+{
+    return type == NVME ? nvme_members : efficiency_members;
+}
 
 /* ---- Reading */
 
@@ -113,14 +150,14 @@ static dsc_status check_keys(const char *where, const json_t *object, const memb
     return dsc_json_check_keys(where, object, names, count);
 }
 
-static dsc_status find_word(const char *where, const char *key, const char *word, const char *const *words, int count,
-                            int *out)
+static dsc_status find_word(const char *where, const char *key, const char *word, const char *const *words, int *out)
 {
     const char *nearest;
+    int count = 0;
 
-    for (int i = 0; i < count; i++)
-        if (dsc_equal(words[i], word)) {
-            *out = i;
+    for (; words[count] != NULL; count++)
+        if (dsc_equal(words[count], word)) {
+            *out = count;
             return DSC_OK;
         }
     nearest = dsc_nearest(word, words, count);
@@ -129,14 +166,15 @@ static dsc_status find_word(const char *where, const char *key, const char *word
     return DSC_FAIL(DSC_EINVAL, "%s: \"%s\": unknown \"%s\"", where, key, word);
 }
 
-static dsc_status read_topology(const char *where, const json_t *object, const char *key, dsc_topology *out)
+/* Enumerations have the size of an int, which an unsigned one may be kept in. */
+static dsc_status read_word(const char *where, const json_t *object, const member *row, void *out)
 {
     char word[32] = "";
     int index = 0;
 
-    if (dsc_json_string(where, object, key, word, sizeof word) != DSC_OK) return DSC_EINVAL;
-    if (find_word(where, key, word, topologies, (int)DSC_COUNT(topologies), &index) != DSC_OK) return DSC_EINVAL;
-    *out = (dsc_topology)index;
+    if (dsc_json_string(where, object, row->name, word, sizeof word) != DSC_OK) return DSC_EINVAL;
+    if (find_word(where, row->name, word, words_of(row->type), &index) != DSC_OK) return DSC_EINVAL;
+    memcpy(out, &index, sizeof index);
     return DSC_OK;
 }
 
@@ -152,7 +190,7 @@ static dsc_status read_ends(const char *where, const json_t *object, const char 
         const char *word = json_string_value(json_array_get(array, i));
 
         if (word == NULL) word = "";
-        if (find_word(where, key, word, ends, (int)DSC_COUNT(ends), &index) != DSC_OK) return DSC_EINVAL;
+        if (find_word(where, key, word, ends, &index) != DSC_OK) return DSC_EINVAL;
         snprintf(out[i], sizeof out[i], "%s", ends[index]);
     }
     return DSC_OK;
@@ -192,15 +230,19 @@ static dsc_status read_member(const char *where, const json_t *object, const mem
     }
     switch (row->type) {
     case INT: return dsc_json_int(where, object, row->name, (int64_t)row->low, (int64_t)row->high, at);
-    case REAL: return dsc_json_real(where, object, row->name, row->low, row->high, at);
+    case REAL:
+    case FACT: return dsc_json_real(where, object, row->name, row->low, row->high, at);
     case STRING: return dsc_json_string(where, object, row->name, at, row->size);
     case BOOL: return dsc_json_bool(where, object, row->name, at);
-    case TOPOLOGY: return read_topology(where, object, row->name, at);
+    case TOPOLOGY:
+    case TIER_PORT:
+    case TIER_TOPOLOGY: return read_word(where, object, row, at);
     case ENDS: return read_ends(where, object, row->name, at);
     case PEAKS: return read_peaks(where, object, row, at);
     case EFFICIENCY:
-        if (check_keys(inside.str, value, efficiency_members, NULL) != DSC_OK) return DSC_EINVAL;
-        return read_members(inside.str, value, efficiency_members, at);
+    case NVME:
+        if (check_keys(inside.str, value, members_of(row->type), NULL) != DSC_OK) return DSC_EINVAL;
+        return read_members(inside.str, value, members_of(row->type), at);
     }
     return DSC_OK;
 }
@@ -368,6 +410,7 @@ dsc_status dsc_cluster_of_json(const char *where, const json_t *object, dsc_clus
     DSC_TRY(read_nodes(where, object, cluster));
     DSC_TRY(ARRAY(where, object, "network", tier_members, &start, cluster, network, tier_count));
     DSC_TRY(check_count(where, cluster));
+    DSC_TRY(dsc_network_check(where, cluster));
     *out = cluster;
     cluster = NULL;
 out:
@@ -388,25 +431,44 @@ static json_t *peaks_json(const double *peaks)
 
 static json_t *members_json(const member *members, const void *base);
 
+static json_t *word_json(const member *row, const void *at)
+{
+    int index;
+
+    memcpy(&index, at, sizeof index);
+    return json_string(words_of(row->type)[index]);
+}
+
 static json_t *member_json(const member *row, const void *at)
 {
     switch (row->type) {
     case INT: return json_integer(*(const int64_t *)at);
-    case REAL: return json_real(*(const double *)at);
+    case REAL:
+    case FACT: return json_real(*(const double *)at);
     case STRING: return json_string(at);
     case BOOL: return json_boolean(*(const bool *)at);
-    case TOPOLOGY: return json_string(topologies[*(const dsc_topology *)at]);
+    case TOPOLOGY:
+    case TIER_PORT:
+    case TIER_TOPOLOGY: return word_json(row, at);
     case ENDS: return json_pack("[ss]", ((const char (*)[32])at)[0], ((const char (*)[32])at)[1]);
     case PEAKS: return peaks_json(at);
-    case EFFICIENCY: return members_json(efficiency_members, at);
+    case EFFICIENCY:
+    case NVME: return members_json(members_of(row->type), at);
     }
     return NULL;
 }
 
-/* A device without calibrated efficiencies has none in JSON either. */
+/* What nobody described is not written either. */
 static bool is_absent(const member *row, const void *at)
 {
-    return row->type == EFFICIENCY && !(((const dsc_efficiency *)at)->product > 0);
+    switch (row->type) {
+    case FACT: return !(*(const double *)at > 0);
+    case TIER_PORT: return *(const dsc_tier_port *)at == DSC_PORT_NIC;
+    case TIER_TOPOLOGY: return *(const dsc_tier_topology *)at == DSC_TIER_TREE;
+    case EFFICIENCY: return !(((const dsc_efficiency *)at)->product > 0);
+    case NVME: return ((const dsc_nvme *)at)->count == 0;
+    default: return false;
+    }
 }
 
 static json_t *members_json(const member *members, const void *base)

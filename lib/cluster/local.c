@@ -109,7 +109,8 @@ static dsc_status make_cluster(const char *name, const dsc_machine *machine, con
     node->cores = machine->cores;
     node->host_memory_bytes = machine->memory_bytes;
     node->host_bandwidth_bytes_per_s = memory_rate;
-    cluster->network[0] = (dsc_tier){"ethernet", 1, 1.25e9, 10000, 1};
+    cluster->network[0] = (dsc_tier){
+        .name = "ethernet", .nodes = 1, .bytes_per_s = 1.25e9, .latency_ns = 10000, .oversubscription = 1};
     *out = cluster;
     return DSC_OK;
 }

@@ -11,15 +11,15 @@
  * the rest is zero. NULL when memory is out. */
 dsc_cluster *dsc_cluster_make(int64_t links, int64_t tiers);
 
-/* A known GPU, one, by the model that drivers report ("NVIDIA A100-SXM4-80GB"); false when there is none. */
-bool dsc_gpu_by_model(const char *model, dsc_device_type *out);
-
-/* A preset of that name, with so many nodes. */
+/* A preset of that name, with so many nodes; 0: one, or as many as its NVLink spans. */
 bool dsc_cluster_is_preset(const char *name);
 dsc_status dsc_cluster_of_preset(const char *name, int64_t nodes, dsc_cluster **out);
 
 /* From parsed JSON; `where` opens each message. */
 dsc_status dsc_cluster_of_json(const char *where, const json_t *object, dsc_cluster **out);
+
+/* Whether the tiers lie in each other, and find what they are made of. DSC_EINVAL names the tier and both numbers. */
+dsc_status dsc_network_check(const char *where, const dsc_cluster *cluster);
 
 /* A machine as hwloc sees it. */
 typedef struct dsc_machine {

@@ -64,6 +64,32 @@ const dsc_tier *dsc_cluster_tier(const dsc_cluster *cluster, int64_t node_a, int
     return &cluster->network[last];
 }
 
+int64_t dsc_cluster_unit_nodes(const dsc_cluster *cluster, int64_t tier)
+{
+    const dsc_tier *below = tier > 0 ? &cluster->network[tier - 1] : NULL;
+
+    return below == NULL || below->port != cluster->network[tier].port ? 1 : DSC_MAX(below->nodes, 1);
+}
+
+/* A direct share of 1/(G - 1), and a detour over a third group for the rest (Valiant 1982; Kim, Dally, Scott, Abts
+ * 2008). */
+double dsc_cluster_hops(const dsc_cluster *cluster, int64_t tier)
+{
+    int64_t groups = dsc_ceil_div(dsc_cluster_nodes(cluster), dsc_cluster_unit_nodes(cluster, tier));
+
+    if (cluster->network[tier].topology != DSC_TIER_DRAGONFLY || groups < 3) return 1;
+    return 2 - 1 / (double)(groups - 1);
+}
+
+int64_t dsc_cluster_domain_nodes(const dsc_cluster *cluster)
+{
+    int64_t nodes = 1;
+
+    for (int64_t i = 0; i < cluster->tier_count && cluster->network[i].port == DSC_PORT_DEVICE; i++)
+        nodes = DSC_MAX(cluster->network[i].nodes, 1);
+    return nodes;
+}
+
 static bool joins(const dsc_link *link, const char *a, const char *b)
 {
     return dsc_equal(link->between[0], a) && dsc_equal(link->between[1], b);

@@ -88,13 +88,15 @@ static void add_level(machine *m, const char *name, int64_t ranks, double bytes_
     m->level_count++;
 }
 
-/* What leaves a node passes its NICs and the first tier; what leaves the nodes that a tier joins passes the next tier.
+/* What leaves a node passes its NICs, or its devices' own ports, and the first tier; what leaves the nodes that a tier
+ * joins passes the next tier.
  * Nodes of several types count as the smallest. False: the description says too little. */
 static bool read_machine(const dsc_cluster *cluster, machine *m)
 {
     const dsc_node_type *node = NULL;
     int64_t on_node = INT64_MAX, nics = 0, below = 1;
     double nic_bytes_per_s = 0, latency_ns = 0;
+    bool is_joined = false;
 
     for (int64_t i = 0; i < cluster->node_group_count; i++) {
         const dsc_node_type *type = &cluster->node_types[cluster->nodes[i].type];
@@ -112,12 +114,19 @@ static bool read_machine(const dsc_cluster *cluster, machine *m)
     }
     for (int64_t i = 0; i < cluster->tier_count; i++) {
         const dsc_tier *tier = &cluster->network[i];
-        double ports = fmin((double)nics * tier->bytes_per_s, nic_bytes_per_s) / fmax(tier->oversubscription, 1);
+        bool by_device = tier->port == DSC_PORT_DEVICE && m->inside != NULL;
+        double ports = fmin((double)nics * tier->bytes_per_s, nic_bytes_per_s), latency = latency_ns;
 
-        add_level(m, tier->name, below * on_node, (double)below * ports, latency_ns + (double)tier->latency_ns);
+        if (by_device) {
+            ports = (double)on_node * fmin(tier->bytes_per_s, m->inside->bytes_per_s);
+            latency = (double)m->inside->latency_ns;
+        }
+        ports /= fmax(tier->oversubscription, 1) * dsc_cluster_hops(cluster, i);
+        add_level(m, tier->name, below * on_node, (double)below * ports, latency + (double)tier->latency_ns);
         below = tier->nodes;
+        is_joined = by_device || nics > 0;
     }
-    return m->inside != NULL && nics > 0 && m->level_count > 0;
+    return m->inside != NULL && is_joined;
 }
 
 /* Groups of an axis lie in blocks of stride * degree consecutive ranks; if a boundary of the level falls inside such a

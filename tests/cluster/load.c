@@ -33,6 +33,8 @@ static void presets_count_their_devices(void)
         {"dgx-a100-80g:384", 384, 3072},
         {"dgx-h100:1", 1, 8},
         {"dgx-a100-40g:1099511627776", INT64_C(1) << 40, INT64_C(1) << 43},
+        {"gb200-nvl72", 18, 72},
+        {"gb300-nvl72:2", 2, 8},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(counts); i++) {
@@ -65,10 +67,63 @@ static void presets_are_complete(void)
         CHECK(dsc_node_link(node, "host", "device") != NULL, "%s: devices are not joined to the host", *name);
         CHECK(dsc_node_devices(node) % dsc_node_link(node, "host", "device")->devices_per_port == 0,
               "%s: ports to the host have not as many devices each", *name);
+        CHECK(device->power_w >= 280, "%s: %g W", *name, device->power_w);
         CHECK(node->host_bandwidth_bytes_per_s > 1e11, "%s: the host has no memory rate", *name);
         CHECK(dsc_cluster_tier(cluster, 0, 1) != NULL && node->nic_count == 1, "%s has no network", *name);
         dsc_cluster_destroy(cluster);
     }
+}
+
+/* What doc/clusters.md shows. */
+static const struct {
+    const char *name;
+    int64_t devices;
+    dsc_tier_topology lowest, last;
+    int64_t domain; /* nodes */
+} examples[] = {
+    {"fat-tree", 1024, DSC_TIER_TREE, DSC_TIER_TREE, 1},
+    {"rail", 512, DSC_TIER_RAIL, DSC_TIER_TREE, 1},
+    {"dragonfly", 8192, DSC_TIER_TREE, DSC_TIER_DRAGONFLY, 1},
+    {"nvlink-rack", 128, DSC_TIER_TREE, DSC_TIER_TREE, 16},
+};
+
+typedef struct example_path { char str[512]; } example_path;
+
+static example_path path_of(const char *example)
+{
+    const char *root = getenv("srcdir");
+    example_path path;
+
+    snprintf(path.str, sizeof path.str, "%.400s/doc/examples/clusters/%s.json", root == NULL ? "." : root, example);
+    return path;
+}
+
+static void examples_are_what_they_say(void)
+{
+    for (int64_t i = 0; i < DSC_COUNT(examples); i++) {
+        dsc_cluster *cluster = NULL;
+
+        if (!CHECK_OK(dsc_cluster_load(path_of(examples[i].name).str, &cluster))) continue;
+        CHECK(strcmp(cluster->name, examples[i].name) == 0 && dsc_cluster_devices(cluster) == examples[i].devices,
+              "%s: %s of %lld devices", examples[i].name, cluster->name, (long long)dsc_cluster_devices(cluster));
+        CHECK(cluster->network[0].topology == examples[i].lowest &&
+                  cluster->network[cluster->tier_count - 1].topology == examples[i].last,
+              "%s: topology %d", examples[i].name, cluster->network[0].topology);
+        CHECK(dsc_cluster_domain_nodes(cluster) == examples[i].domain, "%s: devices join %lld nodes", examples[i].name,
+              (long long)dsc_cluster_domain_nodes(cluster));
+        dsc_cluster_destroy(cluster);
+    }
+}
+
+static void racks_are_joined_by_their_devices(void)
+{
+    dsc_cluster *cluster = NULL;
+
+    if (!CHECK_OK(dsc_cluster_load("gb200-nvl72:40", &cluster))) return;
+    CHECK(dsc_cluster_domain_nodes(cluster) == 18 && dsc_cluster_tier(cluster, 18, 35)->port == DSC_PORT_DEVICE,
+          "%lld nodes", (long long)dsc_cluster_domain_nodes(cluster));
+    CHECK(dsc_cluster_tier(cluster, 17, 18)->port == DSC_PORT_NIC, "the racks are one");
+    dsc_cluster_destroy(cluster);
 }
 
 static void check_reads_back(const char *name)
@@ -90,6 +145,7 @@ static void check_reads_back(const char *name)
 static void json_reads_back(void)
 {
     for (const char *const *name = dsc_cluster_presets(); *name != NULL; name++) check_reads_back(*name);
+    for (int64_t i = 0; i < DSC_COUNT(examples); i++) check_reads_back(path_of(examples[i].name).str);
     check_reads_back("local");
     check_reads_back("pack:2 core:4 pu:1");
 }
@@ -130,6 +186,26 @@ static void json_is_taken(void)
     "{\"name\":\"cpu\"," gpu "\"count\":2,\"memory_bytes\":1e9,\"bandwidth_bytes_per_s\":1e10,"         \
     "\"peak_flops\":{\"fp32\":1e11}}"
 
+#define NVME(member) ",\"nvme\":{\"count\":2,\"bytes\":4e12," member "}"
+#define NODE_MORE(more)                                                                                 \
+    "{\"devices\":[" DEVICE "],\"links\":[" LINK "],\"nics\":[" NIC "],\"host_memory_bytes\":1,\"cores\":4" more "}"
+
+static void drives_and_power_are_kept(void)
+{
+    static const dsc_nvme wanted = {2, INT64_C(4000000000000), 7e9, 0};
+    dsc_cluster *cluster = NULL;
+    const dsc_nvme *nvme;
+
+    if (!CHECK_OK(load_text(ONE_NODE(NODE_MORE(",\"power_w\":900" NVME("\"read_bytes_per_s\":7e9"))), &cluster)))
+        return;
+    nvme = &cluster->node_types[0].nvme;
+    CHECK(nvme->count == wanted.count && nvme->bytes == wanted.bytes &&
+              nvme->read_bytes_per_s == wanted.read_bytes_per_s && nvme->write_bytes_per_s == wanted.write_bytes_per_s,
+          "%lld drives of %lld bytes", (long long)nvme->count, (long long)nvme->bytes);
+    CHECK(cluster->node_types[0].power_w == 900, "%g W", cluster->node_types[0].power_w);
+    dsc_cluster_destroy(cluster);
+}
+
 static void cpus_are_told_by_name(void)
 {
     dsc_cluster *cluster = NULL;
@@ -140,6 +216,9 @@ static void cpus_are_told_by_name(void)
     CHECK(!devices[0].is_gpu && devices[1].is_gpu, "gpu: %d, %d", devices[0].is_gpu, devices[1].is_gpu);
     dsc_cluster_destroy(cluster);
 }
+
+#define TIERS(network) CLUSTER("\"a\":" NODE_WITH(DEVICE, LINK, NIC), "{\"type\":\"a\",\"count\":4}", network)
+#define NEXT(nodes, more) "{\"tier\":\"spine\",\"nodes\":" nodes ",\"bytes_per_s\":1e10,\"latency_ns\":5" more "}"
 
 static void check_refusal(const char *text, dsc_status status, const char *const words[3])
 {
@@ -206,6 +285,24 @@ static void bad_files_are_refused(void)
         {ONE_NODE(NODE_WITH(DEVICE, "{\"name\":\"l\",\"between\":[\"device\",\"host\"],\"topology\":\"start\"}", "")),
          {"topology", "start"}},
         {ONE_NODE(NODE_WITH(DEVICE, LINK, "{\"count\":1,\"bytes_per_s\":-5}")), {"nics[0]", "bytes_per_s", "-5"}},
+        {ONE_NODE(NODE_MORE(NVME("\"speed\":1"))), {"nvme", "unknown key \"speed\""}},
+        {ONE_NODE(NODE_MORE(NVME("\"write_bytes_per_s\":-1"))), {"nvme", "write_bytes_per_s", "-1"}},
+        {ONE_NODE(NODE_MORE(",\"nvme\":{\"bytes\":4e12}")), {"nvme", "missing key \"count\""}},
+        {ONE_NODE(NODE_MORE(",\"power_w\":-5")), {"power_w", "-5 is outside 0"}},
+        {ONE_NODE(NODE_WITH("{\"name\":\"x\",\"count\":1,\"memory_bytes\":1,\"bandwidth_bytes_per_s\":-3}", "", "")),
+         {"bandwidth_bytes_per_s", "-3 is outside 1"}},
+        {CLUSTER("\"a\":" NODE_WITH(DEVICE, "", ""), "{\"type\":\"a\",\"count\":4611686018427387904}", ""),
+         {"nodes[0]", "4611686018427387904 is outside 1", "1099511627776"}},
+        {TIERS(TIER "," NEXT("2", "")), {"network[1] (\"spine\")", "2 are fewer than the 4", "\"leaf\""}},
+        {TIERS(TIER "," NEXT("6", "") "," NEXT("12", "")), {"network[1]", "6 are not a multiple of the 4"}},
+        {TIERS(TIER "," NEXT("8", ",\"port\":\"device\"")), {"network[1]", "port", "\"leaf\", which NICs enter"}},
+        {TIERS(NEXT("8", ",\"port\":\"device\"")), {"network[0]", "port", "\"a\" has no switch"}},
+        {TIERS(NEXT("8", ",\"port\":\"nick\"")), {"network[0]", "port", "did you mean \"nic\""}},
+        {TIERS(NEXT("8", ",\"topology\":\"torus\"")), {"network[0]", "topology", "torus"}},
+        {TIERS(TIER "," NEXT("8", ",\"topology\":\"rail\"")), {"network[1]", "\"rail\" joins NICs", "\"leaf\""}},
+        {TIERS(NEXT("4", ",\"topology\":\"dragonfly\"") "," NEXT("8", "")),
+         {"network[0]", "\"dragonfly\" is the last tier", "number 1, not number 0"}},
+        {TIERS(NEXT("4", ",\"oversubscription\":0.5")), {"network[0]", "oversubscription", "0.5 is outside 1"}},
         {CLUSTER("\"a\":7", "{\"type\":\"a\"}", ""), {"a", "a whole number"}},
     };
 
@@ -272,11 +369,44 @@ static void xml_machines_have_their_memory_and_gpus(void)
     CHECK(strstr(dsc_message(), file) != NULL, "%s", dsc_message());
 }
 
+/* Names of drivers, of published measurements, and of presets' devices. */
+static void gpus_are_known_by_their_names(void)
+{
+    static const struct { const char *model, *gpu; } names[] = {
+        {"NVIDIA A100-SXM4-80GB", "a100-80g"}, {"Tesla V100-SXM2-16GB", "v100-16g"},
+        {"NVIDIA H100 80GB HBM3", "h100-80g"}, {"NVIDIA H100", "h100-96g"},
+        {"NVIDIA B300 SXM6 AC", "b300-288g"},  {"AMD Instinct MI250X", "mi250x-gcd"},
+        {"NVIDIA GB200", "gb200-186g"},        {"gb300-288g", "gb300-288g"},
+        {"V100-SXM3-32GB", "v100-32g"},        {"V100-SXM2-32GB", "v100-32g"},
+        {"V100-32GB", "v100-32g"},             {"A100-SXM4-40GB", "a100-40g"},
+        {"A100-SXM4-80GB", "a100-80g"},        {"H100-SXM5-80GB", "h100-80g"},
+        {"H200", "h200-141g"},                 {"B200-180GB", "b200-180g"},
+        {"GB200-186GB", "gb200-186g"},         {"GB300-288GB", "gb300-288g"},
+        {"MI250X-GCD-64GB", "mi250x-gcd"},     {"H100-SXM5-96GB(HBM2e 2.4TB/s, 500W)", "h100-96g"},
+        {"a100-sxm4-80gb", "a100-80g"},        {"V100", NULL},
+        {"A100", NULL},                        {"any", NULL},
+        {"", NULL},                            {"TPUv4-32GB", NULL},
+        {"NVIDIA H100 PCIe", NULL},            {"GB2000", NULL},
+    };
+
+    for (int64_t i = 0; i < DSC_COUNT(names); i++) {
+        dsc_device_type gpu = {.name = "none"};
+        bool is_known = dsc_gpu_by_model(names[i].model, &gpu);
+
+        CHECK(is_known == (names[i].gpu != NULL) && dsc_equal(gpu.name, is_known ? names[i].gpu : "none"), "%s is %s",
+              names[i].model, gpu.name);
+    }
+}
+
 static const tap_case cases[] = {
     {"presets have their nodes and devices", presets_count_their_devices},
     {"presets have all that prices read", presets_are_complete},
     {"a cluster's JSON reads back as the same cluster", json_reads_back},
+    {"the manual's examples are what they say", examples_are_what_they_say},
+    {"the nodes of an NVL72 rack are joined by their GPUs' ports, racks by NICs", racks_are_joined_by_their_devices},
+    {"GPUs are known by the names of drivers, publications and presets", gpus_are_known_by_their_names},
     {"a JSON description is taken as written", json_is_taken},
+    {"drives and power are kept", drives_and_power_are_kept},
     {"a device called cpu is no GPU, unless the description says so", cpus_are_told_by_name},
     {"bad words are refused in one line that names the cause", bad_words_are_refused},
     {"bad files are refused in one line that names file and key", bad_files_are_refused},

@@ -70,6 +70,26 @@ static void lowest_tier_joins(void)
     CHECK(dsc_cluster_tier(&cluster, 5, 5) == NULL, "a node is joined with itself");
 }
 
+/* A rack of 3 nodes by devices, above it NICs: leaves of 6 nodes, of which a dragonfly joins 4. */
+static void tiers_join_what_is_below_them(void)
+{
+    dsc_tier tiers[] = {{.nodes = 3, .port = DSC_PORT_DEVICE}, {.nodes = 6},
+                        {.nodes = 24, .topology = DSC_TIER_DRAGONFLY}};
+    dsc_node_group all = {0, 24};
+    dsc_cluster racks = cluster;
+
+    racks.nodes = &all;
+    racks.node_group_count = 1;
+    racks.network = tiers;
+    CHECK(dsc_cluster_unit_nodes(&racks, 0) == 1 && dsc_cluster_unit_nodes(&racks, 1) == 1 &&
+              dsc_cluster_unit_nodes(&racks, 2) == 6,
+          "units of %lld nodes in a leaf", (long long)dsc_cluster_unit_nodes(&racks, 1));
+    CHECK(dsc_cluster_domain_nodes(&racks) == 3 && dsc_cluster_domain_nodes(&cluster) == 1, "%lld nodes",
+          (long long)dsc_cluster_domain_nodes(&racks));
+    CHECK(fabs(dsc_cluster_hops(&racks, 2) - 5.0 / 3) < 1e-12 && dsc_cluster_hops(&racks, 1) == 1, "%g links",
+          dsc_cluster_hops(&racks, 2));
+}
+
 static void fastest_link_is_found_both_ways(void)
 {
     const dsc_link *link = dsc_node_link(&types[0], "device", "device");
@@ -137,6 +157,7 @@ static const tap_case cases[] = {
     {"devices are numbered node by node", devices_are_numbered_node_by_node},
     {"devices past the last are refused", devices_past_the_last_are_refused},
     {"the lowest tier that holds both nodes joins them", lowest_tier_joins},
+    {"tiers join nodes, or what the tier of the same ports below them joins", tiers_join_what_is_below_them},
     {"the fastest link between two ends is found, both ways", fastest_link_is_found_both_ways},
     {"this machine has what prices read", this_machine_has_what_prices_read},
     {"ranks share their node's memory and peaks", ranks_share_their_node},

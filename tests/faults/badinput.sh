@@ -49,6 +49,10 @@ make_files() {
     cluster devises 8 slow >cluster_key.json
     cluster devices 4611686018427387904 slow >cluster_count.json
     cluster devices 8 fast >cluster_type.json
+    cluster devices 8 slow | sed 's/"slow", "count": 2/"slow", "count": 0/' >cluster_nodes.json
+    cluster devices 8 slow | sed 's/\("nics": .*"bytes_per_s": \)1e10/\1-5/' >cluster_rate.json
+    cluster devices 8 slow | sed 's/"network": \[/&{"tier": "rack", "nodes": 4, "bytes_per_s": 1, "latency_ns": 1}, /
+        s/"nodes": 32/"nodes": 2/' >cluster_tiers.json
 }
 
 # Sections and layouts of sparse attention, for 5 heads over 16 tokens

@@ -72,6 +72,24 @@ static void shares_ports(void)
     dsc_plan_destroy(plan);
 }
 
+/* Nine replicas of 8 are one rack of 18 nodes of 4 GPUs: tensor and data parallel groups stay on its NVLink, pipelines
+ * cross to the other rack. */
+static void keeps_talk_inside_racks(void)
+{
+    dsc_strategy s = make_strategy(8, 9, 2);
+    dsc_plan *plan;
+
+    s.global_batch = 36;
+    plan = make_plan(MODEL, "gb200-nvl72:36", &s);
+    if (plan == NULL) return;
+    CHECK(dsc_equal(plan->order_cost.link[DSC_AXIS_TP], "nvlink5") &&
+              dsc_equal(plan->order_cost.link[DSC_AXIS_DP], "nvlink5") &&
+              dsc_equal(plan->order_cost.link[DSC_AXIS_PP], "fabric"),
+          "tp over %s, dp over %s, pp over %s", plan->order_cost.link[DSC_AXIS_TP], plan->order_cost.link[DSC_AXIS_DP],
+          plan->order_cost.link[DSC_AXIS_PP]);
+    dsc_plan_destroy(plan);
+}
+
 static void keeps_what_is_given(void)
 {
     dsc_strategy s = make_strategy(8, 2, 1);
@@ -100,6 +118,7 @@ static const tap_case cases[] = {
     {"the axis that sends most stays inside nodes", keeps_talk_inside_nodes},
     {"the number of micro-batches decides between pipeline and data", weighs_volumes},
     {"groups that leave a node share its ports", shares_ports},
+    {"a rack whose NVLink spans nodes is filled before NICs are used", keeps_talk_inside_racks},
     {"a given order is kept", keeps_what_is_given},
     {"one node, or one without links, keeps the default order", keeps_the_default_without_links},
     {"a hundred thousand ranks are placed at once", is_fast_for_many},

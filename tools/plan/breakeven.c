@@ -16,7 +16,8 @@ typedef struct sample { double factor; int64_t exact_ns, compressed_ns; } sample
 /* What workers of compression send to each other in a step of each kind: replicas, or, hierarchically, nodes. */
 typedef struct traffic { int64_t exact, compressed; } traffic;
 
-/* The rates of before, of NICs and tiers or, on one node, of the links between devices. */
+/* The rates of before, of NICs and their tiers or, where devices' own ports join all nodes, of the links between
+ * devices and theirs. */
 typedef struct rates { evaluation *e; bool is_network; double rate; double before[1024]; int64_t count; } rates;
 
 static void scale(rates *r, double *rate, double factor, bool is_first)
@@ -40,8 +41,9 @@ static void set_factor(rates *r, double factor, bool is_first)
             if (dsc_equal(type->links[i].between[0], "device") && dsc_equal(type->links[i].between[1], "device"))
                 scale(r, &type->links[i].bytes_per_s, factor, is_first);
     }
-    for (int64_t i = 0; r->is_network && i < cluster->tier_count; i++)
-        scale(r, &cluster->network[i].bytes_per_s, factor, is_first);
+    for (int64_t i = 0; i < cluster->tier_count; i++)
+        if (r->is_network == (cluster->network[i].port == DSC_PORT_NIC))
+            scale(r, &cluster->network[i].bytes_per_s, factor, is_first);
 }
 
 /* What collectives were measured to take holds for the rates of then: here all are computed. */
@@ -229,7 +231,7 @@ dsc_status show_break_even(const tool_inputs *inputs, const plan_options *option
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even compares exact steps with compressed ones: it takes --optimizer "
                          "onebit-adam or onebit-lamb, and --dp of at least 2, and dp is %" PRId64,
                          e->plan->config.strategy.dp));
-    r.is_network = dsc_cluster_nodes(e->cluster) > 1;
+    r.is_network = dsc_cluster_nodes(e->cluster) > dsc_cluster_domain_nodes(e->cluster);
     set_factor(&r, 1, true);
     if (r.count == 0)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even: %s names no link that replicas use", inputs->cluster));
