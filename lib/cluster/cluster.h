@@ -98,6 +98,11 @@ bool dsc_cluster_near(int count, void *const bases[], const int64_t bytes[]);
 
 const char *const *dsc_cluster_presets(void); /* NULL-terminated */
 
+/* A GPU of the presets, one, by the name that data sheets and tables of measurements have for it ("A100-SXM4-80GB",
+ * "H100-SXM5-80GB"): the chip's, nearest in memory (GiB; 0: not said). *is_relative: no preset has that chip, and this
+ * is the nearest of its generation, whose memory and peaks the caller may know better. False where there is none. */
+bool dsc_gpu_find(const char *name, double memory_gib, dsc_device_type *out, bool *is_relative);
+
 /* The JSON description, which dsc_cluster_load reads back from a file. Heap; NULL when memory is out. */
 char *dsc_cluster_json(const dsc_cluster *cluster);
 

@@ -10,8 +10,11 @@
  * Jean Zay 2 x 6 x 2.933, A100 machines 2 x 8 x 3.2, H100 machines 2 x 8 x 4.8, B200 machines 2 x 8 x 5.6, Frontier
  * 8 x 3.2. */
 #include "cluster/parts.h"
+#include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 typedef struct gpu {
     const char *name;
@@ -98,6 +101,44 @@ bool dsc_gpu_by_model(const char *model, dsc_device_type *out)
             return true;
         }
     return false;
+}
+
+/* Whether a name begins with that chip's, up to its end or a sign: "A100" of "a100-80g", but not of "A1000". */
+static bool is_chip(const char *name, const char *chip)
+{
+    const size_t length = strcspn(chip, "-");
+
+    return strncasecmp(name, chip, length) == 0 && !isalnum((unsigned char)name[length]);
+}
+
+/* The GPU of that chip nearest in memory; where that is not said, the one of that model, else the first. */
+static const gpu *find_gpu(const char *name, double memory_gib)
+{
+    const gpu *best = NULL;
+    double least = 0;
+
+    for (int64_t i = 0; i < DSC_COUNT(gpus); i++) {
+        double off = memory_gib > 0 ? fabs(gpus[i].memory_gib - memory_gib) : strstr(name, gpus[i].model) == NULL;
+
+        if (!is_chip(name, gpus[i].name) || (best != NULL && off >= least)) continue;
+        best = &gpus[i];
+        least = off;
+    }
+    return best;
+}
+
+bool dsc_gpu_find(const char *name, double memory_gib, dsc_device_type *out, bool *is_relative)
+{
+    /* Chips without a row of their own, and the nearest one that has: the same generation. */
+    static const struct { const char *chip, *relative; } relatives[] = {
+        {"gb200", "b200"}, {"b300", "b200"}, {"gb300", "b200"}, {"gh200", "h200"}, {"h800", "h100"}, {"a800", "a100"}};
+    const gpu *row = find_gpu(name, memory_gib);
+
+    *is_relative = row == NULL;
+    for (int64_t i = 0; row == NULL && i < DSC_COUNT(relatives); i++)
+        if (is_chip(name, relatives[i].chip)) row = find_gpu(relatives[i].relative, memory_gib);
+    if (row != NULL) fill_gpu(row, out);
+    return row != NULL;
 }
 
 static const preset *find_preset(const char *name)
