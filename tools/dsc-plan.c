@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const tool self = {"dsc-plan", "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...\n       dsc-plan --batch FILE.csv [-o OUT.csv] [OPTION]...",
+static const tool self = {"dsc-plan",
+                          "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...\n"
+                          "       dsc-plan --batch FILE.csv [-o OUT.csv] [OPTION]...",
                           "Predict memory and time of training a transformer on a described cluster."};
 
 #define TEXT(word, member, what, text)                                                                          \

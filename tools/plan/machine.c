@@ -32,7 +32,8 @@ static dsc_status read_count(const row *row, row_column column, int64_t *out)
 /* ---- The GPU */
 
 /* What the row knows better. A peak is that of the row's precision; the others keep their proportions. */
-static void adapt_gpu(double memory_gb, double peak_tflops, dsc_dtype precision, dsc_device_type *gpu, dsc_text *changes)
+static void adapt_gpu(double memory_gb, double peak_tflops, dsc_dtype precision, dsc_device_type *gpu,
+                      dsc_text *changes)
 {
     const double peak = gpu->peak_flops[precision], factor = peak_tflops * tera / peak;
 

@@ -1,6 +1,6 @@
 /* A row of a table of trainings, as published measurements have them, for dsc-plan --batch: what model, cluster and
- * configuration its cells say. Columns are found by name, and those that a file lacks are empty in every row. Cells that
- * say what cannot be planned are refused with DSC_EINVAL or DSC_ENOTSUP, whose message is the row's reason. */
+ * configuration its cells say. Columns are found by name, and those that a file lacks are empty in every row. What
+ * cannot be planned is refused with DSC_EINVAL or DSC_ENOTSUP, whose message is the row's reason. */
 #ifndef TOOLS_PLAN_ROW_H
 #define TOOLS_PLAN_ROW_H
 
