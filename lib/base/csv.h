@@ -1,6 +1,6 @@
-/* Tables in comma-separated values (RFC 4180): read, looked up by the names of columns, changed cell by cell and printed
- * again. Rows, order, columns and the very bytes of what is not changed stay as they were: quotes, line ends, a byte
- * order mark, empty lines. It does not know what a cell means. */
+/* Tables in comma-separated values (RFC 4180): read, looked up by the names of columns, changed cell by cell and
+ * printed again. Rows, order, columns and the very bytes of what is not changed stay as they were: quotes, line ends, a
+ * byte order mark, empty lines. It does not know what a cell means. */
 #ifndef DSC_BASE_CSV_H
 #define DSC_BASE_CSV_H
 
@@ -31,8 +31,9 @@ typedef struct dsc_csv {
 
 /* Reads a file; "-" is standard input. *out is ended by dsc_csv_fini, also after a failure.
  * returns  DSC_EINVAL naming the file and, as FILE:LINE:COLUMN (both from 1, in bytes), the place: a quote that is not
- *          closed, stands in the middle of a cell or is followed by more than a comma; a NUL; a carriage return alone; a
- *          row with more or fewer cells than the head; no head, or one of over 4096 columns; a name that comes twice */
+ *          closed, stands in the middle of a cell or is followed by more than a comma; a NUL; a carriage return alone;
+ *          a row with more or fewer cells than the head; no head, or one of over 4096 columns; a name that comes
+ *          twice */
 dsc_status dsc_csv_load(const char *path, dsc_csv *out);
 
 /* The same from bytes, which are copied; name stands for the file in messages. */

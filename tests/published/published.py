@@ -17,8 +17,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-# Mean / largest error of step time in %, of others on the same rows: Calculon, llm-analysis, and naive: FLOPs at 50 % of
-# peak times (1 + (pp - 1) / (virtual stages x micro-batches)).
+# Mean / largest error of step time in %, of others on the same rows: Calculon, llm-analysis, and naive: FLOPs at 50 %
+# of peak times (1 + (pp - 1) / (virtual stages x micro-batches)).
 RIVALS = {
     "sc21_table1_megatron_a100": ("18.0 / 56.7", "46.5 / 137", "8.9 / 17.6"),
     "sc21_table2_zero3_vs_ptdp_a100": ("cannot", "70.5 / 129", "23.7 / 71.8"),
@@ -28,8 +28,8 @@ RIVALS = {
     "llmfoundry_a100": ("cannot", "18.5 / 58.6", "18.1 / 57.7"),
     "vtrain_singlenode_a100": ("38.9 / 86.6", "56.8 / 95.9", "53.2 / 97.9"),
 }
-HEAD = ("file", "rows", "evaluated", "time: mean", "largest", "bias", "memory: mean", "seconds", "Calculon", "llm-analysis",
-        "naive")
+HEAD = ("file", "rows", "evaluated", "time: mean", "largest", "bias", "memory: mean", "seconds", "Calculon",
+        "llm-analysis", "naive")
 
 
 def number(row, column):
@@ -69,7 +69,7 @@ def summarize(name, rows, seconds, times):
 def print_table(table, markdown):
     widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
     for i, line in enumerate(table):
-        cells = [cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths))]
+        cells = [line[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:])]
         print("| " + " | ".join(cells) + " |" if markdown else "  ".join(cells).rstrip())
         if i == 0:
             rules = ["-" * width for width in widths]

@@ -48,7 +48,8 @@ is_idempotent() {
 equals_a_command() {
     evaluates "x,$gpt2,bf16,full,0," || return
     "$build/dsc-plan" --model layers=12,hidden=768,heads=12,vocab=50257,seq=1024 --cluster dgx-a100-80g \
-        --micro-batch 4 --global-batch 64 --precision bf16 --recompute full --attention dense-unfused --json >plan.json || return
+        --micro-batch 4 --global-batch 64 --precision bf16 --recompute full --attention dense-unfused --json \
+        >plan.json || return
     /usr/bin/python3 - "$(value 1 predicted_step_time_s)" "$(value 1 predicted_tflops_per_gpu)" \
         "$(value 1 predicted_memory_GB)" <<'END'
 import json, sys
