@@ -133,6 +133,26 @@ static void other_ranks_share_the_same_node(void)
     dsc_cluster_destroy(two);
 }
 
+/* Names as data sheets have them; a longer chip's name is another chip. */
+static void finds_gpus(void)
+{
+    static const struct { const char *name; double memory_gib; const char *expected; bool is_relative; } table[] = {
+        {"A100-SXM4-80GB", 80, "a100-80g", false},  {"A100-SXM4-40GB", 40, "a100-40g", false},
+        {"A100-SXM4-80GB", 0, "a100-80g", false},   {"V100-SXM2-32GB", 32, "v100-32g", false},
+        {"H100-SXM5-96GB(HBM2e)", 96, "h100-80g", false}, {"MI250X-GCD-64GB", 64, "mi250x-gcd", false},
+        {"GB200-186GB", 186, "b200-180g", true},    {"A1000-8GB", 8, NULL, true},
+        {"TPUv4-32GB", 32, NULL, true}};
+
+    for (int64_t i = 0; i < DSC_COUNT(table); i++) {
+        bool is_relative = false, is_found;
+        dsc_device_type gpu;
+
+        is_found = dsc_gpu_find(table[i].name, table[i].memory_gib, &gpu, &is_relative);
+        CHECK(is_found == (table[i].expected != NULL) && is_relative == table[i].is_relative, "%s", table[i].name);
+        if (is_found) CHECK(dsc_equal(gpu.name, table[i].expected), "%s is taken as %s", table[i].name, gpu.name);
+    }
+}
+
 static const tap_case cases[] = {
     {"devices are numbered node by node", devices_are_numbered_node_by_node},
     {"devices past the last are refused", devices_past_the_last_are_refused},
@@ -141,6 +161,7 @@ static const tap_case cases[] = {
     {"this machine has what prices read", this_machine_has_what_prices_read},
     {"ranks share their node's memory and peaks", ranks_share_their_node},
     {"a node that ranks share is shared by another number of them", other_ranks_share_the_same_node},
+    {"a GPU is found by its data sheet's name, or a relative is", finds_gpus},
 };
 
 int main(void)
