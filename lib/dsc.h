@@ -15,6 +15,7 @@
 #define DSC_H
 
 #include "base/array.h"
+#include "base/csv.h"
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"

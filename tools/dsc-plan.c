@@ -1,10 +1,13 @@
 /* dsc-plan: what a strategy needs of memory and time on a described cluster, before anyone runs it. */
+#include "base/log.h"
 #include "tools/plan/plan.h"
 #include "store/trace_file.h"
 #include <stdlib.h>
 #include <string.h>
 
-static const tool self = {"dsc-plan", "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...",
+static const tool self = {"dsc-plan",
+                          "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...\n"
+                          "       dsc-plan --batch FILE.csv [-o OUT.csv] [OPTION]...",
                           "Predict memory and time of training a transformer on a described cluster."};
 
 #define TEXT(word, member, what, text)                                                                          \
@@ -32,6 +35,9 @@ static const dsc_field fields[] = {
          "print the longest sequence that fits, in steps of 128, with this --attention, dense and dense-unfused"),
     FLAG("break-even", break_even,
          "print below which rate of the network 1-bit Adam's compressed steps are faster than exact ones"),
+    TEXT("batch", batch, "FILE.csv",
+         "evaluate each row of a table of trainings, by the names of columns, and print it with predictions added"),
+    TEXT("o", out, "OUT.csv", "file for the table of --batch; - is standard output (-)"),
     FLAG("list-models", list_models, "print the presets of models"),
     FLAG("list-clusters", list_clusters, "print the presets of clusters"),
     TEXT("stack", stack, "LABEL|auto",
@@ -40,7 +46,7 @@ static const dsc_field fields[] = {
     {0}};
 
 /* The contract has these; this version does not. */
-static const char *const later[] = {"--search", "--top", "--batch", "--html", "--emit"};
+static const char *const later[] = {"--search", "--top", "--html", "--emit"};
 
 static dsc_status refuse_later(char **argv)
 {
@@ -214,6 +220,29 @@ out:
     return status;
 }
 
+/* ---- A table of them */
+
+static dsc_status plan_table(const tool_inputs *inputs, const plan_options *options)
+{
+    dsc_status status;
+
+    if (inputs->model[0] != '\0' || inputs->cluster[0] != '\0')
+        return DSC_FAIL(DSC_EINVAL, "--batch %s: its rows say model and cluster; leave out --model and --cluster",
+                        options->batch);
+    if (options->json || options->explain || options->check || options->trace[0] != '\0' || options->longest_seq ||
+        options->break_even)
+        return DSC_FAIL(DSC_EINVAL, "--batch %s prints CSV, and goes without --json, --explain, --check, --trace, "
+                        "--longest-seq and --break-even", options->batch);
+    if (inputs->config.strategy.offload_ratio < 0)
+        return DSC_FAIL(DSC_EINVAL, "--batch %s: --offload-ratio auto is for one strategy; give a number",
+                        options->batch);
+    tool_progress(&self, inputs->progress, "evaluating the rows of %s", options->batch);
+    dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which row they are */
+    status = evaluate_table(inputs, options);
+    tool_log(&self);
+    return status;
+}
+
 static dsc_status act(tool_inputs *inputs, const plan_options *options)
 {
     if (options->list_models) return options->json ? list_models_json() : list_models();
@@ -222,6 +251,8 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
     if (options->svg[0] != '\0' || options->num_heads > 0)
         return DSC_FAIL(DSC_EINVAL, "--svg and --num-heads are for --show-layout FILE|NAME");
+    if (options->batch[0] != '\0') return plan_table(inputs, options);
+    if (options->out[0] != '\0') return DSC_FAIL(DSC_EINVAL, "-o %s is for --batch FILE.csv", options->out);
     if (inputs->cluster[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--cluster is missing: a preset (--list-clusters), a JSON file, or local");
     if (inputs->model[0] == '\0' && options->explain) return print_cluster(inputs);

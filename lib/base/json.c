@@ -1,38 +1,10 @@
 #include "base/json.h"
 #include "base/text.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static dsc_status read_stream(FILE *file, const char *name, dsc_text *out)
-{
-    enum { CHUNK = 65536 };
-    size_t got;
-
-    do {
-        if (dsc_array_reserve(&out->bytes, &out->capacity, out->count + CHUNK, 1) != DSC_OK) return DSC_ENOMEM;
-        got = fread(out->bytes + out->count, 1, CHUNK, file);
-        out->count += (int64_t)got;
-    } while (got == CHUNK);
-    if (ferror(file)) return DSC_FAIL(DSC_EINVAL, "%s: cannot read: %s", name, strerror(errno));
-    return DSC_OK;
-}
-
-static dsc_status read_file(const char *path, const char *name, dsc_text *out)
-{
-    FILE *file;
-    dsc_status status;
-
-    if (dsc_equal(path, "-")) return read_stream(stdin, name, out);
-    file = fopen(path, "rb");
-    if (file == NULL) return DSC_FAIL(DSC_EINVAL, "%s: cannot open: %s", name, strerror(errno));
-    status = read_stream(file, name, out);
-    fclose(file);
-    return status;
-}
 
 /* The index just past the string that opens at `start`; the end of the text when it is not closed. */
 static int64_t skip_string(const dsc_text *text, int64_t start)
@@ -130,7 +102,7 @@ dsc_status dsc_json_load(const char *path, json_t **out)
     json_error_t error;
     json_t *value;
 
-    DSC_TRY(read_file(path, name, &text));
+    DSC_TRY(dsc_text_load(path, &text));
     blank_byte_order_mark(&text);
     DSC_TRY(blank_comments(name, &text));
     blank_trailing_commas(&text);

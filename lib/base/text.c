@@ -1,4 +1,5 @@
 #include "base/text.h"
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,38 @@ const char *dsc_text_str(const dsc_text *text)
 {
     return text->bytes == NULL ? "" : text->bytes;
 }
+
+/* ---- Files */
+
+static dsc_status read_stream(FILE *file, const char *name, dsc_text *out)
+{
+    enum { CHUNK = 65536 };
+    size_t got;
+
+    do {
+        if (dsc_array_reserve(&out->bytes, &out->capacity, out->count + CHUNK, 1) != DSC_OK) return DSC_ENOMEM;
+        got = fread(out->bytes + out->count, 1, CHUNK, file);
+        out->count += (int64_t)got;
+    } while (got == CHUNK);
+    if (ferror(file)) return DSC_FAIL(DSC_EINVAL, "%s: cannot read: %s", name, strerror(errno));
+    return DSC_OK;
+}
+
+dsc_status dsc_text_load(const char *path, dsc_text *out)
+{
+    const char *name = dsc_equal(path, "-") ? "standard input" : path;
+    FILE *file;
+    dsc_status status;
+
+    if (dsc_equal(path, "-")) return read_stream(stdin, name, out);
+    file = fopen(path, "rb");
+    if (file == NULL) return DSC_FAIL(DSC_EINVAL, "%s: cannot open: %s", name, strerror(errno));
+    status = read_stream(file, name, out);
+    fclose(file);
+    return status;
+}
+
+/* ---- Numbers and tables */
 
 /* Three significant digits; whole numbers of the smallest unit stay whole. */
 static dsc_short scaled_str(double value, double step, const char *const *units, int count)

@@ -19,6 +19,10 @@ void dsc_text_add_v(dsc_text *text, const char *format, va_list arguments);
 void dsc_text_fini(dsc_text *text);
 const char *dsc_text_str(const dsc_text *text); /* "" when empty; borrowed until the text changes */
 
+/* Appends the bytes of a file; "-" is standard input. No NUL ends them. DSC_EINVAL names the file and why it cannot be
+ * read. */
+dsc_status dsc_text_load(const char *path, dsc_text *out);
+
 /* "1.50 GiB", "12.3 ms", "1.30 T": three significant digits, whole in the smallest unit. Pure. */
 typedef struct dsc_short { char str[32]; } dsc_short;
 dsc_short dsc_bytes_str(int64_t bytes);

@@ -165,33 +165,46 @@ static dsc_status find_stack(const char *name, const dsc_strategy *strategy, eva
     return DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; did you mean \"%s\"?", name, nearest);
 }
 
-dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out)
+void evaluation_init(evaluation *out)
 {
-    dsc_status status = DSC_OK;
-    dsc_config config = inputs->config;
-    dsc_sim_options ranks;
-    int64_t *list = NULL;
-
     memset(out, 0, sizeof *out);
     dsc_trace_init(&out->trace);
     dsc_calibration_init(&out->calibration);
+}
+
+dsc_status evaluate_on(const dsc_config *given, const plan_options *options, evaluation *e)
+{
+    dsc_status status = DSC_OK;
+    dsc_config config = *given;
+    dsc_sim_options ranks;
+    int64_t *list = NULL;
+
+    DSC_TRY(load_calibration(options->calibration, e));
+    DSC_TRY(find_stack(options->stack, &config.strategy, e));
+    dsc_stack_apply(e->stack, &config.strategy);
+    DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
+    DSC_TRY(parse_ranks(options, e->plan->ranks, &list, &ranks));
+    DSC_TRY(dsc_program_check(e->plan, e->programs, e->plan->ranks));
+    DSC_TRY(find_worst(e));
+    DSC_TRY(judge(e));
+    DSC_TRY(dsc_prices_create(e->plan, e->cluster, options->calibration[0] == '\0' ? NULL : &e->calibration, e->stack,
+                              &e->prices));
+    DSC_TRY(dsc_simulate(e->plan, e->cluster, e->programs, e->prices, &ranks, &e->timing, &e->wire_bytes, &e->trace));
+out:
+    free(list);
+    return status;
+}
+
+dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out)
+{
+    dsc_status status = DSC_OK;
+
+    evaluation_init(out);
     DSC_TRY(dsc_model_load(inputs->model, &out->model));
     if (options->longest_seq) out->model.seq = DSC_MAX(out->model.seq, inputs->config.strategy.seq_len);
     DSC_TRY(load_cluster(inputs, &out->cluster));
-    DSC_TRY(load_calibration(options->calibration, out));
-    DSC_TRY(find_stack(options->stack, &config.strategy, out));
-    dsc_stack_apply(out->stack, &config.strategy);
-    DSC_TRY(dsc_programs_place(&out->model, out->cluster, &config, &out->plan, &out->programs));
-    DSC_TRY(parse_ranks(options, out->plan->ranks, &list, &ranks));
-    DSC_TRY(dsc_program_check(out->plan, out->programs, out->plan->ranks));
-    DSC_TRY(find_worst(out));
-    DSC_TRY(judge(out));
-    DSC_TRY(dsc_prices_create(out->plan, out->cluster, options->calibration[0] == '\0' ? NULL : &out->calibration,
-                              out->stack, &out->prices));
-    DSC_TRY(dsc_simulate(out->plan, out->cluster, out->programs, out->prices, &ranks, &out->timing, &out->wire_bytes,
-                         &out->trace));
+    DSC_TRY(evaluate_on(&inputs->config, options, out));
 out:
-    free(list);
     return status;
 }
 

@@ -30,7 +30,7 @@ out:
     return status;
 }
 
-static dsc_status write_svg(const char *path, const dsc_text *text)
+dsc_status write_text(const char *path, const dsc_text *text)
 {
     FILE *file = dsc_equal(path, "-") ? stdout : fopen(path, "w");
     bool is_written = file != NULL && fputs(dsc_text_str(text), file) >= 0;
@@ -48,7 +48,7 @@ static dsc_status print_layout(const dsc_layout *layout, const plan_options *o)
     if (o->svg[0] != '\0') dsc_layout_svg(layout, &text);
     else if (!o->json) dsc_layout_print(layout, &text);
     if (text.failed) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "the layout's text"));
-    if (o->svg[0] != '\0') DSC_TRY(write_svg(o->svg, &text));
+    if (o->svg[0] != '\0') DSC_TRY(write_text(o->svg, &text));
     if (o->json && ((json = dsc_layout_json(layout)) == NULL || json_dumpf(json, stdout, JSON_COMPACT) != 0 ||
                     putchar('\n') == EOF))
         DSC_TRY(DSC_FAIL(DSC_EIO, "standard output cannot be written"));

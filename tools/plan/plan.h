@@ -11,6 +11,7 @@ typedef struct plan_options {
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
+    char batch[4096], out[4096];        /* a table of trainings, and where it goes: "" is standard output */
     int64_t eval_every;                 /* 0: the run does not evaluate */
 } plan_options;
 
@@ -37,6 +38,18 @@ typedef struct evaluation {
  * evaluation_fini, also after a failure. */
 dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, evaluation *out);
 void evaluation_fini(evaluation *evaluation);
+
+/* The same for a caller that has model and cluster: it sets them between these two. The cluster is taken. */
+void evaluation_init(evaluation *out);
+dsc_status evaluate_on(const dsc_config *config, const plan_options *options, evaluation *evaluation);
+
+/* --batch: evaluates each row of a table of trainings (published measurements) and prints the table with columns of the
+ * prediction behind its own, to -o or standard output; a row that cannot be evaluated has a reason. The command line's
+ * configuration is what rows do not say. DSC_EINVAL for a file that cannot be read or lacks columns. */
+dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options);
+
+/* Writes a text to a file or, "-", standard output. DSC_EINVAL names the file. */
+dsc_status write_text(const char *path, const dsc_text *text);
 
 /* --show-layout: prints a sparse layout of so many heads over seq_len tokens (0: what the file has), as text, JSON or
  * into an SVG file. */

@@ -1,0 +1,170 @@
+/* A table of trainings, row by row: what a hand-written command line would give for each. */
+#include "tools/plan/row.h"
+#include "model/attention.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Answers */
+
+/* What the added columns say; empty where the row was not evaluated. */
+typedef struct answer {
+    bool is_evaluated, feasible;
+    double step_s, tflops_per_gpu;
+    int64_t memory_bytes;
+    dsc_text reason;
+} answer;
+
+static void take_answer(const evaluation *e, answer *out)
+{
+    out->is_evaluated = true;
+    out->feasible = e->feasible;
+    out->step_s = (double)e->timing.step_ns / 1e9;
+    out->tflops_per_gpu = flops_per_s(e) / 1e12;
+    out->memory_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + e->plan->libraries_bytes[DSC_SPACE_DEVICE];
+}
+
+/* Behind a semicolon; lines become one. */
+static void add_reason(const char *text, dsc_text *out)
+{
+    dsc_text_add(out, "%s", out->count > 0 && text[0] != '\0' ? "; " : "");
+    while (*text != '\0') {
+        int length = (int)strcspn(text, "\n");
+
+        dsc_text_add(out, "%.*s%s", length, text, text[length] == '\n' ? "; " : "");
+        text += length + (text[length] == '\n');
+    }
+}
+
+/* ---- One row */
+
+/* The row with the configuration as it is. The notes of its cluster are the reason's beginning. */
+static dsc_status evaluate_row(const row *row, const dsc_config *config, const plan_options *options, answer *out)
+{
+    dsc_status status = DSC_OK;
+    evaluation *e = calloc(1, sizeof *e);
+
+    if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--batch: %zu bytes", sizeof *e);
+    evaluation_init(e);
+    dsc_text_fini(&out->reason);
+    DSC_TRY(row_model(row, &e->model));
+    DSC_TRY(row_cluster(row, config->strategy.precision, &e->cluster, &out->reason));
+    DSC_TRY(evaluate_on(config, options, e));
+    take_answer(e, out);
+    if (!e->feasible) add_reason(e->reason, &out->reason);
+out:
+    evaluation_fini(e);
+    free(e);
+    return status;
+}
+
+/* The least recomputation that fits, where the row does not say. */
+static dsc_status try_recomputations(const row *row, dsc_config *config, const plan_options *options, answer *out)
+{
+    static const struct { int recompute; const char *reason; } tries[] = {
+        {DSC_RECOMPUTE_NONE, "recompute not given: none taken, which fits"},
+        {DSC_RECOMPUTE_SELECTIVE, "recompute not given: selective taken, the least that fits"},
+        {DSC_RECOMPUTE_FULL, "recompute not given: full taken, the least that fits"}};
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < DSC_COUNT(tries); i++) {
+        config->strategy.recompute = tries[i].recompute;
+        DSC_TRY(evaluate_row(row, config, options, out));
+        if (!out->feasible && i + 1 < DSC_COUNT(tries)) continue;
+        add_reason(out->feasible ? tries[i].reason : "recompute not given: full taken", &out->reason);
+        break;
+    }
+out:
+    return status;
+}
+
+/* A row that cannot be planned is an answer, too; what fails otherwise is passed on. */
+static dsc_status answer_row(const row *row, const tool_inputs *inputs, const plan_options *options, answer *out)
+{
+    struct { dsc_config config; plan_options options; } *own = malloc(sizeof *own);
+    const char *stack = row_cell(row, ROW_STACK);
+    dsc_attention *attention = NULL;
+    dsc_status status = DSC_OK;
+
+    if (own == NULL) return DSC_FAIL(DSC_ENOMEM, "--batch: %zu bytes", sizeof *own);
+    own->config = inputs->config;
+    own->options = *options;
+    if (stack[0] != '\0') snprintf(own->options.stack, sizeof own->options.stack, "%s", stack);
+    DSC_TRY(row_check(row));
+    DSC_TRY(row_config(row, &own->config, &attention));
+    if (row_cell(row, ROW_RECOMPUTE)[0] != '\0') DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
+    else DSC_TRY(try_recomputations(row, &own->config, &own->options, out));
+out:
+    dsc_attention_destroy(attention);
+    free(own);
+    if (status == DSC_OK) return DSC_OK;
+    out->is_evaluated = false;
+    dsc_text_fini(&out->reason);
+    add_reason(dsc_message(), &out->reason);
+    return status == DSC_EINVAL || status == DSC_ENOTSUP || status == DSC_EINFEASIBLE ? DSC_OK : status;
+}
+
+/* ---- The table */
+
+enum { ADDED = 5 };
+static const char *const added[ADDED] = {"predicted_step_time_s", "predicted_tflops_per_gpu", "predicted_memory_GB",
+                                         "feasible", "reason"};
+
+static dsc_status write_answer(dsc_csv *csv, const row *row, const int64_t at[ADDED], const answer *answer)
+{
+    const double unit = strstr(row_cell(row, ROW_NOTES), "GiB") != NULL ? 0x1p30 : 1e9;
+    char cells[3][32] = {"", "", ""};
+    dsc_status status = DSC_OK;
+
+    if (answer->is_evaluated) {
+        snprintf(cells[0], sizeof cells[0], "%.9g", answer->step_s);
+        snprintf(cells[1], sizeof cells[1], "%.6g", answer->tflops_per_gpu);
+        snprintf(cells[2], sizeof cells[2], "%.6g", (double)answer->memory_bytes / unit);
+    }
+    for (int i = 0; i < 3; i++) DSC_TRY(dsc_csv_set(csv, row->index, at[i], cells[i]));
+    DSC_TRY(dsc_csv_set(csv, row->index, at[3], !answer->is_evaluated ? "" : answer->feasible ? "true" : "false"));
+    if (answer->reason.failed) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--batch: a row's reason"));
+    DSC_TRY(dsc_csv_set(csv, row->index, at[4], dsc_text_str(&answer->reason)));
+out:
+    return status;
+}
+
+static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs, const plan_options *options)
+{
+    dsc_status status = DSC_OK;
+    int64_t at[ADDED];
+    answer answer = {0};
+
+    for (int i = 0; i < ADDED; i++) DSC_TRY(dsc_csv_add(csv, added[i], &at[i]));
+    for (row->index = 1; row->index < csv->count; row->index++) {
+        if (csv->rows[row->index].count == 0) continue;
+        DSC_TRY(answer_row(row, inputs, options, &answer));
+        DSC_TRY(write_answer(csv, row, at, &answer));
+        dsc_text_fini(&answer.reason);
+    }
+out:
+    if (status != DSC_OK && row->index > 0)
+        dsc_fail_in(status, "%s:%lld", csv->name, (long long)csv->rows[row->index].line);
+    dsc_text_fini(&answer.reason);
+    return status;
+}
+
+dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options)
+{
+    dsc_status status = DSC_OK;
+    dsc_text text = {0};
+    dsc_csv csv = {0};
+    row row;
+
+    DSC_TRY(dsc_csv_load(options->batch, &csv));
+    DSC_TRY(row_init(&csv, &row));
+    DSC_TRY(answer_rows(&csv, &row, inputs, options));
+    dsc_csv_print(&csv, &text);
+    if (text.failed) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%s: the table's text", options->batch));
+    DSC_TRY(write_text(options->out[0] == '\0' ? "-" : options->out, &text));
+out:
+    dsc_text_fini(&text);
+    dsc_csv_fini(&csv);
+    return status;
+}
