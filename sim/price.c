@@ -19,6 +19,7 @@ struct dsc_prices {
     const dsc_stack *stack;
     int64_t on_node;               /* ranks there */
     int64_t at_work;               /* ranks of a machine that compute at once, at most one a core */
+    double pace;                   /* of all ranks' GPUs, for which each waits, over that of a GPU alone */
     double share;                  /* a core is so many times what the description gives a rank that shares it */
     price *slots; int64_t slot_count, used; /* open addressing; slot_count is a power of two, at most half are used */
     price last;                    /* stands in when memory for the table is out */
@@ -47,6 +48,19 @@ static dsc_status check_machine(const dsc_calibration *calibration, const dsc_no
     return status;
 }
 
+/* How many standard deviations the largest of n normal values lies above the mean (Cramer 1946, 28.6). */
+static double largest_of(int64_t n)
+{
+    const double root = sqrt(2 * log((double)DSC_MAX(n, 2)));
+
+    return n < 2 ? 0 : root - (log(root * root / 2) + log(4 * M_PI)) / (2 * root);
+}
+
+static double pace_of(const dsc_stack *stack, int64_t ranks)
+{
+    return (1 + stack->spread * largest_of(ranks)) / (1 - stack->beside);
+}
+
 dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_calibration *calibration,
                              const dsc_stack *stack, dsc_prices **out)
 {
@@ -67,6 +81,7 @@ dsc_status dsc_prices_create(const dsc_plan *plan, const dsc_cluster *cluster, c
     prices->on_node = DSC_MIN(devices, plan->ranks);
     prices->at_work = DSC_MIN(devices * DSC_MAX(place.node_type->nodes_per_machine, 1), plan->ranks);
     prices->share = 1;
+    prices->pace = pace_of(prices->stack, plan->ranks);
     if (!place.device->is_gpu && prices->at_work > place.node_type->cores) {
         prices->share = fmax((double)DSC_MIN(devices, plan->ranks) / (double)place.node_type->cores, 1);
         prices->at_work = place.node_type->cores;
@@ -178,7 +193,7 @@ static price make_price(const dsc_prices *prices, const dsc_shape *shape)
     if (prices->measured != NULL)
         ns = dsc_measured_ns(prices->measured, shape, prices->at_work, !device->is_gpu, &is_sample);
     if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), is_sample ? "measured" : "interpolated"};
-    ns = described_ns(device, prices->stack, shape) / prices->share;
+    ns = described_ns(device, prices->stack, shape) * prices->pace / prices->share;
     return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), has_table(device) ? "preset" : "first principles"};
 }
 

@@ -20,6 +20,8 @@ typedef struct dsc_stack {
     /* Bytes an element of a product's output, 16-bit, that go by what others fuse with it: */
     double residual;               /* bias and residual are added, dropout taken */
     double accumulation;           /* a gradient is added to those of earlier micro-batches */
+    double spread;                 /* standard deviation of GPUs' speeds: the slowest of all sets the pace */
+    double beside;                 /* share of multiprocessors that collectives beside the passes take */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_short_gradients;      /* in fp16 they add up in fp16 */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
