@@ -125,6 +125,16 @@ out:
 
 static bool is_copy(int lane) { return lane == DSC_LANE_COPY_IN || lane == DSC_LANE_COPY_OUT; }
 
+/* A GPU's host launches kernels one after the other, as far ahead of the GPU as it gets; at the beginning of a use (a
+ * micro-batch's pass) it has waited for what came before. What the GPU waits for the host is part of the op. */
+static int64_t wait_for_host(const dsc_engine *e, dsc_sim_rank *r, const head *h, int64_t ns)
+{
+    if (h->instance->use != r->issued_use || r->issued_ns == 0) r->issued_ns = e->now_ns;
+    r->issued_use = h->instance->use;
+    r->issued_ns += r->script->launches[h->use->template_][h->instance->index];
+    return DSC_MAX(ns, r->issued_ns - e->now_ns);
+}
+
 /* On a CPU kernels of both spaces are work for the rank's cores, and a copy is for one thread of them. Beside a GPU the
  * host has cores of its own. */
 static dsc_status run_here(dsc_engine *e, dsc_sim_rank *r, int lane, const head *h)
@@ -138,7 +148,7 @@ static dsc_status run_here(dsc_engine *e, dsc_sim_rank *r, int lane, const head 
     if (is_cpu && lane != DSC_LANE_LOAD) return dsc_activity_flow(e, run, (double)ns, &core, 1, 1);
     if (!is_cpu && is_copy(lane))
         return dsc_activity_flow(e, run, (double)ns, &r->copies[lane == DSC_LANE_COPY_OUT], 1, 1);
-    return dsc_activity_delay(e, run, ns);
+    return dsc_activity_delay(e, run, lane == DSC_LANE_COMPUTE ? wait_for_host(e, r, h, ns) : ns);
 }
 
 /* On a GPU a copy leaves rows of its port. */
@@ -317,22 +327,36 @@ static int64_t price_op(const dsc_engine *e, const dsc_template *template_, cons
     return sum;
 }
 
+static int64_t price_launches(const dsc_engine *e, const dsc_template *template_, const dsc_op *op)
+{
+    int64_t sum = 0;
+
+    for (int32_t c = 0; c < op->calls && op->lane != DSC_LANE_HOST; c++)
+        sum += dsc_price_launch(e->prices, &template_->calls[op->first_call + c].shape);
+    return sum;
+}
+
 static dsc_status price_script(dsc_engine *e, dsc_script *s)
 {
     const dsc_program *program = s->program;
 
     s->durations = calloc((size_t)program->template_count + 1, sizeof *s->durations);
-    for (int64_t t = 0; s->durations != NULL && t < program->template_count; t++) {
+    s->launches = calloc((size_t)program->template_count + 1, sizeof *s->launches);
+    if (s->durations == NULL || s->launches == NULL) goto no_memory;
+    for (int64_t t = 0; t < program->template_count; t++) {
         const dsc_template *template_ = &program->templates[t];
 
         s->durations[t] = calloc((size_t)template_->op_count + 1, sizeof **s->durations);
-        if (s->durations[t] == NULL) break;
-        for (int64_t i = 0; i < template_->op_count; i++)
+        s->launches[t] = calloc((size_t)template_->op_count + 1, sizeof **s->launches);
+        if (s->durations[t] == NULL || s->launches[t] == NULL) goto no_memory;
+        for (int64_t i = 0; i < template_->op_count; i++) {
             s->durations[t][i] = price_op(e, template_, &template_->ops[i]);
+            s->launches[t][i] = price_launches(e, template_, &template_->ops[i]);
+        }
     }
-    if (s->durations == NULL || (program->template_count > 0 && s->durations[program->template_count - 1] == NULL))
-        return DSC_FAIL(DSC_ENOMEM, "simulation: prices of %" PRId64 " templates", program->template_count);
     return DSC_OK;
+no_memory:
+    return DSC_FAIL(DSC_ENOMEM, "simulation: prices of %" PRId64 " templates", program->template_count);
 }
 
 /* The script of a program, made when its first rank comes; scripts has room for one of each rank. */
@@ -461,8 +485,12 @@ static void engine_fini(dsc_engine *e)
         dsc_script *s = &e->scripts[i];
 
         for (int segment = 0; segment < DSC_SEGMENT_COUNT; segment++) dsc_unfolded_fini(&s->segments[segment]);
-        for (int64_t t = 0; s->durations != NULL && t < s->program->template_count; t++) free(s->durations[t]);
+        for (int64_t t = 0; t < s->program->template_count; t++) {
+            if (s->durations != NULL) free(s->durations[t]);
+            if (s->launches != NULL) free(s->launches[t]);
+        }
         free(s->durations);
+        free(s->launches);
     }
     for (int64_t i = 0; i < e->meeting_count; i++) dsc_meeting_destroy(e->meetings[i]);
     free(e->meetings);

@@ -15,6 +15,7 @@ typedef struct dsc_script {
     const dsc_program *program;
     dsc_unfolded segments[DSC_SEGMENT_COUNT];
     int64_t **durations; /* [template][op] of kernels, alone on the device, ns */
+    int64_t **launches;  /* [template][op] of what a GPU's host takes to launch them, ns */
 } dsc_script;
 
 /* Something that goes on until its event. As a flow it has work left, which shrinks at its present rate. */
@@ -40,6 +41,8 @@ typedef struct dsc_sim_rank {
     int segment;           /* DSC_SEGMENT_END: the step is over */
     int64_t left;          /* instances of the segment that are not over */
     int64_t over[DSC_LANE_COUNT], start_ns[DSC_LANE_COUNT];
+    int64_t issued_ns;     /* until when the host has launched the kernels of the compute lane's use that follows */
+    int32_t issued_use;
     bool busy[DSC_LANE_COUNT];
     dsc_activity runs[DSC_LANE_COUNT], pause;
     dsc_meeting *meetings[DSC_AXIS_COUNT]; /* of its groups */

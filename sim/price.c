@@ -8,7 +8,8 @@
 
 #define MOST_NS 0x1p60
 
-typedef struct price { dsc_shape shape; int64_t ns; const char *source; } price; /* source NULL: an empty slot */
+/* source NULL: an empty slot */
+typedef struct price { dsc_shape shape; int64_t ns, launch_ns; const char *source; } price;
 
 /* A plan has few distinct shapes and millions of calls: each shape is priced once. */
 struct dsc_prices {
@@ -124,14 +125,25 @@ static const dsc_efficiency *efficiency_of(const dsc_device_type *device)
 
 /* The share of the multiprocessors' tiles that hold elements of out[m,n]: products are computed in whole tiles, and
  * tiles in whole waves of one a multiprocessor. */
-static double quantization(const dsc_efficiency *efficiency, int64_t m, int64_t n)
+static double filled(int64_t m, int64_t n, int64_t tile_m, int64_t tile_n, int64_t processors)
 {
-    const int64_t tile_m = efficiency->tile_m, tile_n = efficiency->tile_n, processors = efficiency->multiprocessors;
-
-    if (tile_m == 0 || tile_n == 0) return 1;
     const int64_t tiles = dsc_ceil_div(m, tile_m) * dsc_ceil_div(n, tile_n);
     const int64_t computed = processors == 0 ? tiles : dsc_round_up(tiles, processors);
+
     return (double)m * (double)n / ((double)computed * (double)tile_m * (double)tile_n);
+}
+
+/* Libraries choose the tile: smaller ones fill waves better and read operands more often. */
+static double quantization(const dsc_efficiency *efficiency, int64_t m, int64_t n)
+{
+    static const struct { int64_t part_m, part_n; double reached; } tiles[] = {{1, 1, 1}, {2, 1, 0.94}, {2, 2, 0.82}};
+    double best = 0;
+
+    if (efficiency->tile_m == 0 || efficiency->tile_n == 0) return 1;
+    for (int64_t i = 0; i < DSC_COUNT(tiles); i++)
+        best = fmax(best, tiles[i].reached * filled(m, n, efficiency->tile_m / tiles[i].part_m,
+                                                    efficiency->tile_n / tiles[i].part_n, efficiency->multiprocessors));
+    return best;
 }
 
 /* Of many small products, whose inner or outer dimension is a head's, over that of large ones. */
@@ -165,7 +177,7 @@ static double beside_bytes(const dsc_stack *stack, const dsc_shape *shape)
 }
 
 /* Kernels one after the other take the time of both; one alone that of what takes longer. */
-static double described_ns(const dsc_device_type *device, const dsc_stack *stack, const dsc_shape *shape)
+static double described_ns(const dsc_device_type *device, const dsc_stack *stack, const dsc_shape *shape, int *launches)
 {
     const dsc_handling handling = dsc_stack_handling(stack, shape->kernel);
     const dsc_efficiency *efficiency = efficiency_of(device);
@@ -177,9 +189,9 @@ static double described_ns(const dsc_device_type *device, const dsc_stack *stack
     const double compute_s = share > 0 && peak > 0 ? (double)dsc_kernel_flops(shape) / (peak * share) : 0;
     const double beside_s = rate > 0 ? beside_bytes(stack, shape) / rate : 0;
     const double kernels_s = (handling.launches > 1 ? memory_s + compute_s : DSC_MAX(memory_s, compute_s)) + beside_s;
-    const int launches = handling.launches + (beside_s > 0);
 
-    return fmax(launches * (double)stack->host_ns, launches * (double)efficiency->launch_ns + 1e9 * kernels_s);
+    *launches = handling.launches + (beside_s > 0);
+    return *launches * (double)efficiency->launch_ns + 1e9 * kernels_s;
 }
 
 /* ---- Looking up */
@@ -188,13 +200,15 @@ static price make_price(const dsc_prices *prices, const dsc_shape *shape)
 {
     const dsc_device_type *device = prices->device;
     bool is_sample = false;
+    int launches = 0;
     double ns = 0;
 
     if (prices->measured != NULL)
         ns = dsc_measured_ns(prices->measured, shape, prices->at_work, !device->is_gpu, &is_sample);
-    if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), is_sample ? "measured" : "interpolated"};
-    ns = described_ns(device, prices->stack, shape) * prices->pace / prices->share;
-    return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), has_table(device) ? "preset" : "first principles"};
+    if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), 0, is_sample ? "measured" : "interpolated"};
+    ns = described_ns(device, prices->stack, shape, &launches) * prices->pace / prices->share;
+    return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), launches * prices->stack->host_ns,
+                   has_table(device) ? "preset" : "first principles"};
 }
 
 /* The slot that holds the shape, or the empty one where it belongs. FNV-1a over words. */
@@ -240,6 +254,7 @@ static const price *find_price(dsc_prices *prices, const dsc_shape *shape)
 }
 
 int64_t dsc_price_call(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->ns; }
+int64_t dsc_price_launch(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->launch_ns; }
 const char *dsc_price_source(dsc_prices *prices, const dsc_shape *shape) { return find_price(prices, shape)->source; }
 
 /* ---- Host memory */

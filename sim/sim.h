@@ -21,6 +21,8 @@ void dsc_prices_destroy(dsc_prices *prices);
 /* Nanoseconds of one kernel call on a rank's device, and of what the executor spends on an op beside its calls. */
 int64_t dsc_price_call(dsc_prices *prices, const dsc_shape *shape);
 int64_t dsc_price_op_overhead(const dsc_prices *prices);
+/* What a GPU's host spends on launching the call: it goes ahead of the GPU, which waits where it is behind. */
+int64_t dsc_price_launch(dsc_prices *prices, const dsc_shape *shape);
 /* The same call on what is in host memory, by the rank's share of the node's host; and a copy of so many bytes between
  * the memories of device and host, while nothing else is copied that way. */
 int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape);

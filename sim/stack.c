@@ -22,18 +22,18 @@ static const dsc_stack stacks[] = {
     {.name = "dsc", .what = "dsc's own kernels, as the program has them", .link = 1, .network = 1},
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
-     .spread = 0.035, .host_ns = 7000, .residual = 7, .accumulation = 6, .reduces_late = true, .has_short_gradients = true,
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true, .has_short_gradients = true,
      .link = 0.60, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2021",
      .what = "DeepSpeed of those years with Megatron's model: ZeRO 2 and 3, or bf16 with gradients in fp32",
-     .spread = 0.035, .host_ns = 10000, .residual = 7, .accumulation = 10, .reduces_late = true,
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 10, .reduces_late = true,
      .link = 0.78, .network = 0.70, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
-     .spread = 0.03, .host_ns = 5000, .residual = 6, .link = 0.82, .network = 0.85, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .link = 0.82, .network = 0.85, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
-     .spread = 0.03, .beside = 0.08, .host_ns = 8000, .residual = 6, .accumulation = 6, .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6, .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */
