@@ -23,11 +23,15 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true, .has_short_gradients = true,
-     .link = 0.60, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
-    {.name = "deepspeed-2021",
-     .what = "DeepSpeed of those years with Megatron's model: ZeRO 2 and 3, or bf16 with gradients in fp32",
+     .link = 0.50, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+    {.name = "deepspeed-2022",
+     .what = "DeepSpeed's pipeline with Megatron's model, in bf16 with gradients in fp32",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 10, .reduces_late = true,
-     .link = 0.78, .network = 0.70, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+     .link = 0.50, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+    {.name = "deepspeed-2021",
+     .what = "DeepSpeed's ZeRO 2 and 3 with Megatron's model: gathers of single tensors, as by one NIC of a node",
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6,
+     .link = 0.50, .network = 0.092, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .link = 0.82, .network = 0.85, .handlings = {FP32_LOSS}},
@@ -46,11 +50,12 @@ const dsc_stack *dsc_stacks(int64_t *count)
 
 static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)
 {
-    const bool is_sharded = s->zero >= 2, is_deepspeed = is_sharded || s->precision == DSC_BF16;
+    const bool is_sharded = s->zero >= 2;
     dsc_place place;
 
     if (dsc_cluster_place(cluster, 0, &place) != DSC_OK || !place.device->is_gpu) return "dsc";
-    if (dsc_equal(s->attention, "dense-unfused")) return is_deepspeed ? "deepspeed-2021" : "megatron-2021";
+    if (dsc_equal(s->attention, "dense-unfused"))
+        return is_sharded ? "deepspeed-2021" : s->precision == DSC_BF16 ? "deepspeed-2022" : "megatron-2021";
     return is_sharded ? "fsdp-2023" : "megatron-2024";
 }
 

@@ -18,7 +18,7 @@ static void strategies_choose(void)
     CHECK(strcmp(automatic(local, "dense-unfused", 0, DSC_FP16), "dsc") == 0, "CPU ranks run ours");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_FP16), "megatron-2021") == 0, "unfused, fp16");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 3, DSC_FP16), "deepspeed-2021") == 0, "unfused, ZeRO 3");
-    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2021") == 0, "unfused, bf16");
+    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2022") == 0, "unfused, bf16");
     CHECK(strcmp(automatic(gpus, "", 1, DSC_BF16), "megatron-2024") == 0, "flash attention");
     CHECK(strcmp(automatic(gpus, "dense", 3, DSC_BF16), "fsdp-2023") == 0, "flash attention, ZeRO 3");
     CHECK(dsc_stack_find("megatron-1999", NULL, gpus) == NULL, "an unknown one is found");
