@@ -22,8 +22,9 @@ static const dsc_stack stacks[] = {
     {.name = "dsc", .what = "dsc's own kernels, as the program has them", .link = 1, .network = 1},
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
-     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true, .has_short_gradients = true,
-     .link = 0.50, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
+     .has_short_gradients = true, .link = 0.50, .network = 0.80,
+     .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2022",
      .what = "DeepSpeed's pipeline with Megatron's model, in bf16 with gradients in fp32",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 10, .reduces_late = true,
@@ -37,7 +38,8 @@ static const dsc_stack stacks[] = {
      .spread = 0.03, .host_ns = 15000, .residual = 6, .link = 0.82, .network = 0.85, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
-     .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6, .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6,
+     .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */

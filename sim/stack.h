@@ -16,7 +16,7 @@ enum { DSC_HANDLINGS = 12 };
 
 typedef struct dsc_stack {
     const char *name, *what;       /* label; a line for people */
-    int64_t host_ns;               /* from one launch of the host's to the next: no kernel takes less */
+    int64_t host_ns;               /* of the host for a launch, with what the framework does for it */
     /* Bytes an element of a product's output, 16-bit, that go by what others fuse with it: */
     double residual;               /* bias and residual are added, dropout taken */
     double accumulation;           /* a gradient is added to those of earlier micro-batches */

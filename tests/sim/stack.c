@@ -39,28 +39,45 @@ static void what_is_open_is_filled(void)
     CHECK(strategy.grad_accum_dtype == -1 && strategy.bucket_elems == 0, "ours changes the strategy");
 }
 
-static int64_t price(const char *name, const dsc_shape *shape)
+static int64_t price_of(const char *name, int64_t ranks, const dsc_shape *shape, int64_t *launch_ns)
 {
+    const dsc_plan plan = {.ranks = ranks};
     dsc_prices *prices = NULL;
     int64_t ns = -1;
 
-    if (CHECK_OK(dsc_prices_create(&(dsc_plan){.ranks = 1}, gpus, NULL, dsc_stack_find(name, NULL, NULL), &prices)))
+    *launch_ns = -1;
+    if (CHECK_OK(dsc_prices_create(&plan, gpus, NULL, dsc_stack_find(name, NULL, NULL), &prices))) {
         ns = dsc_price_call(prices, shape);
+        *launch_ns = dsc_price_launch(prices, shape);
+    }
     dsc_prices_destroy(prices);
     return ns;
 }
 
-/* A megabyte or so takes less than a launch; what is unfused moves more bytes, and a residual goes apart. */
+static int64_t price(const char *name, const dsc_shape *shape)
+{
+    int64_t launch_ns;
+
+    return price_of(name, 1, shape, &launch_ns);
+}
+
+/* What is unfused moves more bytes and takes more launches, a residual goes apart, and 8 ranks wait for the slowest. */
 static void rows_have_effect(void)
 {
-    const dsc_shape tiny = {.kernel = DSC_K_GELU_FWD, .type = DSC_FP16, .out = DSC_FP16, .d = {1000}};
     const dsc_shape scores = {.kernel = DSC_K_SCORES_FWD, .type = DSC_FP16, .out = DSC_FP16,
                               .d = {4, 2048, 16, 16, 128}};
     const dsc_shape plain = {.kernel = DSC_K_GEMM, .type = DSC_FP16, .out = DSC_FP16, .d = {4096, 4096, 4096}};
     dsc_shape joined = plain;
+    int64_t one, four, launch, alone, eight;
 
     joined.flags = DSC_HAS_RESIDUAL;
-    CHECK(price("megatron-2021", &tiny) == 7000, "%lld", (long long)price("megatron-2021", &tiny));
+    alone = price_of("megatron-2021", 1, &plain, &one);
+    price_of("megatron-2021", 1, &scores, &four);
+    CHECK(one > 0 && four == 4 * one, "launches take %lld and %lld ns", (long long)one, (long long)four);
+    price_of("dsc", 1, &scores, &launch);
+    CHECK(launch == 0, "%lld", (long long)launch);
+    eight = price_of("megatron-2021", 8, &plain, &launch);
+    CHECK(eight > alone && eight < alone * 1.1 && launch == one, "%lld and %lld", (long long)alone, (long long)eight);
     CHECK(price("megatron-2021", &scores) > 2 * price("dsc", &scores), "%lld and %lld",
           (long long)price("megatron-2021", &scores), (long long)price("dsc", &scores));
     CHECK(price("megatron-2021", &plain) == price("dsc", &plain), "a product alone differs");

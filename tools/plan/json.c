@@ -130,6 +130,7 @@ dsc_status print_json(const evaluation *e, FILE *out)
     json_object_set_new(object, "strategy", strategy_json(e->plan));
     json_object_set_new(object, "attention", attention_json(e->plan));
     json_object_set_new(object, "program_hash", json_string(hash));
+    json_object_set_new(object, "stack", json_string(e->stack->name));
     json_object_set_new(object, "memory", memory_json(e, DSC_SPACE_DEVICE));
     json_object_set_new(object, "host_memory", memory_json(e, DSC_SPACE_HOST));
     json_object_set_new(object, "worst_rank", json_integer(e->worst[DSC_SPACE_DEVICE].rank));

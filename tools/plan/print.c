@@ -116,6 +116,7 @@ void print_summary(const evaluation *e, const plan_options *options, dsc_text *o
     dsc_text_add(out, "\ncluster    ");
     dsc_cluster_print(e->cluster, out);
     dsc_plan_print(e->plan, out);
+    if (!dsc_equal(e->stack->name, "dsc")) dsc_text_add(out, "software   %s: %s\n", e->stack->name, e->stack->what);
     print_memory(e, DSC_SPACE_DEVICE, out);
     print_memory(e, DSC_SPACE_HOST, out);
     print_time(e, out);

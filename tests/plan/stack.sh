@@ -1,0 +1,53 @@
+#!/bin/bash
+# Whose software: labels, and that a prediction follows what a stack says.
+. "${srcdir:-.}/tests/tap.sh"
+
+build=$PWD
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/dsc-test-XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 3
+
+# seconds STACK HIDDEN OPTION...: the step of a small model on one A100
+seconds() {
+    local stack=$1 hidden=$2
+    shift 2
+    "$build/dsc-plan" --model layers=12,hidden=$hidden,heads=8,vocab=1024,seq=128 --cluster dgx-a100-80g:1 --dp 1 \
+        --precision fp16 --attention dense-unfused --stack "$stack" --json "$@" |
+        sed -n 's/.*"step_s": *\([0-9.e-]*\).*/\1/p' | head -n 1
+}
+
+lists_labels() {
+    "$build/dsc-plan" --list-stacks >labels || return
+    [ "$(cut -d' ' -f1 labels | sort -u | wc -l)" -ge 5 ] && grep -q '^megatron-2021 ' labels && grep -q '^dsc ' labels
+}
+
+refuses_others() {
+    "$build/dsc-plan" --model gpt2 --cluster dgx-a100-80g:1 --stack megatron-2012 >out 2>err
+    [ $? -eq 2 ] && [ ! -s out ] && [ "$(wc -l <err)" -eq 1 ] && grep -q 'did you mean "megatron-2021"' err && return
+    cat err
+    return 1
+}
+
+# The GPU waits for a host that launches slowly, however small its kernels are.
+waits_for_the_host() {
+    local small large ours
+    small=$(seconds megatron-2021 256) large=$(seconds megatron-2021 512) ours=$(seconds dsc 256)
+    "$build/dsc-plan" --model gpt2 --cluster dgx-a100-80g:1 --attention dense-unfused --precision fp16 |
+        grep '^software   megatron-2021: ' || return
+    echo "megatron-2021 $small and $large s, dsc $ours s"
+    awk -v s="$small" -v l="$large" -v o="$ours" 'BEGIN { exit !(l < 1.05 * s && l > 0.95 * s && s > 3 * o) }'
+}
+
+# Gradients of large kernels are summed when all is over, or beside the passes.
+sums_late() {
+    local late beside
+    late=$(seconds megatron-2021 4096 --dp 8) beside=$(seconds megatron-2021 4096 --dp 8 --bucket-size 1000000)
+    echo "late $late s, beside the passes $beside s"
+    awk -v l="$late" -v b="$beside" 'BEGIN { exit !(l > 1.02 * b) }'
+}
+
+plan 4
+ok "stacks are listed" lists_labels
+ok "another label is refused, with the nearest" refuses_others
+ok "small kernels wait for the host" waits_for_the_host
+ok "gradients are summed late where the software does so" sums_late
