@@ -129,7 +129,7 @@ static bool is_copy(int lane) { return lane == DSC_LANE_COPY_IN || lane == DSC_L
  * micro-batch's pass) it has waited for what came before. What the GPU waits for the host is part of the op. */
 static int64_t wait_for_host(const dsc_engine *e, dsc_sim_rank *r, const head *h, int64_t ns)
 {
-    if (h->instance->use != r->issued_use || r->issued_ns == 0) r->issued_ns = e->now_ns;
+    if (h->instance->use != r->issued_use) r->issued_ns = e->now_ns;
     r->issued_use = h->instance->use;
     r->issued_ns += r->script->launches[h->use->template_][h->instance->index];
     return DSC_MAX(ns, r->issued_ns - e->now_ns);
@@ -199,6 +199,7 @@ static dsc_status begin_segment(dsc_engine *e, dsc_sim_rank *r)
     if (r->extent != NULL) dsc_extent_segment_start(r->extent);
     DSC_TRY(record_extent(e, r));
     r->left = 0;
+    r->issued_use = -1;
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
         r->over[lane] = 0;
         r->left += segment->lane_counts[lane];
