@@ -141,8 +141,9 @@ static double quantization(const dsc_efficiency *efficiency, int64_t m, int64_t 
 
     if (efficiency->tile_m == 0 || efficiency->tile_n == 0) return 1;
     for (int64_t i = 0; i < DSC_COUNT(tiles); i++)
-        best = fmax(best, tiles[i].reached * filled(m, n, efficiency->tile_m / tiles[i].part_m,
-                                                    efficiency->tile_n / tiles[i].part_n, efficiency->multiprocessors));
+        best = fmax(best, tiles[i].reached * filled(m, n, DSC_MAX(efficiency->tile_m / tiles[i].part_m, 1),
+                                                    DSC_MAX(efficiency->tile_n / tiles[i].part_n, 1),
+                                                    efficiency->multiprocessors));
     return best;
 }
 

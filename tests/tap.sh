@@ -33,9 +33,3 @@ skip() {
     tap_number=$((tap_number + 1))
     echo "ok $tap_number - $1 # SKIP $2"
 }
-
-# can_fuzz: whether clang is there with its fuzzer. What then does not build is wrong.
-can_fuzz() {
-    echo 'int LLVMFuzzerTestOneInput(const char *bytes, unsigned long n) { return bytes != 0 || n ? 0 : 0; }' |
-        clang -x c -fsanitize=fuzzer,address,undefined - -o "$root/probe" >/dev/null 2>&1
-}

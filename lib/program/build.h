@@ -221,8 +221,10 @@ typedef struct dsc_schedule_uses {
     int64_t sends[2];                                   /* forward and backward passes so far: boxes take turns */
 } dsc_schedule_uses;
 
+/* The schedule's state over the chunks of the builder's stage; ended by fini, also after a failure. */
 dsc_status dsc_uses_init(dsc_builder *b, dsc_schedule_uses *s);
 void dsc_uses_fini(dsc_schedule_uses *s);
+/* What is built from now on is of that chunk of layers. */
 void dsc_enter_chunk(dsc_builder *b, int64_t chunk);
 /* Of what belongs to no micro-batch. Templates without ops have no use. */
 void dsc_use_once(dsc_builder *b, int segment, int32_t template_);
@@ -250,6 +252,7 @@ typedef struct dsc_atoms {
     int64_t count;                         /* of all atoms */
     struct { int64_t low, high; } *whole;  /* [buffer] places in bounds of its start and end: most spans are whole */
 } dsc_atoms;
+/* Cuts buffers where any span begins or ends. DSC_ENOMEM, which leaves *out as it was. fini takes {0}. */
 dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out);
 void dsc_atoms_fini(dsc_atoms *atoms);
 /* Index of the first bound that is not below value; count when there is none. */

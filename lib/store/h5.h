@@ -42,11 +42,13 @@ void dsc_h5_discard(hid_t *file);
 
 /* ---- Attributes of an object (attribute.c). get: DSC_EINVAL when it is missing or of another kind. */
 
+/* Adds an attribute that is not there yet. */
 dsc_status dsc_h5_put_int(hid_t object, const char *name, int64_t value);
 dsc_status dsc_h5_put_unsigned(hid_t object, const char *name, uint64_t value);
 dsc_status dsc_h5_put_real(hid_t object, const char *name, double value);
 dsc_status dsc_h5_put_text(hid_t object, const char *name, const char *value); /* of fixed length; NULL is "" */
 
+/* The value of an attribute, which the caller frees where it is on the heap. */
 dsc_status dsc_h5_get_int(hid_t object, const char *name, int64_t *out);
 dsc_status dsc_h5_get_unsigned(hid_t object, const char *name, uint64_t *out);
 dsc_status dsc_h5_get_real(hid_t object, const char *name, double *out);
@@ -64,6 +66,7 @@ void dsc_h5_date(bool only_epoch, char out[32]);
 /* A group whose parent is there; *out (optional) stays open. */
 dsc_status dsc_h5_make_group(hid_t file, const char *path, hid_t *out);
 
+/* A dataset of texts of fixed length; *names is a heap array of heap texts. */
 dsc_status dsc_h5_put_names(hid_t file, const char *path, char *const *names, int64_t count);
 dsc_status dsc_h5_get_names(hid_t file, const char *path, char ***names, int64_t *count);
 

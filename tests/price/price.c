@@ -274,6 +274,25 @@ static void a_wave_that_is_begun_is_paid(void)
     dsc_prices_destroy(prices);
 }
 
+/* A description may have tiles that cannot be cut. */
+static void smallest_tiles_have_a_price(void)
+{
+    dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e15,
+                              .peak_flops = {[DSC_FP32] = 1e14},
+                              .efficiency = {.product = 1, .attention = 1, .memory = 1, .tile_m = 1, .tile_n = 1}};
+    dsc_node_type node = {.devices = &device, .device_types = 1};
+    dsc_node_group group = {0, 1};
+    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
+    const dsc_plan plan = {.ranks = 1};
+    const dsc_shape shape = product(0, 512, 512, 4096);
+    dsc_prices *prices = NULL;
+
+    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices)))
+        CHECK(are_near((double)dsc_price_call(prices, &shape), 2.0 * 512 * 512 * 4096 / 1e14 * 1e9, 0.01), "%lld ns",
+              (long long)dsc_price_call(prices, &shape));
+    dsc_prices_destroy(prices);
+}
+
 static void other_machines_are_refused(void)
 {
     const dsc_plan plan = {.ranks = 1};
@@ -387,6 +406,7 @@ int main(void)
         {"ranks between and beyond the measured numbers share the cores", ranks_share_the_cores},
         {"what was not measured is priced by preset, else by first principles", what_was_not_measured_is_described},
         {"a wave of tiles that is begun is paid", a_wave_that_is_begun_is_paid},
+        {"the smallest tiles have a price", smallest_tiles_have_a_price},
         {"a calibration of another kind of machine is refused", other_machines_are_refused},
         {"the same shape has the same price, however many were asked", a_price_is_remembered},
         {"the host's kernels have the node's memory, and its ranks share it", ranks_share_the_host},
