@@ -321,6 +321,20 @@ static void files_are_named(void)
     remove(path);
 }
 
+/* Each class takes what its constructor does. */
+static void compressed_optimizers_have_their_keys(void)
+{
+    if (CHECK_OK(read_text("{\"optimizer\": {\"type\": \"OneBitAdam\", \"params\": {\"freeze_step\": 7, "
+                           "\"cuda_aware\": false, \"lr\": 0.5}}}")))
+        CHECK(config.strategy.optimizer == DSC_ONEBIT_ADAM && config.freeze_step == 7 && config.lr == 0.5, "%lld",
+              (long long)config.freeze_step);
+    if (CHECK_OK(read_text("{\"optimizer\": {\"type\": \"ZeroOneAdam\", \"params\": {\"var_freeze_step\": 9, "
+                           "\"var_update_scaler\": 3, \"local_step_scaler\": 4, \"local_step_clipper\": 5}}}")))
+        CHECK(config.strategy.optimizer == DSC_ZERO_ONE_ADAM && config.var_freeze_step == 9 &&
+              config.var_update_scaler == 3 && config.local_step_scaler == 4 && config.local_step_clipper == 5, "%lld",
+              (long long)config.var_freeze_step);
+}
+
 /* DeepSpeed's names are ours. */
 static void lamb_has_bounds(void)
 {
@@ -384,6 +398,7 @@ static const tap_case cases[] = {
     {"bad files are refused in one line that names file and key", bad_files_are_refused},
     {"complaints come at once, at most four", complaints_come_at_once},
     {"files that cannot be read are named, with the line", files_are_named},
+    {"compressed optimizers have the keys of their classes", compressed_optimizers_have_their_keys},
     {"LAMB's bounds have DeepSpeed's names, and must leave room", lamb_has_bounds},
     {"a printed configuration reads back as the same", print_reads_back},
 };

@@ -1,6 +1,8 @@
 /* Stacks: which one a strategy gets, and that each of what a row says has its effect on prices. */
+#include "sim/fabric.h"
 #include "sim/sim.h"
 #include "tests/tap.h"
+#include <math.h>
 #include <string.h>
 
 static dsc_cluster *gpus, *local;
@@ -84,9 +86,44 @@ static void rows_have_effect(void)
     CHECK(price("megatron-2021", &joined) > price("megatron-2021", &plain) + 60000, "a residual is free");
 }
 
+/* Bytes per ns of a path between two ranks; -1 where there is none. */
+static double rate_between(const char *name, const dsc_cluster *cluster, int64_t a, int64_t b)
+{
+    dsc_links *links = NULL;
+    dsc_fabric *fabric = NULL;
+    dsc_load load = {0};
+    int64_t latency = 0;
+    double rate = -1;
+
+    if (CHECK_OK(dsc_links_create(&links)) &&
+        CHECK_OK(dsc_fabric_create(cluster, dsc_stack_find(name, NULL, NULL), 16, links, &fabric)) &&
+        CHECK_OK(dsc_fabric_path(fabric, a, b, &load, &latency)))
+        rate = dsc_links_alone(links, load.demands, load.count, INFINITY);
+    dsc_load_fini(&load);
+    dsc_fabric_destroy(fabric);
+    dsc_links_destroy(links);
+    return rate;
+}
+
+static void collectives_carry_a_share(void)
+{
+    const dsc_stack *megatron = dsc_stack_find("megatron-2021", NULL, NULL);
+    dsc_cluster *two = NULL;
+
+    if (!CHECK_OK(dsc_cluster_load("dgx-a100-80g:2", &two))) return;
+    CHECK(rate_between("dsc", two, 0, 1) == 300 && rate_between("dsc", two, 0, 8) == 25, "%g, %g",
+          rate_between("dsc", two, 0, 1), rate_between("dsc", two, 0, 8));
+    CHECK(fabs(rate_between("megatron-2021", two, 0, 1) - 300 * megatron->link) < 1e-9, "%g",
+          rate_between("megatron-2021", two, 0, 1));
+    CHECK(fabs(rate_between("megatron-2021", two, 0, 8) - 25 * megatron->network) < 1e-9, "%g",
+          rate_between("megatron-2021", two, 0, 8));
+    dsc_cluster_destroy(two);
+}
+
 static const tap_case cases[] = {
     {"GPU, precision, ZeRO stage and attention choose", strategies_choose},
     {"a strategy is filled in where it is open, and nowhere else", what_is_open_is_filled},
+    {"collectives carry a share of links and of the network", collectives_carry_a_share},
     {"launches, unfused kernels and residuals take their time", rows_have_effect},
 };
 
