@@ -29,6 +29,7 @@ static const model_key keys[] = {
     {"pos", POS, offsetof(dsc_model, pos), 0, false},
     {"causal", BOOL, offsetof(dsc_model, causal), 0, false},
     {"tied", BOOL, offsetof(dsc_model, tied), 0, false},
+    {"rope_theta", SIZE, offsetof(dsc_model, rope_theta), DSC_MAX_SIZE, false},
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -94,7 +95,7 @@ static void init_defaults(dsc_model *model)
     char name[sizeof model->name];
 
     memcpy(name, model->name, sizeof name);
-    *model = (dsc_model){.causal = true, .tied = true};
+    *model = (dsc_model){.causal = true, .tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT};
     memcpy(model->name, name, sizeof name);
 }
 

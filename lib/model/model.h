@@ -17,7 +17,10 @@ typedef struct dsc_model {
     bool tied;        /* head shares the embedding */
     dsc_norm norm;
     dsc_pos pos;
+    int64_t rope_theta; /* pos rope: base of the angles */
 } dsc_model;
+
+enum { DSC_ROPE_THETA_DEFAULT = 10000 };
 
 /* Which part of a layer a tensor belongs to; also its place in the flat order. */
 typedef enum dsc_role {
