@@ -106,9 +106,9 @@ static bool next_replica(const dsc_engine *e, const dsc_meeting *m, dsc_coord *c
         const bool is_intra = axis == DSC_AXIS_DP && m->axis == DSC_AXIS_INTRA;
         const bool is_inter = axis == DSC_AXIS_DP && m->axis == DSC_AXIS_INTER;
 
-        if (axis == m->axis) continue;
+        if (axis == m->axis || (axis == DSC_AXIS_CP && m->axis == DSC_AXIS_DP)) continue;
         coord->of[axis] += is_intra ? e->plan->intra : 1;
-        if (coord->of[axis] < (is_inter ? e->plan->intra : dsc_plan_degree(e->plan, axis))) return true;
+        if (coord->of[axis] < (is_inter ? e->plan->intra : dsc_plan_coords(e->plan, axis))) return true;
         coord->of[axis] = 0;
     }
     return false;

@@ -157,6 +157,8 @@ static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *s
     case DSC_K_GEMM: return efficiency->product * quantization(efficiency, shape->d[0], shape->d[1]);
     case DSC_K_SCORES_FWD:
     case DSC_K_SCORES_BWD: return efficiency->product * BATCHED;
+    case DSC_K_ATTENTION_PART_FWD:
+    case DSC_K_ATTENTION_PART_BWD:
     case DSC_K_ATTENTION_FWD:
     case DSC_K_ATTENTION_BWD:
     case DSC_K_BLOCK_SDD:

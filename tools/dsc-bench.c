@@ -57,9 +57,10 @@ static const char copies_name[] = "copies", collectives_name[] = "collectives";
 
 /* ---- What is asked for */
 
-/* Not what is the executor's own, and not what no training step calls. */
+/* Not what is the executor's own, and not what no training step calls, or nobody has made. */
 static bool is_measured_here(int kernel)
 {
+    if (dsc_kernel_is_planned((dsc_kernel)kernel)) return false;
     return kernel != DSC_K_LOAD && !(kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD);
 }
 

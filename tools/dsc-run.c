@@ -136,6 +136,7 @@ static dsc_status make_plan(job *j, const tool_inputs *inputs)
     others = DSC_MAX(config.strategy.tp, 1) * DSC_MAX(config.strategy.pp, 1) * DSC_MAX(config.strategy.cp, 1);
     if (config.strategy.dp == 0 && size % others == 0) config.strategy.dp = size / others;
     DSC_TRY(dsc_programs_place(&model, j->cluster, &config, &j->plan, &j->programs));
+    DSC_TRY(dsc_plan_check_runs(j->plan));
     if (j->plan->ranks != size)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "the strategy needs tp x pp x cp x dp = %" PRId64 " ranks, this job has %" PRId64
                          ": start it with mpiexec -n %" PRId64, j->plan->ranks, size, j->plan->ranks));

@@ -29,6 +29,12 @@ static const struct { const char *name, *operands, *modes; } kernels[DSC_KERNEL_
 const char *dsc_kernel_name(dsc_kernel kernel) { return kernels[kernel].name; }
 int dsc_kernel_operands(dsc_kernel kernel) { return (int)strlen(kernels[kernel].modes); }
 
+bool dsc_kernel_is_planned(dsc_kernel kernel)
+{
+    return kernel == DSC_K_ATTENTION_PART_FWD || kernel == DSC_K_ATTENTION_PART_BWD || kernel == DSC_K_KEYS_PACK ||
+           kernel == DSC_K_KEYS_UNPACK;
+}
+
 int dsc_kernel_find(const char *name)
 {
     for (int i = 0; i < DSC_KERNEL_COUNT; i++)
@@ -50,6 +56,7 @@ const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32]
 typedef struct extent { int64_t elems; int type; } extent; /* 0 elements: absent */
 
 static bool is_attention(int kernel) { return kernel >= DSC_K_ATTENTION_FWD && kernel <= DSC_K_SCORES_BWD; }
+static bool is_part(int kernel) { return kernel == DSC_K_ATTENTION_PART_FWD || kernel == DSC_K_ATTENTION_PART_BWD; }
 static bool is_block(int kernel) { return kernel >= DSC_K_BLOCK_SDD && kernel <= DSC_K_BLOCK_SOFTMAX_BWD; }
 
 static bool is_sign(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
@@ -116,6 +123,15 @@ static void count_attention(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({rows * heads_dim, type}, {rows * (d[2] + 2 * d[3]) * d[4], type}, {rows * heads_dim, type},
             {rows * d[2], DSC_FP32}, {rows * (d[2] + 2 * d[3]) * d[4], type}, {layout_elems(s), DSC_INT32},
             {mask_elems(s), DSC_FP32});
+        break;
+    case DSC_K_ATTENTION_PART_FWD:
+        SET({rows * (d[2] + 2 * d[3]) * d[4], type}, {d[0] * d[5] * 2 * d[3] * d[4], type}, {rows * heads_dim, type},
+            {rows * d[2], DSC_FP32});
+        break;
+    case DSC_K_ATTENTION_PART_BWD:
+        SET({rows * heads_dim, type}, {rows * (d[2] + 2 * d[3]) * d[4], type},
+            {d[0] * d[5] * 2 * d[3] * d[4], type}, {rows * heads_dim, type}, {rows * d[2], DSC_FP32},
+            {rows * (d[2] + 2 * d[3]) * d[4], type}, {d[0] * d[5] * 2 * d[3] * d[4], type});
         break;
     case DSC_K_SCORES_FWD:
         SET({rows * (d[2] + 2 * d[3]) * d[4], type}, {rows * heads_dim, type}, {rows * d[2] * d[1], type});
@@ -214,6 +230,9 @@ static void count_flat(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     }
 }
 
+/* Of what a product adds to its result. */
+static int added_type(const dsc_shape *s) { return s->type == DSC_FP8 ? s->out : s->type; }
+
 /* Of rows and columns. */
 static void count_rows(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 {
@@ -223,8 +242,8 @@ static void count_rows(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 
     switch ((dsc_kernel)s->kernel) {
     case DSC_K_GEMM:
-        SET({d[0] * d[2], type}, {d[2] * d[1], type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type},
-            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type}, {norm, out});
+        SET({d[0] * d[2], type}, {d[2] * d[1], type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, added_type(s)},
+            {s->flags & DSC_HAS_RESIDUAL ? norm : 0, added_type(s)}, {norm, out});
         break;
     case DSC_K_NORM_FWD:
         SET({norm, type}, {d[1], type}, {s->flags & DSC_RMS ? 0 : d[1], type}, {norm, type}, {2 * d[0], DSC_FP32});
@@ -237,6 +256,12 @@ static void count_rows(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], out}, {s->flags & DSC_RMS ? 0 : d[1], out});
         break;
     case DSC_K_ROPE: SET({norm * (d[2] + 2 * d[3]) * d[4], type}); break;
+    case DSC_K_KEYS_PACK:
+        SET({d[0] * (d[1] + 2 * d[2]) * d[3], type}, {d[0] * 2 * d[2] * d[3], type});
+        break;
+    case DSC_K_KEYS_UNPACK:
+        SET({d[0] * 2 * d[2] * d[3], type}, {d[0] * (d[1] + 2 * d[2]) * d[3], type});
+        break;
     case DSC_K_JOIN:
         SET({norm, type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type}, {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type},
             {norm, type});
@@ -336,7 +361,8 @@ static int64_t sparse_pairs(const dsc_shape *shape)
 /* Of one product of queries with keys (or of probabilities with values), over the pairs that are computed. */
 static int64_t attention_product_flops(const dsc_shape *shape)
 {
-    const int64_t t = shape->d[1], pairs = shape->flags & DSC_CAUSAL ? t * (t + 1) / 2 : t * t;
+    const int64_t t = shape->d[1], keys = is_part(shape->kernel) ? shape->d[5] : t;
+    const int64_t pairs = shape->flags & DSC_CAUSAL ? t * (keys + 1) / 2 : t * keys;
 
     if (shape->flags & DSC_HAS_LAYOUT) return 2 * sparse_pairs(shape) * shape->d[0] * shape->d[4];
     return 2 * pairs * shape->d[0] * shape->d[2] * shape->d[4];
@@ -353,7 +379,9 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_NORM_BWD_X: return 12 * d[0] * d[1];
     case DSC_K_NORM_BWD_W: return 5 * d[0] * d[1];
     case DSC_K_ATTENTION_FWD:
+    case DSC_K_ATTENTION_PART_FWD:
     case DSC_K_SCORES_FWD: return 2 * attention_product_flops(shape);
+    case DSC_K_ATTENTION_PART_BWD:
     case DSC_K_ATTENTION_BWD: return 5 * attention_product_flops(shape);
     case DSC_K_SCORES_BWD: return 4 * attention_product_flops(shape);
     case DSC_K_BLOCK_SDD:
@@ -384,12 +412,27 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_SIGN_COMPRESS: return 6 * d[1];
     case DSC_K_SIGN_AVERAGE: return (2 * d[1] + 5) * (d[0] / d[1]);
     case DSC_K_SIGN_EXPAND: return d[0];
+    case DSC_K_KEYS_PACK:
+    case DSC_K_KEYS_UNPACK:
     case DSC_K_CLEAR:
     case DSC_K_CAST:
     case DSC_K_LOAD:
     case DSC_KERNEL_COUNT: break;
     }
     return 0;
+}
+
+/* Columns of q, k and v that a kernel touches of all that a row has: 1 where it is all. */
+static double touched_share(const dsc_shape *shape, int operand)
+{
+    char name[32];
+    const bool is_keys = shape->kernel == DSC_K_KEYS_PACK || shape->kernel == DSC_K_KEYS_UNPACK;
+    const int64_t *heads = shape->d + (is_keys ? 1 : 2);
+    const double all = (double)(heads[0] + 2 * heads[1]);
+
+    if (!is_keys && !is_part(shape->kernel)) return 1;
+    if (strstr(dsc_kernel_operand_name((dsc_kernel)shape->kernel, operand, name), "qkv") == NULL) return 1;
+    return is_keys ? (double)(2 * heads[1]) / all : (double)heads[0] / all;
 }
 
 int64_t dsc_kernel_bytes(const dsc_shape *shape)
@@ -407,6 +450,7 @@ int64_t dsc_kernel_bytes(const dsc_shape *shape)
         if (is_embedding_gradient(shape, i) && !(shape->flags & DSC_FIRST))
             operand_bytes = operand_bytes / d[3] * DSC_MIN(d[3], d[0] * d[1]);
         if (shape->kernel == DSC_K_ROPE) operand_bytes = operand_bytes / (d[2] + 2 * d[3]) * (d[2] + d[3]);
+        operand_bytes = (int64_t)((double)operand_bytes * touched_share(shape, i));
         bytes += passes * operand_bytes;
     }
     return bytes;
@@ -482,6 +526,8 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_NORM_BWD_W] = "rows cols",
     [DSC_K_ATTENTION_FWD] = "B T H Hkv D",
     [DSC_K_ATTENTION_BWD] = "B T H Hkv D",
+    [DSC_K_ATTENTION_PART_FWD] = "B T H Hkv D S",
+    [DSC_K_ATTENTION_PART_BWD] = "B T H Hkv D S",
     [DSC_K_SCORES_FWD] = "B T H Hkv D",
     [DSC_K_SCORES_BWD] = "B T H Hkv D",
     [DSC_K_ROPE] = "B T H Hkv D theta",
@@ -494,6 +540,8 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_GELU_BWD] = "n",
     [DSC_K_SWIGLU_FWD] = "n",
     [DSC_K_SWIGLU_BWD] = "n",
+    [DSC_K_KEYS_PACK] = "rows H Hkv D",
+    [DSC_K_KEYS_UNPACK] = "rows H Hkv D",
     [DSC_K_JOIN] = "rows cols",
     [DSC_K_COLUMN_SUM] = "rows cols",
     [DSC_K_EMBED_FWD] = "B T C V",
@@ -561,7 +609,7 @@ static double lamb_volume(const dsc_shape *shape)
 static double volume_of(const dsc_shape *shape)
 {
     const int64_t *d = shape->d;
-    double volume = is_attention(shape->kernel) ? (double)d[1] : 1;
+    double volume = is_part(shape->kernel) ? (double)d[5] : is_attention(shape->kernel) ? (double)d[1] : 1;
 
     if (shape->flags & DSC_SHARD && is_embedding(shape->kernel))
         return (double)d[0] * (double)DSC_MAX(d[1], d[5]) * (double)d[2] * (double)d[3];
@@ -703,6 +751,8 @@ static bool has_types(const dsc_shape *shape)
     if (shape->kernel == DSC_K_LOAD) return true;
     if (may_be_wide && shape->type == DSC_FP64) return shape->out == DSC_FP64;
     if (is_sign(shape->kernel) && shape->out != DSC_FP32) return false;
+    if (shape->kernel == DSC_K_GEMM && shape->type == DSC_FP8) return is_float(shape->out);
+    if (shape->kernel == DSC_K_CAST && shape->out == DSC_FP8) return is_float(shape->type);
     return is_float(shape->type) && is_float(shape->out);
 }
 

@@ -25,6 +25,7 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  gemm            d = m, n, k. out[m,n] = op(a) * op(b) (+ bias[n]) (+ residual[m,n]) (+ out, DSC_ACCUMULATE).
  *                  op(a) is [m,k], stored [k,m] with DSC_TRANS_A; op(b) is [k,n], stored [n,k] with DSC_TRANS_B.
  *                  residual is not out: what out holds is added with DSC_ACCUMULATE.
+ *                  Of type fp8 are a and b alone; bias and residual are then of type out.
  *  norm_fwd        d = rows, cols. LayerNorm (DSC_RMS: RMSNorm, no beta, no mean); epsilon 1e-5.
  *                  stats[rows,2] fp32: mean, 1/deviation.
  *  norm_bwd_x      dx = residual + gradient through the norm; residual may be absent, and may be dx itself.
@@ -40,6 +41,12 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  rope            d = B, T, H, Hkv, D, theta. Turns q and k of qkv by their position, in place (Su et al. 2021, in the
  *                  order of Hugging Face's LLaMA): of a head's elements i and i + D/2, at position t, by the angle
  *                  t * theta^(-2i/D). v stays. DSC_INVERSE turns back, which is the gradient's way.
+ *  attention_part_fwd   d = B, T, H, Hkv, D, S. attention_fwd of T tokens of each sequence of S, whose keys and values
+ *                  keys[S/T, B*T, 2 Hkv D] are there as k | v from all ranks that have a part; of qkv only q is read.
+ *                  Under DSC_CAUSAL a rank has as many pairs as any other, half of T S and half of T.
+ *  attention_part_bwd   the q of dqkv, and dkeys: parts of the gradients of keys, which all such ranks have to sum.
+ *  keys_pack, keys_unpack   d = rows, H, Hkv, D. keys[rows, 2 Hkv D] = k | v of qkv[rows, (H + 2 Hkv) D]; and back,
+ *                  which leaves q as it is. These four are planned, and no implementation exists.
  *  block_sdd       d = B, T, H, D, present, block, as of the next four too. blocks = a * op(b) where the list
  *                  (kernel/blocks.h) has a block. blocks [B, present, block, block] lie in the list's order: by head,
  *                  row, column. a is [B, H, T, D]; op(b) is [B, H, D, T], stored [B, H, T, D] with DSC_TRANS_B. The
@@ -126,6 +133,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(NORM_BWD_W, norm_bwd_w, "dy x stats dgamma dbeta", "rrrww")                                       \
     K(ATTENTION_FWD, attention_fwd, "qkv context lse layout mask", "rwwrr")                             \
     K(ATTENTION_BWD, attention_bwd, "dcontext qkv context lse dqkv layout mask", "rrrrwrr")             \
+    K(ATTENTION_PART_FWD, attention_part_fwd, "qkv keys context lse", "rrww")                           \
+    K(ATTENTION_PART_BWD, attention_part_bwd, "dcontext qkv keys context lse dqkv dkeys", "rrrrrww")    \
     K(SCORES_FWD, scores_fwd, "qkv context probabilities", "rww")                                       \
     K(SCORES_BWD, scores_bwd, "dcontext qkv probabilities dqkv", "rrrw")                                \
     K(ROPE, rope, "qkv", "u")                                                                           \
@@ -138,6 +147,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(GELU_BWD, gelu_bwd, "dy u du", "rrw")                                                             \
     K(SWIGLU_FWD, swiglu_fwd, "u gate y", "rrw")                                                        \
     K(SWIGLU_BWD, swiglu_bwd, "dy u gate du dgate", "rrrww")                                            \
+    K(KEYS_PACK, keys_pack, "qkv keys", "rw")                                                           \
+    K(KEYS_UNPACK, keys_unpack, "keys qkv", "ru")                                                       \
     K(JOIN, join, "x bias residual y", "rrrw")                                                          \
     K(COLUMN_SUM, column_sum, "x out", "rw")                                                            \
     K(EMBED_FWD, embed_fwd, "tokens wte wpe x", "rrrw")                                                 \
@@ -201,6 +212,7 @@ typedef struct dsc_shape {
 } dsc_shape;
 
 const char *dsc_kernel_name(dsc_kernel kernel);
+bool dsc_kernel_is_planned(dsc_kernel kernel);          /* priced, and not implemented anywhere. Pure. */
 int dsc_kernel_find(const char *name);                  /* -1 when there is none */
 int dsc_kernel_operands(dsc_kernel kernel);             /* how many */
 const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32]);

@@ -34,7 +34,7 @@ bool dsc_plan_scatters(const dsc_plan *plan) { return plan->intra > 1 && !plan->
 
 int64_t dsc_plan_part(const dsc_plan *plan, int64_t rank)
 {
-    return plan->parts > 1 ? dsc_plan_coord(plan, rank).of[DSC_AXIS_DP] : 0;
+    return plan->parts > 1 ? dsc_plan_place(plan, rank, DSC_AXIS_DP) : 0;
 }
 
 dsc_overlap dsc_part_overlap(const dsc_bucket *bucket, int64_t parts, int64_t part, const dsc_shard *shard)
@@ -140,8 +140,9 @@ static void place_shards(const dsc_plan *plan, dsc_stage *stage)
 static bool is_gathered(const dsc_plan *plan, const dsc_bucket *bucket)
 {
     const dsc_strategy *s = &plan->config.strategy;
+    const bool is_cut = s->zero == 3 && dsc_plan_degree(plan, DSC_AXIS_DP) > 1;
 
-    return !bucket->is_replicated && (s->offload == DSC_OFFLOAD_PARAMS || (s->zero == 3 && s->dp > 1));
+    return !bucket->is_replicated && (s->offload == DSC_OFFLOAD_PARAMS || is_cut);
 }
 
 bool dsc_plan_splits(const dsc_plan *plan)
@@ -159,7 +160,7 @@ static bool is_streamed(const dsc_plan *plan, const dsc_stage *stage, const dsc_
     if (bucket->is_replicated || waits_for_tied(plan, &stage->shards[bucket->first]) || dsc_plan_splits(plan))
         return false;
     if (!leaves) return false;
-    return s->zero >= 2 || s->dp == 1 || plan->micro_batches == 1;
+    return s->zero >= 2 || dsc_plan_degree(plan, DSC_AXIS_DP) == 1 || plan->micro_batches == 1;
 }
 
 static void choose_spaces(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *bucket, dsc_space optimizer)

@@ -8,19 +8,42 @@ int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
     int64_t tied = strategy->pp > 1 && plan->model.tied ? 2 : 1;
-    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp, tied, plan->intra,
-                               plan->intra > 1 ? plan->workers : 1, plan->ranks};
+    const int64_t degrees[] = {strategy->tp, strategy->cp, strategy->cp * strategy->dp, strategy->pp, tied,
+                               plan->intra, plan->intra > 1 ? plan->workers : 1, plan->ranks};
 
     return degrees[axis];
 }
 
-/* Distance in ranks between neighbours along an axis of the grid: the product of the degrees of all faster axes. */
+int64_t dsc_plan_tokens(const dsc_plan *plan)
+{
+    return plan->config.strategy.seq_len / plan->config.strategy.cp;
+}
+
+int64_t dsc_plan_coords(const dsc_plan *plan, int axis)
+{
+    const dsc_strategy *strategy = &plan->config.strategy;
+    const int64_t counts[] = {strategy->tp, strategy->cp, strategy->dp, strategy->pp};
+
+    return counts[axis];
+}
+
+/* Distance in ranks between neighbours along an axis of the grid: the product of the counts of all faster axes. */
 static int64_t stride_of(const dsc_plan *plan, dsc_axis axis)
 {
     int64_t stride = 1;
 
-    for (int place = 0; plan->order[place] != (int)axis; place++) stride *= dsc_plan_degree(plan, plan->order[place]);
+    for (int place = 0; plan->order[place] != (int)axis; place++) stride *= dsc_plan_coords(plan, plan->order[place]);
     return stride;
+}
+
+/* Data groups go along two axes of the grid, which are neighbours in its order. */
+static int64_t stride_of_groups(const dsc_plan *plan, dsc_axis along)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    if (along != DSC_AXIS_DP || s->cp == 1) return stride_of(plan, along);
+    if (s->dp == 1) return stride_of(plan, DSC_AXIS_CP);
+    return DSC_MIN(stride_of(plan, DSC_AXIS_DP), stride_of(plan, DSC_AXIS_CP));
 }
 
 /* How an axis' groups lie among the ranks: a group begins at each of the first `stride` ranks of every `period`, and
@@ -34,7 +57,7 @@ static line line_of(const dsc_plan *plan, dsc_axis axis)
     int64_t stride, degree = dsc_plan_degree(plan, along);
 
     if (axis == DSC_AXIS_WORLD) return (line){1, plan->ranks, 1};
-    stride = stride_of(plan, along);
+    stride = stride_of_groups(plan, along);
     switch (axis) {
     case DSC_AXIS_TIED: return (line){stride, stride * degree, stride * (s->pp - 1)};
     case DSC_AXIS_INTRA: return (line){stride, stride * plan->intra, stride};
@@ -49,10 +72,10 @@ dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank)
     dsc_coord coord;
 
     for (int place = 0; place < 4; place++) {
-        int64_t degree = dsc_plan_degree(plan, plan->order[place]);
+        int64_t count = dsc_plan_coords(plan, plan->order[place]);
 
-        coord.of[plan->order[place]] = rank % degree;
-        rank /= degree;
+        coord.of[plan->order[place]] = rank % count;
+        rank /= count;
     }
     return coord;
 }
@@ -107,6 +130,13 @@ int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, 
 
     for (int64_t i = 0; i < degree; i++) out[i] = lowest + i * l.apart;
     return degree;
+}
+
+int64_t dsc_plan_place(const dsc_plan *plan, int64_t rank, dsc_axis axis)
+{
+    line l = line_of(plan, axis);
+
+    return is_member(plan, rank, axis) ? rank % l.period / l.apart : 0;
 }
 
 int64_t dsc_plan_representative(const dsc_plan *plan, int64_t rank)

@@ -10,6 +10,13 @@ typedef struct refusal {
 } refusal;
 
 static bool has_cp(const dsc_plan *plan) { return plan->config.strategy.cp > 1; }
+static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
+static bool cuts_other_attention(const dsc_plan *plan)
+{
+    return has_cp(plan) && !dsc_equal(plan->config.strategy.attention, "dense");
+}
+static bool compresses_cut_sequences(const dsc_plan *plan) { return plan->compresses && has_cp(plan); }
+static bool has_cp_apart_from_dp(const dsc_plan *plan) { return !dsc_plan_order_is_legal(plan); }
 static bool has_sp_alone(const dsc_plan *plan)
 {
     return plan->config.strategy.sequence_parallel && plan->config.strategy.tp == 1;
@@ -22,7 +29,7 @@ static bool has_whole_parameters_elsewhere(const dsc_plan *plan)
 {
     const dsc_strategy *s = &plan->config.strategy;
 
-    return s->offload == DSC_OFFLOAD_PARAMS && s->dp > 1 && (s->zero == 1 || s->zero == 2);
+    return s->offload == DSC_OFFLOAD_PARAMS && dsc_plan_degree(plan, DSC_AXIS_DP) > 1 && (s->zero == 1 || s->zero == 2);
 }
 static bool has_open_ratio(const dsc_plan *plan) { return plan->config.strategy.offload_ratio < 0; }
 static bool has_ratio_alone(const dsc_plan *plan)
@@ -37,7 +44,6 @@ static bool has_delay_alone(const dsc_plan *plan)
 
     return s->delay_update > 0 && (s->offload != DSC_OFFLOAD_OPTIMIZER || s->offload_ratio < 1);
 }
-static bool has_fp8(const dsc_plan *plan) { return plan->config.strategy.precision == DSC_FP8; }
 static bool has_trust_by_reference(const dsc_plan *plan)
 {
     return plan->has_trust && plan->config.strategy.semantics == DSC_SEMANTICS_REFERENCE;
@@ -52,7 +58,11 @@ static bool is_frozen_at_once(const dsc_plan *plan)
 }
 
 static const refusal REFUSALS[] = {
-    {has_cp, "--cp: this version's programs do not split the sequence"},
+    {cuts_other_attention,
+     "--cp: keys are gathered for attention that stores no scores and has no layout; use --attention dense"},
+    {compresses_cut_sequences, "--cp: compression is between replicas, of which each has whole sequences; use --cp 1"},
+    {has_cp_apart_from_dp,
+     "--rank-order: gradients are summed over cp and dp at once, so these two have to follow one another"},
     {has_sp_alone, "--sequence-parallel shards what tensor parallelism replicates, and tp is 1"},
     {has_zero_in_halves,
      "--zero 2 and 3 reduce a bucket's gradients after each backward pass, and --schedule zb-h1 makes them in two "
@@ -67,7 +77,6 @@ static const refusal REFUSALS[] = {
     {has_delay_alone,
      "--delay-update overlaps updates in host memory with the next step: it takes --offload optimizer, with all of the "
      "states there (--offload-ratio 1)"},
-    {has_fp8, "--precision fp8: this version has no fp8 kernels; use bf16"},
     {has_trust_by_reference,
      "--onebit-semantics reference: there is no run of DeepSpeed's OneBitLamb on record to be equal to; use paper, or "
      "--optimizer onebit-adam"},
@@ -81,6 +90,14 @@ static const refusal REFUSALS[] = {
     {is_frozen_at_once, "--freeze-step 0: no variance would be known to divide by; at least one step has to be exact"},
 };
 
+/* What the planner prices, and no interpreter here runs. */
+static const refusal NOT_RUN[] = {
+    {has_cp,
+     "--cp: context parallelism can be planned, and not run: this version has no kernels that attend to gathered keys; "
+     "use --cp 1"},
+    {has_fp8, "--precision fp8 can be planned, and not run: this version has no fp8 products; use bf16"},
+};
+
 /* Heads and inner columns are cut in equal parts, and rows of activations where the sequence is. Rows of the vocabulary
  * need not be, but a rank beyond them would have nothing to do. */
 static dsc_status check_tensor_parallel(const dsc_plan *plan)
@@ -89,7 +106,7 @@ static dsc_status check_tensor_parallel(const dsc_plan *plan)
     const dsc_strategy *s = &plan->config.strategy;
     const struct { const char *name; int64_t count; } cut[] = {
         {"heads", model->heads}, {"kv_heads", model->kv_heads}, {"ffn", model->ffn}};
-    int64_t rows = s->micro_batch * s->seq_len;
+    int64_t rows = s->micro_batch * dsc_plan_tokens(plan);
 
     for (int64_t i = 0; i < DSC_COUNT(cut); i++)
         if (cut[i].count % s->tp != 0)
@@ -102,7 +119,7 @@ static dsc_status check_tensor_parallel(const dsc_plan *plan)
         return DSC_FAIL(DSC_EINVAL,
                         "--sequence-parallel: tp %" PRId64 " does not divide a micro-batch's %" PRId64 " x %" PRId64
                         " = %" PRId64 " tokens",
-                        s->tp, s->micro_batch, s->seq_len, rows);
+                        s->tp, s->micro_batch, dsc_plan_tokens(plan), rows);
     return DSC_OK;
 }
 
@@ -139,6 +156,13 @@ static dsc_status check_pipeline(const dsc_plan *plan)
                         " layers, an embedding and a head can fill",
                         s->pp, s->virtual_stages, plan->model.layers);
     return s->schedule == DSC_INTERLEAVED ? check_interleaved(plan) : DSC_OK;
+}
+
+dsc_status dsc_plan_check_runs(const dsc_plan *plan)
+{
+    for (int64_t i = 0; i < DSC_COUNT(NOT_RUN); i++)
+        if (NOT_RUN[i].applies(plan)) return DSC_FAIL(DSC_ENOTSUP, "%s", NOT_RUN[i].sentence);
+    return DSC_OK;
 }
 
 dsc_status dsc_plan_check_legal(const dsc_plan *plan)

@@ -35,7 +35,8 @@ typedef struct machine {
 static traffic tensor_traffic(const dsc_plan *plan)
 {
     const dsc_strategy *s = &plan->config.strategy;
-    double elems = (double)s->micro_batch * (double)s->seq_len * (double)plan->model.hidden, t = (double)s->tp;
+    double elems = (double)s->micro_batch * (double)s->seq_len / (double)s->cp * (double)plan->model.hidden;
+    double t = (double)s->tp;
     double sums = (s->recompute == DSC_RECOMPUTE_FULL ? 6 : 4) * (double)plan->model.layers / (double)s->pp *
                   (double)plan->micro_batches;
 
@@ -46,7 +47,8 @@ static traffic tensor_traffic(const dsc_plan *plan)
 static traffic data_traffic(const dsc_plan *plan)
 {
     const dsc_strategy *s = &plan->config.strategy;
-    double elems = (double)dsc_model_parameters(&plan->model) / (double)s->tp / (double)s->pp, d = (double)s->dp;
+    double elems = (double)dsc_model_parameters(&plan->model) / (double)s->tp / (double)s->pp;
+    double d = (double)dsc_plan_degree(plan, DSC_AXIS_DP);
     double buckets = ceil(elems / (double)s->bucket_elems);
 
     return (traffic){2 * (d - 1) / d * elems * (double)dsc_dtype_bytes(plan->gradient_type), buckets * 2 * (d - 1)};
@@ -57,17 +59,29 @@ static traffic pipeline_traffic(const dsc_plan *plan)
 {
     const dsc_strategy *s = &plan->config.strategy;
     double messages = 2 * (double)plan->micro_batches * (double)s->virtual_stages;
-    double elems = (double)s->micro_batch * (double)s->seq_len * (double)plan->model.hidden;
+    double elems = (double)s->micro_batch * (double)s->seq_len / (double)s->cp * (double)plan->model.hidden;
 
     return (traffic){messages * elems * (double)dsc_dtype_bytes(plan->type), messages};
 }
 
-/* Context parallel programs do not exist yet, and send nothing. */
+/* Keys and values of all ranks, gathered forward and again backward, and their gradients scattered. */
+static traffic context_traffic(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+    const dsc_model *m = &plan->model;
+    double columns = 2.0 * (double)m->kv_heads / (double)s->tp * (double)(m->hidden / m->heads), c = (double)s->cp;
+    double elems = (double)s->micro_batch * (double)s->seq_len * columns;
+    double rings = 3 * (double)m->layers / (double)s->pp * (double)plan->micro_batches;
+
+    return (traffic){rings * (c - 1) / c * elems * (double)dsc_dtype_bytes(plan->type), rings * (c - 1)};
+}
+
 static traffic traffic_of(const dsc_plan *plan, int axis)
 {
     if (dsc_plan_degree(plan, axis) == 1) return (traffic){0};
     switch (axis) {
     case DSC_AXIS_TP: return tensor_traffic(plan);
+    case DSC_AXIS_CP: return context_traffic(plan);
     case DSC_AXIS_DP: return data_traffic(plan);
     case DSC_AXIS_PP: return pipeline_traffic(plan);
     default: return (traffic){0};
@@ -177,25 +191,50 @@ static void make_order(int number, int order[AXES])
     }
 }
 
+/* Data groups go along cp and dp, which have to be neighbours. */
+static bool is_order_legal(const dsc_plan *plan, const int order[AXES])
+{
+    int cp = 0, dp = 0;
+
+    if (dsc_plan_coords(plan, DSC_AXIS_CP) == 1 || dsc_plan_coords(plan, DSC_AXIS_DP) == 1) return true;
+    for (int last = -1, place = 0; place < AXES; place++) {
+        if (dsc_plan_coords(plan, order[place]) == 1) continue;
+        last++;
+        if (order[place] == DSC_AXIS_CP) cp = last;
+        if (order[place] == DSC_AXIS_DP) dp = last;
+    }
+    return cp - dp == 1 || dp - cp == 1;
+}
+
+/* cost->ns is infinite for an order that cannot be. */
 static dsc_order_cost price_order(const dsc_plan *plan, const machine *m, int number)
 {
     dsc_order_cost cost = {.ns = 0};
-    int64_t stride = 1;
+    int64_t stride = 1, strides[AXES];
 
     make_order(number, cost.order);
+    if (!is_order_legal(plan, cost.order)) cost.ns = INFINITY;
     for (int place = 0; place < AXES; place++) {
-        price_axis(plan, m, cost.order[place], stride, &cost);
-        stride *= dsc_plan_degree(plan, cost.order[place]);
+        strides[cost.order[place]] = stride;
+        stride *= dsc_plan_coords(plan, cost.order[place]);
     }
+    if (dsc_plan_coords(plan, DSC_AXIS_CP) > 1)
+        strides[DSC_AXIS_DP] = dsc_plan_coords(plan, DSC_AXIS_DP) == 1
+                                   ? strides[DSC_AXIS_CP]
+                                   : DSC_MIN(strides[DSC_AXIS_CP], strides[DSC_AXIS_DP]);
+    for (int place = 0; place < AXES; place++)
+        price_axis(plan, m, cost.order[place], strides[cost.order[place]], &cost);
     return cost;
 }
+
+bool dsc_plan_order_is_legal(const dsc_plan *plan) { return is_order_legal(plan, plan->order); }
 
 /* Whether two orders put ranks at the same places: axes of degree 1 move nothing. */
 static bool is_same(const dsc_plan *plan, const int *a, const int *b)
 {
     for (int i = 0, j = 0;; i++, j++) {
-        while (i < AXES && dsc_plan_degree(plan, a[i]) == 1) i++;
-        while (j < AXES && dsc_plan_degree(plan, b[j]) == 1) j++;
+        while (i < AXES && dsc_plan_coords(plan, a[i]) == 1) i++;
+        while (j < AXES && dsc_plan_coords(plan, b[j]) == 1) j++;
         if (i == AXES || j == AXES) return true;
         if (a[i] != b[j]) return false;
     }
@@ -224,7 +263,7 @@ void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster)
     for (int i = 0; i < ORDERS; i++) {
         dsc_order_cost cost = price_order(plan, &m, i);
 
-        if (is_same(plan, cost.order, plan->order_cost.order)) continue;
+        if (is_same(plan, cost.order, plan->order_cost.order) || isinf(cost.ns)) continue;
         if (has_next && !is_cheaper(cost.ns, plan->next_cost.ns)) continue;
         plan->next_cost = cost;
         has_next = true;

@@ -17,6 +17,8 @@ void dsc_plan_print_attention(const dsc_plan *plan, dsc_text *out);
 
 /* The order of the axes that moves bytes over the fastest links, when none is given: plan->order and why. */
 void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster);
+/* Whether cp and dp are neighbours in it, where both are more than 1. Pure. */
+bool dsc_plan_order_is_legal(const dsc_plan *plan);
 
 /* Layers to stages and chunks, tensors to shards. */
 dsc_status dsc_plan_cut(dsc_plan *plan);

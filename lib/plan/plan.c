@@ -34,7 +34,7 @@ static void hash_plan(dsc_plan *plan)
     dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,
                  plan->micro_batches, s->global_batch, s->seq_len);
     dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
-                 s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
+                 s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->product_type,
                  plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,
@@ -173,7 +173,7 @@ static void print_states(const dsc_plan *plan, dsc_text *out)
     if (s->offload == DSC_OFFLOAD_OPTIMIZER)
         dsc_text_add(out, "; of the optimizer's %.4g %% in host memory", 100 * s->offload_ratio);
     if (s->offload == DSC_OFFLOAD_PARAMS) dsc_text_add(out, "; parameters and the optimizer's in host memory");
-    if (s->offload == DSC_OFFLOAD_PARAMS || (s->zero == 3 && s->dp > 1))
+    if (s->offload == DSC_OFFLOAD_PARAMS || (s->zero == 3 && dsc_plan_degree(plan, DSC_AXIS_DP) > 1))
         dsc_text_add(out, "; parameters fetched %" PRId64 " bucket%s ahead", s->prefetch, s->prefetch == 1 ? "" : "s");
     if (s->delay_update > 0)
         dsc_text_add(out, "; updates one step late after the first %" PRId64, s->delay_update);
@@ -192,8 +192,8 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
                  "batch      %" PRId64 " sequences of %" PRId64 " tokens = %" PRId64 " replicas x %" PRId64
                  " micro-batches x %" PRId64 "\n",
                  s->global_batch, s->seq_len, s->dp, plan->micro_batches, s->micro_batch);
-    dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n", dsc_dtype_name(plan->type),
-                 dsc_dtype_name(plan->gradient_type), s->bucket_elems);
+    dsc_text_add(out, "precision  %s, gradients %s, buckets of %" PRId64 " elements\n",
+                 dsc_dtype_name(plan->product_type), dsc_dtype_name(plan->gradient_type), s->bucket_elems);
     dsc_plan_print_attention(plan, out);
     print_states(plan, out);
     for (int64_t i = 0; i < s->pp; i++) {

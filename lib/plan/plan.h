@@ -129,6 +129,7 @@ typedef struct dsc_plan {
     int64_t workers;        /* that exchange momenta in compressed steps; 1: there are none to exchange with */
     int64_t intra;          /* replicas that are one worker: they share a node, and sum their gradients exactly */
     dsc_dtype type;         /* of parameters and activations */
+    dsc_dtype product_type; /* of what the layers' products read: type, or fp8, cast before each */
     dsc_dtype gradient_type; /* of what is kept of gradients */
     dsc_dtype stream_type;   /* of gradients that are streamed, while a pass makes them */
     dsc_tensor *tensors; int64_t tensor_count;
@@ -148,6 +149,8 @@ typedef struct dsc_plan {
 dsc_status dsc_plan_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
                            dsc_plan **out);
 void dsc_plan_destroy(dsc_plan *plan);
+/* DSC_ENOTSUP for what is planned, and run by no executor here, with the reason. Pure. */
+dsc_status dsc_plan_check_runs(const dsc_plan *plan);
 
 /* The cluster that `local` stands for under this strategy: one node shared by tp*pp*cp*dp ranks (dp 1 when not
  * given). */
@@ -157,13 +160,21 @@ typedef struct dsc_coord { int64_t of[4]; } dsc_coord; /* by dsc_axis: tp, cp, d
 dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);
 int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
 
-/* Groups: the ranks that differ along one axis only (tied: the first and the last stage of those that differ along pp
- * only, when pp > 1 and the model ties its head). Ids are dense over axes and groups of size > 1, in order of axis,
- * then of lowest rank; -1 where the rank is alone on that axis, or not a member. World is one group of all ranks. */
+/* Tokens of a sequence that a context rank has. Pure. */
+int64_t dsc_plan_tokens(const dsc_plan *plan);
+/* How many coordinates an axis of the grid (tp, cp, dp, pp) has. Pure. */
+int64_t dsc_plan_coords(const dsc_plan *plan, int axis);
+
+/* Groups: the ranks that differ along one axis only (dp: along dp and cp, which both hold the same weights; tied: the
+ * first and the last stage of those that differ along pp only, when pp > 1 and the model ties its head). Ids are dense
+ * over axes and groups of size > 1, in order of axis, then of lowest rank; -1 where the rank is alone on that axis, or
+ * not a member. World is one group of all ranks. */
 int64_t dsc_plan_group(const dsc_plan *plan, int64_t rank, dsc_axis axis);
 int64_t dsc_plan_group_count(const dsc_plan *plan);
 /* Members ascending into out (room for the axis' degree); returns how many. A rank that is no member is alone. */
 int64_t dsc_plan_group_ranks(const dsc_plan *plan, int64_t rank, dsc_axis axis, int64_t *out);
+/* The rank's number among its group's members; 0 where it is alone. Pure. */
+int64_t dsc_plan_place(const dsc_plan *plan, int64_t rank, dsc_axis axis);
 int64_t dsc_plan_degree(const dsc_plan *plan, dsc_axis axis); /* members of a group; 1: there are none (tied: 2 or 1) */
 
 const dsc_layer_attention *dsc_plan_attention(const dsc_plan *plan, int64_t layer);

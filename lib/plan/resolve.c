@@ -88,6 +88,9 @@ static dsc_status resolve_sequence(dsc_plan *plan)
     if (strategy->seq_len > plan->model.seq && plan->model.pos == DSC_POS_LEARNED)
         return DSC_FAIL(DSC_EINVAL, "--seq-len %" PRId64 ": the model has %" PRId64 " positions", strategy->seq_len,
                         plan->model.seq);
+    if (strategy->seq_len % strategy->cp != 0)
+        return DSC_FAIL(DSC_EINVAL, "--cp %" PRId64 " does not divide the sequence of %" PRId64 " tokens", strategy->cp,
+                        strategy->seq_len);
     return DSC_OK;
 }
 
@@ -104,7 +107,8 @@ static void resolve_types(dsc_plan *plan)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
 
-    plan->type = strategy->precision;
+    plan->type = strategy->precision == DSC_FP8 ? DSC_BF16 : strategy->precision;
+    plan->product_type = strategy->precision;
     plan->gradient_type = plan->micro_batches > 1 ? DSC_FP32 : plan->type;
     if (strategy->grad_accum_dtype >= 0 && plan->type != DSC_FP32) plan->gradient_type = strategy->grad_accum_dtype;
     plan->stream_type = strategy->offload == DSC_OFFLOAD_NONE ? plan->gradient_type : to_host_type(plan);
@@ -246,7 +250,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     DSC_TRY(resolve_sequence(plan));
     DSC_TRY(check_sizes(plan));
     resolve_types(plan);
-    plan->parts = strategy->zero > 0 ? strategy->dp : 1;
+    plan->parts = strategy->zero > 0 ? dsc_plan_degree(plan, DSC_AXIS_DP) : 1;
     plan->compresses = dsc_optimizer_compresses(strategy->optimizer);
     plan->has_own_steps = strategy->optimizer == DSC_ZERO_ONE_ADAM;
     plan->has_trust = strategy->optimizer == DSC_ONEBIT_LAMB;

@@ -163,6 +163,10 @@ static int32_t attention_bwd(dsc_builder *b, int64_t index, dsc_layer_buffers *l
     make_dnorm(b, "dnorm1", &n);
     l->whole1 = regathered(b, layer, l->whole1, l->norm1);
     dsc_build_op(b, DSC_OP_ATTENTION_BWD_X, layer);
+    if (b->cp > 1 && l->keys < 0) {
+        pass_gather_keys(b, layer, l);
+        dsc_build_op(b, DSC_OP_ATTENTION_BWD_X, layer);
+    }
     pass_product_bwd_x(b, layer, DSC_ROLE_PROJ_W, all_dmid, pass_context_columns(b), 0, dcontext);
     pass_mix_bwd(b, layer, l, dcontext, dqkv);
     pass_rotate(b, dqkv, DSC_INVERSE);
@@ -200,7 +204,7 @@ static void recompute(dsc_builder *b, int64_t layer, dsc_layer_buffers *l)
 
     if (how == DSC_RECOMPUTE_SELECTIVE) {
         dsc_build_op(b, DSC_OP_ATTENTION_AGAIN, layer);
-        pass_mix(b, layer, l);
+        pass_mix(b, DSC_OP_ATTENTION_AGAIN, layer, l);
         dsc_build_end(b);
     } else if (how == DSC_RECOMPUTE_FULL) {
         pass_attention_fwd(b, DSC_OP_ATTENTION_AGAIN, layer, l);

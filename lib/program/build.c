@@ -191,16 +191,17 @@ static dsc_status init_chunk(dsc_builder *b, int64_t c)
 static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, dsc_program *program)
 {
     const dsc_strategy *strategy = &plan->config.strategy;
-    int64_t rows = strategy->micro_batch * strategy->seq_len;
+    int64_t seq = dsc_plan_tokens(plan), rows = strategy->micro_batch * seq;
 
     *b = (dsc_builder){.program = program,
                        .plan = plan,
                        .stage = &plan->stages[stage],
                        .batch = strategy->micro_batch,
-                       .seq = strategy->seq_len,
+                       .seq = seq,
                        .rows = rows,
                        .kept_rows = strategy->sequence_parallel ? rows / strategy->tp : rows,
                        .tp = strategy->tp,
+                       .cp = strategy->cp,
                        .is_cut = strategy->tp > 1,
                        .is_sequence_cut = strategy->tp > 1 && strategy->sequence_parallel,
                        .hidden = plan->model.hidden,

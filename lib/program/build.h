@@ -13,6 +13,7 @@ typedef struct dsc_layer_buffers {
     int32_t x, norm1, stats1, qkv, context, lse; /* attention: input, norm, q k v, mixed values; lse or probabilities */
     int32_t mid, norm2, stats2, fc, gate, act;   /* MLP: input, norm, before (of gated ones two) and after activation */
     int32_t whole1, whole2;
+    int32_t keys;                                /* k and v of all context ranks; -1: not yet in this pass */
 } dsc_layer_buffers;
 
 /* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, gate, mid and qkv. */
@@ -36,9 +37,9 @@ typedef struct dsc_builder {
     const dsc_stage *stage;
     const dsc_bucket *buckets; int64_t bucket_count; /* the stage's */
     int32_t chunk;
-    int64_t batch, seq, rows, hidden; /* of a micro-batch: rows = batch * seq */
+    int64_t batch, seq, rows, hidden; /* of a micro-batch: rows = batch * seq, seq a context rank's tokens */
     int64_t kept_rows;                /* of what sequence parallelism cuts; else rows */
-    int64_t tp;
+    int64_t tp, cp;
     bool is_cut;                      /* tp > 1 */
     bool is_sequence_cut;
     bool is_split;                    /* some backward passes of the schedule are two */

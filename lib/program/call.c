@@ -68,15 +68,59 @@ static int norm_flag(const dsc_builder *b) { return b->plan->model.norm == DSC_N
 /* A product whose result is summed over tensor ranks: its bias, added once, is another matter. */
 static bool is_row_parallel(dsc_role role) { return role == DSC_ROLE_PROJ_W || role == DSC_ROLE_OUT_W; }
 
+/* The copy that the op under construction has cast of it before; absent when there is none. */
+static dsc_span find_cast(const dsc_builder *b, dsc_span span)
+{
+    const dsc_template *t = b->template_;
+    const dsc_op *op = b->status == DSC_OK ? &t->ops[t->op_count - 1] : NULL;
+
+    for (int32_t i = 0; op != NULL && i < op->calls; i++) {
+        const dsc_call *call = &t->calls[op->first_call + i];
+        const dsc_span *in = &call->operands[0];
+
+        if (call->shape.kernel == DSC_K_CAST && in->buffer == span.buffer && in->offset == span.offset)
+            return call->operands[1];
+    }
+    return DSC_NO_SPAN;
+}
+
+/* What a layer's product reads of an operand: itself, or a copy that is cast for it (Micikevicius et al. 2022; scales
+ * are a number for each tensor, and cost nothing). */
+static dsc_span product_operand(dsc_builder *b, int64_t layer, const char *name, dsc_span span)
+{
+    const dsc_dtype type = b->plan->product_type;
+    const int64_t elems = span.bytes / dsc_dtype_bytes(b->type);
+    dsc_shape shape = pass_shape_of(b, DSC_K_CAST, 0, elems, 0, 0);
+    dsc_span copy;
+
+    if (type == b->type) return span;
+    copy = find_cast(b, span);
+    if (copy.buffer >= 0) return copy;
+    shape.out = (int8_t)type;
+    copy = pass_whole(b, pass_activations(b, name, DSC_LIFE_TRANSIENT, layer, elems * dsc_dtype_bytes(type)));
+    dsc_build_call(b, &shape, OPERANDS(span, copy));
+    return copy;
+}
+
+static dsc_shape product_shape(const dsc_builder *b, int flags, int64_t m, int64_t n, int64_t k)
+{
+    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, flags, m, n, k);
+
+    shape.type = (int8_t)b->plan->product_type;
+    return shape;
+}
+
 /* y[rows,n] = x[rows,k] * W[k,n] + bias (+ residual); of a row-parallel product on several ranks only x * W. */
 void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y)
 {
     bool is_partial = b->is_cut && is_row_parallel(role);
     int flags = is_partial ? 0 : bias_flag(b, layer, role + 1) | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
-    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, flags, b->rows, pass_width(b, layer, role), k);
+    dsc_shape shape = product_shape(b, flags, b->rows, pass_width(b, layer, role), k);
+    dsc_span in = product_operand(b, layer, "x_cast", pass_whole(b, x));
+    dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role));
 
-    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, x), pass_weight(b, layer, role), pass_weight(b, layer, role + 1),
-                                       pass_whole(b, residual), pass_whole(b, y)));
+    dsc_build_call(b, &shape, OPERANDS(in, weight, pass_weight(b, layer, role + 1), pass_whole(b, residual),
+                                       pass_whole(b, y)));
 }
 
 /* y = y + bias + residual, of the rows that the rank keeps */
@@ -93,11 +137,11 @@ void pass_join(dsc_builder *b, int64_t layer, dsc_role role, int32_t residual, i
 /* dx[rows,k] (+)= dy[rows,n] * W[k,n]^T */
 void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int flags, int32_t dx)
 {
-    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B | flags, b->rows, k, pass_width(b, layer, role));
+    dsc_shape shape = product_shape(b, DSC_TRANS_B | flags, b->rows, k, pass_width(b, layer, role));
+    dsc_span in = product_operand(b, layer, "dy_cast", pass_whole(b, dy));
+    dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role));
 
-    dsc_build_call(
-        b, &shape,
-        OPERANDS(pass_whole(b, dy), pass_weight(b, layer, role), DSC_NO_SPAN, DSC_NO_SPAN, pass_whole(b, dx)));
+    dsc_build_call(b, &shape, OPERANDS(in, weight, DSC_NO_SPAN, DSC_NO_SPAN, pass_whole(b, dx)));
 }
 
 /* dW[k,n] (+)= x[rows,k]^T * dy[rows,n]; where there is a bias, dbias[n] (+)= sum over rows of dy, of the rank's own
@@ -108,13 +152,15 @@ void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x,
     int64_t n = pass_width(b, layer, role);
     int adds = pass_adds(b, layer, role, b->pass.is_first_w);
     int bias_adds = pass_adds(b, layer, role + 1, b->pass.is_first_w);
-    dsc_shape w = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | adds, k, n, b->rows);
+    dsc_shape w = product_shape(b, DSC_TRANS_A | adds, k, n, b->rows);
     dsc_shape bias = pass_shape_of(b, DSC_K_COLUMN_SUM, bias_adds, own_dy == dy ? b->rows : b->kept_rows, n, 0);
+    dsc_span in, out;
 
     w.out = (int8_t)pass_gradient_type(b, layer, role);
     bias.out = (int8_t)pass_gradient_type(b, layer, role + 1);
-    dsc_build_call(
-        b, &w, OPERANDS(pass_whole(b, x), pass_whole(b, dy), DSC_NO_SPAN, DSC_NO_SPAN, pass_gradient(b, layer, role)));
+    in = product_operand(b, layer, "x_cast", pass_whole(b, x));
+    out = product_operand(b, layer, "dy_cast", pass_whole(b, dy));
+    dsc_build_call(b, &w, OPERANDS(in, out, DSC_NO_SPAN, DSC_NO_SPAN, pass_gradient(b, layer, role)));
     if (bias_flag(b, layer, role + 1))
         dsc_build_call(b, &bias, OPERANDS(pass_whole(b, own_dy), pass_gradient(b, layer, role + 1)));
 }
@@ -189,10 +235,16 @@ static dsc_span layout_of(const dsc_builder *b, int64_t layer)
     return pass_whole(b, b->program->layouts[b->plan->attention_of[layer]]);
 }
 
-void pass_mix(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l)
+void pass_mix(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l)
 {
     dsc_shape shape = heads(b, layer, DSC_K_ATTENTION_FWD, DSC_K_SCORES_FWD);
 
+    if (b->cp > 1) {
+        pass_gather_keys(b, layer, l);
+        dsc_build_op(b, kind, layer);
+        pass_mix_part(b, layer, l);
+        return;
+    }
     dsc_build_call(b, &shape, OPERANDS(pass_whole(b, l->qkv), pass_whole(b, l->context), pass_whole(b, l->lse),
                                        layout_of(b, layer), DSC_NO_SPAN));
 }
@@ -201,7 +253,9 @@ void pass_mix_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int
 {
     dsc_shape shape = heads(b, layer, DSC_K_ATTENTION_BWD, DSC_K_SCORES_BWD);
 
-    if (pass_stores_scores(b, layer))
+    if (b->cp > 1)
+        pass_mix_part_bwd(b, layer, l, dcontext, dqkv);
+    else if (pass_stores_scores(b, layer))
         dsc_build_call(
             b, &shape,
             OPERANDS(pass_whole(b, dcontext), pass_whole(b, l->qkv), pass_whole(b, l->lse), pass_whole(b, dqkv)));

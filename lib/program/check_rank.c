@@ -395,7 +395,7 @@ static void mark_gaps(rank_check *c, const dsc_bucket *bucket)
         mark_gradients(c, bucket, end, shard->first);
         end = shard->first + shard->elems;
         if (are_positions && c->plan->config.strategy.tp == 1)
-            end = shard->first + c->plan->config.strategy.seq_len * shard->shape[1];
+            end = shard->first + dsc_plan_tokens(c->plan) * shard->shape[1];
     }
     mark_gradients(c, bucket, end, bucket->first_elem + bucket->elems);
 }

@@ -121,7 +121,7 @@ static bool are_own(const rank_check *c)
 static int needed_sums(const rank_check *c, const dsc_bucket *bucket)
 {
     const dsc_strategy *strategy = &c->plan->config.strategy;
-    int needed = strategy->dp > 1 && !are_own(c) ? 1 << DSC_AXIS_DP : 0;
+    int needed = dsc_plan_degree(c->plan, DSC_AXIS_DP) > 1 && !are_own(c) ? 1 << DSC_AXIS_DP : 0;
 
     if (are_own(c) && c->plan->intra > 1) needed |= 1 << DSC_AXIS_INTRA;
     if (bucket->is_replicated && strategy->sequence_parallel) needed |= 1 << DSC_AXIS_TP;
@@ -304,15 +304,27 @@ static const dsc_tensor *tensor_of(rank_check *c, dsc_span weight)
     return &c->plan->tensors[shard_at(c, elem)->tensor];
 }
 
+/* What a copy in the products' type was cast from, in the same op. */
+static dsc_span cast_from(const rank_check *c, dsc_span span)
+{
+    for (int32_t i = 0; i < c->op->calls; i++) {
+        const dsc_call *call = &c->program->templates[c->use->template_].calls[c->op->first_call + i];
+
+        if (call->shape.kernel == DSC_K_CAST && call->operands[1].buffer == span.buffer) return call->operands[0];
+    }
+    return span;
+}
+
 /* A product over a dimension that tensor ranks have cut is a part of the whole one, and so is an embedding. */
 int8_t check_lacking(rank_check *c, const dsc_call *call)
 {
+    const dsc_span weight = call->shape.kernel == DSC_K_GEMM ? cast_from(c, call->operands[1]) : DSC_NO_SPAN;
     bool is_transposed = call->shape.flags & DSC_TRANS_B;
     const dsc_tensor *tensor;
 
     if (c->plan->config.strategy.tp == 1) return 0;
     if (call->shape.kernel == DSC_K_EMBED_FWD) return LACKS_SUM;
-    if (call->shape.kernel != DSC_K_GEMM || (tensor = tensor_of(c, call->operands[1])) == NULL) return 0;
+    if (call->shape.kernel != DSC_K_GEMM || (tensor = tensor_of(c, weight)) == NULL) return 0;
     if (is_transposed) return tensor->cut == DSC_CUT_COLUMNS || tensor->cut == DSC_CUT_QKV ? LACKS_SUM : 0;
     if (tensor->role == DSC_ROLE_PROJ_W || tensor->role == DSC_ROLE_OUT_W) return LACKS_SUM | LACKS_BIAS;
     return tensor->cut == DSC_CUT_ROWS ? LACKS_SUM : 0;

@@ -85,7 +85,7 @@ void pass_attention_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_lay
     l->whole1 = enter(b, kind, layer, DSC_ROLE_NORM1_W, l->x, l->norm1, l->stats1);
     pass_product(b, layer, DSC_ROLE_QKV_W, l->whole1, b->hidden, -1, l->qkv);
     pass_rotate(b, l->qkv, 0);
-    pass_mix(b, layer, l);
+    pass_mix(b, kind, layer, l);
     leave(b, layer, DSC_ROLE_PROJ_W, l->context, pass_context_columns(b), l->x, l->mid);
 }
 

@@ -44,7 +44,7 @@ static const char *advise_host(const dsc_strategy *strategy)
     if (strategy->offload == DSC_OFFLOAD_NONE) return "more host memory is needed";
     if (strategy->offload == DSC_OFFLOAD_OPTIMIZER && strategy->offload_ratio > 0)
         return "a smaller --offload-ratio leaves more on the device, --zero over more replicas needs less of both";
-    if (strategy->zero < 3 && strategy->dp > 1) return "--zero 3 needs less";
+    if (strategy->zero < 3 && strategy->dp * strategy->cp > 1) return "--zero 3 needs less";
     return "more replicas or more host memory are needed";
 }
 

@@ -37,7 +37,7 @@ static const int OP_LANES[] = {
 int dsc_op_lane(int kind, int axis, int space)
 {
     static const int lanes[DSC_AXIS_COUNT] = {
-        [DSC_AXIS_TP] = DSC_LANE_TP, [DSC_AXIS_CP] = DSC_LANE_DP,     [DSC_AXIS_DP] = DSC_LANE_DP,
+        [DSC_AXIS_TP] = DSC_LANE_TP, [DSC_AXIS_CP] = DSC_LANE_TP,     [DSC_AXIS_DP] = DSC_LANE_DP,
         [DSC_AXIS_PP] = DSC_LANE_PP_SEND, [DSC_AXIS_TIED] = DSC_LANE_TIED,
         [DSC_AXIS_INTRA] = DSC_LANE_DP, [DSC_AXIS_INTER] = DSC_LANE_DP, [DSC_AXIS_WORLD] = DSC_LANE_WORLD};
 

@@ -38,10 +38,16 @@ void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, i
 void pass_norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats);
 /* Turns q and k by their positions, where the model has rotary ones; DSC_INVERSE: their gradients. */
 void pass_rotate(dsc_builder *b, int32_t qkv, int flags);
-/* The core of attention, in the layer's way. */
+/* The core of attention, in the layer's way, of an op of that kind. */
 bool pass_stores_scores(const dsc_builder *b, int64_t layer);
-void pass_mix(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l);
+void pass_mix(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l);
 void pass_mix_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv);
+/* Where sequences are cut over context ranks (context.c): ends an op by what has all ranks' keys and values gathered;
+ * the core of attention by these; and its gradient, behind whose op those of keys and values are summed, and another
+ * begins. */
+void pass_gather_keys(dsc_builder *b, int64_t layer, dsc_layer_buffers *l);
+void pass_mix_part(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l);
+void pass_mix_part_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv);
 /* GELU, or a gated MLP's SwiGLU. Backward, dfc holds the gradient of act before and that of fc after. */
 void pass_activation(dsc_builder *b, const dsc_layer_buffers *l);
 void pass_activation_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dfc, int32_t dgate);

@@ -21,7 +21,7 @@
     L(HOST, host, "what the host computes: sums, norms and updates there")    \
     L(COPY_IN, copy_in, "from the host's memory to the device's")             \
     L(COPY_OUT, copy_out, "from the device's memory to the host's")           \
-    L(TP, tp, "tensor-parallel collectives")                                  \
+    L(TP, tp, "tensor- and context-parallel collectives")                                 \
     L(PP_SEND, pp_send, "activations and gradients to neighbouring stages")   \
     L(PP_RECV, pp_recv, "activations and gradients from neighbouring stages") \
     L(DP, dp, "data-parallel collectives")                                    \

@@ -98,7 +98,7 @@ static dsc_span over_replicas(dsc_builder *b, int64_t index, dsc_span whole, dsc
     bool ends_here = !is_in_host(bucket) && is_sum(b, bucket);
     dsc_span part;
 
-    if (b->plan->config.strategy.dp == 1) return whole;
+    if (dsc_plan_degree(b->plan, DSC_AXIS_DP) == 1) return whole;
     if (b->is_local) return over_worker(b, whole, type);
     if (b->plan->parts == 1) {
         dsc_build_transfer(b, DSC_OP_ALL_REDUCE, DSC_AXIS_DP, -1, DSC_NO_SPAN, whole, type);

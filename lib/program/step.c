@@ -107,7 +107,7 @@ static double count_of(const double *scalars, int which, double tp)
  * */
 dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT])
 {
-    const double tp = (double)plan->config.strategy.tp, dp = (double)plan->config.strategy.dp;
+    const double tp = (double)plan->config.strategy.tp, dp = (double)dsc_plan_degree(plan, DSC_AXIS_DP);
     const double copies = dsc_plan_scatters(plan) ? 1 : (double)plan->intra;
     const double own = copies / (double)plan->workers; /* a worker's square counts workers^2 / workers */
     const double alike = dsc_segment_is_local(segment) ? own : dp / (double)plan->parts;

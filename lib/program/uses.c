@@ -99,7 +99,8 @@ static int32_t backward_of(dsc_builder *b, dsc_schedule_uses *s, int64_t index)
     dsc_chunk_templates *templates = &s->templates[b->chunk];
     const dsc_strategy *strategy = &b->plan->config.strategy;
     /* A replica alone on its axis, with nowhere to send gradients, does nothing more in its last backward. */
-    bool is_last = index == s->bounds[b->chunk].last && (strategy->dp > 1 || strategy->offload != DSC_OFFLOAD_NONE);
+    const bool has_replicas = dsc_plan_degree(b->plan, DSC_AXIS_DP) > 1;
+    bool is_last = index == s->bounds[b->chunk].last && (has_replicas || strategy->offload != DSC_OFFLOAD_NONE);
     dsc_backward what = {.inputs = has_inputs(pass), .weights = has_weights(pass),
                          .is_first_x = has_inputs(pass) && index == s->bounds[b->chunk].first_x,
                          .is_first_w = has_weights(pass) && index == s->bounds[b->chunk].first_w, .is_last = is_last};

@@ -88,7 +88,20 @@ static void refuses_with_a_reason(void)
     dsc_strategy s = DSC_CONFIG_DEFAULT.strategy;
 
     s.cp = 2;
-    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--cp", NULL});
+    strcpy(s.attention, "dense-unfused");
+    refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--cp", "--attention dense", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.cp = 2;
+    s.optimizer = DSC_ONEBIT_ADAM;
+    refused(&s, 4, DSC_ENOTSUP, (const char *const[]){"--cp", "compression", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.cp = 2;
+    s.pp = 2;
+    strcpy(s.rank_order, "cp,pp,dp");
+    refused(&s, 8, DSC_ENOTSUP, (const char *const[]){"--rank-order", "cp and dp", NULL});
+    s = DSC_CONFIG_DEFAULT.strategy;
+    s.cp = 3;
+    refused(&s, 3, DSC_EINVAL, (const char *const[]){"--cp 3", "64", NULL});
     s = DSC_CONFIG_DEFAULT.strategy;
     s.sequence_parallel = true;
     refused(&s, 2, DSC_ENOTSUP, (const char *const[]){"--sequence-parallel", "tp is 1", NULL});

@@ -236,8 +236,9 @@ double flops_per_s(const evaluation *e)
 
 double flops_utilization(const evaluation *e)
 {
+    const dsc_dtype type = e->plan->product_type;
     dsc_place place;
 
-    if (dsc_cluster_place(e->cluster, 0, &place) != DSC_OK || place.device->peak_flops[e->plan->type] <= 0) return NAN;
-    return flops_per_s(e) / place.device->peak_flops[e->plan->type];
+    if (dsc_cluster_place(e->cluster, 0, &place) != DSC_OK || place.device->peak_flops[type] <= 0) return NAN;
+    return flops_per_s(e) / place.device->peak_flops[type];
 }
