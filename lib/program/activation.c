@@ -67,7 +67,7 @@ static void make_rest(dsc_builder *b, const dsc_life lives[2], int64_t layer, ds
             *rows[i].buffer = pass_activations(b, rows[i].name, lives[rows[i].for_weights], layer, rows[i].bytes);
 }
 
-static const dsc_layer_buffers NO_BUFFERS = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+static const dsc_layer_buffers NO_BUFFERS = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 
 /* The core of attention alone is recomputed when recompute is selective, all but the layer's input when it is full. */
 static void make_slot(dsc_builder *b, int64_t layer, dsc_layer_buffers *out)
