@@ -35,7 +35,8 @@ static const dsc_stack stacks[] = {
      .link = 0.50, .network = 0.092, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
-     .spread = 0.03, .host_ns = 15000, .residual = 6, .link = 0.82, .network = 0.85, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_short_gradients = true, .link = 0.82,
+     .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
      .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6,
@@ -72,8 +73,8 @@ const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, 
 void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy)
 {
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
-    if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision == DSC_FP16)
-        strategy->grad_accum_dtype = DSC_FP16;
+    if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision != DSC_FP32)
+        strategy->grad_accum_dtype = strategy->precision == DSC_FP16 ? DSC_FP16 : DSC_BF16;
 }
 
 dsc_handling dsc_stack_handling(const dsc_stack *stack, int kernel)

@@ -22,8 +22,10 @@ typedef struct dsc_stack {
     double accumulation;           /* a gradient is added to those of earlier micro-batches */
     double spread;                 /* standard deviation of GPUs' speeds: the slowest of all sets the pace */
     double beside;                 /* share of multiprocessors that collectives beside the passes take */
+    double hidden;                 /* share of tensor ranks' collectives that moves beside the product it belongs to,
+                                      piece by piece */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
-    bool has_short_gradients;      /* in fp16 they add up in fp16 */
+    bool has_short_gradients;      /* they add up in 16 bits */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
     dsc_handling handlings[DSC_HANDLINGS]; /* those that differ; ends with launches 0 */
 } dsc_stack;

@@ -25,6 +25,7 @@ typedef struct dsc_strategy {
     int64_t seq_len;          /* 0: the model's */
     int64_t virtual_stages;
     int schedule, partition, zero, offload, recompute, optimizer; /* the enums above; zero 0..3 */
+    int64_t recompute_layers; /* of each chunk, the first ones; 0: all, where recompute says how */
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */
     int grad_accum_dtype;     /* dsc_dtype; -1: by the rule of the plan */

@@ -97,6 +97,8 @@ static const dsc_field fields[] = {
         "updates before those in host memory overlap the next step's passes; 0 is never (0)"),
     INT("prefetch", strategy.prefetch, 0, 64, "buckets of parameters that are fetched ahead of the passes (1)"),
     CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),
+    INT("recompute-layers", strategy.recompute_layers, 0, MOST,
+        "layers of each chunk that are recomputed, the first ones; 0 is all (0)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,

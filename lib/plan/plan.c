@@ -36,6 +36,7 @@ static void hash_plan(dsc_plan *plan)
     dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->product_type,
                  plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
+    if (s->recompute_layers > 0) dsc_text_add(&text, "recompute layers %" PRId64 "\n", s->recompute_layers);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,
                      plan->config.freeze_step == DSC_AUTO && !plan->has_own_steps, plan->intra);
@@ -203,4 +204,11 @@ void dsc_plan_print(const dsc_plan *plan, dsc_text *out)
         }
         print_stage(plan, i, out);
     }
+}
+
+int dsc_plan_recompute(const dsc_plan *plan, int64_t index)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    return s->recompute_layers == 0 || index < s->recompute_layers ? s->recompute : DSC_RECOMPUTE_NONE;
 }

@@ -160,6 +160,8 @@ typedef struct dsc_coord { int64_t of[4]; } dsc_coord; /* by dsc_axis: tp, cp, d
 dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);
 int64_t dsc_plan_rank(const dsc_plan *plan, dsc_coord coord);
 
+/* What of a chunk's layer, counted from the chunk's first, is recomputed: dsc_recompute. Pure. */
+int dsc_plan_recompute(const dsc_plan *plan, int64_t index);
 /* Tokens of a sequence that a context rank has. Pure. */
 int64_t dsc_plan_tokens(const dsc_plan *plan);
 /* How many coordinates an axis of the grid (tp, cp, dp, pp) has. Pure. */

@@ -43,21 +43,40 @@ static int64_t lse_bytes(const dsc_builder *b, int64_t layer)
     return pass_stores_scores(b, layer) ? rows * b->seq * dsc_dtype_bytes(b->type) : rows * dsc_dtype_bytes(DSC_FP32);
 }
 
+dsc_dtype pass_type_of(const dsc_builder *b, dsc_span span, int64_t elems)
+{
+    return span.bytes == elems * dsc_dtype_bytes(b->plan->product_type) ? b->plan->product_type : b->type;
+}
+
+/* What nothing but products reads is kept in their type. */
+static int64_t operand_bytes(const dsc_builder *b, int64_t rows, int64_t columns)
+{
+    return rows * columns * dsc_dtype_bytes(b->plan->product_type);
+}
+
+int32_t pass_uncast(dsc_builder *b, const char *name, int64_t layer, int32_t operand)
+{
+    const int64_t elems = pass_whole(b, operand).bytes / dsc_dtype_bytes(b->plan->product_type);
+
+    if (b->plan->product_type == b->type) return operand;
+    return pass_activations(b, name, DSC_LIFE_TRANSIENT, layer, elems * dsc_dtype_bytes(b->type));
+}
+
 /* Everything that a layer leaves for its backward but its input, where it is not there yet: lives[0] of what only the
  * inputs' gradients need, lives[1] of what the weights' need too. */
 static void make_rest(dsc_builder *b, const dsc_life lives[2], int64_t layer, dsc_layer_buffers *out)
 {
     const int64_t kept_bytes = act_bytes(b, b->kept_rows, b->hidden), fc_bytes = act_bytes(b, b->rows, pass_ffn(b));
     const struct { int32_t *buffer; const char *name; bool for_weights; int64_t bytes; } rows[] = {
-        {&out->norm1, "norm1", true, kept_bytes},
+        {&out->norm1, "norm1", true, operand_bytes(b, b->kept_rows, b->hidden)},
         {&out->stats1, "stats1", false, pass_stats_bytes(b)},
         {&out->qkv, "qkv", false, act_bytes(b, b->rows, pass_qkv_columns(b))},
         {&out->mid, "mid", false, kept_bytes},
-        {&out->norm2, "norm2", true, kept_bytes},
+        {&out->norm2, "norm2", true, operand_bytes(b, b->kept_rows, b->hidden)},
         {&out->stats2, "stats2", false, pass_stats_bytes(b)},
         {&out->fc, "fc", false, fc_bytes},
         {&out->gate, "gate", false, b->plan->model.gated ? fc_bytes : 0},
-        {&out->act, "act", true, fc_bytes},
+        {&out->act, "act", true, operand_bytes(b, b->rows, pass_ffn(b))},
         {&out->context, "context", true, act_bytes(b, b->rows, pass_context_columns(b))},
         {&out->lse, pass_stores_scores(b, layer) ? "probabilities" : "lse", false, lse_bytes(b, layer)},
     };
@@ -70,10 +89,9 @@ static void make_rest(dsc_builder *b, const dsc_life lives[2], int64_t layer, ds
 static const dsc_layer_buffers NO_BUFFERS = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 
 /* The core of attention alone is recomputed when recompute is selective, all but the layer's input when it is full. */
-static void make_slot(dsc_builder *b, int64_t layer, dsc_layer_buffers *out)
+static void make_slot(dsc_builder *b, int recompute, int64_t layer, dsc_layer_buffers *out)
 {
     static const dsc_life lives[2] = {DSC_LIFE_SLOT, DSC_LIFE_SLOT};
-    int recompute = b->plan->config.strategy.recompute;
 
     if (recompute == DSC_RECOMPUTE_FULL) return;
     if (recompute == DSC_RECOMPUTE_SELECTIVE) out->context = out->lse = 0; /* not made */
@@ -85,9 +103,9 @@ static void make_slot(dsc_builder *b, int64_t layer, dsc_layer_buffers *out)
 static void make_deferred(dsc_builder *b, int64_t layer, const dsc_layer_buffers *slot, dsc_layer_deferred *out,
                           dsc_layer_buffers *again)
 {
-    const int64_t again_bytes[] = {act_bytes(b, b->kept_rows, b->hidden),
-                                   act_bytes(b, b->rows, pass_context_columns(b)),
-                                   act_bytes(b, b->kept_rows, b->hidden), act_bytes(b, b->rows, pass_ffn(b))};
+    const int64_t norm_bytes = operand_bytes(b, b->kept_rows, b->hidden);
+    const int64_t again_bytes[] = {norm_bytes, act_bytes(b, b->rows, pass_context_columns(b)), norm_bytes,
+                                   operand_bytes(b, b->rows, pass_ffn(b))};
     const int32_t in_slot[] = {slot->norm1, slot->context, slot->norm2, slot->act};
     int32_t *const buffers[] = {&again->norm1, &again->context, &again->norm2, &again->act};
     static const char *const names[] = {"norm1", "context", "norm2", "act"};
@@ -118,7 +136,7 @@ void dsc_build_slots(dsc_builder *b)
         here->slots[i] = NO_BUFFERS;
         here->slots[i].x = pass_kept(b, "x", is_end && !chunk->has_head ? DSC_LIFE_BOX : DSC_LIFE_SLOT, layer);
         if (is_end) break;
-        make_slot(b, layer, &here->slots[i]);
+        make_slot(b, dsc_plan_recompute(b->plan, i), layer, &here->slots[i]);
         here->kept[i] = NO_BUFFERS;
         if (b->is_split) make_deferred(b, layer, &here->slots[i], &here->deferred[i], &here->kept[i]);
     }

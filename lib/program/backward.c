@@ -198,10 +198,8 @@ static void embed_bwd(dsc_builder *b, int32_t dx)
 }
 
 /* What the slot did not keep of the layer, made again. */
-static void recompute(dsc_builder *b, int64_t layer, dsc_layer_buffers *l)
+static void recompute(dsc_builder *b, int how, int64_t layer, dsc_layer_buffers *l)
 {
-    int how = b->plan->config.strategy.recompute;
-
     if (how == DSC_RECOMPUTE_SELECTIVE) {
         dsc_build_op(b, DSC_OP_ATTENTION_AGAIN, layer);
         pass_mix(b, DSC_OP_ATTENTION_AGAIN, layer, l);
@@ -229,7 +227,7 @@ static void backward(dsc_builder *b)
 
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM2_W, DSC_ROLE_OUT_B);
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM1_W, DSC_ROLE_PROJ_B);
-        recompute(b, chunk->first_layer + i, &l);
+        recompute(b, dsc_plan_recompute(b->plan, i), chunk->first_layer + i, &l);
         dy = mlp_bwd(b, i, &l, dy);
         dy = attention_bwd(b, i, &l, dy);
     }

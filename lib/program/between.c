@@ -12,11 +12,13 @@ void pass_tensor_op(dsc_builder *b, dsc_op_kind kind, int64_t layer, int32_t sou
 /* All rows of what is kept by rows: itself where rows are not cut. */
 int32_t pass_gathered(dsc_builder *b, const char *name, int64_t layer, int32_t own)
 {
+    const int64_t elems = b->rows * b->hidden;
+    const dsc_dtype type = pass_type_of(b, pass_whole(b, own), b->kept_rows * b->hidden);
     int32_t all = own;
 
     if (!b->is_sequence_cut) return own;
-    all = pass_transient(b, name, layer, b->hidden);
-    pass_tensor_op(b, DSC_OP_ALL_GATHER, layer, own, all, b->type);
+    all = pass_activations(b, name, DSC_LIFE_TRANSIENT, layer, elems * dsc_dtype_bytes(type));
+    pass_tensor_op(b, DSC_OP_ALL_GATHER, layer, own, all, type);
     return all;
 }
 

@@ -84,22 +84,35 @@ static dsc_span find_cast(const dsc_builder *b, dsc_span span)
     return DSC_NO_SPAN;
 }
 
+static void cast(dsc_builder *b, dsc_span from, dsc_span to, int64_t elems)
+{
+    dsc_shape shape = pass_shape_of(b, DSC_K_CAST, 0, elems, 0, 0);
+
+    shape.out = (int8_t)b->plan->product_type;
+    dsc_build_call(b, &shape, OPERANDS(from, to));
+}
+
 /* What a layer's product reads of an operand: itself, or a copy that is cast for it (Micikevicius et al. 2022; scales
  * are a number for each tensor, and cost nothing). */
-static dsc_span product_operand(dsc_builder *b, int64_t layer, const char *name, dsc_span span)
+static dsc_span product_operand(dsc_builder *b, int64_t layer, const char *name, dsc_span span, int64_t elems)
 {
     const dsc_dtype type = b->plan->product_type;
-    const int64_t elems = span.bytes / dsc_dtype_bytes(b->type);
-    dsc_shape shape = pass_shape_of(b, DSC_K_CAST, 0, elems, 0, 0);
     dsc_span copy;
 
-    if (type == b->type) return span;
+    if (pass_type_of(b, span, elems) == type) return span;
     copy = find_cast(b, span);
     if (copy.buffer >= 0) return copy;
-    shape.out = (int8_t)type;
     copy = pass_whole(b, pass_activations(b, name, DSC_LIFE_TRANSIENT, layer, elems * dsc_dtype_bytes(type)));
-    dsc_build_call(b, &shape, OPERANDS(span, copy));
+    cast(b, span, copy, elems);
     return copy;
+}
+
+void pass_cast(dsc_builder *b, int32_t from, int32_t operand)
+{
+    const dsc_span out = pass_whole(b, operand);
+
+    if (from != operand)
+        cast(b, pass_whole(b, from), out, out.bytes / dsc_dtype_bytes(b->plan->product_type));
 }
 
 static dsc_shape product_shape(const dsc_builder *b, int flags, int64_t m, int64_t n, int64_t k)
@@ -115,9 +128,10 @@ void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64
 {
     bool is_partial = b->is_cut && is_row_parallel(role);
     int flags = is_partial ? 0 : bias_flag(b, layer, role + 1) | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
-    dsc_shape shape = product_shape(b, flags, b->rows, pass_width(b, layer, role), k);
-    dsc_span in = product_operand(b, layer, "x_cast", pass_whole(b, x));
-    dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role));
+    const int64_t n = pass_width(b, layer, role);
+    dsc_shape shape = product_shape(b, flags, b->rows, n, k);
+    dsc_span in = product_operand(b, layer, "x_cast", pass_whole(b, x), b->rows * k);
+    dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role), k * n);
 
     dsc_build_call(b, &shape, OPERANDS(in, weight, pass_weight(b, layer, role + 1), pass_whole(b, residual),
                                        pass_whole(b, y)));
@@ -137,9 +151,10 @@ void pass_join(dsc_builder *b, int64_t layer, dsc_role role, int32_t residual, i
 /* dx[rows,k] (+)= dy[rows,n] * W[k,n]^T */
 void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int flags, int32_t dx)
 {
-    dsc_shape shape = product_shape(b, DSC_TRANS_B | flags, b->rows, k, pass_width(b, layer, role));
-    dsc_span in = product_operand(b, layer, "dy_cast", pass_whole(b, dy));
-    dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role));
+    const int64_t n = pass_width(b, layer, role);
+    dsc_shape shape = product_shape(b, DSC_TRANS_B | flags, b->rows, k, n);
+    dsc_span in = product_operand(b, layer, "dy_cast", pass_whole(b, dy), b->rows * n);
+    dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role), k * n);
 
     dsc_build_call(b, &shape, OPERANDS(in, weight, DSC_NO_SPAN, DSC_NO_SPAN, pass_whole(b, dx)));
 }
@@ -158,8 +173,8 @@ void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x,
 
     w.out = (int8_t)pass_gradient_type(b, layer, role);
     bias.out = (int8_t)pass_gradient_type(b, layer, role + 1);
-    in = product_operand(b, layer, "x_cast", pass_whole(b, x));
-    out = product_operand(b, layer, "dy_cast", pass_whole(b, dy));
+    in = product_operand(b, layer, "x_cast", pass_whole(b, x), b->rows * k);
+    out = product_operand(b, layer, "dy_cast", pass_whole(b, dy), b->rows * n);
     dsc_build_call(b, &w, OPERANDS(in, out, DSC_NO_SPAN, DSC_NO_SPAN, pass_gradient(b, layer, role)));
     if (bias_flag(b, layer, role + 1))
         dsc_build_call(b, &bias, OPERANDS(pass_whole(b, own_dy), pass_gradient(b, layer, role + 1)));

@@ -10,10 +10,12 @@
 static int32_t enter(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_role role, int32_t x, int32_t y,
                      int32_t stats)
 {
+    const int32_t uncast = layer < 0 ? y : pass_uncast(b, "norm_uncast", layer, y);
     int32_t all;
 
     dsc_build_op(b, b->is_sequence_cut ? DSC_OP_NORM_FWD : kind, layer);
-    pass_norm(b, layer, role, x, y, stats);
+    pass_norm(b, layer, role, x, uncast, stats);
+    pass_cast(b, uncast, y);
     if (!b->is_sequence_cut) return y;
     dsc_build_end(b);
     all = pass_gathered(b, "norm", layer, y);
@@ -92,10 +94,15 @@ void pass_attention_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_lay
 /* y -1: up to the activation, which is all that the backward needs again. */
 void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buffers *l, int32_t y)
 {
+    dsc_layer_buffers uncast;
+
     l->whole2 = enter(b, kind, layer, DSC_ROLE_NORM2_W, l->mid, l->norm2, l->stats2);
     pass_product(b, layer, DSC_ROLE_FC_W, l->whole2, b->hidden, -1, l->fc);
     if (b->plan->model.gated) pass_product(b, layer, DSC_ROLE_GATE_W, l->whole2, b->hidden, -1, l->gate);
-    pass_activation(b, l);
+    uncast = *l;
+    uncast.act = pass_uncast(b, "act_uncast", layer, l->act);
+    pass_activation(b, &uncast);
+    pass_cast(b, uncast.act, l->act);
     if (y >= 0) leave(b, layer, DSC_ROLE_OUT_W, l->act, pass_ffn(b), l->mid, y);
     else dsc_build_end(b);
 }

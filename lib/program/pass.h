@@ -25,6 +25,8 @@ int64_t pass_ffn(const dsc_builder *b);
 /* Whose weight the head's is; a shard of the vocabulary's rows, the embedding's or the head's, which are cut alike. */
 dsc_role pass_head_role(const dsc_builder *b);
 const dsc_shard *pass_vocab(const dsc_builder *b);
+/* Fills a product's operand from what pass_uncast gave; nothing where these are one. */
+void pass_cast(dsc_builder *b, int32_t from, int32_t operand);
 /* y = x W (+ bias) (+ residual), its gradients by x and by W and bias: those of x added with DSC_ACCUMULATE. own_dy: of
  * the rank's rows, for a bias that all tensor ranks hold. pass_join: bias and residual alone. */
 void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y);
@@ -58,6 +60,10 @@ void pass_activation_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dfc
 int32_t pass_activations(dsc_builder *b, const char *name, dsc_life life, int64_t layer, int64_t bytes);
 int32_t pass_transient(dsc_builder *b, const char *name, int64_t layer, int64_t columns);
 int32_t pass_kept(dsc_builder *b, const char *name, dsc_life life, int64_t layer);
+/* In which of the two types a span of so many elements is: of activations, or what products read. */
+dsc_dtype pass_type_of(const dsc_builder *b, dsc_span span, int64_t elems);
+/* Where what a product's operand is cast from is made; the operand itself where nothing is cast. */
+int32_t pass_uncast(dsc_builder *b, const char *name, int64_t layer, int32_t operand);
 /* A norm's statistics of the rows that the rank keeps, in bytes; columns of q, k and v, and of what attention makes. */
 int64_t pass_stats_bytes(const dsc_builder *b);
 int64_t pass_qkv_columns(const dsc_builder *b);

@@ -31,7 +31,16 @@ static dsc_status read_count(const row *row, row_column column, int64_t *out)
 
 /* ---- The GPU */
 
-/* What the row knows better. A peak is that of the row's precision; the others keep their proportions. */
+/* Whether the GPU has that peak at some precision: tables give that of bf16 for rows in fp8, too. */
+static bool has_peak(const dsc_device_type *gpu, double flops)
+{
+    for (int i = 0; i < DSC_DTYPE_COUNT; i++)
+        if (gpu->peak_flops[i] > 0 && !is_other(flops, gpu->peak_flops[i])) return true;
+    return false;
+}
+
+/* What the row knows better. A peak that is none of the GPU's is that of the row's precision; the others keep their
+ * proportions. */
 static void adapt_gpu(double memory_gb, double peak_tflops, dsc_dtype precision, dsc_device_type *gpu,
                       dsc_text *changes)
 {
@@ -41,7 +50,7 @@ static void adapt_gpu(double memory_gb, double peak_tflops, dsc_dtype precision,
         gpu->memory_bytes = (int64_t)(memory_gb * usable * gib);
         dsc_text_add(changes, "%s of %g GB", gpu->name, memory_gb);
     }
-    if (peak_tflops <= 0 || peak <= 0 || !is_other(peak_tflops * tera, peak)) return;
+    if (peak_tflops <= 0 || peak <= 0 || has_peak(gpu, peak_tflops * tera)) return;
     for (int i = 0; i < DSC_DTYPE_COUNT; i++) gpu->peak_flops[i] *= factor;
     if (changes->count > 0) dsc_text_add(changes, " and %g Tflop/s", peak_tflops);
     else dsc_text_add(changes, "%s of %g Tflop/s", gpu->name, peak_tflops);
