@@ -150,6 +150,9 @@ static double quantization(const dsc_efficiency *efficiency, int64_t m, int64_t 
 /* Of many small products, whose inner or outer dimension is a head's, over that of large ones. */
 static const double BATCHED = 0.65;
 
+/* Of attention by parts of a sequence, whose results are joined, over that of whole ones. */
+static const double IN_PARTS = 0.75;
+
 /* The share of the peak that the kernel's arithmetic reaches; 0 when it is its bytes that take the time. */
 static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *shape)
 {
@@ -158,7 +161,7 @@ static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *s
     case DSC_K_SCORES_FWD:
     case DSC_K_SCORES_BWD: return efficiency->product * BATCHED;
     case DSC_K_ATTENTION_PART_FWD:
-    case DSC_K_ATTENTION_PART_BWD:
+    case DSC_K_ATTENTION_PART_BWD: return efficiency->attention * IN_PARTS;
     case DSC_K_ATTENTION_FWD:
     case DSC_K_ATTENTION_BWD:
     case DSC_K_BLOCK_SDD:

@@ -39,8 +39,12 @@ static const dsc_stack stacks[] = {
      .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
-     .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6,
+     .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
      .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
+    {.name = "fsdp-2025",
+     .what = "FSDP of Megatron and TorchTitan on GPUs with fp8: compiled, weights gathered beside the passes",
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true, .has_short_gradients = true,
+     .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */
@@ -59,7 +63,8 @@ static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)
     if (dsc_cluster_place(cluster, 0, &place) != DSC_OK || !place.device->is_gpu) return "dsc";
     if (dsc_equal(s->attention, "dense-unfused"))
         return is_sharded ? "deepspeed-2021" : s->precision == DSC_BF16 ? "deepspeed-2022" : "megatron-2021";
-    return is_sharded ? "fsdp-2023" : "megatron-2024";
+    if (!is_sharded) return "megatron-2024";
+    return place.device->peak_flops[DSC_FP8] > 0 ? "fsdp-2025" : "fsdp-2023";
 }
 
 const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, const dsc_cluster *cluster)
@@ -70,9 +75,21 @@ const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, 
     return NULL;
 }
 
-void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy)
+/* Half of each chunk's layers, whichever they are. */
+static void select_layers(int64_t layers, dsc_strategy *strategy)
 {
+    const int64_t chunks = DSC_MAX(strategy->pp, 1) * DSC_MAX(strategy->virtual_stages, 1);
+
+    strategy->recompute = DSC_RECOMPUTE_FULL;
+    strategy->recompute_layers = dsc_ceil_div(layers, 2 * chunks);
+}
+
+void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strategy)
+{
+    if (stack->selects_layers && strategy->recompute == DSC_RECOMPUTE_SELECTIVE && strategy->recompute_layers == 0)
+        select_layers(layers, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
+    if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
     if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision != DSC_FP32)
         strategy->grad_accum_dtype = strategy->precision == DSC_FP16 ? DSC_FP16 : DSC_BF16;
 }

@@ -24,6 +24,8 @@ typedef struct dsc_stack {
     double beside;                 /* share of multiprocessors that collectives beside the passes take */
     double hidden;                 /* share of tensor ranks' collectives that moves beside the product it belongs to,
                                       piece by piece */
+    int64_t ahead;                 /* buckets of weights that are gathered ahead, where the strategy says 1 */
+    bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_short_gradients;      /* they add up in 16 bits */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
@@ -33,8 +35,8 @@ typedef struct dsc_stack {
 /* The row of that name, "auto" for that of such a strategy on such GPUs; NULL when there is none. Static. */
 const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, const dsc_cluster *cluster);
 
-/* Has the program do as the software does, where the strategy leaves it open. */
-void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy);
+/* Has the program of a model of so many layers do as the software does, where the strategy leaves it open. */
+void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strategy);
 
 /* All rows, and how many. */
 const dsc_stack *dsc_stacks(int64_t *count);

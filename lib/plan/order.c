@@ -49,7 +49,8 @@ static traffic data_traffic(const dsc_plan *plan)
     const dsc_strategy *s = &plan->config.strategy;
     double elems = (double)dsc_model_parameters(&plan->model) / (double)s->tp / (double)s->pp;
     double d = (double)dsc_plan_degree(plan, DSC_AXIS_DP);
-    double buckets = ceil(elems / (double)s->bucket_elems);
+    const double tensors = 16 * ((double)plan->model.layers / (double)s->pp + 1); /* a bucket has one at least */
+    double buckets = fmin(ceil(elems / (double)s->bucket_elems), tensors);
 
     return (traffic){2 * (d - 1) / d * elems * (double)dsc_dtype_bytes(plan->gradient_type), buckets * 2 * (d - 1)};
 }

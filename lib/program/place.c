@@ -26,28 +26,49 @@ out:
 
 static bool fits(const placement *p) { return dsc_program_fits(p->plan, p->programs, p->plan->ranks) == DSC_OK; }
 
+/* The same with buckets of so many elements, instead of what is there. */
+static dsc_status place_again(const dsc_model *model, const dsc_cluster *cluster, dsc_config *config, int64_t elems,
+                              placement *inout)
+{
+    config->strategy.bucket_elems = elems;
+    placement_fini(inout);
+    return place(model, cluster, config, inout);
+}
+
+/* Buckets halved until it fits; the least at once where these do not fit either. */
+static dsc_status shrink(const dsc_model *model, const dsc_cluster *cluster, dsc_config *config, placement *inout)
+{
+    const int64_t first = config->strategy.bucket_elems;
+    int64_t elems = first;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(place_again(model, cluster, config, DSC_LEAST_BUCKET_ELEMS, inout));
+    if (!fits(inout)) goto out;
+    do {
+        elems = DSC_MAX(elems / 2, DSC_LEAST_BUCKET_ELEMS);
+        DSC_TRY(place_again(model, cluster, config, elems, inout));
+    } while (!fits(inout));
+    dsc_log(DSC_NOTE, "buckets of %" PRId64 " elements instead of %" PRId64 ", so that it fits", elems, first);
+out:
+    return status;
+}
+
 dsc_status dsc_programs_place(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
                               dsc_plan **plan, const dsc_program *const **programs)
 {
     dsc_config smaller = *config;
     placement p = {0};
     dsc_status status = DSC_OK;
-    int64_t first;
 
     DSC_TRY(place(model, cluster, config, &p));
-    first = p.plan->config.strategy.bucket_elems;
-    smaller.strategy.bucket_elems = first;
-    while (config->strategy.bucket_elems == 0 && dsc_plan_has_streams(p.plan) && !fits(&p) &&
-           smaller.strategy.bucket_elems > DSC_LEAST_BUCKET_ELEMS) {
-        smaller.strategy.bucket_elems = DSC_MAX(smaller.strategy.bucket_elems / 2, DSC_LEAST_BUCKET_ELEMS);
-        placement_fini(&p);
-        DSC_TRY(place(model, cluster, &smaller, &p));
-    }
-    if (smaller.strategy.bucket_elems < first && fits(&p))
-        dsc_log(DSC_NOTE, "buckets of %" PRId64 " elements instead of %" PRId64 ", so that it fits",
-                smaller.strategy.bucket_elems, first);
+    smaller.strategy.bucket_elems = p.plan->config.strategy.bucket_elems;
+    if (config->strategy.bucket_elems == 0 && dsc_plan_has_streams(p.plan) && !fits(&p) &&
+        smaller.strategy.bucket_elems > DSC_LEAST_BUCKET_ELEMS)
+        DSC_TRY(shrink(model, cluster, &smaller, &p));
     *plan = p.plan;
     *programs = p.programs;
+    p = (placement){0};
 out:
+    placement_fini(&p);
     return status;
 }

@@ -63,7 +63,8 @@ assert near(rows[3][0], p / 8) and near(rows[3][4], 2 * p / 8), rows'
 }
 
 explains() {
-    "$build/dsc-plan" --model gpt2 --cluster dgx-a100-80g --precision bf16 --zero 3 --offload params --explain >text &&
+    "$build/dsc-plan" --model gpt2 --cluster dgx-a100-80g --precision bf16 --zero 3 --offload params --stack dsc \
+        --explain >text &&
         grep -q '^states .*ZeRO 3, in 8 parts; parameters and the optimizer.s in host memory' text &&
         grep -q '^states .* fetched 1 bucket' text &&
         grep -q '^Buckets of at least [0-9]* elements' text && grep -q 'host memory$' text &&

@@ -31,13 +31,13 @@ static void what_is_open_is_filled(void)
     const dsc_stack *megatron = dsc_stack_find("megatron-2021", NULL, NULL);
     dsc_strategy strategy = {.grad_accum_dtype = -1, .precision = DSC_FP16};
 
-    dsc_stack_apply(megatron, &strategy);
+    dsc_stack_apply(megatron, 24, &strategy);
     CHECK(strategy.grad_accum_dtype == DSC_FP16 && strategy.bucket_elems > 0, "%d", strategy.grad_accum_dtype);
     strategy = (dsc_strategy){.grad_accum_dtype = DSC_FP32, .bucket_elems = 7, .precision = DSC_FP16};
-    dsc_stack_apply(megatron, &strategy);
+    dsc_stack_apply(megatron, 24, &strategy);
     CHECK(strategy.grad_accum_dtype == DSC_FP32 && strategy.bucket_elems == 7, "what is given changes");
     strategy = (dsc_strategy){.grad_accum_dtype = -1, .precision = DSC_FP16};
-    dsc_stack_apply(dsc_stack_find("dsc", NULL, NULL), &strategy);
+    dsc_stack_apply(dsc_stack_find("dsc", NULL, NULL), 24, &strategy);
     CHECK(strategy.grad_accum_dtype == -1 && strategy.bucket_elems == 0, "ours changes the strategy");
 }
 

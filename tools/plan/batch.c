@@ -1,6 +1,8 @@
 /* A table of trainings, row by row: what a hand-written command line would give for each. */
 #include "tools/plan/row.h"
+#include "base/parse.h"
 #include "model/attention.h"
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,42 +41,109 @@ static void add_reason(const char *text, dsc_text *out)
 
 /* ---- One row */
 
-/* The row with the configuration as it is. The notes of its cluster are the reason's beginning. */
-static dsc_status evaluate_row(const row *row, const dsc_config *config, const plan_options *options, answer *out)
+/* What the row trained, and on what. The notes of its cluster are the reason's beginning. */
+static dsc_status begin_row(const row *row, const dsc_config *config, evaluation **out, dsc_text *notes)
 {
     dsc_status status = DSC_OK;
     evaluation *e = calloc(1, sizeof *e);
 
     if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--batch: %zu bytes", sizeof *e);
     evaluation_init(e);
-    dsc_text_fini(&out->reason);
+    *out = e;
     DSC_TRY(row_model(row, &e->model));
-    DSC_TRY(row_cluster(row, config->strategy.precision, &e->cluster, &out->reason));
+    DSC_TRY(row_cluster(row, config->strategy.precision, &e->cluster, notes));
+out:
+    return status;
+}
+
+static void end_row(evaluation *e)
+{
+    if (e != NULL) evaluation_fini(e);
+    free(e);
+}
+
+/* With the configuration as it is. */
+static dsc_status evaluate_row(const row *row, const dsc_config *config, const plan_options *options, answer *out)
+{
+    dsc_status status = DSC_OK;
+    evaluation *e = NULL;
+
+    DSC_TRY(begin_row(row, config, &e, &out->reason));
     DSC_TRY(evaluate_on(config, options, e));
     take_answer(e, out);
     if (!e->feasible) add_reason(e->reason, &out->reason);
 out:
-    evaluation_fini(e);
-    free(e);
+    end_row(e);
     return status;
 }
 
-/* The least recomputation that fits, where the row does not say. */
+static dsc_status row_fits(const row *row, const dsc_config *config, const plan_options *options, bool *out)
+{
+    dsc_status status = DSC_OK;
+    evaluation *e = NULL;
+    dsc_text notes = {0};
+
+    DSC_TRY(begin_row(row, config, &e, &notes));
+    DSC_TRY(fits_on(config, options, e, out));
+out:
+    dsc_text_fini(&notes);
+    end_row(e);
+    return status;
+}
+
+/* ---- The least recomputation that fits, where the row does not say */
+
+/* Of each chunk so many layers, if that is enough: fewer are halved for, between what does not fit and what does. */
+static dsc_status find_layers(const row *row, dsc_config *config, const plan_options *options)
+{
+    dsc_strategy *s = &config->strategy;
+    dsc_status status = DSC_OK;
+    int64_t low = 0, high, middle;
+    bool fits;
+
+    DSC_TRY(dsc_parse_int("layers", row_cell(row, ROW_LAYERS), 1, 1 << 20, &high));
+    high = dsc_ceil_div(high, DSC_MAX(s->pp, 1) * DSC_MAX(s->virtual_stages, 1));
+    DSC_TRY(row_fits(row, config, options, &fits));
+    while (fits && high - low > 1) {
+        bool is_enough;
+
+        s->recompute_layers = middle = (low + high) / 2;
+        DSC_TRY(row_fits(row, config, options, &is_enough));
+        if (is_enough) high = middle;
+        else low = middle;
+    }
+    s->recompute_layers = fits ? high : 0;
+out:
+    return status;
+}
+
+/* Selective recomputation is of scores that are stored, where they are. */
 static dsc_status try_recomputations(const row *row, dsc_config *config, const plan_options *options, answer *out)
 {
-    static const struct { int recompute; const char *reason; } tries[] = {
-        {DSC_RECOMPUTE_NONE, "recompute not given: none taken, which fits"},
-        {DSC_RECOMPUTE_SELECTIVE, "recompute not given: selective taken, the least that fits"},
-        {DSC_RECOMPUTE_FULL, "recompute not given: full taken, the least that fits"}};
+    const bool stores_scores = dsc_equal(config->strategy.attention, "dense-unfused");
+    dsc_strategy *s = &config->strategy;
+    char reason[96] = "recompute not given: none taken, which fits";
     dsc_status status = DSC_OK;
+    bool fits;
 
-    for (int64_t i = 0; i < DSC_COUNT(tries); i++) {
-        config->strategy.recompute = tries[i].recompute;
-        DSC_TRY(evaluate_row(row, config, options, out));
-        if (!out->feasible && i + 1 < DSC_COUNT(tries)) continue;
-        add_reason(out->feasible ? tries[i].reason : "recompute not given: full taken", &out->reason);
-        break;
+    s->recompute = DSC_RECOMPUTE_NONE;
+    DSC_TRY(row_fits(row, config, options, &fits));
+    if (!fits && stores_scores) {
+        s->recompute = DSC_RECOMPUTE_SELECTIVE;
+        DSC_TRY(row_fits(row, config, options, &fits));
+        snprintf(reason, sizeof reason, "recompute not given: selective taken, the least that fits");
     }
+    if (!fits) {
+        s->recompute = DSC_RECOMPUTE_FULL;
+        DSC_TRY(find_layers(row, config, options));
+        snprintf(reason, sizeof reason, "recompute not given: full taken");
+    }
+    if (s->recompute_layers > 0)
+        snprintf(reason, sizeof reason,
+                 "recompute not given: full of %" PRId64 " layers a chunk taken, the least that fits",
+                 s->recompute_layers);
+    DSC_TRY(evaluate_row(row, config, options, out));
+    add_reason(reason, &out->reason);
 out:
     return status;
 }

@@ -181,7 +181,7 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
 
     DSC_TRY(load_calibration(options->calibration, e));
     DSC_TRY(find_stack(options->stack, &config.strategy, e));
-    dsc_stack_apply(e->stack, &config.strategy);
+    dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
     DSC_TRY(parse_ranks(options, e->plan->ranks, &list, &ranks));
     DSC_TRY(dsc_program_check(e->plan, e->programs, e->plan->ranks));
@@ -192,6 +192,21 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
     DSC_TRY(dsc_simulate(e->plan, e->cluster, e->programs, e->prices, &ranks, &e->timing, &e->wire_bytes, &e->trace));
 out:
     free(list);
+    return status;
+}
+
+dsc_status fits_on(const dsc_config *given, const plan_options *options, evaluation *e, bool *out)
+{
+    dsc_config config = *given;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(load_calibration(options->calibration, e));
+    DSC_TRY(find_stack(options->stack, &config.strategy, e));
+    dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
+    DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
+    DSC_TRY(judge(e));
+    *out = e->feasible;
+out:
     return status;
 }
 
