@@ -85,9 +85,9 @@ const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer);
 dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
                                dsc_copies copies, const int64_t *offsets, dsc_checkpoint_writer **out);
 
-/* Writes a piece: a write of whole rows, or one a row, past any buffer but that which turns turned tensors. Pieces in any
- * order; what none covers is zero. DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there is no such
- * copy. */
+/* Writes a piece: a write of whole rows, or one a row, past any buffer but that in which tensors are turned. Pieces in
+ * any order; what none covers is zero. DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there is no
+ * such copy. */
 dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_checkpoint_piece *piece);
 
 /* Brings what this process wrote to the disk. DSC_EIO. */
