@@ -776,7 +776,7 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
     else if (shape->kernel == DSC_K_BLOCK_SDD && d[3] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[3], DSC_ATTENTION_MAX_D);
-    else if (is_attention(shape->kernel) && d[4] > DSC_ATTENTION_MAX_D)
+    else if ((is_attention(shape->kernel) || shape->kernel == DSC_K_ROPE) && d[4] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[4], DSC_ATTENTION_MAX_D);
     else if (shape->kernel == DSC_K_ROPE && d[4] % 2 != 0)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, must be even", name, (long long)d[4]);

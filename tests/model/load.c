@@ -188,6 +188,8 @@ static void bad_descriptions_are_refused(void)
         {"layers=2,hidden=64,heads=3,vocab=256,seq=32", {"64", "3", "heads"}},
         {"layers=2,hidden=64,heads=4,kv_heads=3,vocab=256,seq=32", {"heads 4", "kv_heads 3"}},
         {"layers=2,hidden=12,heads=4,vocab=256,seq=32,pos=rope", {"12", "4", "odd"}},
+        {"layers=2,hidden=64,heads=4,vocab=256,seq=32,rope_theta=500", {"rope_theta", "pos is learned"}},
+        {"layers=2,hidden=64,heads=4,vocab=256,seq=32,pos=rope,rope_theta=0", {"rope_theta", "0"}},
         {"layers=2,hidden=64,heads=4,vocab=256", {"missing", "seq"}},
         {"layers=2,hidden=64,heads=4,vocab=256,seq=32,depth=2", {"depth"}},
         {"layers=2,hiden=64,heads=4,vocab=256,seq=32", {"hiden", "did you mean \"hidden\""}},
