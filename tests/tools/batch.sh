@@ -79,8 +79,8 @@ takes_least_recomputation() {
     evaluates "w,$gpt2,bf16,,1," "x,$many,64,512,bf16,none,1," "y,$many,64,512,bf16,,1," \
         "z,$many,4096,32768,bf16,,1," || return
     value 1 reason | grep 'none taken' && [ "$(value 2 feasible)" = false ] && [ "$(value 3 feasible)" = true ] &&
-        value 3 reason | grep -E 'full of [1-9][0-9]* layers a chunk taken, the least that fits' && [ "$(value 4 feasible)" = false ] &&
-        value 4 reason | grep 'full taken'
+        value 3 reason | grep -E 'full of [1-9][0-9]* layers a chunk taken, the least that fits' &&
+        [ "$(value 4 feasible)" = false ] && value 4 reason | grep 'full taken'
 }
 
 # Rows that cannot be evaluated say why, have no figures, and leave the others alone.
