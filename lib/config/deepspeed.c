@@ -90,6 +90,19 @@ static void add_attention(const dsc_config *config, json_t *rows, json_t *out)
     json_object_del(rows, "sparse_attention");
 }
 
+/* With as many digits as people write, where these are enough to be read back as they were. */
+static char *text_of(const json_t *object)
+{
+    char *text = json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    json_t *read = text == NULL ? NULL : json_loads(text, 0, NULL);
+    const bool is_equal = json_equal(read, object);
+
+    json_decref(read);
+    if (is_equal) return text;
+    free(text);
+    return json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+}
+
 char *dsc_config_deepspeed(const dsc_config *config)
 {
     json_t *out = object_of(dsc_top_keys, config), *rows = dsc_rows_json(config);
@@ -100,7 +113,7 @@ char *dsc_config_deepspeed(const dsc_config *config)
     add_precision(config, out);
     json_object_set_new(out, "zero_optimization", zero_json(config));
     add_attention(config, rows, out);
-    if (json_object_set_new(out, "dsc", rows) == 0) text = json_dumps(out, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    if (json_object_set_new(out, "dsc", rows) == 0) text = text_of(out);
     json_decref(out);
     return text;
 }

@@ -140,6 +140,7 @@ dsc_status print_json(const evaluation *e, FILE *out)
     json_object_set_new(object, "mfu", real_or_null(flops_utilization(e)));
     json_object_set_new(object, "tokens_per_s", json_real(tokens_per_s(e)));
     json_object_set_new(object, "wire_bytes_per_step", json_integer(e->wire_bytes));
+    if (e->run.tokens > 0) json_object_set_new(object, "run", campaign_json(&e->run));
     if (json_dumpf(object, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
         status = DSC_FAIL(DSC_EIO, "the result cannot be written");
     fputc('\n', out);
