@@ -436,6 +436,8 @@ int main(int argc, char **argv)
     status = dsc_comm_create(&argc, &argv, &j.comm);
     if (status != DSC_OK) return tool_end(&self, status);
     j.rank = dsc_comm_rank(j.comm);
+    /* MPICH takes SIGUSR1 for word of a rank that died, and asks a process manager, which one rank need not have. */
+    if (dsc_comm_size(j.comm) == 1) catch_signals();
     if (j.rank == 0) tool_log(&self);
     status = dsc_comm_agree(j.comm, tool_load(argc, argv, own, &inputs), false);
     if (status == DSC_OK && inputs.asked != 0) {

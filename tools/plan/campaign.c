@@ -195,15 +195,27 @@ static dsc_short span_str(double s)
     return out;
 }
 
+/* "653 kW", "7.25 GWh": suffix "" or "h". */
+static dsc_short watts_str(double watts, const char *suffix)
+{
+    static const char *const units[] = {"", "k", "M", "G", "T", "P"};
+    int64_t i = 0;
+    dsc_short out;
+
+    while (i < DSC_COUNT(units) - 1 && watts >= 1000) watts /= 1000, i++;
+    snprintf(out.str, sizeof out.str, "%.3g %sW%s", watts, units[i], suffix);
+    return out;
+}
+
 static void print_energy(const campaign *run, const plan_options *options, dsc_text *out)
 {
     if (!(run->power_w > 0)) {
         dsc_text_add(out, "energy     not known: the cluster does not say what its nodes or devices draw (power_w)\n");
         return;
     }
-    dsc_text_add(out, "energy     %.4g kW at most%s", run->power_w / 1e3,
+    dsc_text_add(out, "energy     %s at most%s", watts_str(run->power_w, "").str,
                  run->is_power_of_devices ? ", of devices alone" : "");
-    if (isfinite(run->energy_mwh)) dsc_text_add(out, ", %.4g MWh", run->energy_mwh);
+    if (isfinite(run->energy_mwh)) dsc_text_add(out, ", %s", watts_str(run->energy_mwh * 1e6, "h").str);
     if (isfinite(run->cost) && run->cost > 0)
         dsc_text_add(out, ", %s at %g a kWh", dsc_count_str(run->cost).str, options->energy_price);
     dsc_text_add(out, "\n");
