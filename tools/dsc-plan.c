@@ -55,7 +55,7 @@ static const dsc_field run_fields[] = {
      .argument = "HOURS", .help = "mean time between failures of a node (the cluster's, else 50700 / its GPUs)"},
     {.name = "restart-time", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, restart_s), .low = 0,
      .high = 1e9, .argument = "SECONDS",
-     .help = "from a failure until the last checkpoint is read (600)"},
+     .help = "from a failure until the last checkpoint is being read (600)"},
     {.name = "checkpoint-rate", .type = DSC_FIELD_BYTES, .offset = offsetof(plan_options, checkpoint_rate), .low = 1,
      .high = 0x1p60, .argument = "SIZE",
      .help = "bytes a second of checkpoints, to and from shared storage (the cluster's, else 711MB a node)"},
