@@ -285,8 +285,8 @@ static dsc_status check_run_options(const plan_options *o)
     if (o->tokens[0] == '\0' && o->emit[0] == '\0' && o->checkpoint_rate > 0)
         return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate is for --tokens N and --emit DIR");
     if (!is_one && (o->tokens[0] != '\0' || o->emit[0] != '\0'))
-        return DSC_FAIL(DSC_EINVAL, "--tokens and --emit are of one strategy, and go without --what-if, --break-even and "
-                        "--longest-seq");
+        return DSC_FAIL(DSC_EINVAL, "--tokens and --emit are of one strategy, and go without --what-if, "
+                        "--break-even and --longest-seq");
     if (o->what_if && (o->trace[0] != '\0' || o->check || o->explain || o->longest_seq || o->break_even))
         return DSC_FAIL(DSC_EINVAL, "--what-if goes without --trace, --check, --explain, --longest-seq and "
                         "--break-even");

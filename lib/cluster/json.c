@@ -476,13 +476,15 @@ static json_t *member_json(const member *row, const void *at)
 /* What nobody described is not written either. */
 static bool is_absent(const member *row, const void *at)
 {
+    const dsc_storage *storage = at;
+
     switch (row->type) {
     case FACT: return !(*(const double *)at > 0);
     case TIER_PORT: return *(const dsc_tier_port *)at == DSC_PORT_NIC;
     case TIER_TOPOLOGY: return *(const dsc_tier_topology *)at == DSC_TIER_TREE;
     case EFFICIENCY: return !(((const dsc_efficiency *)at)->product > 0);
     case NVME: return ((const dsc_nvme *)at)->count == 0;
-    case STORAGE: return !(((const dsc_storage *)at)->read_bytes_per_s + ((const dsc_storage *)at)->write_bytes_per_s > 0);
+    case STORAGE: return !(storage->read_bytes_per_s > 0 || storage->write_bytes_per_s > 0);
     default: return false;
     }
 }

@@ -1,5 +1,5 @@
-/* DeepSpeed's JSON, written by the tables that read it: a key that sets a row has the row's value. What the tables leave
- * to functions stands here. */
+/* DeepSpeed's JSON, written by the tables that read it: a key that sets a row has the row's value. What the tables
+ * leave to functions stands here. */
 #include "config/keys.h"
 #include <stdlib.h>
 

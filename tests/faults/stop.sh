@@ -6,7 +6,8 @@
 # go FOLDER RANKS STEPS: saves and logs in the folder
 go() {
     mkdir -p "$1"
-    train "$2" --dp "$(($2 > 0 ? $2 : 1))" --micro-batch 2 --steps "$3" --save "$1/save" --log "$1/log" --resume auto --precision bf16
+    train "$2" --dp "$(($2 > 0 ? $2 : 1))" --micro-batch 2 --steps "$3" --save "$1/save" --log "$1/log" \
+        --resume auto --precision bf16
 }
 
 steps_of() { wc -l <"$1/log"; }

@@ -44,7 +44,8 @@ has_formulas() {
         near(r["step_s"], d["time"]["step_s"])' &&
         holds 'r["nodes"] == 4 and near(r["mtbf_h"], 250) and near(r["failures_per_day"], 24 / 250) and
         near(r["node_mtbf_h"], 1000)' &&
-        holds 'near(r["checkpoint_bytes"], 3 * 4 * 124439808) and near(r["checkpoint_s"], r["checkpoint_bytes"] / 1e9) and
+        holds 'near(r["checkpoint_bytes"], 3 * 4 * 124439808) and
+        near(r["checkpoint_s"], r["checkpoint_bytes"] / 1e9) and
         near(r["restart_s"], 120 + r["checkpoint_bytes"] / 2e9)' &&
         holds 'near(r["young_interval_s"], sqrt(2 * r["checkpoint_s"] * 250 * 3600))' &&
         holds '[x := r["checkpoint_s"] / (2 * 250 * 3600), near(r["daly_interval_s"],
@@ -102,7 +103,8 @@ never_ends() {
 
 shows_lines() {
     "$build/dsc-plan" --model gpt2 --cluster cluster.json --dp 8 --tokens 300B --energy-price 0.1 >lines || return
-    for line in '^run  .*300 G tokens, .* with failures .goodput 9' '^failures   0.096 a day, one every 10.4 days: 4 nodes' \
+    for line in '^run  .*300 G tokens, .* with failures .goodput 9' \
+        '^failures   0.096 a day, one every 10.4 days: 4 nodes' \
         '^checkpoint 1\.39 GiB in .*Young.*Daly' '^energy     6 kW at most, .*Wh, .* at 0.1 a kWh'; do
         grep -E "$line" lines || { cat lines; return 1; }
     done

@@ -7,7 +7,8 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/dsc-test-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 3
 
-job=(--model layers=16,hidden=2048,heads=16,vocab=50304,seq=2048 --tp 4 --pp 2 --dp 4 --global-batch 32 --precision bf16)
+job=(--model layers=16,hidden=2048,heads=16,vocab=50304,seq=2048 --tp 4 --pp 2 --dp 4 --global-batch 32
+    --precision bf16)
 
 # asks WORDS...: rows to rows
 asks() { "$build/dsc-plan" "${job[@]}" --cluster dgx-a100-80g:4 --what-if --json "$@" >rows 2>notes; }
@@ -58,7 +59,8 @@ never_loses() {
     while read -r words; do
         # shellcheck disable=SC2086 # words
         asks $words || return
-        rows_hold 'all(r["step_ratio"] <= 1.0 for r in rows if " x 2" in r["change"] or r["change"] == "launches / 2")' &&
+        rows_hold 'all(r["step_ratio"] <= 1.0 for r in rows if " x 2" in r["change"] or
+            r["change"] == "launches / 2")' &&
             rows_hold 'all(r["step_ratio"] >= 1.0 for r in rows if r["change"].endswith("/ 2") and "launch" not in
             r["change"])' && ! grep 'makes the step slower' notes || return
     done <<'END'

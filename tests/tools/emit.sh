@@ -36,8 +36,8 @@ trains_as_planned() {
 }
 
 launches() {
-    MPIEXEC="${MPIEXEC:-mpiexec}" DSC_RUN=$build/dsc-run limit=60 plan/launch.sh --data text.txt --steps 3 --log launched \
-        >/dev/null && diff <(timeless planned) <(timeless launched)
+    MPIEXEC="${MPIEXEC:-mpiexec}" DSC_RUN=$build/dsc-run timeout 60 plan/launch.sh --data text.txt --steps 3 \
+        --log launched </dev/null >/dev/null && diff <(timeless planned) <(timeless launched)
 }
 
 takes_options() {
@@ -63,7 +63,8 @@ other_ranks() {
 damaged() {
     local file
     for file in plan.json ds_config.json model.json cluster.json; do
-        rm -rf bad && cp -r plan bad && sed -i 's/2/3/' bad/$file && refuses "bad/$file: not as dsc-plan wrote it" 4 bad &&
+        rm -rf bad && cp -r plan bad && sed -i 's/2/3/' bad/$file &&
+            refuses "bad/$file: not as dsc-plan wrote it" 4 bad &&
             cp -r plan/. bad && truncate -s -5 bad/$file && refuses "bad/$file:" 4 bad &&
             rm bad/$file && refuses "bad/$file: cannot" 4 bad || return
     done
@@ -87,7 +88,8 @@ replaces_plans_only() {
     emits empty --tp 4 --micro-batch 1 && grep -q '"tp": 4' empty/ds_config.json || return
     touch empty/notes && before=$(cat empty/plan.json)
     emits empty "${strategy[@]}" 2>stderr
-    [ $? -eq 2 ] && grep 'holds notes' stderr && [ "$(cat empty/plan.json)" = "$before" ] && [ -e empty/notes ] || return
+    [ $? -eq 2 ] && grep 'holds notes' stderr && [ "$(cat empty/plan.json)" = "$before" ] && [ -e empty/notes ] ||
+        return
     emits full "${strategy[@]}" 2>stderr
     [ $? -eq 2 ] && grep "neither empty nor an earlier plan's" stderr && [ "$(cat full/file)" = mine ] || return
     emits file "${strategy[@]}" 2>stderr
@@ -106,12 +108,14 @@ comes_back() {
     shift
     rm -rf back
     "$build/dsc-plan" "$@" --emit back --json >back.json || { echo "not planned: $*"; return 1; }
-    launch "$ranks" dsc-run --plan back --data text.txt --steps 1 --dry-run >/dev/null || { echo "refused: $*"; return 1; }
+    launch "$ranks" dsc-run --plan back --data text.txt --steps 1 --dry-run >/dev/null ||
+        { echo "refused: $*"; return 1; }
     grep -qF "$(sed -n 's/.*"program_hash": \(".*"\).*/\1/p' back.json)" back/plan.json
 }
 
 models_come_back() {
-    echo '{"model_type": "gpt2", "n_layer": 2, "n_embd": 48, "n_head": 4, "n_positions": 32, "vocab_size": 256}' >hf.json
+    echo '{"model_type": "gpt2", "n_layer": 2, "n_embd": 48, "n_head": 4, "n_positions": 32, "vocab_size": 256}' \
+        >hf.json
     comes_back 4 --model gpt2 --cluster dgx-a100-80g --dp 4 --precision bf16 &&
         comes_back 2 --model hf.json --cluster local --tp 2 &&
         comes_back 1 --model "$even,ffn=80" --cluster local && grep -q '"ffn":80' back/model.json
@@ -139,8 +143,8 @@ END
 # Files that --attention names go along: they are not needed any more.
 patterns_come_back() {
     layout 4 2 2 >mixed.json
-    echo '{"sparse_attention": {"mode": "bigbird", "block": 16, "num_random_blocks": 1, "num_sliding_window_blocks": 1}}' \
-        >section.json
+    echo '{"sparse_attention": {"mode": "bigbird", "block": 16, "num_random_blocks": 1,
+        "num_sliding_window_blocks": 1}}' >section.json
     emits sparse --dp 2 --attention ./mixed.json,1=section.json || return
     rm -f mixed.json section.json
     runs 2 sparse --log copied >/dev/null && runs 2 ./sparse/ --log again >/dev/null && [ "$(wc -l <copied)" -eq 3 ] &&
@@ -151,7 +155,8 @@ patterns_come_back() {
 # What dsc-plan --tokens counts is what a save writes, but for the file's structure.
 counts_checkpoints() {
     local words planned written
-    for words in "--optimizer adamw" "--optimizer onebit-adam --freeze-step 1" "--optimizer onebit-lamb --freeze-step 1"; do
+    for words in "--optimizer adamw" "--optimizer onebit-adam --freeze-step 1" \
+        "--optimizer onebit-lamb --freeze-step 1"; do
         # shellcheck disable=SC2086 # words
         planned=$("$build/dsc-plan" --model "$even" --cluster local --dp 2 $words --tokens 1M --json |
             sed -n 's/.*"checkpoint_bytes": \([0-9]*\).*/\1/p') &&
@@ -173,7 +178,8 @@ make_slurm() {
 # submits WORDS...: as Slurm runs a copy of the script
 submits() {
     cp one/job.slurm copy.slurm
-    env PATH="$PWD/slurm:$PATH" SLURM_JOB_ID=42 SLURM_SUBMIT_DIR="$PWD" DSC_RUN="$build/dsc-run" DSC_TEST_RUN="$scratch" \
+    env PATH="$PWD/slurm:$PATH" SLURM_JOB_ID=42 SLURM_SUBMIT_DIR="$PWD" DSC_RUN="$build/dsc-run" \
+        DSC_TEST_RUN="$scratch" \
         timeout --foreground 60 bash copy.slurm --data text.txt "$@"
 }
 

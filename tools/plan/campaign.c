@@ -226,8 +226,8 @@ void print_campaign(const campaign *run, const plan_options *options, dsc_text *
     dsc_text_add(out, "run        %s tokens, %" PRId64 " steps: %s of steps, %s with failures (goodput %.1f %%)\n",
                  dsc_count_str((double)run->tokens).str, run->steps,
                  span_str((double)run->steps * run->step_s).str, span_str(run->days * day).str, 100 * run->goodput);
-    dsc_text_add(out, "failures   %.3g a day, one every %s: %" PRId64 " node%s, each every %s; %s until the next step\n",
-                 day / run->mtbf_s, span_str(run->mtbf_s).str, run->nodes, run->nodes == 1 ? "" : "s",
+    dsc_text_add(out, "failures   %.3g a day, one every %s: %" PRId64 " node%s, each every %s; %s until the next "
+                 "step\n", day / run->mtbf_s, span_str(run->mtbf_s).str, run->nodes, run->nodes == 1 ? "" : "s",
                  span_str(run->mtbf_s * (double)run->nodes).str, span_str(run->restart_s).str);
     dsc_text_add(out, "checkpoint %s in %s at %s/s, best every %s, %" PRId64 " step%s (Young %s, Daly %s)\n",
                  dsc_bytes_str(run->checkpoint_bytes).str, span_str(run->save_s).str,

@@ -193,9 +193,9 @@ static void add_directives(const emission *m, const dsc_node_type *node, dsc_tex
                  warning_s(m->e));
 }
 
-/* srun hands USR1 on to all tasks. They all end with one status, some milliseconds apart: without --kill-on-bad-exit=0
- * the first 4 would have Slurm kill the others, whose status would then count. A trap ends a `wait` early; the last one
- * has the status. */
+/* srun hands USR1 on to all tasks, and does not take the batch script's cores a task by itself. Tasks all end with one
+ * status, some milliseconds apart: without --kill-on-bad-exit=0 the first 4 would have Slurm kill the others, whose
+ * status would then count. A trap ends a `wait` early; the last one has the status. */
 static dsc_status add_job(emission *m)
 {
     const dsc_node_type *node;
@@ -204,15 +204,16 @@ static dsc_status add_job(emission *m)
 
     DSC_TRY(find_shape(m, &node));
     dsc_text_add(&out, "#!/bin/bash\n"
-                 "# sbatch [--account A --partition P --time T]... job.slurm --data DATA --steps K [OPTION of dsc-run]...\n"
-                 "# Ahead of the time limit all ranks save and end with 4, upon which the job is queued again and goes on\n"
-                 "# from there. SRUN and DSC_RUN may name another launcher (SRUN='srun --mpi=pmi2') and another dsc-run,\n"
-                 "# DSC_PLAN this folder where it was moved, DSC_SAVE the folder of checkpoints, which all nodes share.\n");
+                 "# sbatch [--account A --time T]... job.slurm --data DATA --steps K [OPTION of dsc-run]...\n"
+                 "# Ahead of the time limit all ranks save and end with 4, upon which the job is queued again and\n"
+                 "# goes on from there. SRUN may name another launcher (SRUN='srun --mpi=pmi2'), DSC_RUN another\n"
+                 "# dsc-run, DSC_PLAN this folder where it was moved, DSC_SAVE the folder of checkpoints, which all\n"
+                 "# nodes share.\n");
     add_directives(m, node, &out);
     dsc_text_add(&out, "\nplan=");
     add_quoted(m->absolute, &out);
-    dsc_text_add(&out, "\nexport OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}\n"
-                 "${SRUN:-srun} --kill-on-bad-exit=0 --wait=60 --distribution=block \"${DSC_RUN:-dsc-run}\" \\\n"
+    dsc_text_add(&out, "\n${SRUN:-srun} --kill-on-bad-exit=0 --wait=60 --distribution=block \\\n"
+                 "    --cpus-per-task=\"${SLURM_CPUS_PER_TASK:-1}\" \"${DSC_RUN:-dsc-run}\" \\\n"
                  "    --plan \"${DSC_PLAN:-$plan}\" --save \"${DSC_SAVE:-${SLURM_SUBMIT_DIR:-.}/checkpoints}\" \\\n"
                  "    --resume auto");
     add_length(&m->e->run, true, &out);
