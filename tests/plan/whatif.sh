@@ -20,9 +20,9 @@ assert (
 $1), rows"
 }
 
-# as_by_hand NAME PYTHON: the row of that name has the step of a cluster c that the statement changed
-as_by_hand() {
-    "$build/dsc-plan" --cluster dgx-a100-80g:4 --explain >described.json && /usr/bin/python3 - "$2" <<'END' || return
+# changes PYTHON: changed.json is the described cluster after the statement, of c, its node type n and its device d
+changes() {
+    "$build/dsc-plan" --cluster dgx-a100-80g:4 --explain >described.json && /usr/bin/python3 - "$1" <<'END'
 import json, sys
 c = json.load(open("described.json"))
 n = next(iter(c["node_types"].values()))
@@ -30,6 +30,11 @@ d = n["devices"][0]
 exec(sys.argv[1])
 json.dump(c, open("changed.json", "w"))
 END
+}
+
+# as_by_hand NAME PYTHON: the row of that name has the step of a cluster c that the statement changed
+as_by_hand() {
+    changes "$2" || return
     "$build/dsc-plan" "${job[@]}" --cluster changed.json --json >one || [ $? -eq 1 ] || return
     /usr/bin/python3 - "$1" <<'END'
 import json, sys
@@ -72,6 +77,14 @@ END
     rows_hold 'by["launches / 2"]["step_ratio"] < 1'
 }
 
+# What a launch takes the GPU is described; what it takes the host is the software's, and halved too.
+halves_hosts() {
+    local eager=(--tp 8 --pp 4 --dp 1 --global-batch 8 --stack megatron-2021)
+    changes "d['efficiency']['launch_ns'] //= 2" && asks "${eager[@]}" &&
+        "$build/dsc-plan" "${job[@]}" --cluster changed.json "${eager[@]}" --json >one &&
+        rows_hold 'by["launches / 2"]["step_s"] < 0.95 * json.load(open("one"))["time"]["step_s"]'
+}
+
 # 0.5 of a capacity that the command line gives
 halves_given_memory() {
     local peak
@@ -98,9 +111,10 @@ refuses() {
     [ $? -eq 2 ] && [ ! -s rows ] && [ "$(wc -l <notes)" -eq 1 ] && grep -E -- "$pattern" notes
 }
 
-plan 6
+plan 7
 ok "rows are what descriptions changed by hand give" are_as_by_hand
 ok "what is faster makes no step slower, what is slower none faster" never_loses
+ok "a launch takes the host half as long too" halves_hosts
 ok "a capacity of the command line changes too" halves_given_memory
 ok "what does not fit as described ends with status 1" says_no
 ok "people get a table" shows_table
