@@ -58,11 +58,11 @@ are_as_by_hand() {
         as_by_hand "memory - 50 %" "d['memory_bytes'] = int(0.5 * d['memory_bytes'] + 0.5)"
 }
 
-# Of several strategies, one that waits for its host too
+# Of several strategies, one that waits for its host too, and one whose ranks slower links would order better
 never_loses() {
     local words
-    while read -r words; do
-        # shellcheck disable=SC2086 # words
+    while read words; do # lines that end in \ go on
+        # shellcheck disable=SC2086,SC2162
         asks $words || return
         rows_hold 'all(r["step_ratio"] <= 1.0 for r in rows if " x 2" in r["change"] or
             r["change"] == "launches / 2")' &&
@@ -72,6 +72,8 @@ never_loses() {
 
 --zero 1 --recompute selective --sequence-parallel
 --tp 2 --dp 8 --zero 2 --pp 1 --offload optimizer
+--model layers=16,hidden=2048,heads=16,vocab=51200,seq=1024 --cluster frontier-mi250x:4 --tp 8 --pp 2 --dp 2 --zero 2 \
+--recompute selective --global-batch 8 --precision fp16
 --tp 1 --pp 4 --dp 2 --schedule zb-h1 --stack megatron-2021
 END
     rows_hold 'by["launches / 2"]["step_ratio"] < 1'

@@ -51,15 +51,6 @@ static dsc_status add_json(emission *m, const char *name, char *json)
 
 /* ---- What decides the program */
 
-/* Chosen axes become given ones: a plan does not change when links do. */
-static void pin_order(const dsc_plan *plan, char out[32])
-{
-    int used = 0;
-
-    for (int i = 0; i < DSC_COUNT(plan->order); i++)
-        used += snprintf(out + used, 32 - (size_t)used, "%s%s", i > 0 ? "," : "", DSC_AXIS_NAMES[plan->order[i]]);
-}
-
 static bool is_file(const dsc_pattern *p)
 {
     return p->layout != NULL || strchr(p->word, '/') != NULL || strchr(p->word, '.') != NULL;
@@ -114,7 +105,7 @@ static dsc_status add_descriptions(emission *m, const dsc_attention *attention)
     dsc_config config = m->e->plan->config;
     dsc_status status = DSC_OK;
 
-    pin_order(m->e->plan, config.strategy.rank_order);
+    write_order(m->e->plan, config.strategy.rank_order);
     DSC_TRY(add_attention(m, attention, config.strategy.attention));
     DSC_TRY(add_json(m, DSC_PLAN_CONFIG, dsc_config_deepspeed(&config)));
     DSC_TRY(add_json(m, DSC_PLAN_MODEL, dsc_model_json(&m->e->model)));

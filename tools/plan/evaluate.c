@@ -224,6 +224,14 @@ void evaluation_fini(evaluation *e)
     dsc_cluster_destroy(e->cluster);
 }
 
+void write_order(const dsc_plan *plan, char out[32])
+{
+    int used = 0;
+
+    for (int i = 0; i < DSC_COUNT(plan->order); i++)
+        used += snprintf(out + used, 32 - (size_t)used, "%s%s", i > 0 ? "," : "", DSC_AXIS_NAMES[plan->order[i]]);
+}
+
 /* ---- Figures */
 
 double tokens_per_s(const evaluation *e)

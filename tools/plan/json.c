@@ -16,14 +16,10 @@ static json_t *real_or_null(double value)
 /* The axes, fastest first, as they were chosen or given. */
 static json_t *rank_order_json(const dsc_plan *plan)
 {
-    dsc_text order = {0};
-    json_t *json;
+    char order[32];
 
-    for (int i = 0; i < DSC_COUNT(plan->order); i++)
-        dsc_text_add(&order, "%s%s", i > 0 ? "," : "", DSC_AXIS_NAMES[plan->order[i]]);
-    json = json_string(dsc_text_str(&order));
-    dsc_text_fini(&order);
-    return json;
+    write_order(plan, order);
+    return json_string(order);
 }
 
 /* The strategy's rows of the configuration, resolved. */

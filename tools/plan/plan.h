@@ -69,6 +69,9 @@ void evaluation_fini(evaluation *evaluation);
 void evaluation_init(evaluation *out);
 dsc_status evaluate_on(const dsc_config *config, const plan_options *options, evaluation *evaluation);
 
+/* The plan's order of ranks as --rank-order takes it: a chosen one becomes a given one, which links do not change. */
+void write_order(const dsc_plan *plan, char out[32]);
+
 /* --batch: evaluates each row of a table of trainings (published measurements) and prints the table with columns of the
  * prediction behind its own, to -o or standard output; a row that cannot be evaluated has a reason. The command line's
  * configuration is what rows do not say. DSC_EINVAL for a file that cannot be read or lacks columns. */

@@ -1,4 +1,5 @@
-/* What if one thing of the cluster were otherwise: each row is planned, checked and simulated anew. */
+/* What if one thing of the cluster were otherwise: each row is planned, checked and simulated anew, with the ranks in the
+ * order that the cluster as described has them. */
 #include "base/log.h"
 #include "tools/plan/plan.h"
 #include <inttypes.h>
@@ -29,7 +30,7 @@ typedef struct answer {
     int64_t step_ns, peak_bytes, capacity_bytes;
     double tokens_per_s;
     bool is_feasible;
-    char reason[1024];
+    char reason[1024], order[32];
 } answer;
 
 /* Capacities of the command line stand for what the cluster has. */
@@ -48,6 +49,7 @@ static void take_answer(const evaluation *e, answer *out)
                     .tokens_per_s = tokens_per_s(e),
                     .is_feasible = e->feasible};
     memcpy(out->reason, e->reason, sizeof out->reason);
+    write_order(e->plan, out->order);
 }
 
 static dsc_status ask(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *given,
@@ -107,27 +109,29 @@ static dsc_status print_answers(const answer *answers, bool json)
     return status;
 }
 
-/* Faster parts change who waits for whom, and where links are shared, or ranks are ordered anew, a step may lose by it:
- * that is said. */
+/* Faster parts change who is first at a link that several share, and a step may lose by it: that is said. */
 static void report_losses(const answer *answers)
 {
     for (int64_t i = 0; i < DSC_COUNT(changes); i++)
         if (changes[i].is_better && answers[i].step_ns > answers[0].step_ns)
-            dsc_log(DSC_WARNING, "%s makes the step slower, by %.2f %%: the order of events or of ranks is another",
+            dsc_log(DSC_WARNING, "%s makes the step slower, by %.2f %%: messages meet otherwise on links that they share",
                     changes[i].name, 100 * (ratio_of(&answers[i], &answers[0]) - 1));
 }
 
 dsc_status show_what_if(const tool_inputs *inputs, const plan_options *options)
 {
     answer answers[DSC_COUNT(changes)];
+    dsc_config config = inputs->config;
     dsc_cluster *cluster = NULL;
     dsc_status status = DSC_OK;
     dsc_model model;
 
     DSC_TRY(dsc_model_load(inputs->model, &model));
     DSC_TRY(load_cluster(inputs, &cluster));
-    for (int64_t i = 0; i < DSC_COUNT(changes); i++)
-        DSC_TRY(ask(&model, cluster, &inputs->config, options, &changes[i], &answers[i]));
+    for (int64_t i = 0; i < DSC_COUNT(changes); i++) {
+        DSC_TRY(ask(&model, cluster, &config, options, &changes[i], &answers[i]));
+        strcpy(config.strategy.rank_order, answers[0].order);
+    }
     DSC_TRY(print_answers(answers, options->json));
     report_losses(answers);
     if (!answers[0].is_feasible) status = DSC_FAIL(DSC_EINFEASIBLE, "%s", answers[0].reason);
