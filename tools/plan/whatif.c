@@ -1,5 +1,5 @@
-/* What if one thing of the cluster were otherwise: each row is planned, checked and simulated anew, with the ranks in the
- * order that the cluster as described has them. */
+/* What if one thing of the cluster were otherwise: each row is planned, checked and simulated anew, with the ranks in
+ * the order that the cluster as described has them. */
 #include "base/log.h"
 #include "tools/plan/plan.h"
 #include <inttypes.h>
@@ -114,8 +114,8 @@ static void report_losses(const answer *answers)
 {
     for (int64_t i = 0; i < DSC_COUNT(changes); i++)
         if (changes[i].is_better && answers[i].step_ns > answers[0].step_ns)
-            dsc_log(DSC_WARNING, "%s makes the step slower, by %.2f %%: messages meet otherwise on links that they share",
-                    changes[i].name, 100 * (ratio_of(&answers[i], &answers[0]) - 1));
+            dsc_log(DSC_WARNING, "%s makes the step slower, by %.2f %%: messages meet otherwise on links that they "
+                    "share", changes[i].name, 100 * (ratio_of(&answers[i], &answers[0]) - 1));
 }
 
 dsc_status show_what_if(const tool_inputs *inputs, const plan_options *options)
