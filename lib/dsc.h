@@ -39,6 +39,7 @@
 #include "program/program.h"
 #include "store/calibration_file.h"
 #include "store/checkpoint.h"
+#include "store/plan_folder.h"
 #include "store/trace_file.h"
 
 #include "sim/sim.h"

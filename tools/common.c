@@ -13,6 +13,11 @@ const dsc_field tool_progress_fields[] = {
     {.name = "progress", .type = DSC_FIELD_FLAG, .help = "a line on standard error for every step of the work"},
     {0}};
 
+const dsc_field tool_plan_fields[] = {
+    {.name = "plan", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, plan), .size = 4096, .argument = "DIR",
+     .help = "folder that dsc-plan --emit wrote, in place of --model, --cluster and --config"},
+    {0}};
+
 static const dsc_field input_fields[] = {
     {.name = "model", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, model), .size = 4096,
      .argument = "MODEL",
@@ -109,6 +114,49 @@ static dsc_status load_attention(const dsc_config *said, tool_inputs *out)
     return status;
 }
 
+/* ---- A plan's folder */
+
+static dsc_status enter_file(const char *plan, const char *name, char out[4096])
+{
+    if (snprintf(out, 4096, "%s/%s", plan, name) < 4096) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL, "--plan %.60s...: a path has at most 4095 bytes", plan);
+}
+
+static dsc_status enter_plan(tool_inputs *out)
+{
+    dsc_status status = DSC_OK;
+
+    if (out->model[0] != '\0' || out->cluster[0] != '\0' || out->config_path[0] != '\0')
+        return DSC_FAIL(DSC_EINVAL, "--plan %s: the plan says model, cluster and configuration; leave out --model, "
+                        "--cluster and --config", out->plan);
+    DSC_TRY(dsc_plan_folder_load(out->plan, &out->facts));
+    DSC_TRY(enter_file(out->plan, DSC_PLAN_MODEL, out->model));
+    DSC_TRY(enter_file(out->plan, DSC_PLAN_CLUSTER, out->cluster));
+    DSC_TRY(enter_file(out->plan, DSC_PLAN_CONFIG, out->config_path));
+out:
+    return status;
+}
+
+/* Files that the plan's configuration names lie in its folder: ./F is DIR/F, at the start and behind each `=`. */
+static dsc_status enter_attention(const char *plan, char words[256])
+{
+    dsc_text entered = {0};
+    dsc_status status = DSC_OK;
+
+    for (const char *at = words; *at != '\0'; at++) {
+        const bool begins = at == words || at[-1] == '=';
+
+        if (begins && strncmp(at, "./", 2) == 0) dsc_text_add(&entered, "%s/", plan), at += 1;
+        else dsc_text_add(&entered, "%c", *at);
+    }
+    if (entered.count >= 256)
+        status = DSC_FAIL(DSC_EINVAL, "--plan %s: --attention %s is longer than 255 bytes; a shorter path to the plan "
+                          "is needed", plan, dsc_text_str(&entered));
+    else snprintf(words, 256, "%s", dsc_text_str(&entered));
+    dsc_text_fini(&entered);
+    return status;
+}
+
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out)
 {
     dsc_config said = DSC_CONFIG_DEFAULT;
@@ -119,7 +167,9 @@ dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inp
     out->config = DSC_CONFIG_DEFAULT;
     DSC_TRY(parse(argc, argv, own, &said, out)); /* to know CONFIG, and what the command line says by itself */
     if (out->asked != 0) goto out;
+    if (out->plan[0] != '\0') DSC_TRY(enter_plan(out));
     if (out->config_path[0] != '\0') DSC_TRY(dsc_config_load(out->config_path, &out->config));
+    if (out->plan[0] != '\0') DSC_TRY(enter_attention(out->plan, out->config.strategy.attention));
     file_batch = out->config.strategy.global_batch;
     DSC_TRY(parse(argc, argv, own, &out->config, out));
     merge_batch(&said, file_batch, &out->config);

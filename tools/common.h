@@ -4,6 +4,7 @@
 #define TOOLS_COMMON_H
 
 #include "config/config.h"
+#include "store/plan_folder.h"
 
 typedef struct tool {
     const char *name;    /* "dsc-plan" */
@@ -17,6 +18,8 @@ void tool_log(const tool *self);
 /* What the user asked for, apart from the tool's own options. The strings are empty where an option was not given. */
 typedef struct tool_inputs {
     char model[4096], cluster[4096], config_path[4096];
+    char plan[4096];   /* --plan, of tools that have tool_plan_fields: model, cluster and config_path are its files */
+    dsc_plan_facts facts; /* and this is what it says of itself */
     bool progress;     /* --progress */
     struct dsc_attention *attention; /* config's */
     dsc_config config; /* the defaults, CONFIG over them, the command line over both */
@@ -30,6 +33,9 @@ typedef struct tool_inputs {
  * (one micro-batch a step). Where all three are known, what CONFIG says gives way to the command line: accumulation
  * first, then the global batch.
  *
+ * Where --plan names a plan's folder (store/plan_folder.h), it says what --model, --cluster and --config would, which
+ * are refused beside it; other options go before what it says, as before CONFIG.
+ *
  * What is said of attention is read too, files of layouts included: config.attention, which tool_unload frees.
  *
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
@@ -39,6 +45,9 @@ void tool_unload(tool_inputs *inputs);
 
 /* --progress, alike in all tools: one row, whose value is a bool. tool_load and tool_run have it among theirs. */
 extern const dsc_field tool_progress_fields[];
+
+/* --plan, for a table whose base is the tool_inputs that tool_load fills. */
+extern const dsc_field tool_plan_fields[];
 
 /* A line on stderr of what begins now, where the user asked for it. */
 void tool_progress(const tool *self, bool is_asked, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -35,6 +35,10 @@ static const dsc_field fields[] = {
          "print the longest sequence that fits, in steps of 128, with this --attention, dense and dense-unfused"),
     FLAG("break-even", break_even,
          "print below which rate of the network 1-bit Adam's compressed steps are faster than exact ones"),
+    FLAG("what-if", what_if,
+         "print step time, memory and feasibility with one thing of the cluster changed at a time"),
+    TEXT("emit", emit, "DIR",
+         "write the plan into a folder that dsc-run --plan DIR executes, with a launch line and a Slurm script"),
     TEXT("batch", batch, "FILE.csv",
          "evaluate each row of a table of trainings, by the names of columns, and print it with predictions added"),
     TEXT("o", out, "OUT.csv", "file for the table of --batch; - is standard output (-)"),
@@ -45,8 +49,22 @@ static const dsc_field fields[] = {
     FLAG("list-stacks", list_stacks, "print the kinds of software that are known"),
     {0}};
 
+static const dsc_field run_fields[] = {
+    TEXT("tokens", tokens, "N", "predict the run until so many tokens: days, failures, checkpoints, energy; 300B, 15T"),
+    {.name = "mtbf", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, mtbf_h), .low = 1e-3, .high = 1e9,
+     .argument = "HOURS", .help = "mean time between failures of a node (the cluster's, else 50700 / its GPUs)"},
+    {.name = "restart-time", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, restart_s), .low = 0,
+     .high = 1e9, .argument = "SECONDS",
+     .help = "from a failure until the last checkpoint is being read (600)"},
+    {.name = "checkpoint-rate", .type = DSC_FIELD_BYTES, .offset = offsetof(plan_options, checkpoint_rate), .low = 1,
+     .high = 0x1p60, .argument = "SIZE",
+     .help = "bytes a second of checkpoints, to and from shared storage (the cluster's, else 711MB a node)"},
+    {.name = "energy-price", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, energy_price), .low = 0,
+     .high = 1e9, .argument = "X", .help = "of a kWh, in any currency"},
+    {0}};
+
 /* The contract has these; this version does not. */
-static const char *const later[] = {"--search", "--top", "--html", "--emit"};
+static const char *const later[] = {"--search", "--top", "--html"};
 
 static dsc_status refuse_later(char **argv)
 {
@@ -196,6 +214,18 @@ out:
     return status;
 }
 
+/* What is read back was reported when it was read. */
+static dsc_status emit_quietly(const tool_inputs *inputs, const plan_options *options, const evaluation *e)
+{
+    dsc_status status;
+
+    tool_progress(&self, inputs->progress, "writing %s", options->emit);
+    dsc_log_to(NULL, NULL, DSC_WARNING);
+    status = emit(e, inputs->attention, options->emit);
+    tool_log(&self);
+    return status;
+}
+
 /* Nothing is printed before all that can fail is done. */
 static dsc_status plan(tool_inputs *inputs, const plan_options *options)
 {
@@ -208,10 +238,12 @@ static dsc_status plan(tool_inputs *inputs, const plan_options *options)
     DSC_TRY(choose_ratio(inputs, options, ratio));
     tool_log(&self);
     DSC_TRY(evaluate(inputs, options, e));
+    DSC_TRY(plan_campaign(options, e));
     if (options->trace[0] != '\0') {
         tool_progress(&self, inputs->progress, "writing %s", options->trace);
         DSC_TRY(dsc_trace_save(options->trace, &e->trace));
     }
+    if (options->emit[0] != '\0' && e->feasible) DSC_TRY(emit_quietly(inputs, options, e));
     DSC_TRY(print_result(e, options));
     if (!e->feasible) status = DSC_FAIL(DSC_EINFEASIBLE, "%s", e->reason);
 out:
@@ -230,9 +262,9 @@ static dsc_status plan_table(const tool_inputs *inputs, const plan_options *opti
         return DSC_FAIL(DSC_EINVAL, "--batch %s: its rows say model and cluster; leave out --model and --cluster",
                         options->batch);
     if (options->json || options->explain || options->check || options->trace[0] != '\0' || options->longest_seq ||
-        options->break_even)
+        options->break_even || options->what_if || options->emit[0] != '\0' || options->tokens[0] != '\0')
         return DSC_FAIL(DSC_EINVAL, "--batch %s prints CSV, and goes without --json, --explain, --check, --trace, "
-                        "--longest-seq and --break-even", options->batch);
+                        "--longest-seq, --break-even, --what-if, --emit and --tokens", options->batch);
     if (inputs->config.strategy.offload_ratio < 0)
         return DSC_FAIL(DSC_EINVAL, "--batch %s: --offload-ratio auto is for one strategy; give a number",
                         options->batch);
@@ -243,8 +275,31 @@ static dsc_status plan_table(const tool_inputs *inputs, const plan_options *opti
     return status;
 }
 
+/* What goes with --tokens, and what one strategy's own output goes without. */
+static dsc_status check_run_options(const plan_options *o)
+{
+    const bool is_one = !o->what_if && !o->break_even && !o->longest_seq;
+
+    if (o->tokens[0] == '\0' && (o->mtbf_h > 0 || o->restart_s >= 0 || o->energy_price > 0))
+        return DSC_FAIL(DSC_EINVAL, "--mtbf, --restart-time and --energy-price are for --tokens N");
+    if (o->tokens[0] == '\0' && o->emit[0] == '\0' && o->checkpoint_rate > 0)
+        return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate is for --tokens N and --emit DIR");
+    if (!is_one && (o->tokens[0] != '\0' || o->emit[0] != '\0'))
+        return DSC_FAIL(DSC_EINVAL, "--tokens and --emit are of one strategy, and go without --what-if, "
+                        "--break-even and --longest-seq");
+    if (o->what_if && (o->trace[0] != '\0' || o->check || o->explain || o->longest_seq || o->break_even))
+        return DSC_FAIL(DSC_EINVAL, "--what-if goes without --trace, --check, --explain, --longest-seq and "
+                        "--break-even");
+    if (o->what_if && o->calibration[0] != '\0')
+        return DSC_FAIL(DSC_EINVAL, "--what-if changes what is described, and what was measured would stay; leave out "
+                        "--calibration");
+    return tool_check_path("--emit", o->emit, "a plan is a folder");
+}
+
 static dsc_status act(tool_inputs *inputs, const plan_options *options)
 {
+    dsc_status status = DSC_OK;
+
     if (options->list_models) return options->json ? list_models_json() : list_models();
     if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();
     if (options->list_stacks) return list_stacks();
@@ -270,16 +325,23 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (options->break_even &&
         (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq))
         return DSC_FAIL(DSC_EINVAL, "--break-even goes without --trace, --check, --explain and --longest-seq");
+    DSC_TRY(check_run_options(options));
+    if (options->what_if) return show_what_if(inputs, options);
     if (options->break_even) return show_break_even(inputs, options);
     if (options->longest_seq) return show_longest(inputs, options);
-    return plan(inputs, options);
+    if (options->emit[0] != '\0') DSC_TRY(check_emit(options->emit));
+    status = plan(inputs, options);
+out:
+    return status;
 }
 
 int main(int argc, char **argv)
 {
     static tool_inputs inputs;
-    static plan_options options;
-    const dsc_field_table own[] = {{.title = "What to show", .fields = fields, .base = &options}, {0}};
+    static plan_options options = {.restart_s = -1};
+    const dsc_field_table own[] = {{.title = "What to show", .fields = fields, .base = &options},
+                                   {.title = "A run of many steps", .fields = run_fields, .base = &options},
+                                   {0}};
     dsc_status status = DSC_OK;
 
     tool_log(&self);

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 static const tool self = {
-    "dsc-run", "mpiexec -n N dsc-run --model MODEL --data DATA --steps K [OPTION]...",
+    "dsc-run",
+    "mpiexec -n N dsc-run --model MODEL --data DATA --steps K [OPTION]...\n"
+    "       mpiexec -n N dsc-run --plan DIR --data DATA --steps K [OPTION]...",
     "Train a transformer by the program that dsc-plan foresees, over MPI ranks."};
 
 #define TEXT(word, member, what, text)                                                                                 \
@@ -56,8 +58,6 @@ static const dsc_field fields[] = {
           "for tests: kernels are not run, ops with products of a layer sleep K us"),
     TEXT("fail-op", fail_op, "RANK:OP", "for tests: let that op fail as if memory were out"),
     {0}};
-
-static const dsc_field_table own_tables[] = {{.title = "The run", .fields = fields}, {0}};
 
 /* ---- Signals: the step is finished, a checkpoint saved */
 
@@ -106,6 +106,19 @@ static dsc_status check_options(const job *j, const tool_inputs *inputs)
     return DSC_OK;
 }
 
+/* A plan for `local` is for machines like that which made it, and runs on the cores that are here. */
+static dsc_status take_cores(dsc_cluster *cluster)
+{
+    dsc_cluster *local = NULL;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_cluster_local(&local));
+    cluster->node_types[0].cores = local->node_types[0].cores;
+out:
+    dsc_cluster_destroy(local);
+    return status;
+}
+
 /* `local`, the default, is the nodes of this job; anything else has to have as many devices as the strategy has
  * ranks. */
 static dsc_status make_cluster(job *j, const tool_inputs *inputs)
@@ -114,14 +127,29 @@ static dsc_status make_cluster(job *j, const tool_inputs *inputs)
     dsc_status status = DSC_OK;
     int nodes = dsc_comm_nodes(j->comm);
 
-    if (inputs->cluster[0] != '\0' && strcmp(inputs->cluster, "local") != 0)
-        return dsc_cluster_load(inputs->cluster, &j->cluster);
+    if (inputs->cluster[0] != '\0' && strcmp(inputs->cluster, "local") != 0) {
+        DSC_TRY(dsc_cluster_load(inputs->cluster, &j->cluster));
+        if (j->cluster->is_local) DSC_TRY(take_cores(j->cluster));
+        goto out;
+    }
     DSC_TRY(dsc_cluster_local(&local));
     DSC_TRY(dsc_cluster_of_ranks(local, nodes, dsc_ceil_div(dsc_comm_size(j->comm), nodes), &j->cluster));
     j->cluster->node_types[0].nodes_per_machine = dsc_comm_machine_size(j->comm) / dsc_comm_node_size(j->comm);
 out:
     dsc_cluster_destroy(local);
     return status;
+}
+
+/* An option that changes the program, or another version of ours, makes another one than was planned. */
+static dsc_status check_hash(const job *j, const tool_inputs *inputs)
+{
+    char hash[33];
+
+    dsc_programs_hash(j->plan, j->programs, hash);
+    if (dsc_equal(hash, inputs->facts.program_hash)) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL, "--plan %s: the program's hash is %s, the plan's is %s: options that change the "
+                    "program, or another version of dsc; plan anew with them", inputs->plan, hash,
+                    inputs->facts.program_hash);
 }
 
 static dsc_status make_plan(job *j, const tool_inputs *inputs)
@@ -141,6 +169,7 @@ static dsc_status make_plan(job *j, const tool_inputs *inputs)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "the strategy needs tp x pp x cp x dp = %" PRId64 " ranks, this job has %" PRId64
                          ": start it with mpiexec -n %" PRId64, j->plan->ranks, size, j->plan->ranks));
     if (j->options.omit_op[0] == '\0') DSC_TRY(dsc_program_check(j->plan, j->programs, j->plan->ranks));
+    if (inputs->plan[0] != '\0') DSC_TRY(check_hash(j, inputs));
     DSC_TRY(dsc_program_fits(j->plan, j->programs, j->plan->ranks));
 out:
     return status;
@@ -396,17 +425,20 @@ static void spin_briefly(char **argv)
 int main(int argc, char **argv)
 {
     job j = {.options = {.steps = -1}};
-    dsc_field_table own[] = {own_tables[0], {0}};
-    tool_inputs inputs;
+    static tool_inputs inputs;
+    const dsc_field_table own[] = {{.title = "A plan", .fields = tool_plan_fields, .base = &inputs},
+                                   {.title = "The run", .fields = fields, .base = &j.options},
+                                   {0}};
     dsc_status status;
     int exit_status;
 
     spin_briefly(argv);
     catch_signals();
-    own[0].base = &j.options;
     status = dsc_comm_create(&argc, &argv, &j.comm);
     if (status != DSC_OK) return tool_end(&self, status);
     j.rank = dsc_comm_rank(j.comm);
+    /* MPICH takes SIGUSR1 for word of a rank that died, and asks a process manager, which one rank need not have. */
+    if (dsc_comm_size(j.comm) == 1) catch_signals();
     if (j.rank == 0) tool_log(&self);
     status = dsc_comm_agree(j.comm, tool_load(argc, argv, own, &inputs), false);
     if (status == DSC_OK && inputs.asked != 0) {

@@ -103,6 +103,38 @@ dsc_status dsc_parse_bytes(const char *what, const char *word, int64_t *out)
     return DSC_OK;
 }
 
+/* What the suffix multiplies by; 0 for one that is none. */
+static int64_t multiple_of(const char *suffix)
+{
+    static const struct { const char *name; int64_t times; } suffixes[] = {
+        {"", 1},
+        {"K", 1000},
+        {"M", 1000 * 1000},
+        {"G", 1000 * 1000 * 1000},
+        {"B", 1000 * 1000 * 1000},
+        {"T", INT64_C(1000) * 1000 * 1000 * 1000},
+    };
+
+    for (int64_t i = 0; i < DSC_COUNT(suffixes); i++)
+        if (dsc_equal(suffix, suffixes[i].name)) return suffixes[i].times;
+    return 0;
+}
+
+dsc_status dsc_parse_count(const char *what, const char *word, int64_t low, int64_t high, int64_t *out)
+{
+    long double value;
+    const char *end = read_decimal(word, &value);
+    const int64_t times = end == NULL ? 0 : multiple_of(end);
+
+    if (times > 0) value *= (long double)times;
+    if (times == 0 || floorl(value) != value)
+        return DSC_FAIL(DSC_EINVAL, "%s: expected a whole number such as 300B or 15T, got \"%s\"", what, word);
+    if (value < low || value > high)
+        return DSC_FAIL(DSC_EINVAL, "%s: %s is outside %lld .. %lld", what, word, (long long)low, (long long)high);
+    *out = (int64_t)value;
+    return DSC_OK;
+}
+
 static dsc_status refuse_choice(const char *what, const char *word, const char *const *names, int64_t count)
 {
     const char *nearest = dsc_nearest(word, names, count);

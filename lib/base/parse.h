@@ -20,6 +20,10 @@ dsc_status dsc_parse_real(const char *what, const char *word, double low, double
  * byte is refused. */
 dsc_status dsc_parse_bytes(const char *what, const char *word, int64_t *out);
 
+/* A whole number of things within [low, high], with an optional K, M, G or B (billion), T: powers of 1000. "300B" is
+ * 3e11, "1.5T" 1.5e12. */
+dsc_status dsc_parse_count(const char *what, const char *word, int64_t low, int64_t high, int64_t *out);
+
 /* The index of word in names (NULL-terminated); DSC_EINVAL lists them, with "did you mean". */
 dsc_status dsc_parse_choice(const char *what, const char *word, const char *const *names, int *out);
 

@@ -43,7 +43,8 @@ typedef struct dsc_link {
 
 typedef struct dsc_nic { int64_t count; double bytes_per_s; int64_t latency_ns; } dsc_nic;
 
-/* Drives of a node, and what one of them has; a rate of 0 is not known. Nothing reads them yet but --explain. */
+/* Drives of a node, and what one of them has; a rate of 0 is not known. They go with their node, so
+ * no checkpoint is kept on them: nothing reads them yet but --explain. */
 typedef struct dsc_nvme { int64_t count, bytes; double read_bytes_per_s, write_bytes_per_s; } dsc_nvme;
 
 typedef struct dsc_node_type {
@@ -55,6 +56,7 @@ typedef struct dsc_node_type {
     int64_t nodes_per_machine;   /* nodes that are containers of one machine and share these cores; 0, 1: it is alone */
     double host_bandwidth_bytes_per_s; /* of all memory channels; 0: not known */
     double power_w;              /* of all of it, at most; 0: not known */
+    double mtbf_h;               /* mean time between its failures, in hours; 0: not known */
     dsc_nvme nvme;
 } dsc_node_type;
 
@@ -79,12 +81,16 @@ typedef struct dsc_tier {
     dsc_tier_topology topology; /* rail: of the lowest tier of NICs only; dragonfly: of the last tier only */
 } dsc_tier;
 
+/* The file system that all nodes share, with what all of them together read and write; 0: not known. */
+typedef struct dsc_storage { double read_bytes_per_s, write_bytes_per_s; } dsc_storage;
+
 typedef struct dsc_cluster {
     char name[64];
     bool is_local;  /* devices are CPU ranks that share this machine: as many as the strategy asks for */
     dsc_node_type *node_types; int64_t node_type_count;
     dsc_node_group *nodes; int64_t node_group_count;
     dsc_tier *network; int64_t tier_count;
+    dsc_storage storage;
 } dsc_cluster;
 
 /* Reads a description: `dgx-a100-80g:384` (one node without a number, one rack of a preset whose NVLink spans it), a
@@ -102,6 +108,18 @@ dsc_status dsc_cluster_local(dsc_cluster **out);
  * makes of `local`, or of a description that says so, for a strategy of that many ranks (one node). A device has its
  * share of what the node's devices have together of memory, bandwidth and peaks. */
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out);
+
+/* Heap; the caller's. DSC_ENOMEM. */
+dsc_status dsc_cluster_copy(const dsc_cluster *from, dsc_cluster **out);
+
+/* What can be otherwise than described: rates of links between devices (and of tiers that devices' own ports enter); of
+ * NICs, their links and their tiers; of links to the host and its memory; peaks; memory's rate; its size; what a launch
+ * of a kernel takes, where the device is described with it. */
+typedef enum dsc_aspect { DSC_ASPECT_LINKS, DSC_ASPECT_NETWORK, DSC_ASPECT_HOST, DSC_ASPECT_PRODUCTS,
+                          DSC_ASPECT_MEMORY_RATE, DSC_ASPECT_MEMORY_SIZE, DSC_ASPECT_LAUNCH } dsc_aspect;
+
+/* Multiplies it by the factor, everywhere in the cluster; all else, latencies too, stays. Pure. */
+void dsc_cluster_scale(dsc_cluster *cluster, dsc_aspect aspect, double factor);
 
 /* Binds this process to its share, number `part` of `parts`, of the machine's cores, neighbours as far as they go: so
  * ranks of one machine do not push each other about. *cores is how many it then has; 0 when it was left alone: bound by

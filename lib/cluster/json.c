@@ -8,7 +8,7 @@
 /* FACT is a REAL that is 0 where it is not known, TIER_PORT and TIER_TOPOLOGY are words of which the first holds where
  * none is given: written only where they say something. */
 typedef enum member_type {
-    INT, REAL, FACT, STRING, BOOL, TOPOLOGY, TIER_PORT, TIER_TOPOLOGY, ENDS, PEAKS, EFFICIENCY, NVME
+    INT, REAL, FACT, STRING, BOOL, TOPOLOGY, TIER_PORT, TIER_TOPOLOGY, ENDS, PEAKS, EFFICIENCY, NVME, STORAGE
 } member_type;
 
 typedef struct member {
@@ -31,6 +31,7 @@ typedef struct member {
 #define MOST_FLOPS 1e21
 #define MOST_NS 1e12
 #define MOST_WATTS 1e9
+#define MOST_HOURS 1e9
 
 static const member efficiency_members[] = {
     {"product", REAL, SIZES_OF(dsc_efficiency, product), 0, 1, NEEDED},
@@ -48,6 +49,12 @@ static const member nvme_members[] = {
     {"bytes", INT, SIZES_OF(dsc_nvme, bytes), 1, MOST_BYTES, NEEDED},
     {"read_bytes_per_s", FACT, SIZES_OF(dsc_nvme, read_bytes_per_s), 0, MOST_RATE, OPTIONAL},
     {"write_bytes_per_s", FACT, SIZES_OF(dsc_nvme, write_bytes_per_s), 0, MOST_RATE, OPTIONAL},
+    END,
+};
+
+static const member storage_members[] = {
+    {"read_bytes_per_s", FACT, SIZES_OF(dsc_storage, read_bytes_per_s), 0, MOST_RATE, OPTIONAL},
+    {"write_bytes_per_s", FACT, SIZES_OF(dsc_storage, write_bytes_per_s), 0, MOST_RATE, OPTIONAL},
     END,
 };
 
@@ -98,6 +105,7 @@ static const member node_members[] = {
     {"nodes_per_machine", INT, SIZES_OF(dsc_node_type, nodes_per_machine), 0, MOST_COUNT, OPTIONAL},
     {"host_bandwidth_bytes_per_s", REAL, SIZES_OF(dsc_node_type, host_bandwidth_bytes_per_s), 0, MOST_RATE, OPTIONAL},
     {"power_w", FACT, SIZES_OF(dsc_node_type, power_w), 0, MOST_WATTS, OPTIONAL},
+    {"mtbf_h", FACT, SIZES_OF(dsc_node_type, mtbf_h), 0, MOST_HOURS, OPTIONAL},
     {"nvme", NVME, SIZES_OF(dsc_node_type, nvme), 0, 0, OPTIONAL},
     END,
 };
@@ -121,7 +129,11 @@ static const char *const *words_of(member_type type)
 /* The members of a member that is a struct. */
 static const member *members_of(member_type type)
 {
-    return type == NVME ? nvme_members : efficiency_members;
+    switch (type) {
+    case NVME: return nvme_members;
+    case STORAGE: return storage_members;
+    default: return efficiency_members;
+    }
 }
 
 /* ---- Reading */
@@ -241,6 +253,7 @@ static dsc_status read_member(const char *where, const json_t *object, const mem
     case PEAKS: return read_peaks(where, object, row, at);
     case EFFICIENCY:
     case NVME:
+    case STORAGE:
         if (check_keys(inside.str, value, members_of(row->type), NULL) != DSC_OK) return DSC_EINVAL;
         return read_members(inside.str, value, members_of(row->type), at);
     }
@@ -391,6 +404,7 @@ static dsc_status check_version(const char *where, const json_t *object)
 static const member cluster_members[] = {
     {"name", STRING, SIZES_OF(dsc_cluster, name), 0, 0, OPTIONAL},
     {"local", BOOL, SIZES_OF(dsc_cluster, is_local), 0, 0, OPTIONAL},
+    {"storage", STORAGE, SIZES_OF(dsc_cluster, storage), 0, 0, OPTIONAL},
     END,
 };
 
@@ -453,7 +467,8 @@ static json_t *member_json(const member *row, const void *at)
     case ENDS: return json_pack("[ss]", ((const char (*)[32])at)[0], ((const char (*)[32])at)[1]);
     case PEAKS: return peaks_json(at);
     case EFFICIENCY:
-    case NVME: return members_json(members_of(row->type), at);
+    case NVME:
+    case STORAGE: return members_json(members_of(row->type), at);
     }
     return NULL;
 }
@@ -461,12 +476,15 @@ static json_t *member_json(const member *row, const void *at)
 /* What nobody described is not written either. */
 static bool is_absent(const member *row, const void *at)
 {
+    const dsc_storage *storage = at;
+
     switch (row->type) {
     case FACT: return !(*(const double *)at > 0);
     case TIER_PORT: return *(const dsc_tier_port *)at == DSC_PORT_NIC;
     case TIER_TOPOLOGY: return *(const dsc_tier_topology *)at == DSC_TIER_TREE;
     case EFFICIENCY: return !(((const dsc_efficiency *)at)->product > 0);
     case NVME: return ((const dsc_nvme *)at)->count == 0;
+    case STORAGE: return !(storage->read_bytes_per_s > 0 || storage->write_bytes_per_s > 0);
     default: return false;
     }
 }

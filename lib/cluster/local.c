@@ -190,6 +190,10 @@ dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t
     node->nodes_per_machine = from->nodes_per_machine;
     node->host_memory_bytes = from->host_memory_bytes;
     node->host_bandwidth_bytes_per_s = from->host_bandwidth_bytes_per_s;
+    node->power_w = from->power_w;
+    node->mtbf_h = from->mtbf_h;
+    node->nvme = from->nvme;
+    cluster->storage = local->storage;
     cluster->nodes[0].count = nodes;
     *out = cluster;
     return DSC_OK;

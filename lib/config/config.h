@@ -155,6 +155,10 @@ dsc_status dsc_config_read(const char *where, const json_t *object, dsc_config *
  * dsc_config_load reads it back. Heap; NULL when memory is out. */
 char *dsc_config_json(const dsc_config *config);
 
+/* The same as DeepSpeed's users write it: its keys, as far as it has such, and behind them "dsc" with every row, which
+ * goes before them. dsc_config_load reads it back as it was. Heap; NULL when memory is out. */
+char *dsc_config_deepspeed(const dsc_config *config);
+
 /* What one field alone does not say and no model or cluster is needed for: betas below 1, a scheduler's parameters, the
  * axes of the rank order. Reports through dsc_log a scheduler that replaces a given lr. */
 dsc_status dsc_config_check(const dsc_config *config);

@@ -22,11 +22,13 @@
 
 /* ---- optimizer: the parameters of a class are refused for another, as by its constructor in DeepSpeed */
 
+#define OPTIMIZERS "Adam", "AdamW", "OneBitAdam", "ZeroOneAdam", "OneBitLamb"
+const char *const DSC_DEEPSPEED_OPTIMIZERS[] = {OPTIMIZERS, NULL};
+
 /* Names in any case; those of DeepSpeed that we lack have a negative value. */
 static void read_optimizer_type(dsc_reader *reader, const char *path, const json_t *value)
 {
-    static const char *const names[] = {"Adam", "AdamW",   "OneBitAdam", "ZeroOneAdam", "OneBitLamb", "Lamb",
-                                        "Lion", "Adagrad", "MuAdam",     "MuAdamW",     "MuSGD"};
+    static const char *const names[] = {OPTIMIZERS, "Lamb", "Lion", "Adagrad", "MuAdam", "MuAdamW", "MuSGD"};
     static const int values[] = {DSC_ADAM, DSC_ADAMW, DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM, DSC_ONEBIT_LAMB};
     const char *word = json_string_value(value), *nearest;
 
@@ -108,6 +110,8 @@ static const dsc_key optimizer_types[][4] = {
     [DSC_ONEBIT_LAMB] = OPTIMIZER(onebit_lamb_params),
 };
 
+const dsc_key *dsc_optimizer_keys(int optimizer) { return optimizer_types[optimizer]; }
+
 static void read_optimizer(dsc_reader *reader, const char *path, const json_t *value)
 {
     const json_t *type = json_object_get(value, "type");
@@ -116,7 +120,7 @@ static void read_optimizer(dsc_reader *reader, const char *path, const json_t *v
     if (type != NULL && !json_is_null(type) && !dsc_equal(json_string_value(type), "auto"))
         read_optimizer_type(reader, "optimizer.type", type);
     if (reader->complaint_count == complaints)
-        dsc_read_object(reader, path, value, optimizer_types[reader->config->strategy.optimizer]);
+        dsc_read_object(reader, path, value, dsc_optimizer_keys(reader->config->strategy.optimizer));
 }
 
 /* ---- scheduler: the parameters of a class are refused for another */
@@ -172,6 +176,8 @@ static const dsc_key scheduler_types[][3] = {
     [DSC_LR_ONE_CYCLE] = {FREE("type"), SECTION("params", one_cycle_params), END},
 };
 
+const dsc_key *dsc_scheduler_keys(int type) { return scheduler_types[type]; }
+
 static void read_scheduler(dsc_reader *reader, const char *path, const json_t *value)
 {
     const json_t *type = json_object_get(value, "type");
@@ -183,12 +189,12 @@ static void read_scheduler(dsc_reader *reader, const char *path, const json_t *v
     }
     dsc_read_field(reader, "scheduler.type", dsc_field_find(dsc_config_fields(), "scheduler"), type);
     if (reader->complaint_count == complaints)
-        dsc_read_object(reader, path, value, scheduler_types[reader->config->scheduler.type]);
+        dsc_read_object(reader, path, value, dsc_scheduler_keys(reader->config->scheduler.type));
 }
 
 /* ---- fp16, bf16 */
 
-static const dsc_key fp16_keys[] = {
+const dsc_key dsc_fp16_keys[] = {
     FREE("enabled"),
     FIELD("loss_scale", "loss-scale"),
     FIELD("initial_scale_power", "initial-scale-power"),
@@ -216,7 +222,7 @@ static bool has_dynamic_key(const json_t *fp16)
 
 static void read_fp16(dsc_reader *reader, const char *path, const json_t *value)
 {
-    dsc_read_object(reader, path, value, fp16_keys);
+    dsc_read_object(reader, path, value, dsc_fp16_keys);
     reader->has_fp16 = dsc_read_bool(reader, path, value, "enabled");
     if (!reader->has_fp16) return;
     reader->config->strategy.precision = DSC_FP16;
@@ -297,7 +303,7 @@ static void read_cpu_offload_params(dsc_reader *reader, const char *path, const 
 
 #define PLANNED "has no effect: what is gathered when follows from the plan"
 
-static const dsc_key zero_keys[] = {
+const dsc_key dsc_zero_keys[] = {
     FIELD("stage", "zero"),
     FIELD("reduce_bucket_size", "bucket-size"),
     CALL("offload_optimizer", read_offload_optimizer),
@@ -351,7 +357,7 @@ static void read_zero(dsc_reader *reader, const char *path, const json_t *value)
                 json_is_true(value));
         reader->config->strategy.zero = json_is_true(value);
     } else {
-        dsc_read_object(reader, path, value, zero_keys);
+        dsc_read_object(reader, path, value, dsc_zero_keys);
     }
 }
 

@@ -36,7 +36,16 @@ typedef struct dsc_key {
     dsc_key_function *call;
 } dsc_key;
 
-extern const dsc_key dsc_top_keys[];
+extern const dsc_key dsc_top_keys[], dsc_zero_keys[], dsc_fp16_keys[];
+/* Of the section of one class; its parameters are the section "params". */
+const dsc_key *dsc_optimizer_keys(int optimizer);
+const dsc_key *dsc_scheduler_keys(int type);
+extern const char *const DSC_DEEPSPEED_OPTIMIZERS[]; /* names of the classes, by dsc_optimizer; ended by NULL */
+
+/* A row's value as "dsc" has it; null where it was not given. */
+json_t *dsc_field_json(const dsc_field *field, const dsc_config *config);
+/* {every registered row: its value}; NULL when memory is out. */
+json_t *dsc_rows_json(const dsc_config *config);
 
 /* Walks an object by a table; complains about keys that the table lacks, and about what is no object. `path` is "" at
  * the top. */

@@ -1,4 +1,4 @@
-#include "config/config.h"
+#include "config/keys.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +27,7 @@ static json_t *real_or_word(const dsc_field *field, double value)
     return field->choices != NULL && value < field->low ? json_string(field->choices[0]) : json_real(value);
 }
 
-static json_t *value_of(const dsc_field *field, const dsc_config *config)
+json_t *dsc_field_json(const dsc_field *field, const dsc_config *config)
 {
     const void *at = (const char *)config + field->offset;
 
@@ -51,18 +51,26 @@ static bool add_row(const dsc_field *field, const dsc_config *config, json_t *ob
     strncpy(key, field->name, sizeof key - 1);
     for (char *c = key; *c != '\0'; c++)
         if (*c == '-') *c = '_';
-    return json_object_set_new(object, key, value_of(field, config)) == 0;
+    return json_object_set_new(object, key, dsc_field_json(field, config)) == 0;
+}
+
+json_t *dsc_rows_json(const dsc_config *config)
+{
+    json_t *rows = json_object();
+
+    for (const dsc_field *field = dsc_config_fields(); rows != NULL && field->name != NULL; field++) {
+        if (add_row(field, config, rows)) continue;
+        json_decref(rows);
+        return NULL;
+    }
+    return rows;
 }
 
 char *dsc_config_json(const dsc_config *config)
 {
-    json_t *rows = json_object(), *object = json_pack("{s:o}", "dsc", rows);
-    char *text = NULL;
-    bool ok = object != NULL;
+    json_t *object = json_pack("{s:o}", "dsc", dsc_rows_json(config));
+    char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT);
 
-    for (const dsc_field *field = dsc_config_fields(); ok && field->name != NULL; field++)
-        ok = add_row(field, config, rows);
-    if (ok) text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     return text;
 }

@@ -50,6 +50,9 @@ extern const char *const DSC_STATE_PATHS[DSC_STATE_COUNT]; /* "/model", "/optimi
                                                               "/error_feedback/worker", "/error_feedback/server",
                                                               "/optimizer/exp_avg_sq_fresh", "/optimizer/trust" */
 
+/* Bytes of all copies of all tensors: the file but for its structure, some kilobytes. DSC_ENOMEM. */
+dsc_status dsc_checkpoint_bytes(const dsc_tensor *tensors, int64_t count, dsc_copies copies, int64_t *out);
+
 /* A rectangle of one tensor, and where its values are: row i, column j of it is element (row + i, column + j) of the
  * tensor, and values[i * stride + j]. A vector is one row. */
 typedef struct dsc_checkpoint_piece {

@@ -87,6 +87,21 @@ int64_t dsc_layout_bytes(const dsc_layout *layout, int which, int64_t dataset)
     return (int64_t)sizeof(float) * workers_of(layout, which) * shape[0] * shape[1];
 }
 
+dsc_status dsc_checkpoint_bytes(const dsc_tensor *tensors, int64_t count, dsc_copies copies, int64_t *out)
+{
+    dsc_layout layout;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_layout_init(tensors, count, copies, &layout));
+    *out = 0;
+    for (int which = 0; which < DSC_STATE_COUNT; which++)
+        for (int64_t i = 0; dsc_layout_holds(&layout, which) && i < count; i++)
+            *out += dsc_layout_bytes(&layout, which, i);
+    dsc_layout_fini(&layout);
+out:
+    return status;
+}
+
 static dsc_status check_worker(const dsc_layout *layout, const dsc_checkpoint_piece *piece, int64_t workers)
 {
     if (dsc_layout_holds(layout, piece->which) && piece->worker >= 0 && workers >= 1 &&

@@ -83,6 +83,26 @@ static void reads_sizes(void)
     }
 }
 
+static void reads_counts(void)
+{
+    static const struct { const char *word; int64_t count; } table[] = {
+        {"7", 7}, {"2K", 2000}, {"1.5M", 1500000}, {"300B", INT64_C(300000000000)}, {"300G", INT64_C(300000000000)},
+        {"15.6T", INT64_C(15600000000000)}, {"1e12", INT64_C(1000000000000)},
+    };
+    static const char *const refused[] = {"", "B", "-3", "0", "1.0005K", "3P", "3 B", "3b", "many", "9e18T", "nanK"};
+    int64_t count = 42;
+
+    for (int64_t i = 0; i < DSC_COUNT(table); i++) {
+        CHECK_OK(dsc_parse_count("--tokens", table[i].word, 1, INT64_C(1) << 60, &count));
+        CHECK(count == table[i].count, "%s became %lld", table[i].word, (long long)count);
+    }
+    for (int64_t i = 0; i < DSC_COUNT(refused); i++) {
+        count = 42;
+        CHECK(dsc_parse_count("--tokens", refused[i], 1, INT64_C(1) << 60, &count) == DSC_EINVAL && count == 42,
+              "\"%s\" became %lld", refused[i], (long long)count);
+    }
+}
+
 static void chooses(void)
 {
     static const char *const names[] = {"fp32", "fp16", "bf16", NULL};
@@ -102,6 +122,7 @@ static const tap_case cases[] = {
     {"a number out of bounds is refused with the bounds", names_bounds},
     {"real numbers are finite and within bounds", reads_reals},
     {"sizes take units of 1000 and of 1024, and are whole", reads_sizes},
+    {"counts take K, M, G or B, T, and are whole", reads_counts},
     {"a choice is one of its names, and a near miss is told", chooses},
 };
 

@@ -206,6 +206,29 @@ static void drives_and_power_are_kept(void)
     dsc_cluster_destroy(cluster);
 }
 
+#define STORED(more) ",\"storage\":{" more "}"
+#define STORING(more)                                                                                          \
+    "{\"dsc_cluster\":1,\"node_types\":{\"a\":" NODE_MORE(",\"mtbf_h\":6000") "},"                         \
+    "\"nodes\":[{\"type\":\"a\",\"count\":3}],\"network\":[]" STORED(more) "}"
+
+/* Also through the JSON that is written of it, and in what `local` makes of it. */
+static void failures_and_storage_are_kept(void)
+{
+    dsc_cluster *first = NULL, *second = NULL, *ranks = NULL;
+    char *text = NULL;
+
+    if (!CHECK_OK(load_text(STORING("\"write_bytes_per_s\":2e11"), &first))) return;
+    text = dsc_cluster_json(first);
+    if (!CHECK_OK(load_text(text, &second)) || !CHECK_OK(dsc_cluster_of_ranks(second, 1, 2, &ranks))) return;
+    CHECK(ranks->node_types[0].mtbf_h == 6000 && ranks->storage.write_bytes_per_s == 2e11 &&
+              ranks->storage.read_bytes_per_s == 0, "%g h, %g B/s", ranks->node_types[0].mtbf_h,
+          ranks->storage.write_bytes_per_s);
+    free(text);
+    dsc_cluster_destroy(first);
+    dsc_cluster_destroy(second);
+    dsc_cluster_destroy(ranks);
+}
+
 static void cpus_are_told_by_name(void)
 {
     dsc_cluster *cluster = NULL;
@@ -289,6 +312,9 @@ static void bad_files_are_refused(void)
         {ONE_NODE(NODE_MORE(NVME("\"write_bytes_per_s\":-1"))), {"nvme", "write_bytes_per_s", "-1"}},
         {ONE_NODE(NODE_MORE(",\"nvme\":{\"bytes\":4e12}")), {"nvme", "missing key \"count\""}},
         {ONE_NODE(NODE_MORE(",\"power_w\":-5")), {"power_w", "-5 is outside 0"}},
+        {ONE_NODE(NODE_MORE(",\"mtbf_h\":-1")), {"mtbf_h", "-1 is outside 0"}},
+        {STORING("\"write_bytes_per_s\":-1"), {"storage", "write_bytes_per_s", "-1"}},
+        {STORING("\"rate\":1"), {"storage", "unknown key \"rate\""}},
         {ONE_NODE(NODE_WITH("{\"name\":\"x\",\"count\":1,\"memory_bytes\":1,\"bandwidth_bytes_per_s\":-3}", "", "")),
          {"bandwidth_bytes_per_s", "-3 is outside 1"}},
         {CLUSTER("\"a\":" NODE_WITH(DEVICE, "", ""), "{\"type\":\"a\",\"count\":4611686018427387904}", ""),
@@ -407,6 +433,7 @@ static const tap_case cases[] = {
     {"GPUs are known by the names of drivers, publications and presets", gpus_are_known_by_their_names},
     {"a JSON description is taken as written", json_is_taken},
     {"drives and power are kept", drives_and_power_are_kept},
+    {"failures of nodes and the shared storage are kept", failures_and_storage_are_kept},
     {"a device called cpu is no GPU, unless the description says so", cpus_are_told_by_name},
     {"bad words are refused in one line that names the cause", bad_words_are_refused},
     {"bad files are refused in one line that names file and key", bad_files_are_refused},

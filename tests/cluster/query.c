@@ -153,6 +153,46 @@ static void other_ranks_share_the_same_node(void)
     dsc_cluster_destroy(two);
 }
 
+/* What an aspect's factor changes, and that it changes the copy alone. */
+static void scaling_changes_one_thing(void)
+{
+    dsc_cluster *racks = NULL, *copy = NULL;
+    const dsc_node_type *from, *to;
+    char *before, *after;
+
+    if (!CHECK_OK(dsc_cluster_load("gb200-nvl72:36", &racks))) return;
+    before = dsc_cluster_json(racks);
+    from = &racks->node_types[0];
+    for (int aspect = DSC_ASPECT_LINKS; aspect <= DSC_ASPECT_LAUNCH; aspect++) {
+        if (!CHECK_OK(dsc_cluster_copy(racks, &copy))) continue;
+        to = &copy->node_types[0];
+        dsc_cluster_scale(copy, (dsc_aspect)aspect, 2);
+        CHECK((to->links[0].bytes_per_s == 2 * from->links[0].bytes_per_s) == (aspect == DSC_ASPECT_LINKS) &&
+                  (copy->network[0].bytes_per_s == 2 * racks->network[0].bytes_per_s) == (aspect == DSC_ASPECT_LINKS),
+              "links, aspect %d", aspect);
+        CHECK((to->links[1].bytes_per_s == 2 * from->links[1].bytes_per_s) == (aspect == DSC_ASPECT_HOST) &&
+                  (to->host_bandwidth_bytes_per_s == 2 * from->host_bandwidth_bytes_per_s) ==
+                      (aspect == DSC_ASPECT_HOST), "host, aspect %d", aspect);
+        CHECK((to->nics[0].bytes_per_s == 2 * from->nics[0].bytes_per_s) == (aspect == DSC_ASPECT_NETWORK) &&
+                  (copy->network[1].bytes_per_s == 2 * racks->network[1].bytes_per_s) == (aspect == DSC_ASPECT_NETWORK),
+              "network, aspect %d", aspect);
+        CHECK((to->devices[0].peak_flops[DSC_BF16] == 2 * from->devices[0].peak_flops[DSC_BF16]) ==
+                  (aspect == DSC_ASPECT_PRODUCTS), "peaks, aspect %d", aspect);
+        CHECK((to->devices[0].bandwidth_bytes_per_s == 2 * from->devices[0].bandwidth_bytes_per_s) ==
+                  (aspect == DSC_ASPECT_MEMORY_RATE) &&
+                  (to->devices[0].memory_bytes == 2 * from->devices[0].memory_bytes) ==
+                      (aspect == DSC_ASPECT_MEMORY_SIZE), "memory, aspect %d", aspect);
+        CHECK((to->devices[0].efficiency.launch_ns == 2 * from->devices[0].efficiency.launch_ns) ==
+                  (aspect == DSC_ASPECT_LAUNCH), "launches, aspect %d", aspect);
+        dsc_cluster_destroy(copy);
+    }
+    after = dsc_cluster_json(racks);
+    CHECK(dsc_equal(before, after), "the original changed: %s", after);
+    free(before);
+    free(after);
+    dsc_cluster_destroy(racks);
+}
+
 static const tap_case cases[] = {
     {"devices are numbered node by node", devices_are_numbered_node_by_node},
     {"devices past the last are refused", devices_past_the_last_are_refused},
@@ -162,6 +202,7 @@ static const tap_case cases[] = {
     {"this machine has what prices read", this_machine_has_what_prices_read},
     {"ranks share their node's memory and peaks", ranks_share_their_node},
     {"a node that ranks share is shared by another number of them", other_ranks_share_the_same_node},
+    {"an aspect that is scaled changes alone, in a copy", scaling_changes_one_thing},
 };
 
 int main(void)

@@ -386,7 +386,100 @@ static void print_reads_back(void)
     free(again);
 }
 
+/* A word that the row takes. */
+static void draw_word(const dsc_field *field, char out[64])
+{
+    int64_t count = 0;
+
+    while (field->choices != NULL && field->choices[count] != NULL) count++;
+    if (count > 0 && (field->type == DSC_FIELD_CHOICE || tap_random_between(0, 3) == 0))
+        snprintf(out, 64, "%s", field->choices[tap_random_between(0, count - 1)]);
+    else if (field->type == DSC_FIELD_REAL)
+        snprintf(out, 64, "%.17g", field->low + (double)tap_random_between(1, 999) / 1000.7);
+    else if (field->type == DSC_FIELD_INT || field->type == DSC_FIELD_BYTES)
+        snprintf(out, 64, "%lld", (long long)tap_random_between((int64_t)field->low, (int64_t)field->low + 50));
+    else if (field->type == DSC_FIELD_STRING)
+        snprintf(out, 64, "%s", dsc_equal(field->name, "sparse-attention") ? "{\"mode\":\"fixed\"}" : "dp,tp,pp");
+    else snprintf(out, 64, "%d", (int)tap_random_between(0, 1));
+}
+
+static void draw_config(dsc_config *out)
+{
+    char word[64];
+
+    *out = DSC_CONFIG_DEFAULT;
+    for (const dsc_field *field = dsc_config_fields(); field->name != NULL; field++) {
+        if (tap_random_between(0, 1) == 0) continue;
+        draw_word(field, word);
+        CHECK_OK(dsc_field_set(field, out, field->name, word));
+    }
+}
+
+static void what_is_written_is_read(void)
+{
+    for (int i = 0; i < 200; i++) {
+        char *text, *before, *after;
+        dsc_config drawn;
+
+        draw_config(&drawn);
+        text = dsc_config_deepspeed(&drawn);
+        before = dsc_config_json(&drawn);
+        CHECK_OK(read_text(text));
+        after = dsc_config_json(&config);
+        CHECK(dsc_equal(before, after), "%s\nis read as\n%s", before, after);
+        free(text);
+        free(before);
+        free(after);
+    }
+}
+
+/* Rows that DeepSpeed has keys for. */
+static void deepspeeds_keys_say_the_same(void)
+{
+    static const char *const names[] = {
+        "micro-batch", "global-batch", "gradient-accumulation-steps", "gradient-clipping", "zero", "bucket-size",
+        "offload", "optimizer", "lr", "beta1", "beta2", "eps", "weight-decay", "l2-decay", "bias-correction",
+        "scheduler", "sparse-attention"};
+
+    for (int i = 0; i < 200; i++) {
+        json_t *object, *before, *after;
+        char *text, *rows;
+        dsc_config drawn;
+
+        draw_config(&drawn);
+        if (drawn.strategy.precision == DSC_FP8) drawn.strategy.precision = DSC_BF16;
+        rows = dsc_config_json(&drawn);
+        before = json_loads(rows, 0, NULL);
+        free(rows);
+        text = dsc_config_deepspeed(&drawn);
+        object = json_loads(text, 0, NULL);
+        json_object_del(object, "dsc");
+        free(text);
+        text = json_dumps(object, 0);
+        CHECK_OK(read_text(text));
+        CHECK(config.strategy.precision == drawn.strategy.precision, "precision %d", config.strategy.precision);
+        rows = dsc_config_json(&config);
+        after = json_loads(rows, 0, NULL);
+        free(rows);
+        for (int64_t n = 0; n < DSC_COUNT(names); n++) {
+            char key[64];
+
+            snprintf(key, sizeof key, "%s", names[n]);
+            for (char *c = key; *c != '\0'; c++) *c = *c == '-' ? '_' : *c;
+            CHECK(json_equal(json_object_get(json_object_get(before, "dsc"), key),
+                             json_object_get(json_object_get(after, "dsc"), key)), "%s is read otherwise in %s",
+                  names[n], text);
+        }
+        free(text);
+        json_decref(object);
+        json_decref(before);
+        json_decref(after);
+    }
+}
+
 static const tap_case cases[] = {
+    {"what dsc_config_deepspeed writes is read back as it was", what_is_written_is_read},
+    {"without \"dsc\" DeepSpeed's keys of it say the same", deepspeeds_keys_say_the_same},
     {"DeepSpeed's keys are taken", whole_example_is_taken},
     {"\"auto\" and null leave the default", auto_and_null_leave_the_default},
     {"but of the offload ratio \"auto\" is a value", auto_is_a_ratio},

@@ -6,7 +6,8 @@
 # go FOLDER RANKS STEPS: saves and logs in the folder
 go() {
     mkdir -p "$1"
-    train "$2" --dp "$2" --micro-batch 2 --steps "$3" --save "$1/save" --log "$1/log" --resume auto --precision bf16
+    train "$2" --dp "$(($2 > 0 ? $2 : 1))" --micro-batch 2 --steps "$3" --save "$1/save" --log "$1/log" \
+        --resume auto --precision bf16
 }
 
 steps_of() { wc -l <"$1/log"; }
@@ -43,10 +44,20 @@ unsaved() {
     [ $? -eq 4 ] && grep 'not saved' messages
 }
 
-plan 7
+# MPICH would ask a launcher whether another rank has died.
+without_launcher() {
+    limit=20 go alone 0 1000000 >/dev/null 2>messages &
+    reaches 1 alone/log || return
+    kill -USR1 "$(started dsc-run)"
+    wait $!
+    [ $? -eq 4 ] && grep 'stopped by a signal' messages && [ "$(wc -l <messages)" -le 2 ]
+}
+
+plan 8
 for case in "TERM 1" "USR1 2" "TERM 4"; do
     read -r signal ranks <<<"$case"
     ok "SIG$signal on $ranks ranks: the step is finished and saved, status 4" stopped "$signal" "$signal$ranks" "$ranks"
     ok "SIG$signal on $ranks ranks: what follows has the same bits" continues "$signal$ranks" "$ranks"
 done
 ok "a stop without --save says that nothing is saved" unsaved
+ok "SIGUSR1 without mpiexec: the step is finished and saved, status 4" without_launcher

@@ -152,13 +152,18 @@ static dsc_status judge(evaluation *e)
 /* Whose software it is; without --stack what strategy and GPUs say. */
 static dsc_status find_stack(const char *name, const dsc_strategy *strategy, evaluation *e)
 {
+    const dsc_stack *found = dsc_stack_find(name[0] == '\0' ? "auto" : name, strategy, e->cluster);
     const char *names[32];
     const char *nearest;
     int64_t count;
     const dsc_stack *stacks = dsc_stacks(&count);
 
-    e->stack = dsc_stack_find(name[0] == '\0' ? "auto" : name, strategy, e->cluster);
-    if (e->stack != NULL) return DSC_OK;
+    if (found != NULL) {
+        e->software = *found;
+        e->software.host_ns = (int64_t)((double)found->host_ns * e->launches + 0.5);
+        e->stack = &e->software;
+        return DSC_OK;
+    }
     for (int64_t i = 0; i < count; i++) names[i] = stacks[i].name;
     nearest = dsc_nearest(name, names, count);
     if (nearest == NULL) return DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", name);
@@ -168,6 +173,7 @@ static dsc_status find_stack(const char *name, const dsc_strategy *strategy, eva
 void evaluation_init(evaluation *out)
 {
     memset(out, 0, sizeof *out);
+    out->launches = 1;
     dsc_trace_init(&out->trace);
     dsc_calibration_init(&out->calibration);
 }
@@ -231,6 +237,14 @@ void evaluation_fini(evaluation *e)
     dsc_plan_destroy(e->plan);
     dsc_calibration_fini(&e->calibration);
     dsc_cluster_destroy(e->cluster);
+}
+
+void write_order(const dsc_plan *plan, char out[32])
+{
+    int used = 0;
+
+    for (int i = 0; i < DSC_COUNT(plan->order); i++)
+        used += snprintf(out + used, 32 - (size_t)used, "%s%s", i > 0 ? "," : "", DSC_AXIS_NAMES[plan->order[i]]);
 }
 
 /* ---- Figures */

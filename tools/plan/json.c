@@ -16,14 +16,10 @@ static json_t *real_or_null(double value)
 /* The axes, fastest first, as they were chosen or given. */
 static json_t *rank_order_json(const dsc_plan *plan)
 {
-    dsc_text order = {0};
-    json_t *json;
+    char order[32];
 
-    for (int i = 0; i < DSC_COUNT(plan->order); i++)
-        dsc_text_add(&order, "%s%s", i > 0 ? "," : "", DSC_AXIS_NAMES[plan->order[i]]);
-    json = json_string(dsc_text_str(&order));
-    dsc_text_fini(&order);
-    return json;
+    write_order(plan, order);
+    return json_string(order);
 }
 
 /* The strategy's rows of the configuration, resolved. */
@@ -140,6 +136,7 @@ dsc_status print_json(const evaluation *e, FILE *out)
     json_object_set_new(object, "mfu", real_or_null(flops_utilization(e)));
     json_object_set_new(object, "tokens_per_s", json_real(tokens_per_s(e)));
     json_object_set_new(object, "wire_bytes_per_step", json_integer(e->wire_bytes));
+    if (e->run.tokens > 0) json_object_set_new(object, "run", campaign_json(&e->run));
     if (json_dumpf(object, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
         status = DSC_FAIL(DSC_EIO, "the result cannot be written");
     fputc('\n', out);

@@ -2,6 +2,7 @@
 #ifndef TOOLS_PLAN_PLAN_H
 #define TOOLS_PLAN_PLAN_H
 
+#include "base/json.h"
 #include "sim/sim.h"
 #include "tools/common.h"
 #include <stdio.h>
@@ -13,10 +14,32 @@ typedef struct plan_options {
     char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
     char batch[4096], out[4096];        /* a table of trainings, and where it goes: "" is standard output */
     int64_t eval_every;                 /* 0: the run does not evaluate */
+    char tokens[32];                    /* of the whole run; "": not asked */
+    double mtbf_h, restart_s;           /* of a node; 0 and -1: not given */
+    int64_t checkpoint_rate;            /* bytes a second; 0: the cluster's */
+    double energy_price;                /* of a kWh; 0: not asked */
+    char emit[4096];
+    bool what_if;
 } plan_options;
 
 /* Memory of the lowest rank that needs most of a space. */
 typedef struct worst { int64_t rank; dsc_ledger ledger; } worst;
+
+/* A run of many steps on machines that fail (tools/plan/campaign.c). */
+typedef struct campaign {
+    int64_t tokens, steps;              /* 0: not asked, and what depends on them is 0 */
+    double step_s;                      /* mean over the paths that are known to be taken */
+    int64_t nodes;                      /* that the ranks use */
+    double mtbf_s;                      /* between failures of any of them */
+    int64_t checkpoint_bytes;
+    double rate, save_s, restart_s;     /* bytes a second; of a checkpoint; from a failure to the next step */
+    double young_s, daly_s;             /* intervals */
+    int64_t interval_steps;
+    double goodput, days;               /* days are INFINITY where it never ends */
+    double power_w;                     /* at most; 0: not known */
+    bool is_power_of_devices;           /* nobody says what their nodes draw */
+    double energy_mwh, cost;            /* cost 0: no price was given */
+} campaign;
 
 typedef struct evaluation {
     dsc_model model;
@@ -24,7 +47,9 @@ typedef struct evaluation {
     dsc_calibration calibration;
     dsc_plan *plan;
     const dsc_program *const *programs; /* [plan->ranks] */
-    const dsc_stack *stack;
+    double launches;                    /* of what a launch takes the host, this share; 1 by evaluation_init */
+    const dsc_stack *stack;             /* software: */
+    dsc_stack software;
     dsc_prices *prices;
     worst worst[DSC_SPACE_COUNT];
     bool feasible;
@@ -32,6 +57,7 @@ typedef struct evaluation {
     dsc_timing timing;                  /* of the path that is taken most often */
     int64_t wire_bytes;
     dsc_trace trace;
+    campaign run;                       /* by plan_campaign */
 } evaluation;
 
 /* Plans, checks the whole machine, and simulates. What does not fit is evaluated too: out->feasible says so. Ended by
@@ -45,6 +71,9 @@ dsc_status evaluate_on(const dsc_config *config, const plan_options *options, ev
 
 /* Whether it fits, and nothing else; as evaluate_on. */
 dsc_status fits_on(const dsc_config *config, const plan_options *options, evaluation *evaluation, bool *out);
+
+/* The plan's order of ranks as --rank-order takes it: a chosen one becomes a given one, which links do not change. */
+void write_order(const dsc_plan *plan, char out[32]);
 
 /* --batch: evaluates each row of a table of trainings (published measurements) and prints the table with columns of the
  * prediction behind its own, to -o or standard output; a row that cannot be evaluated has a reason. The command line's
@@ -76,6 +105,24 @@ dsc_status choose_ratio(const tool_inputs *inputs, const plan_options *options, 
 /* `local`, or a description that says "local": true, with as many devices as the strategy asks for; else the
  * description. */
 dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out);
+
+/* --tokens and what goes with it: fills e->run, of an evaluated strategy. DSC_EINVAL for fewer tokens than a step
+ * has. */
+dsc_status plan_campaign(const plan_options *options, evaluation *e);
+/* The object "run"; the caller's. */
+json_t *campaign_json(const campaign *run);
+/* Four lines for people. */
+void print_campaign(const campaign *run, const plan_options *options, dsc_text *out);
+
+/* --emit: whether a plan can be written there, before the work; DSC_EINVAL says why not. */
+dsc_status check_emit(const char *path);
+/* Writes the folder of store/plan_folder.h for a feasible strategy, whole or not at all, and reads it back as dsc-run
+ * will. attention: what --attention and CONFIG say. DSC_EINVAL, DSC_EIO; DSC_ENOTSUP for nodes of several sizes. */
+dsc_status emit(const evaluation *e, const struct dsc_attention *attention, const char *path);
+
+/* --what-if: prints step time, memory and feasibility with one thing of the cluster changed at a time.
+ * DSC_EINFEASIBLE when what is described does not fit. */
+dsc_status show_what_if(const tool_inputs *inputs, const plan_options *options);
 
 double tokens_per_s(const evaluation *evaluation);
 double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device */

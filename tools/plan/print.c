@@ -121,6 +121,7 @@ void print_summary(const evaluation *e, const plan_options *options, dsc_text *o
     print_memory(e, DSC_SPACE_HOST, out);
     print_time(e, out);
     print_speed(e, out);
+    if (e->run.tokens > 0) print_campaign(&e->run, options, out);
     if (options->check) print_check(e, out);
 }
 
