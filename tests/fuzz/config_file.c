@@ -1,6 +1,6 @@
-/* Any bytes as DeepSpeed's JSON: refused with a message that names the file, or a configuration whose JSON reads back as
- * itself and from which rates, scales and intervals follow without a crash. For libFuzzer; config_file.sh builds and
- * runs it. */
+/* Any bytes as DeepSpeed's JSON: refused with a message that names the file, or a configuration whose JSON reads back
+ * as itself and from which rates, scales and intervals follow without a crash. For libFuzzer; config_file.sh builds
+ * and runs it. */
 #include "config/config.h"
 #include "model/attention.h"
 #include "tests/fuzz/file.h"
