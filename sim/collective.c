@@ -46,7 +46,7 @@ out:
     return status;
 }
 
-/* The longest way up a binomial tree and down again. Neighbours are members of one node, so that few levels leave it. */
+/* The longest way up a binomial tree and down again. Neighbours are members of one node: few levels leave it. */
 static dsc_status tree_latency(dsc_fabric *fabric, const int64_t *members, int64_t count, int64_t *latency)
 {
     int64_t *ready = calloc((size_t)count, sizeof *ready); /* when the member has what is below it */

@@ -4,10 +4,10 @@
  * collectives.
  *
  * A node: a device's port to a switch or mesh has a way out and a way in; a ring joins neighbours, and a path takes
- * the shorter way round, each step of which has the link's latency; a tree adds a trunk that all of a node's traffic shares. Between nodes a path takes its
- * device's NIC out and the other's in, and for each tier up to the one that joins both nodes the up-link there and
- * the down-link back. A tier's bytes_per_s is that of one NIC's port into it; what several NICs or nodes bring
- * together is their sum, divided by the oversubscription.
+ * the shorter way round, each step of which has the link's latency; a tree adds a trunk that all of a node's traffic
+ * shares. Between nodes a path takes its device's NIC out and the other's in, and for each tier up to the one that
+ * joins both nodes the up-link there and the down-link back. A tier's bytes_per_s is that of one NIC's port into it;
+ * what several NICs or nodes bring together is their sum, divided by the oversubscription.
  *
  * Where the tier that joins both is entered by devices' own ports (NVLink of a rack), these ports take the NICs' place;
  * NICs know nothing of such tiers. A rail tier joins NICs of one number: each has its up-link, each rail its own to the
