@@ -1,4 +1,4 @@
-/* The only file that includes hwloc. */
+/* Machines through hwloc, which only this file and devices.c include; and where processes and pages go. */
 #include "cluster/parts.h"
 #include <hwloc.h>
 #include <limits.h>
@@ -8,17 +8,18 @@
 
 enum { MOST_OBJECTS = 1 << 20 };
 
-static void count_gpus(hwloc_topology_t topology, dsc_machine *out)
+/* Memory of GPUs that are NUMA nodes (Grace Hopper) is not the host's. */
+static int64_t host_memory(hwloc_topology_t topology)
 {
-    hwloc_obj_t device = NULL;
+    hwloc_obj_t node = NULL;
+    int64_t bytes = 0;
 
-    while ((device = hwloc_get_next_osdev(topology, device)) != NULL) {
-        const char *model = hwloc_obj_get_info_by_name(device, "GPUModel");
+    while ((node = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, node)) != NULL) {
+        int64_t own = (int64_t)DSC_MIN(node->attr->numanode.local_memory, (hwloc_uint64_t)INT64_MAX);
 
-        if (device->attr->osdev.type != HWLOC_OBJ_OSDEV_COPROC || model == NULL) continue;
-        if (out->gpus == 0) snprintf(out->gpu_model, sizeof out->gpu_model, "%s", model);
-        out->gpus += dsc_equal(model, out->gpu_model);
+        if (!dsc_equal(node->subtype, "GPUMemory") && !dsc_add(bytes, own, &bytes)) bytes = INT64_MAX;
     }
+    return bytes;
 }
 
 /* Loads what was set on the topology, and destroys it. */
@@ -33,9 +34,8 @@ static dsc_status read_topology(const char *what, hwloc_topology_t topology, dsc
     }
     cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
     if (cores <= 0) cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_PU); /* machines that do not tell cores */
-    *out = (dsc_machine){.cores = DSC_MAX(cores, 1),
-                         .memory_bytes = (int64_t)hwloc_get_root_obj(topology)->total_memory};
-    count_gpus(topology, out);
+    *out = (dsc_machine){.cores = DSC_MAX(cores, 1), .memory_bytes = host_memory(topology)};
+    status = dsc_hwloc_devices(topology, out);
 out:
     hwloc_topology_destroy(topology);
     return status;
@@ -63,7 +63,7 @@ dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
         hwloc_topology_destroy(topology);
         return DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read this XML", path);
     }
-    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_ALL); /* switches of NVLink, too */
     return read_topology(path, topology, out);
 }
 

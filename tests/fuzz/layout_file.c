@@ -64,7 +64,7 @@ static void check_seen(const dsc_layout *layout)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    dsc_layout *layout = read_text(path_of(data, size), 4, 512);
+    dsc_layout *layout = read_text(path_of(data, size), 4, 128);
 
     if (layout == NULL) return 0;
     check_reads_back(layout);
