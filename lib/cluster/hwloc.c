@@ -1,10 +1,15 @@
 /* Machines through hwloc, which only this file and devices.c include; and where processes and pages go. */
 #include "cluster/parts.h"
+#include <errno.h>
 #include <hwloc.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MOST_OBJECTS = 1 << 20 };
 
@@ -54,7 +59,7 @@ dsc_status dsc_hwloc_here(dsc_machine *out)
     return read_topology("this machine", topology, out);
 }
 
-dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
+static dsc_status read_xml(const char *path, dsc_machine *out)
 {
     hwloc_topology_t topology;
 
@@ -65,6 +70,42 @@ dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
     }
     hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_ALL); /* switches of NVLink, too */
     return read_topology(path, topology, out);
+}
+
+/* Reads it in a child process, without a trace of how that ends: hwloc 2.9 crashes on objects that lack a set. */
+static dsc_status try_xml(const char *path)
+{
+    enum { SECONDS = 10 };
+    dsc_machine unused;
+    int how = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL); /* MPI's libraries report theirs */
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGALRM, SIG_DFL);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        if (freopen("/dev/null", "w", stderr) == NULL) _exit(1);
+        alarm(SECONDS);
+        (void)read_xml(path, &unused);
+        _exit(0);
+    }
+    if (child < 0) return DSC_FAIL(DSC_EIO, "%s: no child process to read it", path);
+    while (waitpid(child, &how, 0) < 0 && errno == EINTR) continue;
+    if (WIFSIGNALED(how))
+        return DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read it, and ends with signal %d (%s)", path, WTERMSIG(how),
+                        strsignal(WTERMSIG(how)));
+    return how == 0 ? DSC_OK : DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read it, and ends", path);
+}
+
+dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(try_xml(path));
+    DSC_TRY(read_xml(path, out));
+out:
+    return status;
 }
 
 /* hwloc makes every object of a synthetic machine: a few digits can ask for more than memory holds. */

@@ -119,19 +119,27 @@ static void write_machine(const machine *m, dsc_text *out)
     dsc_text_add(out, "</topology>\n");
 }
 
+static dsc_status load_text(const char *text, dsc_cluster **out)
+{
+    FILE *stream = fopen(file, "w");
+    dsc_status status;
+
+    fputs(text, stream);
+    fclose(stream);
+    status = dsc_cluster_load(file, out);
+    remove(file);
+    return status;
+}
+
 /* The node, which *out owns; NULL after a failed check. */
 static const dsc_node_type *read_machine(const machine *m, dsc_cluster **out)
 {
     dsc_text text = {0};
-    FILE *stream = fopen(file, "w");
     dsc_status status;
 
     write_machine(m, &text);
-    fputs(dsc_text_str(&text), stream);
-    fclose(stream);
+    status = load_text(dsc_text_str(&text), out);
     dsc_text_fini(&text);
-    status = dsc_cluster_load(file, out);
-    remove(file);
     return CHECK_OK(status) ? (*out)->node_types : NULL;
 }
 
@@ -272,11 +280,31 @@ static void nics_are_told_by_type_state_and_rate(void)
     }
 }
 
+/* hwloc 2.9 crashes on it. */
+static void damaged_files_are_refused(void)
+{
+    static const machine m = {.gpus = 2, .model = "NVIDIA A100-SXM4-40GB", .link = "NVLinkBandwidth", .rate = to_all};
+    static const char set[] = "complete_nodeset=\"1\" gp_index=\"2\"";
+    dsc_cluster *cluster = NULL;
+    dsc_text text = {0};
+    char *at;
+
+    write_machine(&m, &text);
+    at = strstr(text.bytes, set);
+    if (CHECK(at != NULL, "no memory in %s", text.bytes)) {
+        memset(at, ' ', strlen("complete_nodeset=\"1\""));
+        CHECK(load_text(text.bytes, &cluster) == DSC_EINVAL, "memory without a set is taken");
+        CHECK(strstr(dsc_message(), file) == dsc_message() && strchr(dsc_message(), '\n') == NULL, "%s", dsc_message());
+    }
+    dsc_text_fini(&text);
+}
+
 static const tap_case cases[] = {
     {"GPUs, memory, NVLink, PCIe and NICs of a switched machine are read", all_of_a_switched_machine_is_read},
     {"a matrix of links shows a switch, a mesh, a ring, or nothing that joins all", links_have_their_topology},
     {"NVLink to the processor is the way to the host", links_to_the_processor_count},
     {"what hwloc does not tell is guessed, and other GPUs are left out", what_is_not_told_is_guessed},
+    {"a file on which hwloc crashes is refused in one line that names it", damaged_files_are_refused},
     {"NICs are told by type and state, their rate by a note or the PCI link", nics_are_told_by_type_state_and_rate},
 };
 
