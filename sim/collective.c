@@ -1,4 +1,5 @@
 #include "sim/collective.h"
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,6 @@ static void set_pace(dsc_phase *phase, double share, int64_t rounds, int64_t lat
     phase->latency_ns = DSC_MAX(phase->latency_ns, rounds * latency);
 }
 
-static int64_t ceil_log2(int64_t n)
-{
-    int64_t log = 0;
-
-    while (INT64_C(1) << log < n) log++;
-    return log;
-}
-
 /* How often the data go round: an all-reduce is a reduce-scatter and an all-gather. */
 static int64_t halves_of(dsc_motion motion) { return motion == DSC_MOVE_ALL_REDUCE ? 2 : 1; }
 
@@ -53,21 +46,42 @@ out:
     return status;
 }
 
+/* The longest way up a binomial tree and down again. Neighbours are members of one node: few levels leave it. */
+static dsc_status tree_latency(dsc_fabric *fabric, const int64_t *members, int64_t count, int64_t *latency)
+{
+    int64_t *ready = calloc((size_t)count, sizeof *ready); /* when the member has what is below it */
+    dsc_status status = DSC_OK;
+
+    if (ready == NULL) return DSC_FAIL(DSC_ENOMEM, "simulation: group of %" PRId64 " ranks", count);
+    for (int64_t span = 1; span < count; span *= 2)
+        for (int64_t i = 0; i + span < count; i += 2 * span) {
+            int64_t path = 0;
+
+            DSC_TRY(dsc_fabric_path(fabric, members[i], members[i + span], NULL, &path));
+            ready[i] = DSC_MAX(ready[i], ready[i + span]) + path;
+        }
+    *latency = 2 * ready[0];
+out:
+    free(ready);
+    return status;
+}
+
 static dsc_status expand_tree(dsc_fabric *fabric, dsc_motion motion, const int64_t *members, int64_t count,
                               dsc_expansion *inout)
 {
     dsc_status status = DSC_OK;
-    int64_t latency = 0;
+    int64_t latency = 0, unused = 0;
 
     if (motion != DSC_MOVE_ALL_REDUCE) return DSC_OK;
-    DSC_TRY(add_ring(fabric, members, count, 1, &inout->phases[0], &latency));
-    set_pace(&inout->phases[0], 2, 2 * ceil_log2(count), latency);
+    DSC_TRY(add_ring(fabric, members, count, 1, &inout->phases[0], &unused));
+    DSC_TRY(tree_latency(fabric, members, count, &latency));
+    set_pace(&inout->phases[0], 2, 1, latency);
     inout->phase_count = 1;
 out:
     return status;
 }
 
-/* Members i and i + distance, for distances that stand for all. */
+/* Members i and i + distance, for distances that stand for all; each round at its slowest path's pace. */
 static dsc_status expand_all_to_all(dsc_fabric *fabric, const int64_t *members, int64_t count, dsc_expansion *inout)
 {
     enum { MOST_ROUNDS = 64 };
@@ -77,12 +91,14 @@ static dsc_status expand_all_to_all(dsc_fabric *fabric, const int64_t *members, 
 
     for (int64_t round = 0; round < rounds; round++) {
         const int64_t distance = 1 + round * (count - 1) / rounds;
+        int64_t slowest = 0;
 
         for (int64_t i = 0; i < count; i++)
             DSC_TRY(dsc_fabric_path(fabric, members[i], members[(i + distance) % count], &inout->phases[0].load,
-                                    &latency));
+                                    &slowest));
+        latency += slowest;
     }
-    set_pace(&inout->phases[0], (double)(count - 1) / (double)(count * rounds), count - 1, latency);
+    set_pace(&inout->phases[0], (double)(count - 1) / (double)(count * rounds), 1, latency * (count - 1) / rounds);
     inout->phase_count = 1;
 out:
     return status;

@@ -2,17 +2,20 @@
  * members each, payload S, latency a and rate b of the slowest path, an all-reduce costs
  *
  *     ring       2 (n-1) a + 2 (n-1)/n S/b       every member passes on to the next, all at the slowest's pace
- *     tree       2 ceil(log2 n) a + 2 S/b        a pipelined double binary tree: loads each port about as the ring does
+ *     tree       2 ceil(log2 n) a + 2 S/b        a pipelined double binary tree: loads each port about as the ring
+ *                                                does; the latency is that of its longest way up and down again
  *     hierarchy  reduce-scatter inside nodes, all-reduce of S/g between them on all NICs, all-gather inside; a node is
  *                here what devices' own ports join: a rack whose NVLink spans its nodes is one
  *
  * (Thakur, Rabenseifner, Gropp 2005; Sanders, Speck, Traeff 2009; planner-notes, Formulas). Reduce-scatter and
  * all-gather are the halves of the ring and of the hierarchy; no tree makes them. A message from a to b costs a + S/b.
- * An all-to-all is n-1 rounds in each of which every member sends S/n to the one so many places further on: (n-1) a and
- * the links' loads by all pairs; of a large group's pairs enough distances, evenly spread, stand for all.
+ * An all-to-all is n-1 rounds in each of which every member sends S/n to the one so many places further on: (n-1) a,
+ * each round's own, and the links' loads by all pairs; of a large group's pairs enough distances, evenly spread, stand
+ * for all.
  *
- * A phase is one flow: its rings, trees or messages run in step. Its load counts every group that runs at the same time
- * by symmetry, so that a folded group's flow moves at the pace it has among its replicas.
+ * A phase is one flow: its rings, trees or messages run in step, each at the latency of its slowest path and the rate
+ * of its narrowest, even where these are two; the next phase begins when all are done. Its load counts every group that
+ * runs at the same time by symmetry, so that a folded group's flow moves at the pace it has among its replicas.
  *
  * Where this machine's collectives were measured, that time counts instead. */
 #ifndef DSC_SIM_COLLECTIVE_H

@@ -149,13 +149,15 @@ out:
     return status;
 }
 
-/* Loads the resource of a slot; the numbers of slots are those of lay_slots_out. */
+/* Loads the resource of a slot, unless the path's latency alone is wanted; the numbers of slots are those of
+ * lay_slots_out. */
 static dsc_status use_times(dsc_fabric *fabric, int64_t slot, double bytes_per_s, const char *name, double amount,
                             dsc_load *load)
 {
     dsc_status status = DSC_OK;
     int32_t resource;
 
+    if (load == NULL) return DSC_OK;
     DSC_TRY(resource_of(fabric, slot, bytes_per_s / 1e9, name, &resource));
     DSC_TRY(dsc_load_add(fabric, load, resource, amount));
 out:
@@ -196,14 +198,16 @@ static dsc_status use_trunk(dsc_fabric *fabric, const dsc_place *place, const ds
                load);
 }
 
-/* From neighbour to neighbour; a device's port out is the edge to the next, its port in the edge to the one before. */
+/* From neighbour to neighbour, each of which adds its latency; a device's port out is the edge to the next, its port in
+ * the edge to the one before. */
 static dsc_status ring_path(dsc_fabric *fabric, dsc_place from, const dsc_place *to, const dsc_link *link,
-                            dsc_load *load)
+                            dsc_load *load, int64_t *latency)
 {
     dsc_status status = DSC_OK;
     int64_t devices = devices_of(from.node_type), ahead = (to->local - from.local + devices) % devices;
     int way = 2 * ahead <= devices ? OUT : IN;
 
+    *latency = link->latency_ns * DSC_MIN(ahead, devices - ahead);
     for (; from.local != to->local; from.local = (from.local + (way == OUT ? 1 : devices - 1)) % devices)
         DSC_TRY(use_port(fabric, &from, way, link, load));
 out:
@@ -220,13 +224,10 @@ static dsc_status local_path(dsc_fabric *fabric, const dsc_place *from, const ds
     if (link == NULL)
         return DSC_FAIL(DSC_EINVAL, "node type %s has no link between devices, nor from device to host",
                         from->node_type->name);
-    if (link->topology == DSC_RING) {
-        DSC_TRY(ring_path(fabric, *from, to, link, load));
-    } else {
-        DSC_TRY(use_port(fabric, from, OUT, link, load));
-        if (link->topology == DSC_TREE) DSC_TRY(use_trunk(fabric, from, link, load));
-        DSC_TRY(use_port(fabric, to, IN, link, load));
-    }
+    if (link->topology == DSC_RING) return ring_path(fabric, *from, to, link, load, latency);
+    DSC_TRY(use_port(fabric, from, OUT, link, load));
+    if (link->topology == DSC_TREE) DSC_TRY(use_trunk(fabric, from, link, load));
+    DSC_TRY(use_port(fabric, to, IN, link, load));
     *latency = link->latency_ns;
 out:
     return status;

@@ -4,10 +4,10 @@
  * collectives.
  *
  * A node: a device's port to a switch or mesh has a way out and a way in; a ring joins neighbours, and a path takes
- * the shorter way round; a tree adds a trunk that all of a node's traffic shares. Between nodes a path takes its
- * device's NIC out and the other's in, and for each tier up to the one that joins both nodes the up-link there and
- * the down-link back. A tier's bytes_per_s is that of one NIC's port into it; what several NICs or nodes bring
- * together is their sum, divided by the oversubscription.
+ * the shorter way round, each step of which has the link's latency; a tree adds a trunk that all of a node's traffic
+ * shares. Between nodes a path takes its device's NIC out and the other's in, and for each tier up to the one that
+ * joins both nodes the up-link there and the down-link back. A tier's bytes_per_s is that of one NIC's port into it;
+ * what several NICs or nodes bring together is their sum, divided by the oversubscription.
  *
  * Where the tier that joins both is entered by devices' own ports (NVLink of a rack), these ports take the NICs' place;
  * NICs know nothing of such tiers. A rail tier joins NICs of one number: each has its up-link, each rail its own to the
@@ -35,8 +35,8 @@ typedef struct dsc_load { dsc_demand *demands; int64_t count, capacity; } dsc_lo
 void dsc_load_fini(dsc_load *load);
 dsc_status dsc_load_add(dsc_fabric *fabric, dsc_load *load, int32_t resource, double amount);
 
-/* Adds the path from rank a to another rank b; *latency_ns becomes the path's if that is larger. Rates are bytes per
- * ns. DSC_EINVAL when the cluster describes no link between them. */
+/* Adds the path from rank a to another rank b; *latency_ns becomes the path's if that is larger. load NULL: the latency
+ * alone. Rates are bytes per ns. DSC_EINVAL when the cluster describes no link between them. */
 dsc_status dsc_fabric_path(dsc_fabric *fabric, int64_t a, int64_t b, dsc_load *load, int64_t *latency_ns);
 
 /* Adds the way of a copy between the memories of a rank's device and its host: the port between them, which neighbours

@@ -1,24 +1,30 @@
-/* The only file that includes hwloc. */
+/* Machines through hwloc, which only this file and devices.c include; and where processes and pages go. */
 #include "cluster/parts.h"
+#include <errno.h>
 #include <hwloc.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MOST_OBJECTS = 1 << 20 };
 
-static void count_gpus(hwloc_topology_t topology, dsc_machine *out)
+/* Memory of GPUs that are NUMA nodes (Grace Hopper) is not the host's. */
+static int64_t host_memory(hwloc_topology_t topology)
 {
-    hwloc_obj_t device = NULL;
+    hwloc_obj_t node = NULL;
+    int64_t bytes = 0;
 
-    while ((device = hwloc_get_next_osdev(topology, device)) != NULL) {
-        const char *model = hwloc_obj_get_info_by_name(device, "GPUModel");
+    while ((node = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_NUMANODE, node)) != NULL) {
+        int64_t own = (int64_t)DSC_MIN(node->attr->numanode.local_memory, (hwloc_uint64_t)INT64_MAX);
 
-        if (device->attr->osdev.type != HWLOC_OBJ_OSDEV_COPROC || model == NULL) continue;
-        if (out->gpus == 0) snprintf(out->gpu_model, sizeof out->gpu_model, "%s", model);
-        out->gpus += dsc_equal(model, out->gpu_model);
+        if (!dsc_equal(node->subtype, "GPUMemory") && !dsc_add(bytes, own, &bytes)) bytes = INT64_MAX;
     }
+    return bytes;
 }
 
 /* Loads what was set on the topology, and destroys it. */
@@ -33,9 +39,8 @@ static dsc_status read_topology(const char *what, hwloc_topology_t topology, dsc
     }
     cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
     if (cores <= 0) cores = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_PU); /* machines that do not tell cores */
-    *out = (dsc_machine){.cores = DSC_MAX(cores, 1),
-                         .memory_bytes = (int64_t)hwloc_get_root_obj(topology)->total_memory};
-    count_gpus(topology, out);
+    *out = (dsc_machine){.cores = DSC_MAX(cores, 1), .memory_bytes = host_memory(topology)};
+    status = dsc_hwloc_devices(topology, out);
 out:
     hwloc_topology_destroy(topology);
     return status;
@@ -54,7 +59,7 @@ dsc_status dsc_hwloc_here(dsc_machine *out)
     return read_topology("this machine", topology, out);
 }
 
-dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
+static dsc_status read_xml(const char *path, dsc_machine *out)
 {
     hwloc_topology_t topology;
 
@@ -63,8 +68,44 @@ dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
         hwloc_topology_destroy(topology);
         return DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read this XML", path);
     }
-    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_ALL); /* switches of NVLink, too */
     return read_topology(path, topology, out);
+}
+
+/* Reads it in a child process, without a trace of how that ends: hwloc 2.9 crashes on objects that lack a set. */
+static dsc_status try_xml(const char *path)
+{
+    enum { SECONDS = 10 };
+    dsc_machine unused;
+    int how = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL); /* MPI's libraries report theirs */
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGALRM, SIG_DFL);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        if (freopen("/dev/null", "w", stderr) == NULL) _exit(1);
+        alarm(SECONDS);
+        (void)read_xml(path, &unused);
+        _exit(0);
+    }
+    if (child < 0) return DSC_FAIL(DSC_EIO, "%s: no child process to read it", path);
+    while (waitpid(child, &how, 0) < 0 && errno == EINTR) continue;
+    if (WIFSIGNALED(how))
+        return DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read it, and ends with signal %d (%s)", path, WTERMSIG(how),
+                        strsignal(WTERMSIG(how)));
+    return how == 0 ? DSC_OK : DSC_FAIL(DSC_EINVAL, "%s: hwloc cannot read it, and ends", path);
+}
+
+dsc_status dsc_hwloc_xml(const char *path, dsc_machine *out)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(try_xml(path));
+    DSC_TRY(read_xml(path, out));
+out:
+    return status;
 }
 
 /* hwloc makes every object of a synthetic machine: a few digits can ask for more than memory holds. */

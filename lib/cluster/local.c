@@ -129,23 +129,53 @@ out:
     return status;
 }
 
+/* Latencies as in presets. GPUs that no link of their own joins meet in the host, whose bus they share. */
+static void set_gpus(const dsc_machine *machine, const dsc_device_type *gpu, dsc_node_type *node)
+{
+    const double pcie = machine->pcie_bytes_per_s > 0 ? machine->pcie_bytes_per_s : 12e9; /* 3.0 x16 */
+    const bool is_coupled = machine->gpu_host_bytes_per_s > pcie; /* to the processor, as on POWER and Grace */
+    dsc_link *between = &node->links[0], *to_host = &node->links[1];
+
+    node->devices[0] = *gpu;
+    node->devices[0].count = machine->gpus;
+    if (machine->gpu_memory_bytes > 0) node->devices[0].memory_bytes = machine->gpu_memory_bytes;
+    *between = (dsc_link){"pcie", {"device", "device"}, DSC_TREE, pcie, 8000, 1};
+    *to_host = (dsc_link){"pcie", {"device", "host"}, DSC_SWITCH, pcie, 8000, DSC_MAX(machine->gpus_per_port, 1)};
+    if (is_coupled)
+        *to_host = (dsc_link){"nvlink", {"device", "host"}, DSC_SWITCH, machine->gpu_host_bytes_per_s, 8000, 1};
+    if (machine->gpu_link.bytes_per_s > 0) {
+        between->topology = machine->gpu_link.topology;
+        between->bytes_per_s = machine->gpu_link.bytes_per_s;
+        between->latency_ns = 2000;
+        memcpy(between->name, machine->gpu_link.name, sizeof between->name);
+    }
+}
+
+static void set_nics(const dsc_machine *machine, dsc_cluster *cluster)
+{
+    dsc_nic *nic = &cluster->node_types[0].nics[0];
+    dsc_tier *tier = &cluster->network[0];
+
+    nic->count = machine->nics.count;
+    nic->bytes_per_s = tier->bytes_per_s = machine->nics.bytes_per_s;
+    if (!machine->has_fabric) return; /* latencies of Ethernet */
+    nic->latency_ns = 5000;
+    tier->latency_ns = 1000;
+    snprintf(tier->name, sizeof tier->name, "fabric");
+}
+
 dsc_status dsc_cluster_of_machine(const char *name, const dsc_machine *machine, dsc_cluster **out)
 {
     bool has_gpus = machine->gpus > 0;
     dsc_status status = DSC_OK;
-    dsc_node_type *node;
     dsc_device_type gpu;
 
     if (has_gpus && !dsc_gpu_by_model(machine->gpu_model, &gpu))
         return DSC_FAIL(DSC_ENOTSUP, "%s: GPUs of model \"%s\" are not known; describe the cluster in JSON", name,
                         machine->gpu_model);
     DSC_TRY(make_cluster(name, machine, &unknown_cpu, out));
-    if (!has_gpus) goto out;
-    gpu.count = machine->gpus;
-    node = &(*out)->node_types[0];
-    node->devices[0] = gpu;
-    node->links[0] = (dsc_link){"pcie", {"device", "device"}, DSC_TREE, 12e9, 8000, 1};
-    node->links[1] = (dsc_link){"pcie", {"device", "host"}, DSC_SWITCH, 12e9, 8000, 1};
+    if (has_gpus) set_gpus(machine, &gpu, &(*out)->node_types[0]);
+    if (machine->nics.count > 0) set_nics(machine, *out);
 out:
     return status;
 }

@@ -21,12 +21,23 @@ dsc_status dsc_cluster_of_json(const char *where, const json_t *object, dsc_clus
 /* Whether the tiers lie in each other, and find what they are made of. DSC_EINVAL names the tier and both numbers. */
 dsc_status dsc_network_check(const char *where, const dsc_cluster *cluster);
 
-/* A machine as hwloc sees it. */
+/* A machine as hwloc sees it; 0 where it does not tell. Rates are bytes a second of one direction. */
 typedef struct dsc_machine {
-    int64_t cores, memory_bytes;
+    int64_t cores, memory_bytes; /* of the host */
     char gpu_model[64]; /* of the first GPU; empty when there is none */
     int64_t gpus;       /* of that model */
+    int64_t gpu_memory_bytes;
+    dsc_link gpu_link;           /* between GPUs, beside PCIe: name, topology, rate */
+    double gpu_host_bytes_per_s; /* of such a link between GPU and processor */
+    double pcie_bytes_per_s;     /* of a GPU's port to the host */
+    int64_t gpus_per_port;       /* that share it */
+    dsc_nic nics;                /* count, rate */
+    bool has_fabric;             /* NICs are InfiniBand's or the like, not only Ethernet's */
 } dsc_machine;
+
+/* Fills in what *topology tells of GPUs and NICs (devices.c). DSC_ENOMEM. */
+struct hwloc_topology;
+dsc_status dsc_hwloc_devices(struct hwloc_topology *topology, dsc_machine *out);
 
 /* This machine, an XML file's, a synthetic string's. DSC_EINVAL when hwloc cannot read it. */
 dsc_status dsc_hwloc_here(dsc_machine *out);

@@ -64,26 +64,27 @@ static const char *kind_of(const dsc_field *field)
     return kinds[field->type];
 }
 
-/* The value as the command line would have it. No number, choice or path of ours is as long as where it is cut. */
-static void write_word(const json_t *value, char *out, size_t size)
+/* The value as the command line would have it; in a number's case, written to out. */
+static const char *word_of(const json_t *value, char *out, size_t size)
 {
-    if (json_is_string(value)) snprintf(out, size, "%s", json_string_value(value));
-    else if (json_is_boolean(value)) snprintf(out, size, "%d", json_is_true(value));
+    if (json_is_string(value)) return json_string_value(value);
+    if (json_is_boolean(value)) snprintf(out, size, "%d", json_is_true(value));
     else if (json_is_integer(value)) snprintf(out, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     else snprintf(out, size, "%.17g", json_real_value(value));
+    return out;
 }
 
 void dsc_read_field(dsc_reader *reader, const char *path, const dsc_field *field, const json_t *value)
 {
-    char word[512], what[1024];
+    char number[64], what[1024];
 
     if (!fits(field, value)) {
         dsc_complain(reader, path, "expected %s, got %s", kind_of(field), dsc_json_kind(value));
         return;
     }
-    write_word(value, word, sizeof word);
     snprintf(what, sizeof what, "%s: \"%s\"", reader->where, path);
-    if (dsc_field_set(field, reader->config, what, word) != DSC_OK) dsc_complain_message(reader);
+    if (dsc_field_set(field, reader->config, what, word_of(value, number, sizeof number)) != DSC_OK)
+        dsc_complain_message(reader);
 }
 
 /* ---- Walking */

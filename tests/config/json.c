@@ -168,6 +168,23 @@ static void sparse_attention_is_kept(void)
     CHECK(config.sparse_attention[0] == '\0', "null is kept as %s", config.sparse_attention);
 }
 
+/* Prints the configuration, and reads it over the default. */
+static void check_reads_back(void)
+{
+    char *text = dsc_config_json(&config), *again;
+    json_t *object;
+
+    if (!CHECK(text != NULL, "no text")) return;
+    object = json_loads(text, 0, NULL);
+    config = DSC_CONFIG_DEFAULT;
+    CHECK_OK(dsc_config_read("printed", object, &config));
+    again = dsc_config_json(&config);
+    CHECK(again != NULL && strcmp(text, again) == 0, "%s became %s", text, again);
+    json_decref(object);
+    free(text);
+    free(again);
+}
+
 /* As long as there is room, and a letter more. */
 static void long_sections_are_refused(void)
 {
@@ -186,6 +203,7 @@ static void long_sections_are_refused(void)
             CHECK(strstr(dsc_message(), "F.json: \"sparse_attention\": 4096 characters, at most 4095") != NULL, "%s",
                   dsc_message());
         else CHECK(strlen(config.sparse_attention) == ROOM - 1, "%zu are kept", strlen(config.sparse_attention));
+        if (!more) check_reads_back();
     }
 }
 
@@ -367,23 +385,12 @@ static void print_reads_back(void)
         "   \"cycle_max_lr\": 0.1, \"cycle_momentum\": false}},"
         " \"dsc\": {\"tp\": 4, \"rank_order\": \"dp,tp\", \"attention\": \"sparse,0=dense\", \"seed\": 7},"
         " \"sparse_attention\": {\"mode\": \"bigbird\", \"block\": 64}}";
-    char *text, *again;
-    json_t *object;
 
     if (!CHECK_OK(read_text(written))) return;
-    text = dsc_config_json(&config);
-    if (!CHECK(text != NULL, "no text")) return;
-    object = json_loads(text, 0, NULL);
-    config = DSC_CONFIG_DEFAULT;
-    CHECK_OK(dsc_config_read("printed", object, &config));
-    again = dsc_config_json(&config);
-    CHECK(again != NULL && strcmp(text, again) == 0, "%s became %s", text, again);
+    check_reads_back();
     CHECK(config.strategy.tp == 4 && config.strategy.zero == 3 && config.seed == 7 && config.lr == 1e-4, "lr %g",
           config.lr);
     CHECK(config.strategy.dp == 0, "dp, which was not given, became %lld", (long long)config.strategy.dp);
-    json_decref(object);
-    free(text);
-    free(again);
 }
 
 /* A word that the row takes. */

@@ -12,6 +12,6 @@ seed_corpus() {
 }
 
 fuzz "no JSON crashes the reader of clusters, nor paths through what it reads" cluster_file 4096 \
-    "$srcdir"/lib/cluster/{cluster,hwloc,json,local,network,preset,query}.c "$srcdir"/sim/{fabric,links,stack}.c \
-    "$srcdir"/lib/base/{array,json,parse,status,text}.c "$srcdir"/lib/kernel/kernel.c \
-    $("$PKG_CONFIG" --cflags --libs jansson hwloc) -lm
+    "$srcdir"/lib/cluster/{cluster,devices,hwloc,json,local,network,preset,query}.c \
+    "$srcdir"/sim/{fabric,links,stack}.c "$srcdir"/lib/base/{array,json,log,parse,status,text}.c \
+    "$srcdir"/lib/kernel/kernel.c $("$PKG_CONFIG" --cflags --libs jansson hwloc) -lm
