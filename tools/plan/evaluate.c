@@ -150,14 +150,17 @@ static dsc_status judge(evaluation *e)
 }
 
 /* Whose software it is; without --stack what strategy and GPUs say. */
-static dsc_status find_stack(const char *name, const dsc_strategy *strategy, evaluation *e)
+static dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e)
 {
     const char *names[32];
     const char *nearest;
     int64_t count;
     const dsc_stack *stacks = dsc_stacks(&count);
+    dsc_strategy strategy = config->strategy;
 
-    e->stack = dsc_stack_find(name[0] == '\0' ? "auto" : name, strategy, e->cluster);
+    snprintf(strategy.attention, sizeof strategy.attention, "%s",
+             dsc_attention_words(config->strategy.attention, config->sparse_attention));
+    e->stack = dsc_stack_find(name[0] == '\0' ? "auto" : name, &strategy, e->cluster);
     if (e->stack != NULL) return DSC_OK;
     for (int64_t i = 0; i < count; i++) names[i] = stacks[i].name;
     nearest = dsc_nearest(name, names, count);
@@ -180,7 +183,7 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
     int64_t *list = NULL;
 
     DSC_TRY(load_calibration(options->calibration, e));
-    DSC_TRY(find_stack(options->stack, &config.strategy, e));
+    DSC_TRY(find_stack(options->stack, &config, e));
     dsc_stack_apply(e->stack, &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
     DSC_TRY(parse_ranks(options, e->plan->ranks, &list, &ranks));
