@@ -54,7 +54,7 @@ static const dsc_stack stacks[] = {
      .link = 0.50, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2021",
      .what = "DeepSpeed's ZeRO 2 and 3 with Megatron's model: gathers of single tensors, as by one NIC of a node",
-     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6,
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .checkpoints = DSC_CHECKPOINTS_HOST,
      .link = 0.50, .network = 0.092, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
@@ -95,8 +95,13 @@ const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, 
     return NULL;
 }
 
+/* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory (DeepSpeedExamples,
+ * Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D do not. */
 void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy)
 {
+    const bool checkpoints = strategy->zero == 3 && strategy->recompute == DSC_RECOMPUTE_FULL;
+
+    if (checkpoints && strategy->checkpoints == DSC_CHECKPOINTS_AUTO) strategy->checkpoints = stack->checkpoints;
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
     if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision == DSC_FP16)
         strategy->grad_accum_dtype = DSC_FP16;

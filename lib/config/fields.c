@@ -45,6 +45,7 @@ static const char *const partitions[] = {"uniform", "parameters", "cost", NULL};
 static const char *const stages[] = {"0", "1", "2", "3", NULL};
 static const char *const offloads[] = {"none", "optimizer", "params", NULL};
 static const char *const recomputes[] = {"none", "selective", "full", NULL};
+static const char *const checkpoints[] = {"auto", "whole", "cut", "host", NULL};
 static const char *const optimizers[] = {"adam", "adamw", "onebit-adam", "zero-one-adam", "onebit-lamb", NULL};
 static const char *const semantics[] = {"paper", "reference", NULL};
 static const char *const exchanges[] = {"auto", "flat", "hierarchical", NULL};
@@ -97,6 +98,9 @@ static const dsc_field fields[] = {
         "updates before those in host memory overlap the next step's passes; 0 is never (0)"),
     INT("prefetch", strategy.prefetch, 0, 64, "buckets of parameters that are fetched ahead of the passes (1)"),
     CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),
+    CHOICE("activation-checkpoints", strategy.checkpoints, checkpoints, NULL,
+           "a layer's input under full recomputation: whole, cut over tensor ranks, or cut and in host memory (auto: "
+           "whole, or as --stack does)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,
