@@ -30,9 +30,10 @@
 /* Vocabulary parallel cross-entropy in fp32: cast r 2 w 4, maximum r 4, difference r 4 w 4, exponentials r 4 w 4, sum
  * r 4, quotient r 4 w 4, backward r 4 w 4, cast r 4 w 2: 52 bytes a logit where ours moves 4, or 6 in two parts. */
 #define FP32_LOSS {DSC_K_CROSS_ENTROPY, 13, 10}, {DSC_K_CROSS_ENTROPY_PART, 10, 4}, {DSC_K_CROSS_ENTROPY_JOIN, 8, 6}
-/* 16-bit gradients to fp32 ones r 2 w 4, unscaling r 4 w 4, norm r 4, clipping r 4 w 4, Adam r 16 w 12, weights back
- * r 4 w 2: 60 bytes a parameter where ours moves 28. */
-#define MIXED_ADAM {DSC_K_ADAM, 60 / 28.0, 6}
+/* Unscaling r 4 w 4, norm r 4, clipping r 4 w 4, Adam r 16 w 12, weights back r 4 w 2: 54 bytes a parameter where ours
+ * moves 30 of fp32 gradients. Those of 16 bits are copied before (widens_gradients; Megatron's
+ * Float16OptimizerWithFloat16Params, DeepSpeed's FP16_Optimizer and ZeRO). */
+#define MIXED_ADAM {DSC_K_ADAM, 54 / 30.0, 5}
 
 /* Apart, adding bias and residual and dropout read 2 + 2 and write 2 + 1; adding to gradients reads 2 + 2 and writes 2,
  * and reads 2 + 4 and writes 4 where they add up in fp32. */
@@ -41,21 +42,23 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .link = 0.50, .network = 0.80,
+     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2020",
      .what = "DeepSpeed's block-sparse attention and 1-bit Adam of 2020, in Megatron's model and in BERT",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .link = 0.50, .network = 0.80,
+     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM, BLOCK_SCORES, COMPRESSION}},
     {.name = "deepspeed-2022",
      .what = "DeepSpeed's pipeline with Megatron's model, in bf16 with gradients in fp32",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 10, .reduces_late = true,
-     .link = 0.50, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+     .keeps_outputs = true, .link = 0.50, .network = 0.80,
+     .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2021",
      .what = "DeepSpeed's ZeRO 2 and 3 with Megatron's model: gathers of single tensors, as by one NIC of a node",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .checkpoints = DSC_CHECKPOINTS_HOST,
-     .link = 0.50, .network = 0.092, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+     .widens_gradients = true, .link = 0.50, .network = 0.092,
+     .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .link = 0.82, .network = 0.85, .handlings = {FP32_LOSS}},
@@ -95,8 +98,9 @@ const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, 
     return NULL;
 }
 
-/* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory (DeepSpeedExamples,
- * Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D do not. */
+/* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
+ * (DeepSpeedExamples, Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D
+ * do not. */
 void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy)
 {
     const bool checkpoints = strategy->zero == 3 && strategy->recompute == DSC_RECOMPUTE_FULL;
@@ -105,6 +109,8 @@ void dsc_stack_apply(const dsc_stack *stack, dsc_strategy *strategy)
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
     if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision == DSC_FP16)
         strategy->grad_accum_dtype = DSC_FP16;
+    strategy->widens_gradients |= stack->widens_gradients;
+    strategy->keeps_outputs |= stack->keeps_outputs;
 }
 
 static int64_t sequence_of(const dsc_shape *shape)

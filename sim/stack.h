@@ -25,6 +25,7 @@ typedef struct dsc_stack {
     double beside;                 /* share of multiprocessors that collectives beside the passes take */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_short_gradients;      /* in fp16 they add up in fp16 */
+    bool widens_gradients, keeps_outputs; /* as dsc_strategy's */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
     dsc_handling handlings[DSC_HANDLINGS]; /* those that differ; ends with launches 0 */

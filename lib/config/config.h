@@ -30,6 +30,8 @@ typedef struct dsc_strategy {
     int schedule, partition, zero, offload, recompute, optimizer; /* the enums above; zero 0..3 */
     int checkpoints;          /* dsc_checkpoints: where layers' inputs wait to be recomputed from; matters where
                                  recompute is full */
+    bool keeps_outputs;       /* what a stage sends waits for its gradient; else for the message alone */
+    bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */
     int grad_accum_dtype;     /* dsc_dtype; -1: by the rule of the plan */

@@ -101,6 +101,10 @@ static const dsc_field fields[] = {
     CHOICE("activation-checkpoints", strategy.checkpoints, checkpoints, NULL,
            "a layer's input under full recomputation: whole, cut over tensor ranks, or cut and in host memory (auto: "
            "whole, or as --stack does)"),
+    FLAG("keep-outputs", strategy.keeps_outputs,
+         "a stage's outputs are kept until their gradients come, as frameworks keep graphs (off, or as --stack does)"),
+    FLAG("widen-gradients", strategy.widens_gradients,
+         "all 16-bit gradients are copied to fp32 before the update (off, or as --stack does)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,

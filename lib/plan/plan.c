@@ -35,6 +35,8 @@ static void hash_plan(dsc_plan *plan)
     dsc_text_add(&text, "how %d %d %d %d %d %d %d %d %d %" PRId64 " %" PRId64 " %d\n", s->schedule, s->zero,
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->type,
                  plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
+    if (s->keeps_outputs || s->widens_gradients)
+        dsc_text_add(&text, "kept %d %d\n", s->keeps_outputs, s->widens_gradients);
     if (s->checkpoints > DSC_CHECKPOINTS_WHOLE) dsc_text_add(&text, "checkpoints %d\n", s->checkpoints);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,

@@ -19,8 +19,9 @@ typedef struct dsc_layer_buffers {
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
- * its weights, of all its gradients, of the packets that came last and of the norms of its tensors (-1: none yet). */
-typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms; } dsc_bucket_state;
+ * its weights, of all its gradients, of the packets that came last, of the norms of its tensors and of its sums in fp32
+ * (-1: none yet). */
+typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms, wide; } dsc_bucket_state;
 
 /* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */
 typedef struct dsc_arrival { int64_t bucket; dsc_span span; dsc_dtype type; } dsc_arrival;
@@ -76,8 +77,8 @@ typedef struct dsc_chunk_buffers {
 
 /* ---- Emitting (emit.c) */
 
-/* Buffers: of the device's memory or of either space, of the template or the chunk under construction; static, in either
- * space. Return the buffer's index; -1 after a failure. */
+/* Buffers: of the device's memory or of either space, of the template or the chunk under construction; static, in
+ * either space. Return the buffer's index; -1 after a failure. */
 int32_t dsc_build_buffer_in(dsc_builder *b, dsc_space space, const char *name, dsc_life life, dsc_class class_,
                             int64_t layer, int64_t bytes);
 int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,

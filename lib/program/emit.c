@@ -68,7 +68,7 @@ void dsc_build_template(dsc_builder *b, const char *name)
     b->template_index = (int32_t)program->template_count - 1;
     b->template_ = &program->templates[b->template_index];
     for (int64_t i = 0; i < b->bucket_count; i++)
-        b->states[i] = (dsc_bucket_state){b->buckets[i].end - b->buckets[i].first, -1, -1, -1, -1};
+        b->states[i] = (dsc_bucket_state){b->buckets[i].end - b->buckets[i].first, -1, -1, -1, -1, -1};
 }
 
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer)

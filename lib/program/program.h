@@ -76,6 +76,7 @@ typedef enum dsc_lane {
     O(AVERAGE, average, SPACE, "the mean of what replicas sent of a rank's chunks, as signs again")                 \
     O(WEIGH, weigh, SPACE, "LAMB's moments of a bucket, and the norms of which its tensors' trust ratios are")      \
     O(ANCHOR, anchor, SPACE, "a bucket's weights from which replicas will step by themselves, noted")               \
+    O(WIDEN, widen, COMPUTE, "a bucket's gradients in fp32, for the update")                                         \
     O(UPDATE, update, SPACE, "the optimizer on a bucket of parameters")                                             \
     O(ROUND, round, SPACE, "a bucket's weights in the training precision")                                          \
     O(COPY_IN, copy_in, COPY_IN, "parameters, or a layer's input, to the device's memory")

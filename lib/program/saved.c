@@ -1,6 +1,6 @@
-/* Inputs of layers that are recomputed in full, put aside by the forward pass: cut over the tensor ranks, which all have
- * the same (Rajbhandari et al. 2020, section 6.1, partitioned activation checkpointing), in host memory, or both. Where
- * the sequence is cut a rank's input is its part already. */
+/* Inputs of layers that are recomputed in full, put aside by the forward pass: cut over the tensor ranks, which all
+ * have the same (Rajbhandari et al. 2020, section 6.1, partitioned activation checkpointing), in host memory, or both.
+ * Where the sequence is cut a rank's input is its part already. */
 #include "program/pass.h"
 
 static int64_t saved_bytes(const dsc_builder *b)
@@ -56,12 +56,13 @@ void pass_save(dsc_builder *b, int64_t index)
 int32_t pass_fetch_saved(dsc_builder *b, int64_t index)
 {
     const int64_t layer = b->here->chunk->first_layer + index;
+    const int32_t saved = b->here->saved[index];
     int32_t here;
 
     if (!b->is_saved) return b->here->slots[index].x;
-    if (!b->is_saved_away) return b->here->saved[index];
+    if (!b->is_saved_away) return saved;
     here = pass_activations(b, b->is_saved_cut ? "part of x" : "x", DSC_LIFE_TRANSIENT, layer, saved_bytes(b));
-    dsc_build_transfer(b, DSC_OP_COPY_IN, -1, layer, pass_whole(b, b->here->saved[index]), pass_whole(b, here), b->type);
+    dsc_build_transfer(b, DSC_OP_COPY_IN, -1, layer, pass_whole(b, saved), pass_whole(b, here), b->type);
     return here;
 }
 
