@@ -35,7 +35,7 @@ dsc_status DSC_OVERLAY(embed_fwd)(const dsc_shape *s, void *const *operands, voi
 #pragma omp parallel for
     for (int64_t row = 0; row < s->d[0] * t_max; row++) {
         const int64_t token = dsc_own_token(s, step, tokens[row + row / t_max]);
-        const int64_t position = dsc_own_position(s, step, row % t_max);
+        const int64_t position = s->flags & DSC_NO_POSITIONS ? -1 : dsc_own_position(s, step, row % t_max);
         float wte[DSC_BLOCK], wpe[DSC_BLOCK], x[DSC_BLOCK];
 
         for (int64_t c = 0; c < c_max; c += DSC_BLOCK) {
@@ -97,7 +97,7 @@ dsc_status DSC_OVERLAY(embed_bwd)(const dsc_shape *s, void *const *operands, voi
         const int64_t cols = DSC_MIN(s->d[2] - c, COLS);
 
         add_tokens(s, operands, step, c, cols);
-        sum_positions(s, operands, step, c, cols);
+        if (!(s->flags & DSC_NO_POSITIONS)) sum_positions(s, operands, step, c, cols);
     }
     return DSC_OK;
 }

@@ -17,6 +17,7 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_NORM_BWD_W] = DSC_OVERLAY(norm_bwd_w);
     set->run[DSC_K_ATTENTION_FWD] = DSC_OVERLAY(attention_fwd);
     set->run[DSC_K_ATTENTION_BWD] = DSC_OVERLAY(attention_bwd);
+    set->run[DSC_K_ROPE] = DSC_OVERLAY(rope);
     set->run[DSC_K_BLOCK_SDD] = DSC_OVERLAY(block_sdd);
     set->run[DSC_K_BLOCK_DSD] = DSC_OVERLAY(block_dsd);
     set->run[DSC_K_BLOCK_DDS] = DSC_OVERLAY(block_dds);
@@ -24,6 +25,8 @@ void DSC_OVERLAY(overlay)(dsc_kernel_set *set)
     set->run[DSC_K_BLOCK_SOFTMAX_BWD] = DSC_OVERLAY(block_softmax_bwd);
     set->run[DSC_K_GELU_FWD] = DSC_OVERLAY(gelu_fwd);
     set->run[DSC_K_GELU_BWD] = DSC_OVERLAY(gelu_bwd);
+    set->run[DSC_K_SWIGLU_FWD] = DSC_OVERLAY(swiglu_fwd);
+    set->run[DSC_K_SWIGLU_BWD] = DSC_OVERLAY(swiglu_bwd);
     set->run[DSC_K_JOIN] = DSC_OVERLAY(join);
     set->run[DSC_K_COLUMN_SUM] = DSC_OVERLAY(column_sum);
     set->run[DSC_K_EMBED_FWD] = DSC_OVERLAY(embed_fwd);

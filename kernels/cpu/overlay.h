@@ -6,6 +6,7 @@
 
 dsc_kernel_fn DSC_OVERLAY(gemm), DSC_OVERLAY(norm_fwd), DSC_OVERLAY(norm_bwd_x), DSC_OVERLAY(norm_bwd_w);
 dsc_kernel_fn DSC_OVERLAY(attention_fwd), DSC_OVERLAY(attention_bwd), DSC_OVERLAY(gelu_fwd), DSC_OVERLAY(gelu_bwd);
+dsc_kernel_fn DSC_OVERLAY(rope), DSC_OVERLAY(swiglu_fwd), DSC_OVERLAY(swiglu_bwd);
 dsc_kernel_fn DSC_OVERLAY(block_sdd), DSC_OVERLAY(block_dsd), DSC_OVERLAY(block_dds);
 dsc_kernel_fn DSC_OVERLAY(block_softmax_fwd), DSC_OVERLAY(block_softmax_bwd);
 dsc_kernel_fn DSC_OVERLAY(column_sum), DSC_OVERLAY(embed_fwd), DSC_OVERLAY(embed_bwd), DSC_OVERLAY(join);

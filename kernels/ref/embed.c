@@ -9,6 +9,7 @@ dsc_status dsc_ref_embed_fwd(const dsc_shape *shape, void *const *operands, void
     const int64_t t_max = shape->d[1], c_max = shape->d[2];
     const int32_t *tokens = operands[0];
     const int type = shape->type;
+    const bool has_positions = !(shape->flags & DSC_NO_POSITIONS);
     dsc_status status = DSC_OK;
 
     (void)workspace;
@@ -16,7 +17,7 @@ dsc_status dsc_ref_embed_fwd(const dsc_shape *shape, void *const *operands, void
     for (int64_t b = 0; b < shape->d[0]; b++)
         for (int64_t t = 0; t < t_max; t++) {
             const int64_t token = dsc_own_token(shape, step, tokens[b * (t_max + 1) + t]);
-            const int64_t position = dsc_own_position(shape, step, t);
+            const int64_t position = has_positions ? dsc_own_position(shape, step, t) : -1;
 
             for (int64_t c = 0; c < c_max; c++)
                 dsc_store(operands[3], (b * t_max + t) * c_max + c, type,
@@ -66,6 +67,6 @@ dsc_status dsc_ref_embed_bwd(const dsc_shape *shape, void *const *operands, void
 {
     (void)workspace;
     add_tokens(shape, operands, step);
-    sum_positions(shape, operands, step);
+    if (!(shape->flags & DSC_NO_POSITIONS)) sum_positions(shape, operands, step);
     return DSC_OK;
 }

@@ -14,6 +14,7 @@ dsc_kernel_fn dsc_ref_attention_fwd, dsc_ref_attention_bwd, dsc_ref_scores_fwd, 
 dsc_kernel_fn dsc_ref_sign_compress, dsc_ref_sign_average, dsc_ref_sign_expand;
 dsc_kernel_fn dsc_ref_block_sdd, dsc_ref_block_dsd, dsc_ref_block_dds;
 dsc_kernel_fn dsc_ref_block_softmax_fwd, dsc_ref_block_softmax_bwd;
+dsc_kernel_fn dsc_ref_rope, dsc_ref_swiglu_fwd, dsc_ref_swiglu_bwd;
 dsc_kernel_fn dsc_ref_gelu_fwd, dsc_ref_gelu_bwd, dsc_ref_column_sum, dsc_ref_square_sum;
 dsc_kernel_fn dsc_ref_embed_fwd, dsc_ref_embed_bwd, dsc_ref_adam, dsc_ref_momentum, dsc_ref_cast, dsc_ref_join;
 dsc_kernel_fn dsc_ref_lamb_norms, dsc_ref_lamb_trust, dsc_ref_lamb_step;

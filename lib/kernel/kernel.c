@@ -58,7 +58,8 @@ static bool is_lamb(int kernel) { return kernel >= DSC_K_LAMB_NORMS && kernel <=
 
 static bool is_flat(int kernel)
 {
-    return kernel == DSC_K_GELU_FWD || kernel == DSC_K_GELU_BWD || (kernel >= DSC_K_SQUARE_SUM && kernel < DSC_K_LOAD);
+    return (kernel >= DSC_K_GELU_FWD && kernel <= DSC_K_SWIGLU_BWD) ||
+           (kernel >= DSC_K_SQUARE_SUM && kernel < DSC_K_LOAD);
 }
 
 static bool has_layout(const dsc_shape *s)
@@ -181,7 +182,9 @@ static void count_flat(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 
     switch ((dsc_kernel)s->kernel) {
     case DSC_K_GELU_FWD: SET({d[0], type}, {d[0], type}); break;
-    case DSC_K_GELU_BWD: SET({d[0], type}, {d[0], type}, {d[0], type}); break;
+    case DSC_K_GELU_BWD:
+    case DSC_K_SWIGLU_FWD: SET({d[0], type}, {d[0], type}, {d[0], type}); break;
+    case DSC_K_SWIGLU_BWD: SET({d[0], type}, {d[0], type}, {d[0], type}, {d[0], type}, {d[0], type}); break;
     case DSC_K_SQUARE_SUM: SET({d[0], out}, {2, DSC_FP64}); break;
     case DSC_K_CLEAR: SET({d[0], type}); break;
     case DSC_K_ADAM:
@@ -214,7 +217,8 @@ static void count_flat(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 /* Of rows and columns. */
 static void count_rows(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
 {
-    const int64_t *d = s->d, norm = d[0] * d[1], positions = s->flags & DSC_SHARD ? d[5] : d[1];
+    const int64_t *d = s->d, norm = d[0] * d[1];
+    const int64_t positions = s->flags & DSC_NO_POSITIONS ? 0 : s->flags & DSC_SHARD ? d[5] : d[1];
     const int type = s->type, out = s->out;
 
     switch ((dsc_kernel)s->kernel) {
@@ -232,6 +236,7 @@ static void count_rows(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
     case DSC_K_NORM_BWD_W:
         SET({norm, type}, {norm, type}, {2 * d[0], DSC_FP32}, {d[1], out}, {s->flags & DSC_RMS ? 0 : d[1], out});
         break;
+    case DSC_K_ROPE: SET({norm * (d[2] + 2 * d[3]) * d[4], type}); break;
     case DSC_K_JOIN:
         SET({norm, type}, {s->flags & DSC_HAS_BIAS ? d[1] : 0, type}, {s->flags & DSC_HAS_RESIDUAL ? norm : 0, type},
             {norm, type});
@@ -358,6 +363,9 @@ int64_t dsc_kernel_flops(const dsc_shape *shape)
     case DSC_K_BLOCK_SOFTMAX_BWD: return 5 * block_elems(shape);
     case DSC_K_GELU_FWD: return 20 * d[0];
     case DSC_K_GELU_BWD: return 30 * d[0];
+    case DSC_K_ROPE: return 3 * d[0] * d[1] * (d[2] + d[3]) * d[4]; /* six a pair */
+    case DSC_K_SWIGLU_FWD: return 15 * d[0];
+    case DSC_K_SWIGLU_BWD: return 20 * d[0];
     case DSC_K_JOIN: return 2 * d[0] * d[1];
     case DSC_K_COLUMN_SUM: return d[0] * d[1];
     case DSC_K_EMBED_FWD: return d[0] * d[1] * d[2];
@@ -399,6 +407,7 @@ int64_t dsc_kernel_bytes(const dsc_shape *shape)
         if (is_embedding_gradient(shape, i) && !(shape->flags & DSC_FIRST))
             operand_bytes = operand_bytes / d[3] * DSC_MIN(d[3], d[0] * d[1]);
         if (shape->kernel == DSC_K_CAST && shape->flags & DSC_SHARD && i == 0) operand_bytes /= d[1];
+        if (shape->kernel == DSC_K_ROPE) operand_bytes = operand_bytes / (d[2] + 2 * d[3]) * (d[2] + d[3]);
         bytes += passes * operand_bytes;
     }
     return bytes;
@@ -450,7 +459,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
         {DSC_FIRST, " first"},      {DSC_HAS_BIAS, " bias"},     {DSC_HAS_RESIDUAL, " residual"},
         {DSC_SHARD, " shard"},      {DSC_HAS_LAYOUT, " layout"}, {DSC_HAS_MASK, " mask"},
         {DSC_FROZEN, " frozen"},    {DSC_COUNT_PADDING, " padding"},
-        {DSC_SCALED, " scaled"},
+        {DSC_SCALED, " scaled"},     {DSC_INVERSE, " inverse"},  {DSC_NO_POSITIONS, " no positions"},
     };
     char text[256];
     int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
@@ -476,6 +485,7 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_ATTENTION_BWD] = "B T H Hkv D",
     [DSC_K_SCORES_FWD] = "B T H Hkv D",
     [DSC_K_SCORES_BWD] = "B T H Hkv D",
+    [DSC_K_ROPE] = "B T H Hkv D theta",
     [DSC_K_BLOCK_SDD] = "B T H D present block",
     [DSC_K_BLOCK_DSD] = "B T H D present block",
     [DSC_K_BLOCK_DDS] = "B T H D present block",
@@ -483,6 +493,8 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
     [DSC_K_BLOCK_SOFTMAX_BWD] = "B T H D present block",
     [DSC_K_GELU_FWD] = "n",
     [DSC_K_GELU_BWD] = "n",
+    [DSC_K_SWIGLU_FWD] = "n",
+    [DSC_K_SWIGLU_BWD] = "n",
     [DSC_K_JOIN] = "rows cols",
     [DSC_K_COLUMN_SUM] = "rows cols",
     [DSC_K_EMBED_FWD] = "B T C V",
@@ -508,7 +520,8 @@ static const char *const dim_names[DSC_KERNEL_COUNT] = {
 
 static const char *dim_names_of(const dsc_shape *shape)
 {
-    if (shape->flags & DSC_SHARD && is_embedding(shape->kernel)) return "B T C V n P";
+    if (shape->flags & DSC_SHARD && is_embedding(shape->kernel))
+        return shape->flags & DSC_NO_POSITIONS ? "B T C V n" : "B T C V n P";
     if (is_attention(shape->kernel) && has_layout(shape)) return "B T H Hkv D present block";
     if (shape->flags & DSC_SHARD && shape->kernel == DSC_K_CAST) return "n t";
     return dim_names[shape->kernel];
@@ -562,7 +575,8 @@ static double volume_of(const dsc_shape *shape)
     if (shape->kernel == DSC_K_MOMENTUM) return (double)d[0];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
-    for (int i = 0; i < (is_attention(shape->kernel) ? 5 : DSC_KERNEL_DIMS) && d[i] != 0; i++) volume *= (double)d[i];
+    const bool has_heads = is_attention(shape->kernel) || shape->kernel == DSC_K_ROPE;
+    for (int i = 0; i < (has_heads ? 5 : DSC_KERNEL_DIMS) && d[i] != 0; i++) volume *= (double)d[i];
     return volume;
 }
 
@@ -621,6 +635,10 @@ static dsc_status check_optional(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "%s has no moments to be frozen", kernels[shape->kernel].name);
     if (shape->flags & DSC_SCALED && shape->kernel != DSC_K_MOMENTUM)
         return DSC_FAIL(DSC_EINVAL, "%s scales no gradient", kernels[shape->kernel].name);
+    if (shape->flags & DSC_INVERSE && shape->kernel != DSC_K_ROPE)
+        return DSC_FAIL(DSC_EINVAL, "%s turns nothing", kernels[shape->kernel].name);
+    if (shape->flags & DSC_NO_POSITIONS && !is_embedding(shape->kernel))
+        return DSC_FAIL(DSC_EINVAL, "%s has no operand wpe", kernels[shape->kernel].name);
     if (shape->flags & DSC_COUNT_PADDING && (!is_sign(shape->kernel) || shape->kernel == DSC_K_SIGN_EXPAND))
         return DSC_FAIL(DSC_EINVAL, "%s counts no padding", kernels[shape->kernel].name);
     return DSC_OK;
@@ -710,8 +728,10 @@ dsc_status dsc_shape_check(const dsc_shape *shape)
         status = DSC_FAIL(DSC_EINVAL, "%s: stride %lld is below V %lld", name, (long long)d[3], (long long)d[2]);
     else if (shape->kernel == DSC_K_BLOCK_SDD && d[3] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[3], DSC_ATTENTION_MAX_D);
-    else if (is_attention(shape->kernel) && d[4] > DSC_ATTENTION_MAX_D)
+    else if ((is_attention(shape->kernel) || shape->kernel == DSC_K_ROPE) && d[4] > DSC_ATTENTION_MAX_D)
         status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, at most %d", name, (long long)d[4], DSC_ATTENTION_MAX_D);
+    else if (shape->kernel == DSC_K_ROPE && d[4] % 2 != 0)
+        status = DSC_FAIL(DSC_EINVAL, "%s: D is %lld, must be even", name, (long long)d[4]);
     else if (is_attention(shape->kernel) && d[2] % d[3] != 0)
         status = DSC_FAIL(DSC_EINVAL, "%s: H %lld is no multiple of Hkv %lld", name, (long long)d[2], (long long)d[3]);
 out:

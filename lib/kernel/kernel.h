@@ -37,6 +37,9 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  only padding. A query that sees no key has context 0, lse infinity and no gradient.
  *  attention_bwd   dqkv from dcontext; probabilities are recomputed from qkv and lse, rounded context is read.
  *  scores_fwd, scores_bwd   the same with the probabilities stored, [B, H, T, T] of type (attention dense-unfused).
+ *  rope            d = B, T, H, Hkv, D, theta. Turns q and k of qkv by their position, in place (Su et al. 2021, in the
+ *                  order of Hugging Face's LLaMA): of a head's elements i and i + D/2, at position t, by the angle
+ *                  t * theta^(-2i/D). v stays. DSC_INVERSE turns back, which is the gradient's way.
  *  block_sdd       d = B, T, H, D, present, block, as of the next four too. blocks = a * op(b) where the list
  *                  (kernel/blocks.h) has a block. blocks [B, present, block, block] lie in the list's order: by head,
  *                  row, column. a is [B, H, T, D]; op(b) is [B, H, D, T], stored [B, H, T, D] with DSC_TRANS_B. The
@@ -49,6 +52,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *  block_softmax_bwd   dscores = p (dp - the row's sum of p dp) / sqrt(D), p the probabilities. dscores may be
  *                  dprobabilities.
  *  gelu_fwd, gelu_bwd       d = n. tanh GELU; du = dy * gelu'(u). y may be u; du may be dy or u.
+ *  swiglu_fwd      d = n. y = u * silu(gate), silu(z) = z / (1 + exp(-z)) (Shazeer 2020). y may be u or gate.
+ *  swiglu_bwd      du = dy * silu(gate), dgate = dy * u * silu'(gate); du may be dy or u, dgate gate.
  *  join            d = rows, cols. y = x (+ bias[cols]) (+ residual): ends a product that was summed over tensor ranks.
  *                  y may be x or the residual.
  *  column_sum      d = rows, cols. out[cols] = sum over rows (bias gradients); DSC_ACCUMULATE.
@@ -60,6 +65,7 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  [index * n, (index + 1) * n), index = step->tp_index, in a table of V >= n rows; of the positions
  *                  [index * P, (index + 1) * P), in a table of P rows. What other ranks own counts as zero in x and is
  *                  not in dwte and dwpe; rows past the last token or position get no gradient.
+ *                  Both with DSC_NO_POSITIONS: without wpe, or its gradient; d ends with V, or n.
  *  cross_entropy   d = B, T, V, row stride. logits [B*T, stride]: loss (fp64, one value; written, or DSC_ACCUMULATE)
  *                  is the sum over tokens of -log p(target); logits become their gradient (p - onehot) *
  *                  step->loss_gradient, columns past V become 0. Targets are the last T of each row of tokens.
@@ -123,6 +129,7 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(ATTENTION_BWD, attention_bwd, "dcontext qkv context lse dqkv layout mask", "rrrrwrr")             \
     K(SCORES_FWD, scores_fwd, "qkv context probabilities", "rww")                                       \
     K(SCORES_BWD, scores_bwd, "dcontext qkv probabilities dqkv", "rrrw")                                \
+    K(ROPE, rope, "qkv", "u")                                                                           \
     K(BLOCK_SDD, block_sdd, "a b layout blocks", "rrrw")                                                \
     K(BLOCK_DSD, block_dsd, "blocks b layout out", "rrrw")                                              \
     K(BLOCK_DDS, block_dds, "a blocks layout out", "rrrw")                                              \
@@ -130,6 +137,8 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
     K(BLOCK_SOFTMAX_BWD, block_softmax_bwd, "dprobabilities probabilities layout dscores", "rrrw")      \
     K(GELU_FWD, gelu_fwd, "u y", "rw")                                                                  \
     K(GELU_BWD, gelu_bwd, "dy u du", "rrw")                                                             \
+    K(SWIGLU_FWD, swiglu_fwd, "u gate y", "rrw")                                                        \
+    K(SWIGLU_BWD, swiglu_bwd, "dy u gate du dgate", "rrrww")                                            \
     K(JOIN, join, "x bias residual y", "rrrw")                                                          \
     K(COLUMN_SUM, column_sum, "x out", "rw")                                                            \
     K(EMBED_FWD, embed_fwd, "tokens wte wpe x", "rrrw")                                                 \
@@ -175,7 +184,9 @@ enum {
     DSC_HAS_MASK = 2048,   /* the optional operand mask (these, block_softmax_fwd) */
     DSC_FROZEN = 4096,     /* adam by moments that are made already; LAMB by a variance that is */
     DSC_SCALED = 16384,    /* momentum by a gradient that is scaled already */
-    DSC_COUNT_PADDING = 8192 /* padding is compressed too (sign_compress, sign_average) */
+    DSC_COUNT_PADDING = 8192, /* padding is compressed too (sign_compress, sign_average) */
+    DSC_INVERSE = 32768,      /* rope: the other way */
+    DSC_NO_POSITIONS = 65536  /* embed_fwd, embed_bwd: there is no table of positions */
 };
 
 enum { DSC_KERNEL_OPERANDS = 7, DSC_KERNEL_DIMS = 7 };

@@ -58,6 +58,7 @@ static const size_key llama_sizes[] = {
     {"max_position_embeddings", AT(seq), DSC_MAX_SIZE, true},
     {"intermediate_size", AT(ffn), DSC_MAX_SIZE, true},
     {"num_key_value_heads", AT(kv_heads), DSC_MAX_SIZE, false},
+    {"rope_theta", AT(rope_theta), DSC_MAX_SIZE, false},
     {NULL, 0, 0, false},
 };
 
@@ -66,7 +67,6 @@ static const fixed_key llama_fixed[] = {
     {"attention_bias", {"false"}, true, "attention has no biases"},
     {"mlp_bias", {"false"}, true, "the MLP has no biases"},
     {"rms_norm_eps", {"1e-5"}, false, "1e-5 is used"},
-    {"rope_theta", {"10000"}, false, "10000 is used"},
     {"rope_scaling", {NULL}, false, "positions are not scaled"},
     {"initializer_range", {"0.02"}, false, "0.02 is used"},
     {"attention_dropout", {"0"}, false, "dropout is not implemented, 0 is used"},
@@ -74,9 +74,9 @@ static const fixed_key llama_fixed[] = {
 };
 
 static const hf_family families[] = {
-    {"gpt2", {.causal = true, .tied = true}, gpt2_sizes, gpt2_fixed},
+    {"gpt2", {.causal = true, .tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT}, gpt2_sizes, gpt2_fixed},
     {"llama",
-     {.causal = true, .gated = true, .norm = DSC_NORM_RMS, .pos = DSC_POS_ROPE},
+     {.causal = true, .gated = true, .norm = DSC_NORM_RMS, .pos = DSC_POS_ROPE, .rope_theta = DSC_ROPE_THETA_DEFAULT},
      llama_sizes,
      llama_fixed},
 };

@@ -29,8 +29,10 @@ static const model_key keys[] = {
     {"pos", POS, offsetof(dsc_model, pos), 0, false},
     {"causal", BOOL, offsetof(dsc_model, causal), 0, false},
     {"tied", BOOL, offsetof(dsc_model, tied), 0, false},
+    /* of rotary positions alone, and the last */
+    {"rope_theta", SIZE, offsetof(dsc_model, rope_theta), DSC_MAX_SIZE, false},
 };
-enum { KEYS = sizeof keys / sizeof *keys };
+enum { KEYS = sizeof keys / sizeof *keys, ROPE_THETA = KEYS - 1 };
 
 static const char *const bool_names[] = {"0", "1", NULL};
 static const char *const norm_names[] = {"layer", "rms", NULL};
@@ -94,7 +96,7 @@ static void init_defaults(dsc_model *model)
     char name[sizeof model->name];
 
     memcpy(name, model->name, sizeof name);
-    *model = (dsc_model){.causal = true, .tied = true};
+    *model = (dsc_model){.causal = true, .tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT};
     memcpy(model->name, name, sizeof name);
 }
 
@@ -104,6 +106,8 @@ static dsc_status complete(const char *where, const bool given[KEYS], dsc_model 
     for (int i = 0; i < KEYS; i++)
         if (keys[i].is_needed && !given[i])
             return DSC_FAIL(DSC_EINVAL, "%s: missing key \"%s\"", where, keys[i].name);
+    if (given[ROPE_THETA] && model->pos != DSC_POS_ROPE)
+        return DSC_FAIL(DSC_EINVAL, "%s: key \"rope_theta\" is of rotary positions, and pos is learned", where);
     if (model->kv_heads == 0) model->kv_heads = model->heads;
     if (model->ffn == 0)
         model->ffn = model->gated ? dsc_round_up(dsc_ceil_div(8 * model->hidden, 3), 64) : 4 * model->hidden;
@@ -189,7 +193,7 @@ char *dsc_model_json(const dsc_model *model)
     char *text = NULL;
     bool ok = object != NULL;
 
-    for (int i = 0; ok && i < KEYS; i++)
+    for (int i = 0; ok && i < KEYS - (model->pos != DSC_POS_ROPE); i++)
         ok = json_object_set_new(object, keys[i].name, value_of(&keys[i], model)) == 0;
     if (ok) text = json_dumps(object, JSON_COMPACT);
     json_decref(object);

@@ -109,6 +109,7 @@ dsc_status dsc_model_check(const dsc_model *model)
     DSC_TRY(check_range(model, "ffn", model->ffn, DSC_MAX_SIZE));
     DSC_TRY(check_range(model, "vocab", model->vocab, DSC_MAX_VOCAB));
     DSC_TRY(check_range(model, "seq", model->seq, DSC_MAX_SIZE));
+    if (model->pos == DSC_POS_ROPE) DSC_TRY(check_range(model, "rope_theta", model->rope_theta, DSC_MAX_SIZE));
     DSC_TRY(check_divides(model, "hidden", model->hidden, "heads", model->heads));
     DSC_TRY(check_divides(model, "heads", model->heads, "kv_heads", model->kv_heads));
     if (model->pos == DSC_POS_ROPE && model->hidden / model->heads % 2 != 0)

@@ -17,7 +17,10 @@ typedef struct dsc_model {
     bool tied;        /* head shares the embedding */
     dsc_norm norm;
     dsc_pos pos;
+    int64_t rope_theta; /* pos rope: base of the angles */
 } dsc_model;
+
+enum { DSC_ROPE_THETA_DEFAULT = 10000 };
 
 /* Which part of a layer a tensor belongs to; also its place in the flat order. */
 typedef enum dsc_role {
@@ -44,6 +47,7 @@ typedef struct dsc_tensor {
     int dims;
     int64_t shape[2];
     dsc_cut cut;
+    bool is_turned;   /* files hold it as [out, in] (dsc_tensor_stored) */
     double init_std;  /* normal with mean 0; 0: constant init_value */
     float init_value;
 } dsc_tensor;
@@ -68,6 +72,17 @@ char *dsc_model_json(const dsc_model *model);
  * GPT-2's names and [in, out] orientation; LLaMA's names where norm=rms, pos=rope, gated=1, whose fused q, k, v are one
  * tensor here, `model.layers.0.self_attn.qkv_proj.weight` [in, q + k + v], taken apart by checkpoints. */
 dsc_status dsc_model_tensors(const dsc_model *model, dsc_tensor **out, int64_t *count);
+
+/* What files of the family hold of a tensor, a vector being one row: some of its columns under a name, as they are, or,
+ * where the tensor is turned, as rows. */
+typedef struct dsc_stored {
+    char name[96];
+    int64_t column, columns; /* of the tensor */
+    int dims;
+    int64_t shape[2];        /* in the file */
+} dsc_stored;
+enum { DSC_STORED_MOST = 3 };
+int dsc_tensor_stored(const dsc_tensor *tensor, dsc_stored out[DSC_STORED_MOST]); /* how many. Pure. */
 
 int64_t dsc_model_parameters(const dsc_model *model); /* all, tied ones once. Pure. */
 

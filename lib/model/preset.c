@@ -29,9 +29,11 @@ static const preset presets[] = {
     {"llama2-7b", "layers=32,hidden=4096,heads=32,ffn=11008" LLAMA "vocab=32000,seq=4096"},
     {"llama2-13b", "layers=40,hidden=5120,heads=40,ffn=13824" LLAMA "vocab=32000,seq=4096"},
     {"llama2-70b", "layers=80,hidden=8192,heads=64,kv_heads=8,ffn=28672" LLAMA "vocab=32000,seq=4096"},
-    {"llama3-8b", "layers=32,hidden=4096,heads=32,kv_heads=8,ffn=14336" LLAMA "vocab=128256,seq=8192"},
-    {"llama3-70b", "layers=80,hidden=8192,heads=64,kv_heads=8,ffn=28672" LLAMA "vocab=128256,seq=8192"},
-    {"llama3-405b", "layers=126,hidden=16384,heads=128,kv_heads=8,ffn=53248" LLAMA "vocab=128256,seq=8192"},
+#define LLAMA3 LLAMA "vocab=128256,seq=8192,rope_theta=500000"
+    {"llama3-8b", "layers=32,hidden=4096,heads=32,kv_heads=8,ffn=14336" LLAMA3},
+    {"llama3-70b", "layers=80,hidden=8192,heads=64,kv_heads=8,ffn=28672" LLAMA3},
+    {"llama3-405b", "layers=126,hidden=16384,heads=128,kv_heads=8,ffn=53248" LLAMA3},
+#undef LLAMA3
 #undef LLAMA
 };
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A dimension by what it counts. QKV is q, then k, then v. */
 typedef enum dim_kind { NO_DIM, C, F, V, T, QKV } dim_kind;
@@ -141,6 +142,7 @@ static dsc_tensor tensor_of(const dsc_model *model, const tensor_row *row, int64
     else snprintf(tensor.name, size, "%s.%lld.%s", family_of(model)->layer_prefix, (long long)layer, row->name);
     for (int i = 0; i < 2; i++) tensor.shape[i] = size_of(model, row->shape[i]);
     tensor.dims = row->shape[1] == NO_DIM ? 1 : 2;
+    tensor.is_turned = family_of(model) == &llama && layer >= 0 && tensor.dims == 2;
     set_init(model, row->init, &tensor);
     return tensor;
 }
@@ -170,6 +172,35 @@ dsc_status dsc_model_tensors(const dsc_model *model, dsc_tensor **out, int64_t *
     *out = tensors;
     *count = n;
     return DSC_OK;
+}
+
+/* A turned tensor, or the part of a fused one from `column` on, whose name has one letter for three: q_proj. */
+static dsc_stored stored_part(const dsc_tensor *tensor, char letter, int64_t column, int64_t columns)
+{
+    dsc_stored part = {.column = column, .columns = columns, .dims = 2, .shape = {columns, tensor->shape[0]}};
+    const char *fused = strstr(tensor->name, "qkv_proj");
+
+    if (fused == NULL) snprintf(part.name, sizeof part.name, "%s", tensor->name);
+    else
+        snprintf(part.name, sizeof part.name, "%.*s%c%s", (int)(fused - tensor->name), tensor->name, letter, fused + 3);
+    return part;
+}
+
+int dsc_tensor_stored(const dsc_tensor *tensor, dsc_stored out[DSC_STORED_MOST])
+{
+    const int64_t rows = tensor->shape[0], columns = tensor->shape[1], kv = (columns - rows) / 2;
+
+    if (tensor->is_turned && tensor->role == DSC_ROLE_QKV_W) {
+        out[0] = stored_part(tensor, 'q', 0, rows);
+        out[1] = stored_part(tensor, 'k', rows, kv);
+        out[2] = stored_part(tensor, 'v', rows + kv, kv);
+        return 3;
+    }
+    out[0] = stored_part(tensor, 0, 0, tensor->dims < 2 ? rows : columns);
+    if (tensor->is_turned) return 1;
+    out[0].dims = tensor->dims;
+    memcpy(out[0].shape, tensor->shape, sizeof out[0].shape);
+    return 1;
 }
 
 int64_t dsc_tensor_elems(const dsc_tensor *tensor)

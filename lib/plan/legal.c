@@ -50,13 +50,6 @@ static bool is_frozen_at_once(const dsc_plan *plan)
     return plan->compresses && !plan->has_own_steps && plan->config.freeze_step == 0 &&
            plan->config.strategy.semantics == DSC_SEMANTICS_PAPER;
 }
-static bool is_no_gpt2(const dsc_plan *plan)
-{
-    const dsc_model *model = &plan->model;
-
-    return model->gated || model->norm != DSC_NORM_LAYER || model->pos != DSC_POS_LEARNED || !model->causal ||
-           !model->tied || model->kv_heads != model->heads;
-}
 
 static const refusal REFUSALS[] = {
     {has_cp, "--cp: this version's programs do not split the sequence"},
@@ -86,9 +79,6 @@ static const refusal REFUSALS[] = {
      "--delay-update: compressed updates wait for the other replicas' momenta; use --delay-update 0"},
     {compresses_decay, "--l2-decay: where momenta are compressed the decay is not in them; leave it out"},
     {is_frozen_at_once, "--freeze-step 0: no variance would be known to divide by; at least one step has to be exact"},
-    {is_no_gpt2,
-     "--model: this version's programs are GPT-2's (LayerNorm, learned positions, biases, causal, tied head, "
-     "kv_heads = heads, no gate)"},
 };
 
 /* Heads and inner columns are cut in equal parts, and rows of activations where the sequence is. Rows of the vocabulary

@@ -28,6 +28,7 @@ static void hash_plan(dsc_plan *plan)
     dsc_text_add(&text, "model %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64
                  " %d %d %d %d %d\n", m->layers, m->hidden, m->heads, m->kv_heads, m->ffn, m->vocab, m->seq, m->gated,
                  m->causal, m->tied, m->norm, m->pos);
+    if (m->pos == DSC_POS_ROPE) dsc_text_add(&text, "theta %" PRId64 "\n", m->rope_theta);
     dsc_text_add(&text, "grid %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " order %d %d %d %d\n", s->tp, s->cp, s->dp,
                  s->pp, plan->order[0], plan->order[1], plan->order[2], plan->order[3]);
     dsc_text_add(&text, "batch %" PRId64 " %" PRId64 " %" PRId64 " seq %" PRId64 "\n", s->micro_batch,

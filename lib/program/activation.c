@@ -56,17 +56,18 @@ static void make_rest(dsc_builder *b, const dsc_life lives[2], int64_t layer, ds
         {&out->norm2, "norm2", true, kept_bytes},
         {&out->stats2, "stats2", false, pass_stats_bytes(b)},
         {&out->fc, "fc", false, fc_bytes},
+        {&out->gate, "gate", false, b->plan->model.gated ? fc_bytes : 0},
         {&out->act, "act", true, fc_bytes},
         {&out->context, "context", true, act_bytes(b, b->rows, pass_context_columns(b))},
         {&out->lse, pass_stores_scores(b, layer) ? "probabilities" : "lse", false, lse_bytes(b, layer)},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++)
-        if (*rows[i].buffer < 0)
+        if (*rows[i].buffer < 0 && rows[i].bytes > 0)
             *rows[i].buffer = pass_activations(b, rows[i].name, lives[rows[i].for_weights], layer, rows[i].bytes);
 }
 
-static const dsc_layer_buffers NO_BUFFERS = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+static const dsc_layer_buffers NO_BUFFERS = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 
 /* The core of attention alone is recomputed when recompute is selective, all but the layer's input when it is full. */
 static void make_slot(dsc_builder *b, int64_t layer, dsc_layer_buffers *out)
@@ -93,6 +94,8 @@ static void make_deferred(dsc_builder *b, int64_t layer, const dsc_layer_buffers
 
     out->dy = pass_kept(b, "dy", DSC_LIFE_DEFERRED, layer);
     out->dfc = pass_activations(b, "dfc", DSC_LIFE_DEFERRED, layer, act_bytes(b, b->rows, pass_ffn(b)));
+    out->dgate = b->plan->model.gated ? pass_activations(b, "dgate", DSC_LIFE_DEFERRED, layer,
+                                                         act_bytes(b, b->rows, pass_ffn(b))) : -1;
     out->dmid = pass_kept(b, "dmid", DSC_LIFE_DEFERRED, layer);
     out->dqkv = pass_activations(b, "dqkv", DSC_LIFE_DEFERRED, layer, act_bytes(b, b->rows, pass_qkv_columns(b)));
     for (int64_t i = 0; i < DSC_COUNT(buffers); i++)

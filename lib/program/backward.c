@@ -5,14 +5,8 @@
 
 static void norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats)
 {
-    int adds = pass_adds(b, layer, role, b->pass.is_first_x);
-    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_BWD_W, adds, b->kept_rows, b->hidden, 0);
-
-    shape.out = (int8_t)pass_gradient_type(b, layer, role);
     dsc_build_op(b, DSC_OP_NORM_BWD_W, layer);
-    dsc_build_call(b, &shape,
-                   OPERANDS(pass_whole(b, dy), pass_whole(b, x), pass_whole(b, stats), pass_gradient(b, layer, role),
-                            pass_gradient(b, layer, role + 1)));
+    pass_norm_bwd_w(b, layer, role, dy, x, stats);
     dsc_build_end(b);
     dsc_build_complete(b, layer, role);
     dsc_build_complete(b, layer, role + 1);
@@ -78,35 +72,41 @@ static void complete_product(dsc_builder *b, int64_t layer, dsc_role role)
 
 static void head_bwd(dsc_builder *b, int32_t x, int32_t dx)
 {
-    int adds = pass_adds(b, -1, DSC_ROLE_WTE, b->pass.is_first_x);
-    dsc_shape gx = pass_shape_of(b, DSC_K_GEMM, 0, b->rows, b->hidden, pass_padded_vocab(b));
-    dsc_shape gw = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | adds, pass_padded_vocab(b), b->hidden, b->rows);
+    const int64_t columns = pass_vocab(b)->padded_rows;
+    const dsc_role head = pass_head_role(b);
+    int adds = pass_adds(b, -1, head, b->pass.is_first_x);
+    dsc_shape gx = pass_shape_of(b, DSC_K_GEMM, 0, b->rows, b->hidden, columns);
+    dsc_shape gw = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_A | adds, columns, b->hidden, b->rows);
     norm_bwd n = {-1, DSC_ROLE_NORMF_W, x, b->statsf, -1, -1, -1, dx};
 
-    gw.out = (int8_t)pass_gradient_type(b, -1, DSC_ROLE_WTE);
+    gw.out = (int8_t)pass_gradient_type(b, -1, head);
     make_dnorm(b, "dnormf", &n);
     dsc_build_op(b, DSC_OP_HEAD_BWD_X, -1);
     dsc_build_call(b, &gx,
-                   OPERANDS(pass_whole(b, b->logits), pass_weight(b, -1, DSC_ROLE_WTE), DSC_NO_SPAN, DSC_NO_SPAN,
+                   OPERANDS(pass_whole(b, b->logits), pass_weight(b, -1, head), DSC_NO_SPAN, DSC_NO_SPAN,
                             pass_whole(b, n.partial)));
     end_parts(b, &n);
     dsc_build_op(b, DSC_OP_HEAD_BWD_W, -1);
     dsc_build_call(b, &gw, OPERANDS(pass_whole(b, b->logits), pass_whole(b, b->whole_normf), DSC_NO_SPAN, DSC_NO_SPAN,
-                                    pass_gradient(b, -1, DSC_ROLE_WTE)));
+                                    pass_gradient(b, -1, head)));
     dsc_build_end(b);
-    if (!b->here->chunk->has_embedding) dsc_build_complete(b, -1, DSC_ROLE_WTE);
+    if (!b->plan->model.tied || !b->here->chunk->has_embedding) dsc_build_complete(b, -1, head);
     end_norm(b, &n);
 }
 
 /* all_dy: of all rows; dy: of those kept. */
 static void mlp_bwd_w(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int32_t all_dy, int32_t dy,
-                      int32_t dfc)
+                      int32_t dfc, int32_t dgate)
 {
+    bool is_gated = b->plan->model.gated;
+
     dsc_build_op(b, DSC_OP_MLP_BWD_W, layer);
     pass_product_bwd_w(b, layer, DSC_ROLE_OUT_W, l->act, pass_ffn(b), all_dy, dy);
     pass_product_bwd_w(b, layer, DSC_ROLE_FC_W, l->whole2, b->hidden, dfc, dfc);
+    if (is_gated) pass_product_bwd_w(b, layer, DSC_ROLE_GATE_W, l->whole2, b->hidden, dgate, dgate);
     dsc_build_end(b);
     complete_product(b, layer, DSC_ROLE_OUT_W);
+    complete_product(b, layer, DSC_ROLE_GATE_W);
     complete_product(b, layer, DSC_ROLE_FC_W);
 }
 
@@ -130,9 +130,10 @@ static int32_t regathered(dsc_builder *b, int64_t layer, int32_t all, int32_t ow
 static int32_t mlp_bwd(dsc_builder *b, int64_t index, dsc_layer_buffers *l, int32_t dy)
 {
     const dsc_layer_deferred *deferred = &b->here->deferred[index];
-    bool is_fused = b->pass.weights;
+    bool is_fused = b->pass.weights, is_gated = b->plan->model.gated;
     int64_t layer = b->here->chunk->first_layer + index;
     int32_t dfc = is_fused ? pass_transient(b, "dfc", layer, pass_ffn(b)) : deferred->dfc;
+    int32_t dgate = is_fused && is_gated ? pass_transient(b, "dgate", layer, pass_ffn(b)) : deferred->dgate;
     int32_t all_dy = pass_gathered(b, "dy", layer, dy);
     norm_bwd n = {layer, DSC_ROLE_NORM2_W, l->mid, l->stats2, dy, -1, -1, deferred->dmid};
 
@@ -140,11 +141,12 @@ static int32_t mlp_bwd(dsc_builder *b, int64_t index, dsc_layer_buffers *l, int3
     make_dnorm(b, "dnorm2", &n);
     l->whole2 = regathered(b, layer, l->whole2, l->norm2);
     dsc_build_op(b, DSC_OP_MLP_BWD_X, layer);
-    pass_product_bwd_x(b, layer, DSC_ROLE_OUT_W, all_dy, pass_ffn(b), dfc);
-    pass_activation(b, DSC_K_GELU_BWD, dfc, l->fc, dfc);
-    pass_product_bwd_x(b, layer, DSC_ROLE_FC_W, dfc, b->hidden, n.partial);
+    pass_product_bwd_x(b, layer, DSC_ROLE_OUT_W, all_dy, pass_ffn(b), 0, dfc);
+    pass_activation_bwd(b, l, dfc, dgate);
+    pass_product_bwd_x(b, layer, DSC_ROLE_FC_W, dfc, b->hidden, 0, n.partial);
+    if (is_gated) pass_product_bwd_x(b, layer, DSC_ROLE_GATE_W, dgate, b->hidden, DSC_ACCUMULATE, n.partial);
     end_parts(b, &n);
-    if (is_fused) mlp_bwd_w(b, layer, l, all_dy, dy, dfc);
+    if (is_fused) mlp_bwd_w(b, layer, l, all_dy, dy, dfc, dgate);
     end_norm(b, &n);
     return n.dx;
 }
@@ -161,20 +163,22 @@ static int32_t attention_bwd(dsc_builder *b, int64_t index, dsc_layer_buffers *l
     make_dnorm(b, "dnorm1", &n);
     l->whole1 = regathered(b, layer, l->whole1, l->norm1);
     dsc_build_op(b, DSC_OP_ATTENTION_BWD_X, layer);
-    pass_product_bwd_x(b, layer, DSC_ROLE_PROJ_W, all_dmid, pass_context_columns(b), dcontext);
+    pass_product_bwd_x(b, layer, DSC_ROLE_PROJ_W, all_dmid, pass_context_columns(b), 0, dcontext);
     pass_mix_bwd(b, layer, l, dcontext, dqkv);
-    pass_product_bwd_x(b, layer, DSC_ROLE_QKV_W, dqkv, b->hidden, n.partial);
+    pass_rotate(b, dqkv, DSC_INVERSE);
+    pass_product_bwd_x(b, layer, DSC_ROLE_QKV_W, dqkv, b->hidden, 0, n.partial);
     end_parts(b, &n);
     if (is_fused) attention_bwd_w(b, layer, l, all_dmid, dmid, dqkv);
     end_norm(b, &n);
     return n.dx;
 }
 
-/* Where the head is, it has written the tied embedding's gradient before. */
+/* A tied head, where it is, has written the embedding's gradient before. */
 static void embed_bwd(dsc_builder *b, int32_t dx)
 {
-    bool is_first = b->pass.is_first_x, writes = pass_adds(b, -1, DSC_ROLE_WTE, is_first) == 0;
-    int flags = pass_adds(b, -1, DSC_ROLE_WPE, is_first) | (writes && !b->here->chunk->has_head ? DSC_FIRST : 0);
+    bool is_first = b->pass.is_first_x, follows = b->here->chunk->has_head && b->plan->model.tied;
+    bool writes = pass_adds(b, -1, DSC_ROLE_WTE, is_first) == 0 && !follows;
+    int flags = pass_adds(b, -1, DSC_ROLE_WPE, is_first) | (writes ? DSC_FIRST : 0);
     dsc_shape shape = pass_shape_of(b, DSC_K_EMBED_BWD, flags, b->batch, b->seq, b->hidden);
     int32_t all_dx = pass_gathered(b, "dx", -1, dx);
 
@@ -236,7 +240,8 @@ static void complete_inputs(dsc_builder *b)
 {
     const dsc_chunk *chunk = b->here->chunk;
     static const dsc_role roles[] = {DSC_ROLE_NORM1_W, DSC_ROLE_NORM1_B, DSC_ROLE_NORM2_W, DSC_ROLE_NORM2_B};
-    static const dsc_role outside[] = {DSC_ROLE_WTE, DSC_ROLE_WPE, DSC_ROLE_NORMF_W, DSC_ROLE_NORMF_B};
+    static const dsc_role outside[] = {DSC_ROLE_WTE, DSC_ROLE_WPE, DSC_ROLE_NORMF_W, DSC_ROLE_NORMF_B,
+                                       DSC_ROLE_HEAD_W};
 
     for (int64_t i = 0; i < DSC_COUNT(outside); i++) dsc_build_complete(b, -1, outside[i]);
     for (int64_t layer = chunk->first_layer; layer < chunk->first_layer + chunk->layers; layer++)
@@ -255,7 +260,8 @@ static void backward_w(dsc_builder *b)
         int64_t layer = chunk->first_layer + i;
 
         l.whole2 = pass_gathered(b, "norm", layer, l.norm2);
-        mlp_bwd_w(b, layer, &l, pass_gathered(b, "dy", layer, deferred->dy), deferred->dy, deferred->dfc);
+        mlp_bwd_w(b, layer, &l, pass_gathered(b, "dy", layer, deferred->dy), deferred->dy, deferred->dfc,
+                  deferred->dgate);
         l.whole1 = pass_gathered(b, "norm", layer, l.norm1);
         attention_bwd_w(b, layer, &l, pass_gathered(b, "dmid", layer, deferred->dmid), deferred->dmid, deferred->dqkv);
     }

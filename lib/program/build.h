@@ -11,12 +11,12 @@
  * else the norms themselves (-1: not yet in this pass). */
 typedef struct dsc_layer_buffers {
     int32_t x, norm1, stats1, qkv, context, lse; /* attention: input, norm, q k v, mixed values; lse or probabilities */
-    int32_t mid, norm2, stats2, fc, act;         /* MLP: input, norm, before and after the activation */
+    int32_t mid, norm2, stats2, fc, gate, act;   /* MLP: input, norm, before (of gated ones two) and after activation */
     int32_t whole1, whole2;
 } dsc_layer_buffers;
 
-/* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, mid and qkv. */
-typedef struct dsc_layer_deferred { int32_t dy, dfc, dmid, dqkv; } dsc_layer_deferred;
+/* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, gate, mid and qkv. */
+typedef struct dsc_layer_deferred { int32_t dy, dfc, dgate, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
  * its weights, of all its gradients, of the packets that came last, of the norms of its tensors and of its sums in fp32

@@ -49,8 +49,21 @@ int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role)
 /* Columns of the MLP's first product. */
 int64_t pass_ffn(const dsc_builder *b) { return b->plan->model.ffn / b->tp; }
 
-/* Vocabulary rows of the head's weight, padding included. */
-int64_t pass_padded_vocab(const dsc_builder *b) { return dsc_build_shard(b, -1, DSC_ROLE_WTE)->padded_rows; }
+dsc_role pass_head_role(const dsc_builder *b) { return b->plan->model.tied ? DSC_ROLE_WTE : DSC_ROLE_HEAD_W; }
+
+const dsc_shard *pass_vocab(const dsc_builder *b)
+{
+    const dsc_shard *embedding = dsc_build_shard(b, -1, DSC_ROLE_WTE);
+
+    return embedding != NULL ? embedding : dsc_build_shard(b, -1, DSC_ROLE_HEAD_W);
+}
+
+/* Operands that a family's tensors have or lack. */
+static int bias_flag(const dsc_builder *b, int64_t layer, dsc_role role)
+{
+    return dsc_build_shard(b, layer, role) != NULL ? DSC_HAS_BIAS : 0;
+}
+static int norm_flag(const dsc_builder *b) { return b->plan->model.norm == DSC_NORM_RMS ? DSC_RMS : 0; }
 
 /* A product whose result is summed over tensor ranks: its bias, added once, is another matter. */
 static bool is_row_parallel(dsc_role role) { return role == DSC_ROLE_PROJ_W || role == DSC_ROLE_OUT_W; }
@@ -59,25 +72,36 @@ static bool is_row_parallel(dsc_role role) { return role == DSC_ROLE_PROJ_W || r
 void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y)
 {
     bool is_partial = b->is_cut && is_row_parallel(role);
-    int flags = is_partial ? 0 : DSC_HAS_BIAS | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
+    int flags = is_partial ? 0 : bias_flag(b, layer, role + 1) | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
     dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, flags, b->rows, pass_width(b, layer, role), k);
 
     dsc_build_call(b, &shape, OPERANDS(pass_whole(b, x), pass_weight(b, layer, role), pass_weight(b, layer, role + 1),
                                        pass_whole(b, residual), pass_whole(b, y)));
 }
 
-/* dx[rows,k] = dy[rows,n] * W[k,n]^T */
-void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int32_t dx)
+/* y = y + bias + residual, of the rows that the rank keeps */
+void pass_join(dsc_builder *b, int64_t layer, dsc_role role, int32_t residual, int32_t y)
 {
-    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, k, pass_width(b, layer, role));
+    int flags = bias_flag(b, layer, role + 1) | DSC_HAS_RESIDUAL;
+    dsc_shape shape = pass_shape_of(b, DSC_K_JOIN, flags, b->kept_rows, b->hidden, 0);
+
+    dsc_build_call(
+        b, &shape,
+        OPERANDS(pass_whole(b, y), pass_weight(b, layer, role + 1), pass_whole(b, residual), pass_whole(b, y)));
+}
+
+/* dx[rows,k] (+)= dy[rows,n] * W[k,n]^T */
+void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int flags, int32_t dx)
+{
+    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B | flags, b->rows, k, pass_width(b, layer, role));
 
     dsc_build_call(
         b, &shape,
         OPERANDS(pass_whole(b, dy), pass_weight(b, layer, role), DSC_NO_SPAN, DSC_NO_SPAN, pass_whole(b, dx)));
 }
 
-/* dW[k,n] (+)= x[rows,k]^T * dy[rows,n], dbias[n] (+)= sum over rows of dy, of the rank's own rows where the bias is
- * whole on all tensor ranks and rows are cut (own_dy). */
+/* dW[k,n] (+)= x[rows,k]^T * dy[rows,n]; where there is a bias, dbias[n] (+)= sum over rows of dy, of the rank's own
+ * rows where it is whole on all tensor ranks and rows are cut (own_dy). */
 void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy,
                           int32_t own_dy)
 {
@@ -91,12 +115,13 @@ void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x,
     bias.out = (int8_t)pass_gradient_type(b, layer, role + 1);
     dsc_build_call(
         b, &w, OPERANDS(pass_whole(b, x), pass_whole(b, dy), DSC_NO_SPAN, DSC_NO_SPAN, pass_gradient(b, layer, role)));
-    dsc_build_call(b, &bias, OPERANDS(pass_whole(b, own_dy), pass_gradient(b, layer, role + 1)));
+    if (bias_flag(b, layer, role + 1))
+        dsc_build_call(b, &bias, OPERANDS(pass_whole(b, own_dy), pass_gradient(b, layer, role + 1)));
 }
 
 void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t y, int32_t stats)
 {
-    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_FWD, 0, b->kept_rows, b->hidden, 0);
+    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_FWD, norm_flag(b), b->kept_rows, b->hidden, 0);
 
     dsc_build_call(b, &shape,
                    OPERANDS(pass_whole(b, x), pass_weight(b, layer, role), pass_weight(b, layer, role + 1),
@@ -106,12 +131,23 @@ void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t 
 void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
                        int32_t residual, int32_t dx)
 {
-    int flags = residual >= 0 ? DSC_HAS_RESIDUAL : 0;
+    int flags = norm_flag(b) | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
     dsc_shape shape = pass_shape_of(b, DSC_K_NORM_BWD_X, flags, b->kept_rows, b->hidden, 0);
 
     dsc_build_call(b, &shape,
                    OPERANDS(pass_whole(b, dy), pass_whole(b, x), pass_whole(b, stats), pass_weight(b, layer, role),
                             pass_whole(b, residual), pass_whole(b, dx)));
+}
+
+void pass_norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats)
+{
+    int flags = norm_flag(b) | pass_adds(b, layer, role, b->pass.is_first_x);
+    dsc_shape shape = pass_shape_of(b, DSC_K_NORM_BWD_W, flags, b->kept_rows, b->hidden, 0);
+
+    shape.out = (int8_t)pass_gradient_type(b, layer, role);
+    dsc_build_call(b, &shape,
+                   OPERANDS(pass_whole(b, dy), pass_whole(b, x), pass_whole(b, stats), pass_gradient(b, layer, role),
+                            pass_gradient(b, layer, role + 1)));
 }
 
 static dsc_shape heads(const dsc_builder *b, int64_t layer, dsc_kernel fused, dsc_kernel unfused)
@@ -128,6 +164,18 @@ static dsc_shape heads(const dsc_builder *b, int64_t layer, dsc_kernel fused, ds
     shape.d[5] = a->present;
     shape.d[6] = a->layout->block;
     return shape;
+}
+
+void pass_rotate(dsc_builder *b, int32_t qkv, int flags)
+{
+    const dsc_model *model = &b->plan->model;
+    dsc_shape shape = pass_shape_of(b, DSC_K_ROPE, flags, b->batch, b->seq, model->heads / b->tp);
+
+    if (model->pos != DSC_POS_ROPE) return;
+    shape.d[3] = model->kv_heads / b->tp;
+    shape.d[4] = model->hidden / model->heads;
+    shape.d[5] = model->rope_theta;
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, qkv)));
 }
 
 bool pass_stores_scores(const dsc_builder *b, int64_t layer)
@@ -163,10 +211,24 @@ void pass_mix_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int
                                 pass_whole(b, l->lse), pass_whole(b, dqkv), layout_of(b, layer), DSC_NO_SPAN));
 }
 
-void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t second, int32_t out)
+void pass_activation(dsc_builder *b, const dsc_layer_buffers *l)
 {
-    dsc_shape shape = pass_shape_of(b, kernel, 0, b->rows * pass_ffn(b), 0, 0);
+    bool is_gated = b->plan->model.gated;
+    dsc_shape shape = pass_shape_of(b, is_gated ? DSC_K_SWIGLU_FWD : DSC_K_GELU_FWD, 0, b->rows * pass_ffn(b), 0, 0);
 
-    if (kernel == DSC_K_GELU_FWD) dsc_build_call(b, &shape, OPERANDS(pass_whole(b, in), pass_whole(b, out)));
-    else dsc_build_call(b, &shape, OPERANDS(pass_whole(b, in), pass_whole(b, second), pass_whole(b, out)));
+    if (is_gated)
+        dsc_build_call(b, &shape, OPERANDS(pass_whole(b, l->fc), pass_whole(b, l->gate), pass_whole(b, l->act)));
+    else dsc_build_call(b, &shape, OPERANDS(pass_whole(b, l->fc), pass_whole(b, l->act)));
+}
+
+void pass_activation_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dfc, int32_t dgate)
+{
+    bool is_gated = b->plan->model.gated;
+    dsc_shape shape = pass_shape_of(b, is_gated ? DSC_K_SWIGLU_BWD : DSC_K_GELU_BWD, 0, b->rows * pass_ffn(b), 0, 0);
+    dsc_span dact = pass_whole(b, dfc);
+
+    if (is_gated)
+        dsc_build_call(b, &shape, OPERANDS(dact, pass_whole(b, l->fc), pass_whole(b, l->gate), dact,
+                                           pass_whole(b, dgate)));
+    else dsc_build_call(b, &shape, OPERANDS(dact, pass_whole(b, l->fc), dact));
 }

@@ -167,7 +167,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
             if (!is_ordered(c, lane, fact->readers[lane]))
                 c->status = check_refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
-        if (c->status == DSC_OK) c->status = check_sum_before(c, fact, span, is_read);
+        if (c->status == DSC_OK) c->status = check_sum_before(c, fact, span, is_read, writes);
     }
 }
 

@@ -48,7 +48,7 @@ dsc_status check_refuse_buffer(const rank_check *c, const char *what, int32_t bu
 /* ---- check_sum.c: gradients and the loss, which micro-batches add to, replicas and others sum, and updates use */
 
 /* Before the op touches an atom of the span. */
-dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span, bool is_read);
+dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span, bool is_read, bool writes);
 /* After it has read it. */
 void check_sum_read(const rank_check *c, atom_fact *fact, dsc_span span);
 /* After it has written it. */

@@ -188,12 +188,16 @@ static bool sums_parts(const rank_check *c)
     return c->op->axis == DSC_AXIS_TP && (c->op->kind == DSC_OP_ALL_REDUCE || c->op->kind == DSC_OP_REDUCE_SCATTER);
 }
 
-/* Activations in parts are summed, once, before anything else reads them; then bias and residual are added. */
-static dsc_status check_partial(rank_check *c, const atom_fact *fact, dsc_span span)
+/* Activations in parts are summed, once, before anything else reads them; then bias and residual are added. A product
+ * that is a part adds to a part alone. */
+static dsc_status check_partial(rank_check *c, const atom_fact *fact, dsc_span span, bool writes)
 {
+    bool adds_part = writes && c->lacking & LACKS_SUM && c->op->axis < 0;
     int allowed = sums_parts(c) ? LACKS_SUM | LACKS_BIAS : c->op->kind == DSC_OP_JOIN ? LACKS_BIAS : 0;
-    int wrong = fact->lacks & ~allowed;
+    int wrong = fact->lacks & ~(adds_part ? LACKS_SUM : allowed);
 
+    if (adds_part && !(fact->lacks & LACKS_SUM))
+        return check_refuse_buffer(c, "adds a part to what is whole:", span.buffer);
     if (wrong & LACKS_SUM) return check_refuse_buffer(c, "reads a part that is not summed over tp:", span.buffer);
     if (wrong & LACKS_BIAS)
         return check_refuse_buffer(c, "reads a product without its bias and residual:", span.buffer);
@@ -217,7 +221,7 @@ out:
 
 /* ---- What check_rank calls */
 
-dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span, bool is_read)
+dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span, bool is_read, bool writes)
 {
     bool is_target = is_move(c->op) && c->moved.buffer >= 0 && c->moved.buffer != span.buffer;
     dsc_status status = DSC_OK;
@@ -227,7 +231,7 @@ dsc_status check_sum_before(rank_check *c, const atom_fact *fact, dsc_span span,
         return check_refuse(c, "adds to a sum that an earlier step has left");
     if (is_sum(c, span) && !is_target) DSC_TRY(check_parts(c, fact, span));
     if (!is_read || is_target) goto out;
-    DSC_TRY(is_gradient(c, span) ? check_gradient(c, fact, span) : check_partial(c, fact, span));
+    DSC_TRY(is_gradient(c, span) ? check_gradient(c, fact, span) : check_partial(c, fact, span, writes));
 out:
     return status;
 }

@@ -1,5 +1,6 @@
-/* The forward pass of a chunk over one micro-batch, reads like the textbook: pre-LayerNorm GPT-2 (Radford et al. 2019),
- * cut as Megatron does (Shoeybi et al. 2019; sequence parallelism: Korthikanti et al. 2022). Rows are the micro-batch's
+/* The forward pass of a chunk over one micro-batch, reads like the textbook: pre-norm GPT-2 (Radford et al. 2019) and
+ * LLaMA (Touvron et al. 2023), and what lies between, as the model says; cut as Megatron does (Shoeybi et al. 2019;
+ * sequence parallelism: Korthikanti et al. 2022). Rows are the micro-batch's
  * tokens, B * T; C the hidden size; F the MLP's and V the vocabulary, as the rank's shards have them. */
 #include "program/pass.h"
 #include <stdio.h>
@@ -24,7 +25,6 @@ static int32_t enter(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_role r
  * and bias and residual are added once, after the sum. */
 static void leave(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y)
 {
-    dsc_shape join = pass_shape_of(b, DSC_K_JOIN, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, b->kept_rows, b->hidden, 0);
     int32_t partial = pass_partial_of(b, layer, y);
 
     pass_product(b, layer, role, x, k, residual, partial);
@@ -32,26 +32,27 @@ static void leave(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64
     if (!b->is_cut) return;
     pass_sum_partial(b, layer, partial, y);
     dsc_build_op(b, DSC_OP_JOIN, layer);
-    dsc_build_call(
-        b, &join,
-        OPERANDS(pass_whole(b, y), pass_weight(b, layer, role + 1), pass_whole(b, residual), pass_whole(b, y)));
+    pass_join(b, layer, role, residual, y);
     dsc_build_end(b);
 }
 
 /* The part of embeddings over tensor ranks that the kernels need to know. */
 void pass_cut_embedding(const dsc_builder *b, dsc_shape *shape)
 {
-    shape->d[3] = pass_padded_vocab(b);
+    const dsc_shard *positions = dsc_build_shard(b, -1, DSC_ROLE_WPE);
+
+    shape->d[3] = pass_vocab(b)->padded_rows;
+    if (positions == NULL) shape->flags |= DSC_NO_POSITIONS;
     if (!b->is_cut) return;
     shape->flags |= DSC_SHARD;
-    shape->d[4] = dsc_build_shard(b, -1, DSC_ROLE_WTE)->shape[0];
-    shape->d[5] = dsc_build_shard(b, -1, DSC_ROLE_WPE)->shape[0];
+    shape->d[4] = pass_vocab(b)->shape[0];
+    if (positions != NULL) shape->d[5] = positions->shape[0];
 }
 
 /* Positions past the sequence stay out of it, where one rank has them all. */
 dsc_span pass_positions(const dsc_builder *b, dsc_span wpe, dsc_dtype type)
 {
-    if (!b->is_cut) wpe.bytes = b->seq * b->hidden * dsc_dtype_bytes(type);
+    if (!b->is_cut && wpe.buffer >= 0) wpe.bytes = b->seq * b->hidden * dsc_dtype_bytes(type);
     return wpe;
 }
 
@@ -83,6 +84,7 @@ void pass_attention_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_lay
 {
     l->whole1 = enter(b, kind, layer, DSC_ROLE_NORM1_W, l->x, l->norm1, l->stats1);
     pass_product(b, layer, DSC_ROLE_QKV_W, l->whole1, b->hidden, -1, l->qkv);
+    pass_rotate(b, l->qkv, 0);
     pass_mix(b, layer, l);
     leave(b, layer, DSC_ROLE_PROJ_W, l->context, pass_context_columns(b), l->x, l->mid);
 }
@@ -92,7 +94,8 @@ void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buf
 {
     l->whole2 = enter(b, kind, layer, DSC_ROLE_NORM2_W, l->mid, l->norm2, l->stats2);
     pass_product(b, layer, DSC_ROLE_FC_W, l->whole2, b->hidden, -1, l->fc);
-    pass_activation(b, DSC_K_GELU_FWD, l->fc, -1, l->act);
+    if (b->plan->model.gated) pass_product(b, layer, DSC_ROLE_GATE_W, l->whole2, b->hidden, -1, l->gate);
+    pass_activation(b, l);
     if (y >= 0) leave(b, layer, DSC_ROLE_OUT_W, l->act, pass_ffn(b), l->mid, y);
     else dsc_build_end(b);
 }
@@ -102,7 +105,7 @@ static void cross_entropy(dsc_builder *b)
 {
     dsc_shape shape = pass_shape_of(b, DSC_K_CROSS_ENTROPY, DSC_ACCUMULATE, b->batch, b->seq, b->plan->model.vocab);
 
-    shape.d[3] = pass_padded_vocab(b);
+    shape.d[3] = pass_vocab(b)->padded_rows;
     dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, b->logits),
                                        dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)));
     dsc_build_end(b);
@@ -116,8 +119,8 @@ static void cross_entropy_cut(dsc_builder *b)
     int32_t parts = pass_activations(b, "loss_parts", DSC_LIFE_TRANSIENT, -1, b->tp * part_bytes);
     dsc_shape shape = pass_shape_of(b, DSC_K_CROSS_ENTROPY_PART, 0, b->batch, b->seq, b->plan->model.vocab);
 
-    shape.d[3] = pass_padded_vocab(b);
-    shape.d[4] = dsc_build_shard(b, -1, DSC_ROLE_WTE)->shape[0];
+    shape.d[3] = pass_vocab(b)->padded_rows;
+    shape.d[4] = pass_vocab(b)->shape[0];
     dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, b->logits), pass_whole(b, part)));
     dsc_build_end(b);
     pass_tensor_op(b, DSC_OP_ALL_GATHER, -1, part, parts, DSC_FP32);
@@ -133,16 +136,18 @@ static void cross_entropy_cut(dsc_builder *b)
 /* The head's buffers live within one pass only: logits are the largest activation of a small model. */
 void pass_head_fwd(dsc_builder *b, int32_t x)
 {
-    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, pass_padded_vocab(b), b->hidden);
+    const int64_t columns = pass_vocab(b)->padded_rows;
+    const dsc_role head = pass_head_role(b);
+    dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, columns, b->hidden);
 
-    dsc_build_fetch(b, -1, DSC_ROLE_WTE, DSC_ROLE_WTE);
+    dsc_build_fetch(b, -1, head, head);
     dsc_build_fetch(b, -1, DSC_ROLE_NORMF_W, DSC_ROLE_NORMF_B);
     b->normf = pass_kept(b, "normf", DSC_LIFE_TRANSIENT, -1);
     b->statsf = pass_activations(b, "statsf", DSC_LIFE_TRANSIENT, -1, pass_stats_bytes(b));
-    b->logits = pass_transient(b, "logits", -1, pass_padded_vocab(b));
+    b->logits = pass_transient(b, "logits", -1, columns);
     b->whole_normf = enter(b, DSC_OP_HEAD_FWD, -1, DSC_ROLE_NORMF_W, x, b->normf, b->statsf);
     dsc_build_call(b, &shape,
-                   OPERANDS(pass_whole(b, b->whole_normf), pass_weight(b, -1, DSC_ROLE_WTE), DSC_NO_SPAN, DSC_NO_SPAN,
+                   OPERANDS(pass_whole(b, b->whole_normf), pass_weight(b, -1, head), DSC_NO_SPAN, DSC_NO_SPAN,
                             pass_whole(b, b->logits)));
     if (b->is_cut)
         cross_entropy_cut(b);

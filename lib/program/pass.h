@@ -19,25 +19,32 @@ dsc_span pass_gradient(dsc_builder *b, int64_t layer, dsc_role role);
 dsc_dtype pass_gradient_type(const dsc_builder *b, int64_t layer, dsc_role role);
 /* DSC_ACCUMULATE, or 0 where this pass is the first to write the gradient. */
 int pass_adds(const dsc_builder *b, int64_t layer, dsc_role role, bool is_first);
-/* Columns of a product's weight, of the MLP's first product, rows of the head's weight with padding. */
+/* Columns of a product's weight, of the MLP's first product. */
 int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role);
 int64_t pass_ffn(const dsc_builder *b);
-int64_t pass_padded_vocab(const dsc_builder *b);
-/* y = x W + bias (+ residual), its gradients by x and by W and bias. own_dy: of the rank's rows, for a bias that all
- * tensor ranks hold. */
+/* Whose weight the head's is; a shard of the vocabulary's rows, the embedding's or the head's, which are cut alike. */
+dsc_role pass_head_role(const dsc_builder *b);
+const dsc_shard *pass_vocab(const dsc_builder *b);
+/* y = x W (+ bias) (+ residual), its gradients by x and by W and bias: those of x added with DSC_ACCUMULATE. own_dy: of
+ * the rank's rows, for a bias that all tensor ranks hold. pass_join: bias and residual alone. */
 void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t residual, int32_t y);
-void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int32_t dx);
+void pass_join(dsc_builder *b, int64_t layer, dsc_role role, int32_t residual, int32_t y);
+void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int flags, int32_t dx);
 void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy, int32_t own_dy);
-/* y = norm(x), and its gradients by x, with the residual's added. */
+/* y = norm(x), and its gradients by x, with the residual's added, and by its weights. */
 void pass_norm(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int32_t y, int32_t stats);
 void pass_norm_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats,
                      int32_t residual, int32_t dx);
+void pass_norm_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int32_t x, int32_t stats);
+/* Turns q and k by their positions, where the model has rotary ones; DSC_INVERSE: their gradients. */
+void pass_rotate(dsc_builder *b, int32_t qkv, int flags);
 /* The core of attention, in the layer's way. */
 bool pass_stores_scores(const dsc_builder *b, int64_t layer);
 void pass_mix(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l);
 void pass_mix_bwd(dsc_builder *b, int64_t layer, const dsc_layer_buffers *l, int32_t dcontext, int32_t dqkv);
-/* GELU: second is the backward's u. */
-void pass_activation(dsc_builder *b, dsc_kernel kernel, int32_t in, int32_t second, int32_t out);
+/* GELU, or a gated MLP's SwiGLU. Backward, dfc holds the gradient of act before and that of fc after. */
+void pass_activation(dsc_builder *b, const dsc_layer_buffers *l);
+void pass_activation_bwd(dsc_builder *b, const dsc_layer_buffers *l, int32_t dfc, int32_t dgate);
 
 /* ---- activation.c */
 

@@ -69,13 +69,15 @@ typedef struct dsc_checkpoint_writer dsc_checkpoint_writer;
 /* Makes folder (and its parents) where it is not there, removes what killed saves left in it, and lays the file out.
  *
  * tensors  [count], borrowed during the call
- * returns  DSC_EINVAL when the folder cannot be written; DSC_ENOTSUP for LLaMA's fused tensors, which schema 1 stores
- *          apart; DSC_EIO; *out only on success */
+ * returns  DSC_EINVAL when the folder cannot be written; DSC_EIO; *out only on success */
 dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
                                 dsc_copies copies, const dsc_checkpoint_state *state, dsc_checkpoint_writer **out);
 
-/* Where tensors start in the file, [DSC_STATE_COUNT * count], 0 where there is no such copy: what those who join
- * have to be told. Borrowed. */
+/* Data sets of a copy: some tensors of LLaMA's family are several (dsc_tensor_stored). Pure. */
+int64_t dsc_checkpoint_datasets(const dsc_tensor *tensors, int64_t count);
+
+/* Where data sets start in the file, [DSC_STATE_COUNT * dsc_checkpoint_datasets], 0 where there is no such copy: what
+ * those who join have to be told. Borrowed. */
 const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer);
 
 /* Opens what another process began, with the same arguments; offsets are borrowed during the call. DSC_EIO when the
@@ -83,8 +85,9 @@ const int64_t *dsc_checkpoint_offsets(const dsc_checkpoint_writer *writer);
 dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tensor *tensors, int64_t count,
                                dsc_copies copies, const int64_t *offsets, dsc_checkpoint_writer **out);
 
-/* Writes a piece: a write of whole rows, or one a row, past any buffer. Pieces in any order; what none covers is zero.
- * DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there is no such copy. */
+/* Writes a piece: a write of whole rows, or one a row, past any buffer but that in which tensors are turned. Pieces in
+ * any order; what none covers is zero. DSC_EIO; DSC_EINTERNAL when the piece passes the tensor's edge, or there is no
+ * such copy. */
 dsc_status dsc_checkpoint_write(dsc_checkpoint_writer *writer, const dsc_checkpoint_piece *piece);
 
 /* Brings what this process wrote to the disk. DSC_EIO. */
@@ -139,7 +142,7 @@ typedef struct dsc_checkpoint_reader dsc_checkpoint_reader;
  * tensors  [count] that must be there with these shapes, and no others; borrowed during the call
  * state    filled; the caller frees it by dsc_checkpoint_state_fini
  * returns  DSC_EINVAL naming the tensor that is missing, unknown or of another shape (both shapes), or what is damaged;
- *          DSC_ENOTSUP as begin; *state and *out only on success */
+ *          *state and *out only on success */
 dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int64_t count, dsc_checkpoint_state *state,
                                dsc_checkpoint_reader **out);
 

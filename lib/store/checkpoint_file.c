@@ -19,23 +19,12 @@ dsc_step_name dsc_step_name_of(int64_t step)
     return name;
 }
 
-dsc_tensor_path dsc_tensor_path_of(int which, const dsc_tensor *tensor)
+dsc_tensor_path dsc_tensor_path_of(int which, const char *name)
 {
     dsc_tensor_path path;
 
-    snprintf(path.str, sizeof path.str, "%s/%s", DSC_STATE_PATHS[which], tensor->name);
+    snprintf(path.str, sizeof path.str, "%s/%s", DSC_STATE_PATHS[which], name);
     return path;
-}
-
-dsc_status dsc_checkpoint_check_tensors(const dsc_tensor *tensors, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++)
-        if (strstr(tensors[i].name, ".qkv_proj.") != NULL)
-            return DSC_FAIL(DSC_ENOTSUP,
-                            "%s: checkpoints of LLaMA's family hold q_proj, k_proj and v_proj apart and as "
-                            "[out, in]; that conversion is not implemented",
-                            tensors[i].name);
-    return DSC_OK;
 }
 
 /* ---- /state */
@@ -153,14 +142,20 @@ static dsc_status find_offset(hid_t dataset, const char *path, int64_t *out)
 
 typedef struct data_shape { int dims; hsize_t of[3]; } data_shape;
 
-static data_shape shape_of(int which, const dsc_tensor *tensor, const dsc_copies *copies)
+static data_shape shape_of(int which, const dsc_layout *layout, int64_t dataset)
 {
-    const hsize_t rows = (hsize_t)tensor->shape[0], columns = (hsize_t)tensor->shape[1];
-    const hsize_t workers = (hsize_t)copies->workers;
+    const dsc_stored *stored = &layout->datasets[dataset].stored;
+    const hsize_t rows = (hsize_t)stored->shape[0], columns = (hsize_t)stored->shape[1];
+    const hsize_t workers = (hsize_t)layout->copies.workers;
 
-    if (which == DSC_STATE_WORKER_ERROR) return (data_shape){tensor->dims + 1, {workers, rows, columns}};
+    if (which == DSC_STATE_WORKER_ERROR) return (data_shape){stored->dims + 1, {workers, rows, columns}};
     if (which == DSC_STATE_TRUST) return (data_shape){1, {DSC_TRUST_VALUES}};
-    return (data_shape){tensor->dims, {rows, columns}};
+    return (data_shape){stored->dims, {rows, columns}};
+}
+
+static dsc_tensor_path path_of(int which, const dsc_layout *layout, int64_t dataset)
+{
+    return dsc_tensor_path_of(which, layout->datasets[dataset].stored.name);
 }
 
 static dsc_status make_tensor(hid_t file, hid_t properties, const char *path, data_shape shape, int64_t *offset)
@@ -178,7 +173,7 @@ static dsc_status make_tensor(hid_t file, hid_t properties, const char *path, da
     return status;
 }
 
-static dsc_status make_tensors(hid_t file, const dsc_tensor *tensors, dsc_layout *layout)
+static dsc_status make_tensors(hid_t file, dsc_layout *layout)
 {
     hid_t properties = make_tensor_properties();
     dsc_status status = DSC_OK;
@@ -189,8 +184,7 @@ static dsc_status make_tensors(hid_t file, const dsc_tensor *tensors, dsc_layout
         if (!dsc_layout_holds(layout, which)) continue;
         DSC_TRY(dsc_h5_make_group(file, DSC_STATE_PATHS[which], NULL));
         for (int64_t i = 0; i < layout->count; i++)
-            DSC_TRY(make_tensor(file, properties, dsc_tensor_path_of(which, &tensors[i]).str,
-                                shape_of(which, &tensors[i], &layout->copies),
+            DSC_TRY(make_tensor(file, properties, path_of(which, layout, i).str, shape_of(which, layout, i),
                                 &layout->offsets[which * layout->count + i]));
     }
 out:
@@ -198,8 +192,7 @@ out:
     return status;
 }
 
-dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensors, const dsc_checkpoint_state *state,
-                                      dsc_layout *layout)
+dsc_status dsc_checkpoint_file_create(const char *path, const dsc_checkpoint_state *state, dsc_layout *layout)
 {
     hid_t file = H5I_INVALID_HID;
     dsc_status status = DSC_OK;
@@ -207,7 +200,7 @@ dsc_status dsc_checkpoint_file_create(const char *path, const dsc_tensor *tensor
     DSC_TRY(dsc_h5_create(path, false, &file));
     DSC_TRY(dsc_h5_put_int(file, "schema_version", 1));
     DSC_TRY(put_state(file, state));
-    DSC_TRY(make_tensors(file, tensors, layout));
+    DSC_TRY(make_tensors(file, layout));
     DSC_TRY(dsc_h5_close(&file));
 out:
     dsc_h5_discard(&file);
@@ -266,24 +259,24 @@ out:
     return status;
 }
 
-static bool is_wanted(const dsc_tensor *tensors, int64_t count, const char *name)
+static bool is_wanted(const dsc_layout *layout, const char *name)
 {
-    for (int64_t i = 0; i < count; i++)
-        if (dsc_equal(tensors[i].name, name)) return true;
+    for (int64_t i = 0; i < layout->count; i++)
+        if (dsc_equal(layout->datasets[i].stored.name, name)) return true;
     return false;
 }
 
 /* Names one that the model lacks, where the group holds more members than the model has tensors. */
-static dsc_status check_members(hid_t file, const char *path, const dsc_tensor *tensors, int64_t count)
+static dsc_status check_members(hid_t file, const char *path, const dsc_layout *layout)
 {
     H5G_info_t info;
     char name[256];
 
     if (H5Gget_info_by_name(file, path, &info, H5P_DEFAULT) < 0)
         return dsc_h5_fail(DSC_EINVAL, file, "cannot read %s", path);
-    for (hsize_t i = 0; (int64_t)info.nlinks > count && i < info.nlinks; i++)
+    for (hsize_t i = 0; (int64_t)info.nlinks > layout->count && i < info.nlinks; i++)
         if (H5Lget_name_by_idx(file, path, H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) > 0 &&
-            !is_wanted(tensors, count, name))
+            !is_wanted(layout, name))
             return dsc_h5_refuse(file, "%s/%s is not a tensor of the model", path, name);
     return DSC_OK;
 }
@@ -309,7 +302,7 @@ static dsc_status open_tensor(hid_t file, const char *path, data_shape shape, in
 }
 
 /* The first tensor's errors tell how many workers there are, for all. */
-static dsc_status find_workers(hid_t file, const dsc_tensor *tensors, dsc_layout *layout)
+static dsc_status find_workers(hid_t file, dsc_layout *layout)
 {
     const char *path;
     dsc_tensor_path first;
@@ -319,7 +312,7 @@ static dsc_status find_workers(hid_t file, const dsc_tensor *tensors, dsc_layout
 
     layout->copies.workers = 1;
     if (layout->count == 0 || H5Lexists(file, ERRORS, H5P_DEFAULT) <= 0) return DSC_OK;
-    first = dsc_tensor_path_of(DSC_STATE_WORKER_ERROR, &tensors[0]);
+    first = path_of(DSC_STATE_WORKER_ERROR, layout, 0);
     path = first.str;
     status = open_dataset(file, path, &dataset);
     if (status != DSC_OK) return status;
@@ -332,8 +325,7 @@ static dsc_status find_workers(hid_t file, const dsc_tensor *tensors, dsc_layout
     return status;
 }
 
-dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors, dsc_checkpoint_state *state,
-                                    dsc_layout *layout)
+dsc_status dsc_checkpoint_file_open(const char *path, dsc_checkpoint_state *state, dsc_layout *layout)
 {
     const int64_t count = layout->count;
     hid_t file = H5I_INVALID_HID;
@@ -343,14 +335,14 @@ dsc_status dsc_checkpoint_file_open(const char *path, const dsc_tensor *tensors,
     DSC_TRY(dsc_h5_open(path, &file, NULL));
     DSC_TRY(dsc_h5_check_version(file, "a checkpoint"));
     DSC_TRY(get_state(file, &loaded));
-    DSC_TRY(find_workers(file, tensors, layout));
+    DSC_TRY(find_workers(file, layout));
     layout->copies.has_trust = H5Lexists(file, DSC_STATE_PATHS[DSC_STATE_TRUST], H5P_DEFAULT) > 0;
     for (int which = 0; which < DSC_STATE_COUNT; which++) {
         if (!dsc_layout_holds(layout, which)) continue;
         for (int64_t i = 0; i < count; i++)
-            DSC_TRY(open_tensor(file, dsc_tensor_path_of(which, &tensors[i]).str,
-                                shape_of(which, &tensors[i], &layout->copies), &layout->offsets[which * count + i]));
-        DSC_TRY(check_members(file, DSC_STATE_PATHS[which], tensors, count));
+            DSC_TRY(open_tensor(file, path_of(which, layout, i).str, shape_of(which, layout, i),
+                                &layout->offsets[which * count + i]));
+        DSC_TRY(check_members(file, DSC_STATE_PATHS[which], layout));
     }
     *state = loaded;
     loaded = (dsc_checkpoint_state){0};

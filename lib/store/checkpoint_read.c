@@ -189,11 +189,10 @@ dsc_status dsc_checkpoint_open(const char *path, const dsc_tensor *tensors, int6
     dsc_path file;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_checkpoint_check_tensors(tensors, count));
     DSC_TRY(create_reader(tensors, count, &reader));
     DSC_TRY(dsc_path_join(path, DSC_CHECKPOINT_FILE, &file));
     DSC_TRY(open_data(path, &reader->file));
-    DSC_TRY(dsc_checkpoint_file_open(file.str, tensors, state, &reader->layout));
+    DSC_TRY(dsc_checkpoint_file_open(file.str, state, &reader->layout));
     *out = reader;
     reader = NULL;
 out:

@@ -79,7 +79,7 @@ out:
     return status;
 }
 
-static dsc_status lay_out(dsc_checkpoint_writer *writer, const dsc_tensor *tensors, const dsc_checkpoint_state *state)
+static dsc_status lay_out(dsc_checkpoint_writer *writer, const dsc_checkpoint_state *state)
 {
     dsc_path path;
     dsc_status status = DSC_OK;
@@ -88,13 +88,13 @@ static dsc_status lay_out(dsc_checkpoint_writer *writer, const dsc_tensor *tenso
         return DSC_FAIL(DSC_EINVAL, "%s: cannot make the folder: %s", writer->beside.str, strerror(errno));
     writer->is_made = true;
     DSC_TRY(dsc_path_join(writer->beside.str, DSC_CHECKPOINT_FILE, &path));
-    DSC_TRY(dsc_checkpoint_file_create(path.str, tensors, state, &writer->layout));
+    DSC_TRY(dsc_checkpoint_file_create(path.str, state, &writer->layout));
 out:
     return status;
 }
 
 /* What the manifest will say of the tensors, and of what lies between them. */
-static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *tensors)
+static dsc_status list_ranges(dsc_checkpoint_writer *writer)
 {
     const dsc_layout *layout = &writer->layout;
     struct stat facts;
@@ -102,7 +102,7 @@ static dsc_status list_ranges(dsc_checkpoint_writer *writer, const dsc_tensor *t
 
     for (int which = 0; which < DSC_STATE_COUNT; which++)
         for (int64_t i = 0; dsc_layout_holds(layout, which) && i < layout->count; i++)
-            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, &tensors[i]).str,
+            DSC_TRY(dsc_manifest_add(&writer->manifest, dsc_tensor_path_of(which, layout->datasets[i].stored.name).str,
                                      layout->offsets[which * layout->count + i], dsc_layout_bytes(layout, which, i)));
     if (fstat(writer->file, &facts) != 0)
         return DSC_FAIL(DSC_EIO, "%s/%s: %s", writer->beside.str, DSC_CHECKPOINT_FILE, strerror(errno));
@@ -147,13 +147,12 @@ dsc_status dsc_checkpoint_begin(const char *folder, int64_t step, const dsc_tens
     dsc_checkpoint_writer *writer = NULL;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_checkpoint_check_tensors(tensors, count));
     DSC_TRY(create_writer(folder, step, tensors, count, copies, &writer));
     DSC_TRY(dsc_make_folders(folder));
     DSC_TRY(remove_left_overs(folder));
-    DSC_TRY(lay_out(writer, tensors, state));
+    DSC_TRY(lay_out(writer, state));
     DSC_TRY(open_file(writer));
-    DSC_TRY(list_ranges(writer, tensors));
+    DSC_TRY(list_ranges(writer));
     *out = writer;
     writer = NULL;
 out:
@@ -173,9 +172,9 @@ dsc_status dsc_checkpoint_join(const char *folder, int64_t step, const dsc_tenso
     dsc_status status = DSC_OK;
 
     DSC_TRY(create_writer(folder, step, tensors, count, copies, &writer));
-    memcpy(writer->layout.offsets, offsets, sizeof *offsets * (size_t)count * DSC_STATE_COUNT);
+    memcpy(writer->layout.offsets, offsets, sizeof *offsets * (size_t)writer->layout.count * DSC_STATE_COUNT);
     DSC_TRY(open_file(writer));
-    DSC_TRY(list_ranges(writer, tensors));
+    DSC_TRY(list_ranges(writer));
     *out = writer;
     writer = NULL;
 out:

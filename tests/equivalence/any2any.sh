@@ -4,8 +4,8 @@
 # norm; what A continues itself has the bits of A without a stop; and no layout changes a bit of the initial weights.
 . "${srcdir:-.}/tests/exec/job.sh" || exit 3
 
-pairs=6 sparse_pairs=2
-! exhaustive || pairs=40 sparse_pairs=20
+pairs=6 sparse_pairs=2 llama_pairs=2
+! exhaustive || pairs=40 sparse_pairs=20 llama_pairs=20
 RANDOM=${DSC_SEED:=$(($(date +%s) % 32768))}
 echo "# DSC_SEED=$DSC_SEED"
 
@@ -118,11 +118,14 @@ pair() { # A and B
     rm -rf a again b zero
 }
 
-plan $((4 + 4 * (pairs + sparse_pairs)))
+plan $((5 + 4 * (pairs + sparse_pairs + llama_pairs)))
 # Heads that see more than others are dealt to tensor ranks in an order of their own, of which files know nothing.
 layout 4 3 2 >unbalanced.json
 family 48 --attention unbalanced.json,2=local,3=dense
 compare $sparse_pairs "*--tp [24]*"
+# Files hold its products turned, and queries, keys and values apart.
+family 24 --model "layers=$layers,hidden=32,heads=8,kv_heads=4,gated=1,norm=rms,pos=rope,tied=0,vocab=131,seq=24"
+compare $llama_pairs "*--tp [24]*"
 # 4 tensor ranks cut vocabulary and positions in uneven parts, 4 stages the layers.
 family 30
 compare $pairs "*"

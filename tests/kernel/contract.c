@@ -56,6 +56,7 @@ static void optional_operands(void)
     const dsc_shape full =
         make(DSC_K_GEMM, DSC_BF16, DSC_FP32, DSC_HAS_BIAS | DSC_HAS_RESIDUAL | DSC_ACCUMULATE, 2, 3, 4, 0, 0);
     const dsc_shape rms = make(DSC_K_NORM_FWD, DSC_FP32, DSC_FP32, DSC_RMS, 2, 3, 0, 0, 0);
+    const dsc_shape bare = make(DSC_K_EMBED_FWD, DSC_FP32, DSC_FP32, DSC_NO_POSITIONS, 1, 4, 8, 100, 0);
     const dsc_shape adam = make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, 10, 0, 0, 0, 0);
     const dsc_shape adam32 = make(DSC_K_ADAM, DSC_FP32, DSC_FP32, 0, 10, 0, 0, 0, 0);
 
@@ -65,6 +66,7 @@ static void optional_operands(void)
     CHECK(dsc_operand_is_written(&full, 4) && dsc_operand_is_read(&full, 4), "out is updated");
     CHECK(dsc_operand_bytes(&plain, 4) == 12 && dsc_operand_bytes(&full, 4) == 24, "out has its own type");
     CHECK(!dsc_operand_present(&rms, 2), "RMSNorm has no beta");
+    CHECK(!dsc_operand_present(&bare, 2) && dsc_operand_bytes(&bare, 1) == 100 * 8 * 4, "no table of positions");
     CHECK(dsc_operand_bytes(&adam, 4) == 20 && !dsc_operand_present(&adam32, 4), "a copy where the type is not fp32");
 }
 
@@ -216,11 +218,17 @@ static void arithmetic(void)
     const dsc_shape gemm = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 100, 200, 300, 0, 0);
     const dsc_shape whole = make(DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, 0, 2, 10, 4, 4, 8);
     const dsc_shape causal = make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, DSC_CAUSAL, 2, 10, 4, 4, 8);
+    const dsc_shape rope = {DSC_K_ROPE, DSC_BF16, DSC_BF16, 0, {2, 10, 4, 2, 6, 10000}};
+    const dsc_shape gated = make(DSC_K_SWIGLU_BWD, DSC_BF16, DSC_BF16, 0, 100, 0, 0, 0, 0);
 
     CHECK(dsc_kernel_flops(&gemm) == 12000000, "%lld", (long long)dsc_kernel_flops(&gemm));
     CHECK(dsc_kernel_bytes(&gemm) == 4 * (100 * 300 + 300 * 200 + 100 * 200), "%lld",
           (long long)dsc_kernel_bytes(&gemm));
     CHECK(dsc_kernel_flops(&whole) == 2 * 2 * 100 * 2 * 4 * 8, "%lld", (long long)dsc_kernel_flops(&whole));
+    CHECK_OK(dsc_shape_check(&rope));
+    CHECK(dsc_operand_bytes(&rope, 0) == 2 * 10 * 8 * 6 * 2 && dsc_kernel_bytes(&rope) == 2 * (2 * 10 * 6 * 6 * 2),
+          "%lld of %lld: v is not touched", (long long)dsc_kernel_bytes(&rope), (long long)dsc_operand_bytes(&rope, 0));
+    CHECK(dsc_kernel_bytes(&gated) == 5 * 100 * 2, "%lld", (long long)dsc_kernel_bytes(&gated));
     CHECK(dsc_kernel_flops(&causal) == 5 * 2 * 55 * 2 * 4 * 8, "%lld: pairs that are computed",
           (long long)dsc_kernel_flops(&causal));
 }
@@ -268,6 +276,12 @@ static void refusals(void)
     refuse(make(DSC_K_EMBED_FWD, DSC_FP32, DSC_FP32, 0, 1, 4, 8, 64, 64), "dimension 4 is 64");
     refuse(make(DSC_K_ATTENTION_FWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 3, 8), "H 4 is no multiple of Hkv 3");
     refuse(make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 4, 2048), "D is 2048");
+    refuse((dsc_shape){DSC_K_ROPE, DSC_FP32, DSC_FP32, 0, {1, 1, 4, 4, 7, 10000}}, "D is 7, must be even");
+    refuse((dsc_shape){DSC_K_ROPE, DSC_FP32, DSC_FP32, 0, {1, 1, 4, 4, 2048, 10000}}, "D is 2048");
+    refuse(make(DSC_K_ROPE, DSC_FP32, DSC_FP32, 0, 1, 1, 4, 4, 8), "theta is 0");
+    refuse(make(DSC_K_GELU_FWD, DSC_FP32, DSC_FP32, DSC_INVERSE, 1, 0, 0, 0, 0), "gelu_fwd turns nothing");
+    refuse(make(DSC_K_GELU_FWD, DSC_FP32, DSC_FP32, DSC_NO_POSITIONS, 1, 0, 0, 0, 0), "gelu_fwd has no operand wpe");
+    refuse(make(DSC_K_EMBED_FWD, DSC_FP32, DSC_FP32, DSC_NO_POSITIONS | DSC_SHARD, 1, 4, 8, 64, 0), "n is 0");
     refuse(make_block(DSC_K_BLOCK_SDD, 0, 2048, 20, 16), "D is 2048");
     refuse(make_block(DSC_K_BLOCK_DSD, 0, 64, 0, 16), "present is 0");
     refuse(make_block(DSC_K_BLOCK_DSD, 0, 64, 20, 0), "block is 0");
@@ -315,6 +329,8 @@ static void no_overflow(void)
         make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 1, big >> 20, 1 << 20, 0, 0),
         make(DSC_K_ATTENTION_BWD, DSC_FP32, DSC_FP32, 0, 1, (int64_t)1 << 29, 1, 1, 1),
         make(DSC_K_GELU_BWD, DSC_FP32, DSC_FP32, 0, big, 0, 0, 0, 0),
+        make(DSC_K_SWIGLU_BWD, DSC_FP32, DSC_FP32, 0, big, 0, 0, 0, 0),
+        {DSC_K_ROPE, DSC_FP32, DSC_FP32, 0, {1, big >> 1, 1, 1, 2, (int64_t)1 << 40}},
         make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, big, 0, 0, 0, 0),
         make(DSC_K_JOIN, DSC_FP32, DSC_FP32, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, 1, big, 0, 0, 0),
         make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, 0, big, 1, 1, 1, 1),

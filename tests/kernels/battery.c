@@ -19,6 +19,7 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_ATTENTION_BWD] = {2e-6, 2, true, "as forward; dp - delta cancels, and delta uses the context as stored"},
     [DSC_K_SCORES_FWD] = {2e-6, 1, false, "as attention_fwd"},
     [DSC_K_SCORES_BWD] = {2e-6, 2, true, "as attention_bwd"},
+    [DSC_K_ROPE] = {3e-7, 1, false, "sines rounded to fp32, and a sum of two products"},
     [DSC_K_BLOCK_SDD] = {1e-6, 1, true, "as gemm"},
     [DSC_K_BLOCK_DSD] = {1e-6, 1, true, "as gemm"},
     [DSC_K_BLOCK_DDS] = {1e-6, 1, true, "as gemm"},
@@ -26,6 +27,8 @@ static const struct { double tolerance, units; bool sums; const char *reason; } 
     [DSC_K_BLOCK_SOFTMAX_BWD] = {1e-6, 1, true, "differences of an fp32 sum of up to 200 products"},
     [DSC_K_GELU_FWD] = {3e-7, 1, false, "a few roundings and one exponential an element"},
     [DSC_K_GELU_BWD] = {5e-7, 1, false, "the same, with a sum of two terms"},
+    [DSC_K_SWIGLU_FWD] = {4e-7, 1, false, "as GELU, and a product more"},
+    [DSC_K_SWIGLU_BWD] = {5e-7, 1, false, "as GELU"},
     [DSC_K_JOIN] = {2e-7, 1, true, "sums of three in fp32"},
     [DSC_K_COLUMN_SUM] = {5e-7, 1, true, "fp32 sums of 64 rows, then double"},
     [DSC_K_EMBED_FWD] = {0, 1, false, "one sum, rounded once"},
@@ -159,6 +162,9 @@ static void make_embedding(dsc_shape *s, int64_t cols)
     set_dims(s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), is_forward ? cols : pick(48, 64, 65, 200), pick(1, 10, 101, 300),
              0);
     if (maybe(DSC_SHARD)) shard_embedding(s);
+    if (!maybe(1)) return;
+    s->flags |= DSC_NO_POSITIONS;
+    s->d[5] = 0;
 }
 
 static void make_update(dsc_shape *s, int64_t n)
@@ -209,6 +215,12 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_SCORES_FWD:
     case DSC_K_SCORES_BWD:
         make_attention(&s, kv, d);
+        break;
+    case DSC_K_ROPE:
+        s.flags = maybe(DSC_INVERSE);
+        set_dims(&s, pick(1, 2, 3, 1), pick(1, 24, 64, tap_random_between(2, 150)), kv * pick(1, 1, 2, 3), kv,
+                 dsc_round_up(d, 2));
+        s.d[5] = pick(1, 100, 10000, 500000);
         break;
     case DSC_K_BLOCK_SDD:
     case DSC_K_BLOCK_DSD:
@@ -356,6 +368,9 @@ static void block_dsd(void) { agrees(DSC_K_BLOCK_DSD); }
 static void block_dds(void) { agrees(DSC_K_BLOCK_DDS); }
 static void block_softmax_fwd(void) { agrees(DSC_K_BLOCK_SOFTMAX_FWD); }
 static void block_softmax_bwd(void) { agrees(DSC_K_BLOCK_SOFTMAX_BWD); }
+static void rope(void) { agrees(DSC_K_ROPE); }
+static void swiglu_fwd(void) { agrees(DSC_K_SWIGLU_FWD); }
+static void swiglu_bwd(void) { agrees(DSC_K_SWIGLU_BWD); }
 static void gelu_fwd(void) { agrees(DSC_K_GELU_FWD); }
 static void gelu_bwd(void) { agrees(DSC_K_GELU_BWD); }
 static void column_sum(void) { agrees(DSC_K_COLUMN_SUM); }
@@ -478,6 +493,11 @@ static void works_in_place(void)
     check_in_place(DSC_K_GELU_FWD, 0, 0, 1);
     check_in_place(DSC_K_GELU_BWD, 0, 0, 2);
     check_in_place(DSC_K_GELU_BWD, 0, 1, 2);
+    check_in_place(DSC_K_SWIGLU_FWD, 0, 0, 2);
+    check_in_place(DSC_K_SWIGLU_FWD, 0, 1, 2);
+    check_in_place(DSC_K_SWIGLU_BWD, 0, 0, 3);
+    check_in_place(DSC_K_SWIGLU_BWD, 0, 1, 3);
+    check_in_place(DSC_K_SWIGLU_BWD, 0, 2, 4);
     check_in_place(DSC_K_NORM_BWD_X, DSC_HAS_RESIDUAL, 4, 5);
     check_in_place(DSC_K_JOIN, 0, 0, 3);
     for (int round = 0; round < 4; round++) { /* all types */
@@ -524,6 +544,7 @@ static void spreads_overflow(void)
     static const struct { dsc_kernel kernel; int operand; } inputs[] = {
         {DSC_K_GEMM, 0}, {DSC_K_GEMM, 1}, {DSC_K_NORM_FWD, 0}, {DSC_K_NORM_BWD_X, 0}, {DSC_K_NORM_BWD_W, 0},
         {DSC_K_ATTENTION_FWD, 0}, {DSC_K_ATTENTION_BWD, 0}, {DSC_K_SCORES_BWD, 0}, {DSC_K_GELU_BWD, 0},
+        {DSC_K_ROPE, 0}, {DSC_K_SWIGLU_FWD, 0}, {DSC_K_SWIGLU_FWD, 1}, {DSC_K_SWIGLU_BWD, 0}, {DSC_K_SWIGLU_BWD, 1},
         {DSC_K_COLUMN_SUM, 0}, {DSC_K_EMBED_BWD, 1}, {DSC_K_JOIN, 0}, {DSC_K_CAST, 0}, {DSC_K_MOMENTUM, 0},
     };
     const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
@@ -681,6 +702,9 @@ static const tap_case cases[] = {
     {"block_dds of every set equals the reference", block_dds},
     {"block_softmax_fwd of every set equals the reference", block_softmax_fwd},
     {"block_softmax_bwd of every set equals the reference", block_softmax_bwd},
+    {"rope of every set equals the reference", rope},
+    {"swiglu_fwd of every set equals the reference", swiglu_fwd},
+    {"swiglu_bwd of every set equals the reference", swiglu_bwd},
     {"gelu_fwd of every set equals the reference", gelu_fwd},
     {"gelu_bwd of every set equals the reference", gelu_bwd},
     {"join of every set equals the reference", join},

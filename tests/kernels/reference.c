@@ -3,6 +3,7 @@
 #include "kernel/blocks.h"
 #include "kernel/convert.h"
 #include "tests/kernels/call.h"
+#include <complex.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -417,6 +418,101 @@ static void gelu_gradient(void)
     check_gradient(&(function){&forward, 0, 1, &backward, 0}, &backward, 2, 1);
     call_fini(&forward);
     call_fini(&backward);
+}
+
+static void swiglu_gradient(void)
+{
+    call forward, backward;
+
+    call_init(&forward, call_shape(DSC_K_SWIGLU_FWD, 0, 500, 0, 0, 0, 0));
+    call_init(&backward, call_shape(DSC_K_SWIGLU_BWD, 0, 500, 0, 0, 0, 0));
+    copy_operand(&forward, 0, &backward, 1);
+    copy_operand(&forward, 1, &backward, 2);
+    call_run(&backward, dsc_kernels_ref());
+    check_gradient(&(function){&forward, 0, 2, &backward, 0}, &backward, 3, 1);
+    check_gradient(&(function){&forward, 1, 2, &backward, 0}, &backward, 4, 1);
+    call_fini(&forward);
+    call_fini(&backward);
+}
+
+/* ---- Rotary positions */
+
+enum { ROPE_T = 9, ROPE_HEADS = 4, ROPE_KEYS = 2, ROPE_D = 6 }; /* two sequences */
+enum { ROPE_WIDTH = (ROPE_HEADS + 2 * ROPE_KEYS) * ROPE_D };
+
+static dsc_shape rope_shape(int32_t flags)
+{
+    dsc_shape shape = call_shape(DSC_K_ROPE, flags, 2, ROPE_T, ROPE_HEADS, ROPE_KEYS, ROPE_D);
+
+    shape.d[5] = 100;
+    return shape;
+}
+
+/* Elements i and i + D/2 of a head are a complex number, which is multiplied by exp(i t theta^(-2i/D)); v is as it
+ * was. */
+static void rope_formula(void)
+{
+    call c, before;
+
+    call_init(&c, rope_shape(0));
+    call_copy(&c, &before);
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t row = 0; row < 2 * ROPE_T; row++)
+        for (int64_t column = 0; column < ROPE_WIDTH; column++) {
+            const bool is_turned = column < (ROPE_HEADS + ROPE_KEYS) * ROPE_D;
+            const int64_t pair = column % ROPE_D % (ROPE_D / 2), first = row * ROPE_WIDTH + column / ROPE_D * ROPE_D;
+            const double complex z = call_get(&before, 0, first + pair) +
+                                     I * call_get(&before, 0, first + pair + ROPE_D / 2);
+            const double angle = (double)(row % ROPE_T) / pow(100, 2 * (double)pair / ROPE_D);
+            const double complex turned = is_turned ? z * cexp(I * angle) : z;
+
+            call_near(&c, row * ROPE_WIDTH + column, call_get(&c, 0, row * ROPE_WIDTH + column),
+                      column % ROPE_D < ROPE_D / 2 ? creal(turned) : cimag(turned));
+        }
+    call_fini(&c);
+    call_fini(&before);
+}
+
+/* Turning is orthogonal, so the gradient's way is back. */
+static void rope_turns_back(void)
+{
+    call c, before, back;
+
+    call_init(&c, rope_shape(0));
+    call_copy(&c, &before);
+    call_run(&c, dsc_kernels_ref());
+    call_init(&back, rope_shape(DSC_INVERSE));
+    copy_operand(&c, 0, &back, 0);
+    call_run(&back, dsc_kernels_ref());
+    for (int64_t i = 0; i < call_count(&back, 0); i++)
+        call_near(&back, i, call_get(&back, 0, i), call_get(&before, 0, i));
+    call_fini(&c);
+    call_fini(&before);
+    call_fini(&back);
+}
+
+/* Where all rows hold the same, a query's product with a key depends on how far apart they are alone. */
+static void rope_is_relative(void)
+{
+    call c;
+
+    call_init(&c, rope_shape(0));
+    for (int64_t i = ROPE_WIDTH; i < call_count(&c, 0); i++) call_set(&c, 0, i, call_get(&c, 0, i % ROPE_WIDTH));
+    call_run(&c, dsc_kernels_ref());
+    for (int64_t query = 1; query < ROPE_T; query++)
+        for (int64_t key = 1; key < ROPE_T; key++) {
+            double product = 0, before = 0;
+
+            for (int64_t i = 0; i < ROPE_D; i++) {
+                const int64_t q = query * ROPE_WIDTH + i, k = key * ROPE_WIDTH + ROPE_HEADS * ROPE_D + i;
+
+                product += call_get(&c, 0, q) * call_get(&c, 0, k);
+                before += call_get(&c, 0, q - ROPE_WIDTH) * call_get(&c, 0, k - ROPE_WIDTH);
+            }
+            CHECK(fabs(product - before) < 1e-5, "query %lld, key %lld: %g, one earlier %g", (long long)query,
+                  (long long)key, product, before);
+        }
+    call_fini(&c);
 }
 
 static void loss_gradient(void)
@@ -867,6 +963,10 @@ static const tap_case cases[] = {
     {"the gradient of block softmax is its slope", block_softmax_gradient},
     {"SDD, softmax and DSD are sparse attention, and its gradients, by every set", attention_from_products},
     {"the gradient of GELU is its slope", gelu_gradient},
+    {"the gradients of SwiGLU are its slopes", swiglu_gradient},
+    {"rotary positions turn q and k as complex numbers, and leave v", rope_formula},
+    {"and turn back", rope_turns_back},
+    {"products of queries and keys then depend on their distance alone", rope_is_relative},
     {"the gradient of cross entropy is its slope", loss_gradient},
     {"equal logits lose log V a token, and padding gets no gradient", loss_of_uniform},
     {"embed_bwd is the adjoint of embed_fwd", embedding_adjoint},

@@ -92,7 +92,8 @@ static bool same_model(const dsc_model *a, const dsc_model *b)
     memcpy(copy.name, b->name, sizeof copy.name);
     return copy.layers == b->layers && copy.hidden == b->hidden && copy.heads == b->heads && copy.ffn == b->ffn &&
            copy.kv_heads == b->kv_heads && copy.vocab == b->vocab && copy.seq == b->seq && copy.gated == b->gated &&
-           copy.causal == b->causal && copy.tied == b->tied && copy.norm == b->norm && copy.pos == b->pos;
+           copy.causal == b->causal && copy.tied == b->tied && copy.norm == b->norm && copy.pos == b->pos &&
+           copy.rope_theta == b->rope_theta;
 }
 
 static void json_reads_back(void)
@@ -135,7 +136,8 @@ static void hugging_face_equals_preset(void)
         return;
     if (!CHECK_OK(dsc_model_load("gpt2", &preset))) return;
     CHECK(same_model(&model, &preset), "gpt2 differs");
-    if (!CHECK_OK(load_text("{" LLAMA ",\"num_key_value_heads\":8,\"rms_norm_eps\":1e-05,\"head_dim\":128}", &model)))
+    if (!CHECK_OK(load_text("{" LLAMA ",\"num_key_value_heads\":8,\"rms_norm_eps\":1e-05,\"head_dim\":128,"
+                            "\"rope_theta\":500000.0}", &model)))
         return;
     if (!CHECK_OK(dsc_model_load("llama3-8b", &preset))) return;
     CHECK(same_model(&model, &preset), "llama3-8b differs");
@@ -186,6 +188,8 @@ static void bad_descriptions_are_refused(void)
         {"layers=2,hidden=64,heads=3,vocab=256,seq=32", {"64", "3", "heads"}},
         {"layers=2,hidden=64,heads=4,kv_heads=3,vocab=256,seq=32", {"heads 4", "kv_heads 3"}},
         {"layers=2,hidden=12,heads=4,vocab=256,seq=32,pos=rope", {"12", "4", "odd"}},
+        {"layers=2,hidden=64,heads=4,vocab=256,seq=32,rope_theta=500", {"rope_theta", "pos is learned"}},
+        {"layers=2,hidden=64,heads=4,vocab=256,seq=32,pos=rope,rope_theta=0", {"rope_theta", "0"}},
         {"layers=2,hidden=64,heads=4,vocab=256", {"missing", "seq"}},
         {"layers=2,hidden=64,heads=4,vocab=256,seq=32,depth=2", {"depth"}},
         {"layers=2,hiden=64,heads=4,vocab=256,seq=32", {"hiden", "did you mean \"hidden\""}},

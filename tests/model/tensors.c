@@ -126,6 +126,36 @@ static void llama_has_its_names_and_shapes(void)
     free(list.items);
 }
 
+static void check_stored(const dsc_stored *stored, const char *name, int64_t column, int64_t rows, int64_t columns)
+{
+    CHECK(strcmp(stored->name, name) == 0, "%s", stored->name);
+    CHECK(stored->column == column && stored->shape[0] == rows && stored->shape[1] == columns,
+          "%s: column %lld, [%lld, %lld]", name, (long long)stored->column, (long long)stored->shape[0],
+          (long long)stored->shape[1]);
+}
+
+/* Names, shapes and orientation of Hugging Face's state dict. */
+static void files_hold_the_family(void)
+{
+    dsc_stored stored[DSC_STORED_MOST];
+    tensor_list list;
+
+    if (!make_list("llama3-8b", &list)) return;
+    CHECK(dsc_tensor_stored(find(&list, "model.layers.5.self_attn.qkv_proj.weight"), stored) == 3, "q, k, v");
+    check_stored(&stored[0], "model.layers.5.self_attn.q_proj.weight", 0, 4096, 4096);
+    check_stored(&stored[1], "model.layers.5.self_attn.k_proj.weight", 4096, 1024, 4096);
+    check_stored(&stored[2], "model.layers.5.self_attn.v_proj.weight", 5120, 1024, 4096);
+    CHECK(dsc_tensor_stored(find(&list, "model.layers.5.mlp.up_proj.weight"), stored) == 1, "up_proj is several");
+    check_stored(&stored[0], "model.layers.5.mlp.up_proj.weight", 0, 14336, 4096);
+    CHECK(dsc_tensor_stored(find(&list, "lm_head.weight"), stored) == 1, "lm_head is several");
+    check_stored(&stored[0], "lm_head.weight", 0, 128256, 4096);
+    free(list.items);
+    if (!make_list("gpt2", &list)) return;
+    CHECK(dsc_tensor_stored(find(&list, "transformer.h.0.attn.c_attn.weight"), stored) == 1, "c_attn is several");
+    check_stored(&stored[0], "transformer.h.0.attn.c_attn.weight", 0, 768, 2304);
+    free(list.items);
+}
+
 static double deviation_of(const dsc_tensor *tensor)
 {
     enum { SAMPLE = 30000 };
@@ -189,6 +219,7 @@ static const tap_case cases[] = {
     {"no two tensors have one name", names_are_unique},
     {"GPT-2 has its checkpoint's names and shapes", gpt2_has_its_names_and_shapes},
     {"LLaMA has its names and shapes", llama_has_its_names_and_shapes},
+    {"files hold tensors as their family does", files_hold_the_family},
     {"residual projections start smaller by sqrt(2 L)", residual_projections_start_smaller},
     {"any part of a tensor has the values of the whole", parts_have_the_values_of_the_whole},
     {"a token costs 6 N + 12 L C T flops", flops_count_all_pairs},

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define MODEL "layers=8,hidden=32,heads=4,vocab=100,seq=16"
+#define LLAMA MODEL ",kv_heads=2,gated=1,norm=rms,pos=rope,tied=0"
 
 enum { MICRO_BATCHES = 4, CUT, PIPELINE, ZERO_BUBBLE, LAYOUTS = 3 };
 
@@ -24,13 +25,15 @@ static dsc_strategy layout(int which)
     return s;
 }
 
-static void make(machine *m, int which)
+static void make_of(machine *m, const char *model, int which)
 {
     dsc_strategy s = layout(which);
 
-    machine_init(m, MODEL, &s);
+    machine_init(m, model, &s);
     CHECK_OK(machine_check(m));
 }
+
+static void make(machine *m, int which) { make_of(m, MODEL, which); }
 
 static int64_t stage_of(const machine *m, int64_t rank) { return dsc_plan_coord(m->plan, rank).of[DSC_AXIS_PP]; }
 
@@ -63,14 +66,14 @@ static void drop(const machine *m, int64_t stage, int64_t rank, int64_t t, int32
     }
 }
 
-static void drop_random(int which, bool is_one_rank)
+static void drop_random(const char *model, int which, bool is_one_rank)
 {
     char how[120];
     machine m;
     int64_t rank, t;
     int32_t op;
 
-    make(&m, which);
+    make_of(&m, model, which);
     rank = tap_random_between(0, m.plan->ranks - 1);
     do t = tap_random_between(0, m.programs[rank]->template_count - 1);
     while (m.programs[rank]->templates[t].op_count == 0);
@@ -85,12 +88,12 @@ static void drop_random(int which, bool is_one_rank)
 
 static void drops_any_op_of_a_stage(void)
 {
-    for (int draw = 0; draw < 150; draw++) drop_random(CUT + draw % LAYOUTS, false);
+    for (int draw = 0; draw < 150; draw++) drop_random(draw % 2 ? LLAMA : MODEL, CUT + draw % LAYOUTS, false);
 }
 
 static void drops_any_op_of_a_rank(void)
 {
-    for (int draw = 0; draw < 150; draw++) drop_random(CUT + draw % LAYOUTS, true);
+    for (int draw = 0; draw < 150; draw++) drop_random(draw % 2 ? LLAMA : MODEL, CUT + draw % LAYOUTS, true);
 }
 
 /* What makes a step right and only the whole machine, or a sum's history, can tell. */
@@ -142,6 +145,27 @@ static void drops_a_sum_in_place(void)
         refused(&m, "partial sums that nobody adds up", "reads a part that is not summed over tp");
         machine_fini(&m);
     }
+}
+
+/* A gated MLP's second product adds to the first, which is a part as it is: here to the gathered gradient instead. */
+static void adds_a_part_to_what_is_whole(void)
+{
+    machine m;
+    int64_t t;
+    int32_t op;
+
+    make_of(&m, LLAMA, CUT);
+    if (CHECK(machine_find(m.programs[0], DSC_OP_MLP_BWD_X, &t, &op), "no MLP")) {
+        dsc_template *template_ = &m.programs[0]->templates[t];
+        dsc_call *first = &template_->calls[template_->ops[op].first_call];
+        dsc_call *last = first + template_->ops[op].calls - 1;
+
+        CHECK(last->shape.kernel == DSC_K_GEMM && last->shape.flags & DSC_ACCUMULATE, "the last product does not add");
+        last->operands[4] = first->operands[0];
+        machine_depend(m.programs[0]);
+        refused(&m, "a part that is added to a whole product", "adds a part to what is whole");
+    }
+    machine_fini(&m);
 }
 
 static void sums_twice(void)
@@ -478,6 +502,7 @@ static const tap_case cases[] = {
     {"a rank without any one of its ops is refused", drops_any_op_of_a_rank},
     {"a program without a sum over tp, dp or the tied stages is refused by that axis", drops_what_sums},
     {"partial sums that nobody adds up are refused", drops_a_sum_in_place},
+    {"a part that is added to what is whole is refused", adds_a_part_to_what_is_whole},
     {"a sum taken twice is refused", sums_twice},
     {"a product that does not accumulate is refused", drops_an_accumulation},
     {"a wrong channel is refused", takes_a_wrong_channel},

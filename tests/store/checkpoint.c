@@ -226,9 +226,157 @@ static void refuses_other_tensors(void)
     status = open_with(path, tensors, TENSORS - 1);
     CHECK(status == DSC_EINVAL && strstr(dsc_message(), "/model/transformer.ln_f.bias is not a tensor of the model"),
           "%s", dsc_message());
-    strcpy(others[1].name, "model.layers.0.self_attn.qkv_proj.weight");
-    status = open_with(path, others, TENSORS);
-    CHECK(status == DSC_ENOTSUP, "%s", dsc_status_name(status));
+    scratch_end(&scratch);
+}
+
+/* ---- Tensors that files hold turned, and in parts: twice as many queries as keys; sides longer than a tile's */
+
+enum { TURNED_ROWS = 24, FUSED_COLUMNS = TURNED_ROWS + 2 * 12, WIDE_ROWS = 3000, WIDE_COLUMNS = 19 };
+static const dsc_tensor turned[] = {
+    {.name = "model.layers.0.self_attn.qkv_proj.weight", .role = DSC_ROLE_QKV_W, .dims = 2, .is_turned = true,
+     .shape = {TURNED_ROWS, FUSED_COLUMNS}},
+    {.name = "model.layers.0.mlp.down_proj.weight", .role = DSC_ROLE_OUT_W, .dims = 2, .is_turned = true,
+     .shape = {WIDE_ROWS, WIDE_COLUMNS}},
+};
+enum { TURNED = DSC_COUNT(turned), MOST_TURNED = WIDE_ROWS * WIDE_COLUMNS, TURNED_WORKERS = 2 };
+
+/* Exact in fp32, and so are means of two workers. */
+static float turned_value(int64_t tensor, int64_t worker, int64_t row, int64_t column)
+{
+    return (float)(tensor * 100000 + worker * 200000 + row * 32 + column);
+}
+
+/* What a rank may hold: rows [row, end) of columns [column, last). */
+static dsc_checkpoint_piece cut_of(int64_t tensor, int which, int64_t worker, const int64_t at[4], float *values)
+{
+    return (dsc_checkpoint_piece){which, tensor, at[0], at[2], at[1] - at[0], at[3] - at[2],
+                                  values + at[0] * turned[tensor].shape[1] + at[2], turned[tensor].shape[1], worker};
+}
+
+/* The tensor in four rectangles around a random element, in each of which the values are moved. */
+static void move_in_four(int64_t tensor, int which, int64_t worker, float *values, dsc_checkpoint_writer *writer,
+                         const dsc_checkpoint_reader *reader)
+{
+    const int64_t *shape = turned[tensor].shape;
+    const int64_t row = tap_random_between(0, shape[0]), column = tap_random_between(0, shape[1]);
+    const int64_t cuts[4][4] = {{0, row, 0, column}, {0, row, column, shape[1]},
+                                {row, shape[0], 0, column}, {row, shape[0], column, shape[1]}};
+
+    for (int i = 0; i < 4; i++) {
+        const dsc_checkpoint_piece piece = cut_of(tensor, which, worker, cuts[i], values);
+
+        if (writer != NULL) CHECK_OK(dsc_checkpoint_write(writer, &piece));
+        else if (worker < 0) CHECK_OK(dsc_checkpoint_read_mean(reader, &(dsc_checkpoint_piece[]){
+                                          cut_of(tensor, which, 0, cuts[i], values)}[0], TURNED_WORKERS));
+        else CHECK_OK(dsc_checkpoint_read(reader, &piece));
+    }
+}
+
+static bool read_turned(hid_t file, const char *path, float *out, hsize_t shape[3])
+{
+    hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT), space = dataset < 0 ? -1 : H5Dget_space(dataset);
+    bool is_read = space >= 0 && H5Sget_simple_extent_dims(space, shape, NULL) == 2 &&
+                   H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0;
+
+    if (space >= 0) H5Sclose(space);
+    if (dataset >= 0) H5Dclose(dataset);
+    return CHECK(is_read, "%s is not there, or no matrix", path);
+}
+
+/* As other programs see it: element (i, j) is the tensor's (j, first + i). */
+static void check_in_hdf5(const char *path)
+{
+    static const struct { const char *path; int64_t tensor, first, columns; } held[] = {
+        {"/model/model.layers.0.self_attn.q_proj.weight", 0, 0, 24},
+        {"/model/model.layers.0.self_attn.k_proj.weight", 0, 24, 12},
+        {"/optimizer/exp_avg/model.layers.0.self_attn.v_proj.weight", 0, 36, 12},
+        {"/model/model.layers.0.mlp.down_proj.weight", 1, 0, WIDE_COLUMNS},
+    };
+    static float values[MOST_TURNED];
+    const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+
+    if (!CHECK(file >= 0, "cannot open %s", path)) return;
+    for (int h = 0; h < DSC_COUNT(held); h++) {
+        const int64_t rows = turned[held[h].tensor].shape[0];
+        hsize_t shape[3] = {0};
+        int64_t wrong = 0;
+
+        if (!read_turned(file, held[h].path, values, shape)) continue;
+        CHECK((int64_t)shape[0] == held[h].columns && (int64_t)shape[1] == rows, "%s is [%lld, %lld]", held[h].path,
+              (long long)shape[0], (long long)shape[1]);
+        for (int64_t i = 0; i < held[h].columns * rows; i++)
+            wrong += values[i] != turned_value(held[h].tensor, 0, i % rows, held[h].first + i / rows);
+        CHECK(wrong == 0, "%s: %lld values are others", held[h].path, (long long)wrong);
+    }
+    H5Fclose(file);
+}
+
+static void fill_turned(int64_t tensor, int64_t worker, float *values)
+{
+    for (int64_t i = 0; i < dsc_tensor_elems(&turned[tensor]); i++)
+        values[i] = turned_value(tensor, worker, i / turned[tensor].shape[1], i % turned[tensor].shape[1]);
+}
+
+static dsc_status save_turned(const char *folder)
+{
+    static float values[MOST_TURNED];
+    const dsc_checkpoint_state state = state_of(1);
+    dsc_checkpoint_writer *writer = NULL;
+    dsc_status status = DSC_OK;
+
+    CHECK(dsc_checkpoint_datasets(turned, TURNED) == 4, "%lld", (long long)dsc_checkpoint_datasets(turned, TURNED));
+    DSC_TRY(dsc_checkpoint_begin(folder, 1, turned, TURNED, (dsc_copies){TURNED_WORKERS, true}, &state, &writer));
+    for (int which = 0; which <= DSC_STATE_WORKER_ERROR; which++)
+        for (int64_t w = 0; w < (which == DSC_STATE_WORKER_ERROR ? TURNED_WORKERS : 1); w++)
+            for (int64_t t = 0; t < TURNED; t++) {
+                fill_turned(t, w, values);
+                move_in_four(t, which, w, values, writer, NULL);
+            }
+    DSC_TRY(dsc_checkpoint_write(writer, &(dsc_checkpoint_piece[]){trust_of(0, (float[]){3, 4})}[0]));
+    DSC_TRY(finish(&writer));
+out:
+    dsc_checkpoint_abandon(&writer);
+    return status;
+}
+
+/* worker -1: the mean, in which the second worker's 200000 is halved. */
+static void check_turned(const dsc_checkpoint_reader *reader, int which, int64_t worker)
+{
+    static float values[MOST_TURNED];
+
+    for (int64_t t = 0; t < TURNED; t++) {
+        int64_t wrong = 0;
+
+        memset(values, 0, sizeof values);
+        move_in_four(t, which, worker, values, NULL, reader);
+        for (int64_t i = 0; i < dsc_tensor_elems(&turned[t]); i++)
+            wrong += values[i] != turned_value(t, DSC_MAX(worker, 0), i / turned[t].shape[1], i % turned[t].shape[1]) +
+                                      (worker < 0 ? 100000 : 0);
+        CHECK(wrong == 0, "copy %d, worker %d, %s: %lld values are others", which, (int)worker, turned[t].name,
+              (long long)wrong);
+    }
+}
+
+static void turns_products(void)
+{
+    scratch scratch = scratch_begin();
+    dsc_checkpoint_state state = {0};
+    dsc_checkpoint_reader *reader = NULL;
+    float trust[DSC_TRUST_VALUES] = {0};
+    const dsc_checkpoint_piece piece = trust_of(0, trust);
+
+    if (!CHECK_OK(save_turned(scratch.folder))) goto out;
+    check_in_hdf5(scratch_path(&scratch, "step-00000001/checkpoint.h5"));
+    if (!CHECK_OK(dsc_checkpoint_open(scratch_path(&scratch, "step-00000001"), turned, TURNED, &state, &reader)))
+        goto out;
+    check_turned(reader, DSC_STATE_MODEL, 0);
+    check_turned(reader, DSC_STATE_WORKER_ERROR, 1);
+    check_turned(reader, DSC_STATE_WORKER_ERROR, -1);
+    CHECK_OK(dsc_checkpoint_read(reader, &piece));
+    CHECK(trust[0] == 3 && trust[1] == 4, "%g and %g", (double)trust[0], (double)trust[1]);
+out:
+    dsc_checkpoint_state_fini(&state);
+    dsc_checkpoint_close(&reader);
     scratch_end(&scratch);
 }
 
@@ -836,6 +984,7 @@ static const tap_case cases[] = {
     {"a checkpoint reads back as it was written, state included", reads_back},
     {"two values of each tensor too", trust_reads_back},
     {"tensors of other shapes, missing and unknown ones are refused by name", refuses_other_tensors},
+    {"LLaMA's products are held as [out, in], q, k and v apart, whatever rectangles they come in", turns_products},
     {"each of 200 flipped bits is found, by one or by several, and its tensor named", finds_flipped_bits},
     {"a file that is too short does not verify, and no file is bad input", finds_truncation},
     {"the newest checkpoint that verifies is found, and the skipped ones are named", takes_the_newest_that_verifies},

@@ -135,7 +135,8 @@ out:
 static dsc_status open_writers(job *j, int64_t step, dsc_checkpoint_writer **out)
 {
     const dsc_plan *plan = j->plan;
-    const int64_t bytes = DSC_STATE_COUNT * plan->tensor_count * (int64_t)sizeof(int64_t);
+    const int64_t bytes = DSC_STATE_COUNT * (int64_t)sizeof(int64_t) *
+                          dsc_checkpoint_datasets(plan->tensors, plan->tensor_count);
     int64_t *offsets = malloc((size_t)bytes);
     dsc_status status = offsets != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "checkpoint: %" PRId64 " bytes", bytes);
 
