@@ -220,8 +220,8 @@ def mean(report, name, errors):
 # layers of 768 alone have 253 M parameters with the 2,048 tokens of the first row, and 283 M with any number of
 # thousands (40 x 1,024).
 SHAPES = {"GPT2 253-283M": "layers=30,hidden=768,heads=12,vocab=50257,seq={seq}",
-          "BERT-base": "layers=12,hidden=768,heads=12,vocab=30522,seq={seq}",
-          "BERT-large": "layers=24,hidden=1024,heads=16,vocab=30522,seq={seq}"}
+          "BERT-base": "layers=12,hidden=768,heads=12,vocab=30522,seq={seq},causal=0",
+          "BERT-large": "layers=24,hidden=1024,heads=16,vocab=30522,seq={seq},causal=0"}
 
 
 def sparse(report, fast):
@@ -250,7 +250,7 @@ def onebit(report, fast):
         seq, reading = re.search(r"seq(\d+)", row["task"])[1], float(re.search(r"\+-(\d+)", row["verified"])[1])
         for optimizer, column in (("adam", "adam_samples_s"), ("onebit-adam --onebit-exchange flat",
                                                               "onebit_samples_s")):
-            command = (f"--model layers=24,hidden=1024,heads=16,vocab=30522,seq=512 --seq-len {seq} "
+            command = (f"--model layers=24,hidden=1024,heads=16,vocab=30522,seq=512,causal=0 --seq-len {seq} "
                        f"--cluster clusters/{cluster}.json --dp {row['gpus']} --micro-batch {row['batch_per_gpu']} "
                        f"--precision fp16 --attention dense-unfused --optimizer {optimizer}")
             samples = int(row["gpus"]) * int(row["batch_per_gpu"]) / report.plan(command)["time"]["step_s"]
