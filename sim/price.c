@@ -185,13 +185,14 @@ static double beside_bytes(const dsc_stack *stack, const dsc_shape *shape)
 /* Kernels one after the other take the time of both; one alone that of what takes longer. */
 static double described_ns(const dsc_device_type *device, const dsc_stack *stack, const dsc_shape *shape, int *launches)
 {
-    const dsc_handling handling = dsc_stack_handling(stack, shape->kernel);
+    const dsc_handling handling = dsc_stack_handling(stack, shape);
     const dsc_efficiency *efficiency = efficiency_of(device);
     const double share = share_of_peak(efficiency, shape);
     const double typed_peak = device->peak_flops[shape->type];
     const double peak = typed_peak > 0 ? typed_peak : device->peak_flops[DSC_FP32];
     const double rate = device->bandwidth_bytes_per_s * efficiency->memory;
-    const double memory_s = rate > 0 ? (double)dsc_kernel_bytes(shape) * handling.traffic / rate : 0;
+    const double bytes = (double)dsc_kernel_bytes(shape) * handling.traffic + handling.each * dsc_stack_elems(shape);
+    const double memory_s = rate > 0 ? bytes / rate : 0;
     const double compute_s = share > 0 && peak > 0 ? (double)dsc_kernel_flops(shape) / (peak * share) : 0;
     const double beside_s = rate > 0 ? beside_bytes(stack, shape) / rate : 0;
     const double kernels_s = (handling.launches > 1 ? memory_s + compute_s : DSC_MAX(memory_s, compute_s)) + beside_s;

@@ -1,20 +1,39 @@
 /* Traffic is counted by hand from what the software's kernels read and write, in bytes a score, a logit or a parameter;
  * the comments say how. Shares of links are of what NCCL's tests reach. */
 #include "sim/stack.h"
+#include <string.h>
 
 /* Ours writes 2 bytes a score forward, and reads 2 backward. Apart, in 16 bits and with dropout: product w 2, softmax
  * with its mask r 2 w 2, dropout r 2 w 2 and its mask w 1, product r 2: 13. Backward, product w 2, dropout r 2 + 1 w 2,
- * softmax r 4 w 2, products r 2 + 2 + 2: 19. */
-#define UNFUSED_SCORES {DSC_K_SCORES_FWD, 6.5, 4}, {DSC_K_SCORES_BWD, 9.5, 6}
+ * softmax r 4 w 2, products r 2 + 2 + 2: 19. The softmax that takes scale and mask along has rows of up to 2048 keys
+ * (Megatron-LM, fused_softmax.py); those of longer ones scale r 2 w 2 and mask 2 x (r 2 w 2) apart: 25 forward, and 27
+ * backward, where the mask's difference has nothing. */
+#define UNFUSED_SCORES                                                                                         \
+    {DSC_K_SCORES_FWD, 6.5, 4}, {DSC_K_SCORES_FWD, 12.5, 7, .above = 2048}, {DSC_K_SCORES_BWD, 9.5, 6},        \
+        {DSC_K_SCORES_BWD, 13.5, 8, .above = 2048}
+/* Block-sparse attention by separate kernels, scores of present blocks stored in 16 bits (DeepSpeed's
+ * ops/sparse_attention): product w 2, softmax with scale and masks r 2 w 2, product r 2: 8 a score. Backward, product
+ * w 2, softmax r 4 w 2, three products r 2: 14. */
+#define BLOCK_SCORES {DSC_K_ATTENTION_FWD, 1, 3, .each = 8}, {DSC_K_ATTENTION_BWD, 1, 5, .each = 14}
+/* 1-bit compression by element-wise kernels in fp32 (DeepSpeed's onebit_adam.py of 2020), bytes an element. Worker:
+ * error added 12, norm 4, sign to bool 8 + 8 + 5, to float and to one 5 + 8 + 8, error 8 + 12, sign to bool again
+ * 8 + 8 + 5, packing 1: 100. Server: unpacking 1, to float and to one 5 + 8 + 8, scales 8, sum 4: 34 of all elements,
+ * and of its chunk's, of which ours moves 8, as the worker without packing: 99 (ours reads 1/8 of all besides, so that
+ * 99 / 64 of the 34 are there already). What comes back: 30. Momentum: unscaled gradient 6 + 8, norm 4, decay 8, sum
+ * 12: 38, where ours moves 10. */
+#define COMPRESSION                                                                                           \
+    {DSC_K_SIGN_COMPRESS, 0, 14, .each = 100}, {DSC_K_SIGN_AVERAGE, 99 / 8.0, 20, .each = 34 - 99 / 64.0},    \
+        {DSC_K_SIGN_EXPAND, 0, 5, .each = 30}, {DSC_K_MOMENTUM, 3.8, 6}
 /* Ours reads x, bias and residual, and writes: with dropout's mask 7 bytes an element for 6. Backward ours has nothing
  * where dropout reads 2 + 1 and writes 2: counted with the norm beside it, which moves 8. */
 #define DROPOUT {DSC_K_JOIN, 7 / 6.0, 1}, {DSC_K_NORM_BWD_X, 13 / 8.0, 2}
 /* Vocabulary parallel cross-entropy in fp32: cast r 2 w 4, maximum r 4, difference r 4 w 4, exponentials r 4 w 4, sum
  * r 4, quotient r 4 w 4, backward r 4 w 4, cast r 4 w 2: 52 bytes a logit where ours moves 4, or 6 in two parts. */
 #define FP32_LOSS {DSC_K_CROSS_ENTROPY, 13, 10}, {DSC_K_CROSS_ENTROPY_PART, 10, 4}, {DSC_K_CROSS_ENTROPY_JOIN, 8, 6}
-/* 16-bit gradients to fp32 ones r 2 w 4, unscaling r 4 w 4, norm r 4, clipping r 4 w 4, Adam r 16 w 12, weights back
- * r 4 w 2: 60 bytes a parameter where ours moves 28. */
-#define MIXED_ADAM {DSC_K_ADAM, 60 / 28.0, 6}
+/* Unscaling r 4 w 4, norm r 4, clipping r 4 w 4, Adam r 16 w 12, weights back r 4 w 2: 54 bytes a parameter where ours
+ * moves 30 of fp32 gradients. Those of 16 bits are copied before (widens_gradients; Megatron's
+ * Float16OptimizerWithFloat16Params, DeepSpeed's FP16_Optimizer and ZeRO). */
+#define MIXED_ADAM {DSC_K_ADAM, 54 / 30.0, 5}
 
 /* Apart, adding bias and residual and dropout read 2 + 2 and write 2 + 1; adding to gradients reads 2 + 2 and writes 2,
  * and reads 2 + 4 and writes 4 where they add up in fp32. */
@@ -23,16 +42,23 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .link = 0.50, .network = 0.80,
+     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+    {.name = "deepspeed-2020",
+     .what = "DeepSpeed's block-sparse attention and 1-bit Adam of 2020, in Megatron's model and in BERT",
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
+     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .link = 0.50, .network = 0.80,
+     .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM, BLOCK_SCORES, COMPRESSION}},
     {.name = "deepspeed-2022",
      .what = "DeepSpeed's pipeline with Megatron's model, in bf16 with gradients in fp32",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 10, .reduces_late = true,
-     .link = 0.50, .network = 0.80, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+     .keeps_outputs = true, .link = 0.50, .network = 0.80,
+     .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2021",
      .what = "DeepSpeed's ZeRO 2 and 3 with Megatron's model: gathers of single tensors, as by one NIC of a node",
-     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6,
-     .link = 0.50, .network = 0.092, .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
+     .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .checkpoints = DSC_CHECKPOINTS_HOST,
+     .widens_gradients = true, .link = 0.50, .network = 0.092,
+     .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_short_gradients = true, .link = 0.82,
@@ -58,9 +84,12 @@ const dsc_stack *dsc_stacks(int64_t *count)
 static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)
 {
     const bool is_sharded = s->zero >= 2;
+    const bool is_sparse = s->attention[0] != '\0' && strncmp(s->attention, "dense", 5) != 0;
+    const bool compresses = s->optimizer != DSC_ADAM && s->optimizer != DSC_ADAMW;
     dsc_place place;
 
     if (dsc_cluster_place(cluster, 0, &place) != DSC_OK || !place.device->is_gpu) return "dsc";
+    if (is_sparse || compresses) return "deepspeed-2020";
     if (dsc_equal(s->attention, "dense-unfused"))
         return is_sharded ? "deepspeed-2021" : s->precision == DSC_BF16 ? "deepspeed-2022" : "megatron-2021";
     if (!is_sharded) return "megatron-2024";
@@ -84,19 +113,49 @@ static void select_layers(int64_t layers, dsc_strategy *strategy)
     strategy->recompute_layers = dsc_ceil_div(layers, 2 * chunks);
 }
 
+/* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
+ * (DeepSpeedExamples, Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D
+ * do not. */
 void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strategy)
 {
+    const bool checkpoints = strategy->zero == 3 && strategy->recompute == DSC_RECOMPUTE_FULL;
+
+    if (checkpoints && strategy->checkpoints == DSC_CHECKPOINTS_AUTO) strategy->checkpoints = stack->checkpoints;
     if (stack->selects_layers && strategy->recompute == DSC_RECOMPUTE_SELECTIVE && strategy->recompute_layers == 0)
         select_layers(layers, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
     if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision != DSC_FP32)
         strategy->grad_accum_dtype = strategy->precision == DSC_FP16 ? DSC_FP16 : DSC_BF16;
+    strategy->widens_gradients |= stack->widens_gradients;
+    strategy->keeps_outputs |= stack->keeps_outputs;
 }
 
-dsc_handling dsc_stack_handling(const dsc_stack *stack, int kernel)
+static int64_t sequence_of(const dsc_shape *shape)
 {
+    return shape->kernel == DSC_K_SCORES_FWD || shape->kernel == DSC_K_SCORES_BWD ? shape->d[1] : 0;
+}
+
+dsc_handling dsc_stack_handling(const dsc_stack *stack, const dsc_shape *shape)
+{
+    dsc_handling found = {shape->kernel, 1, 1, 0, 0};
+
     for (const dsc_handling *h = stack->handlings; h->launches > 0; h++)
-        if (h->kernel == kernel) return *h;
-    return (dsc_handling){kernel, 1, 1};
+        if (h->kernel == shape->kernel && (h->above == 0 || sequence_of(shape) > h->above)) found = *h;
+    return found;
+}
+
+double dsc_stack_elems(const dsc_shape *shape)
+{
+    const int64_t *d = shape->d;
+    const bool has_layout = shape->flags & DSC_HAS_LAYOUT;
+
+    switch ((dsc_kernel)shape->kernel) {
+    case DSC_K_ATTENTION_FWD:
+    case DSC_K_ATTENTION_BWD: return has_layout ? (double)d[0] * (double)d[5] * (double)d[6] * (double)d[6] : 0;
+    case DSC_K_SIGN_COMPRESS:
+    case DSC_K_SIGN_EXPAND: return (double)d[1];
+    case DSC_K_SIGN_AVERAGE: return (double)d[0];
+    default: return 0;
+    }
 }

@@ -9,10 +9,11 @@
 
 /* A kernel that this software makes of several, or without what ours has fused into another. traffic: bytes moved, over
  * those of the kernel's operands each moved once; launches: kernels, one after the other, so that arithmetic and
- * traffic do not overlap where they are several. */
-typedef struct dsc_handling { int kernel; double traffic; int launches; } dsc_handling;
+ * traffic do not overlap where they are several; each: bytes besides, for each of what dsc_stack_elems counts; above:
+ * only where sequences are longer, instead of the row before it. */
+typedef struct dsc_handling { int kernel; double traffic; int launches; double each; int64_t above; } dsc_handling;
 
-enum { DSC_HANDLINGS = 12 };
+enum { DSC_HANDLINGS = 20 };
 
 typedef struct dsc_stack {
     const char *name, *what;       /* label; a line for people */
@@ -28,6 +29,8 @@ typedef struct dsc_stack {
     bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_short_gradients;      /* they add up in 16 bits */
+    bool widens_gradients, keeps_outputs; /* as dsc_strategy's */
+    int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
     dsc_handling handlings[DSC_HANDLINGS]; /* those that differ; ends with launches 0 */
 } dsc_stack;
@@ -41,7 +44,11 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strat
 /* All rows, and how many. */
 const dsc_stack *dsc_stacks(int64_t *count);
 
-/* How it handles a kernel; {kernel, 1, 1} where as we do. Pure. */
-dsc_handling dsc_stack_handling(const dsc_stack *stack, int kernel);
+/* How it handles a kernel of that shape; {kernel, 1, 1} where as we do. Pure. */
+dsc_handling dsc_stack_handling(const dsc_stack *stack, const dsc_shape *shape);
+
+/* What a kernel works on and its operands' bytes do not tell: scores of present blocks of sparse attention, elements
+ * that are compressed; 0 of others. Pure. */
+double dsc_stack_elems(const dsc_shape *shape);
 
 #endif

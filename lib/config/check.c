@@ -55,6 +55,12 @@ static void report_unused_lr(const dsc_config *config)
         dsc_log(DSC_WARNING, "the scheduler's warmup_max_lr %g replaces lr %g", s->warmup_max_lr, config->lr);
 }
 
+static void report_unused_checkpoints(const dsc_strategy *s)
+{
+    if (s->checkpoints >= DSC_CHECKPOINTS_CUT && s->recompute != DSC_RECOMPUTE_FULL)
+        dsc_log(DSC_WARNING, "activation checkpoints are cut only where recompute is full: nothing is");
+}
+
 static dsc_status check_trust(const dsc_trust *t)
 {
     if (t->min_coeff > t->max_coeff)
@@ -74,6 +80,7 @@ dsc_status dsc_config_check(const dsc_config *config)
     DSC_TRY(check_rank_order(config->strategy.rank_order));
     DSC_TRY(check_scheduler(&config->scheduler));
     report_unused_lr(config);
+    report_unused_checkpoints(&config->strategy);
 out:
     return status;
 }

@@ -13,6 +13,9 @@ typedef enum dsc_schedule { DSC_SCHEDULE_AUTO, DSC_GPIPE, DSC_1F1B, DSC_INTERLEA
 typedef enum dsc_partition { DSC_PARTITION_UNIFORM, DSC_PARTITION_PARAMETERS, DSC_PARTITION_COST } dsc_partition;
 typedef enum dsc_offload { DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER, DSC_OFFLOAD_PARAMS } dsc_offload;
 typedef enum dsc_recompute { DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_SELECTIVE, DSC_RECOMPUTE_FULL } dsc_recompute;
+typedef enum dsc_checkpoints {
+    DSC_CHECKPOINTS_AUTO, DSC_CHECKPOINTS_WHOLE, DSC_CHECKPOINTS_CUT, DSC_CHECKPOINTS_HOST
+} dsc_checkpoints;
 typedef enum dsc_optimizer { DSC_ADAM, DSC_ADAMW, DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM, DSC_ONEBIT_LAMB } dsc_optimizer;
 typedef enum dsc_exchange { DSC_EXCHANGE_AUTO, DSC_EXCHANGE_FLAT, DSC_EXCHANGE_HIERARCHICAL } dsc_exchange;
 typedef enum dsc_semantics { DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE } dsc_semantics;
@@ -26,6 +29,10 @@ typedef struct dsc_strategy {
     int64_t virtual_stages;
     int schedule, partition, zero, offload, recompute, optimizer; /* the enums above; zero 0..3 */
     int64_t recompute_layers; /* of each chunk, the first ones; 0: all, where recompute says how */
+    int checkpoints;          /* dsc_checkpoints: where layers' inputs wait to be recomputed from; matters where
+                                 recompute is full */
+    bool keeps_outputs;       /* what a stage sends waits for its gradient; else for the message alone */
+    bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */
     int grad_accum_dtype;     /* dsc_dtype; -1: by the rule of the plan */

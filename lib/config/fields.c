@@ -45,6 +45,7 @@ static const char *const partitions[] = {"uniform", "parameters", "cost", NULL};
 static const char *const stages[] = {"0", "1", "2", "3", NULL};
 static const char *const offloads[] = {"none", "optimizer", "params", NULL};
 static const char *const recomputes[] = {"none", "selective", "full", NULL};
+static const char *const checkpoints[] = {"auto", "whole", "cut", "host", NULL};
 static const char *const optimizers[] = {"adam", "adamw", "onebit-adam", "zero-one-adam", "onebit-lamb", NULL};
 static const char *const semantics[] = {"paper", "reference", NULL};
 static const char *const exchanges[] = {"auto", "flat", "hierarchical", NULL};
@@ -99,6 +100,13 @@ static const dsc_field fields[] = {
     CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),
     INT("recompute-layers", strategy.recompute_layers, 0, MOST,
         "layers of each chunk that are recomputed, the first ones; 0 is all (0)"),
+    CHOICE("activation-checkpoints", strategy.checkpoints, checkpoints, NULL,
+           "a layer's input under full recomputation: whole, cut over tensor ranks, or cut and in host memory (auto: "
+           "whole, or as --stack does)"),
+    FLAG("keep-outputs", strategy.keeps_outputs,
+         "a stage's outputs are kept until their gradients come, as frameworks keep graphs (off, or as --stack does)"),
+    FLAG("widen-gradients", strategy.widens_gradients,
+         "all 16-bit gradients are copied to fp32 before the update (off, or as --stack does)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,

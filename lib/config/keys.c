@@ -363,11 +363,30 @@ static void read_zero(dsc_reader *reader, const char *path, const json_t *value)
 
 /* ---- Other objects */
 
+/* Host memory has what is cut, as in DeepSpeed. */
+static void raise_checkpoints(dsc_reader *reader, const char *path, const json_t *value, int to)
+{
+    int *checkpoints = &reader->config->strategy.checkpoints;
+
+    if (!json_is_boolean(value)) dsc_complain(reader, path, "expected true or false, got %s", dsc_json_kind(value));
+    else if (json_is_true(value)) *checkpoints = DSC_MAX(*checkpoints, to);
+}
+
+static void read_partition(dsc_reader *reader, const char *path, const json_t *value)
+{
+    raise_checkpoints(reader, path, value, DSC_CHECKPOINTS_CUT);
+}
+
+static void read_in_host(dsc_reader *reader, const char *path, const json_t *value)
+{
+    raise_checkpoints(reader, path, value, DSC_CHECKPOINTS_HOST);
+}
+
 #define BY_RECOMPUTE "has no effect: recomputation is \"dsc\": {\"recompute\": ...}"
 
 static const dsc_key checkpointing_keys[] = {
-    WARN("partition_activations", "false", BY_RECOMPUTE),
-    REFUSE("cpu_checkpointing", "false", "activations in host memory: " MISSING),
+    CALL("partition_activations", read_partition),
+    CALL("cpu_checkpointing", read_in_host),
     WARN("contiguous_memory_optimization", "false", "has no effect: every buffer has its place in one arena"),
     WARN("number_checkpoints", "null", BY_RECOMPUTE),
     WARN("synchronize_checkpoint_boundary", "false", IGNORED),

@@ -207,7 +207,7 @@ static void count_flat(const dsc_shape *s, extent e[DSC_KERNEL_OPERANDS])
         SET({s->flags & DSC_FROZEN ? 0 : d[0], out}, {d[0], state_type(s)}, {d[0], state_type(s)},
             {d[0], state_type(s)}, {type == state_type(s) ? 0 : d[0], type});
         break;
-    case DSC_K_CAST: SET({d[0], type}, {d[0], out}); break;
+    case DSC_K_CAST: SET({s->flags & DSC_SHARD ? d[1] * d[0] : d[0], type}, {d[0], out}); break;
     case DSC_K_MOMENTUM: SET({d[0], type}, {d[0], state_type(s)}); break;
     case DSC_K_DRIFT: SET({d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}, {d[0], DSC_FP32}); break;
     case DSC_K_REJOIN:
@@ -449,6 +449,7 @@ int64_t dsc_kernel_bytes(const dsc_shape *shape)
             operand_bytes = operand_bytes / d[3] * DSC_MIN(d[3], d[0] * d[1]);
         if (is_embedding_gradient(shape, i) && !(shape->flags & DSC_FIRST))
             operand_bytes = operand_bytes / d[3] * DSC_MIN(d[3], d[0] * d[1]);
+        if (shape->kernel == DSC_K_CAST && shape->flags & DSC_SHARD && i == 0) operand_bytes /= d[1];
         if (shape->kernel == DSC_K_ROPE) operand_bytes = operand_bytes / (d[2] + 2 * d[3]) * (d[2] + d[3]);
         operand_bytes = (int64_t)((double)operand_bytes * touched_share(shape, i));
         bytes += passes * operand_bytes;
@@ -570,6 +571,7 @@ static const char *dim_names_of(const dsc_shape *shape)
     if (shape->flags & DSC_SHARD && is_embedding(shape->kernel))
         return shape->flags & DSC_NO_POSITIONS ? "B T C V n" : "B T C V n P";
     if (is_attention(shape->kernel) && has_layout(shape)) return "B T H Hkv D present block";
+    if (shape->flags & DSC_SHARD && shape->kernel == DSC_K_CAST) return "n t";
     return dim_names[shape->kernel];
 }
 

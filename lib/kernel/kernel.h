@@ -92,6 +92,7 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  copy: param rounded to type, written when type is not fp32 (else absent).
  *                  In the reference alone all may be fp64, without a copy; so may momentum, LAMB and compression.
  *  cast            d = n. out[n] (type out) = in[n] (type) (+ out, DSC_ACCUMULATE: in fp32, rounded once).
+ *                  DSC_SHARD: d = n, t. Of in[t, n] row step->tp_index alone.
  *  momentum        d = n, N. exp_avg = beta1 exp_avg + (1 - beta1) N gradient_scale gradient (of type `type`): what a
  *                  replica makes of its own share of a gradient that is the sum of N. DSC_FIRST: N gradient_scale
  *                  gradient alone, written. DSC_SCALED: the gradient is scaled already, as if both were 1.
@@ -188,7 +189,8 @@ enum {
     DSC_FIRST = 64,
     DSC_HAS_BIAS = 128, /* the optional operand bias (gemm, join) is there */
     DSC_HAS_RESIDUAL = 256,
-    DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd) */
+    DSC_SHARD = 512,    /* vocabulary and positions are cut over the tensor ranks (embed_fwd, embed_bwd), or what is
+                           read (cast) */
     DSC_HAS_LAYOUT = 1024, /* the optional operand layout (attention_fwd, attention_bwd) is there */
     DSC_HAS_MASK = 2048,   /* the optional operand mask (these, block_softmax_fwd) */
     DSC_FROZEN = 4096,     /* adam by moments that are made already; LAMB by a variance that is */

@@ -37,6 +37,9 @@ static void hash_plan(dsc_plan *plan)
                  s->offload, s->recompute, s->optimizer, s->l2_decay, s->sequence_parallel, plan->product_type,
                  plan->gradient_type, s->virtual_stages, s->bucket_elems, s->partition);
     if (s->recompute_layers > 0) dsc_text_add(&text, "recompute layers %" PRId64 "\n", s->recompute_layers);
+    if (s->keeps_outputs || s->widens_gradients)
+        dsc_text_add(&text, "kept %d %d\n", s->keeps_outputs, s->widens_gradients);
+    if (s->checkpoints > DSC_CHECKPOINTS_WHOLE) dsc_text_add(&text, "checkpoints %d\n", s->checkpoints);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,
                      plan->config.freeze_step == DSC_AUTO && !plan->has_own_steps, plan->intra);

@@ -257,6 +257,8 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
     strategy->virtual_stages = DSC_MAX(strategy->virtual_stages, 1);
     if (strategy->schedule == DSC_SCHEDULE_AUTO)
         strategy->schedule = strategy->virtual_stages > 1 ? DSC_INTERLEAVED : DSC_1F1B;
+    if (strategy->checkpoints == DSC_CHECKPOINTS_AUTO || strategy->recompute != DSC_RECOMPUTE_FULL)
+        strategy->checkpoints = DSC_CHECKPOINTS_WHOLE;
     if (strategy->attention[0] == '\0')
         strcpy(strategy->attention, dsc_attention_words("", plan->config.sparse_attention));
     if (strategy->bucket_elems == 0) strategy->bucket_elems = default_bucket_elems(plan);

@@ -120,6 +120,22 @@ static void make_deferred(dsc_builder *b, int64_t layer, const dsc_layer_buffers
         if (in_slot[i] < 0) *buffers[i] = pass_activations(b, names[i], DSC_LIFE_DEFERRED, layer, again_bytes[i]);
 }
 
+/* What messages bring and take has boxes, where it does not stay: an output that is kept has its gradient come in its
+ * place. What is put aside has its place in the slot. */
+static void make_input(dsc_builder *b, int64_t index, int64_t layer)
+{
+    const dsc_chunk_buffers *here = b->here;
+    const bool is_end = index == here->chunk->layers, leaves = is_end && !here->chunk->has_head;
+    const bool is_brought = index == 0 && !here->chunk->has_embedding;
+    const bool is_sent = leaves && !b->plan->config.strategy.keeps_outputs;
+
+    if (leaves || is_end || !b->is_saved)
+        here->slots[index].x = pass_kept(b, "x", is_sent ? DSC_LIFE_BOX : DSC_LIFE_SLOT, layer);
+    else if (is_brought) here->slots[index].x = pass_kept(b, "from_previous", DSC_LIFE_BOX, -1);
+    if (is_end) return;
+    here->saved[index] = b->is_saved ? pass_saved(b, layer) : -1;
+}
+
 void dsc_build_slots(dsc_builder *b)
 {
     dsc_chunk_buffers *here = b->here;
@@ -134,13 +150,14 @@ void dsc_build_slots(dsc_builder *b)
         int64_t layer = is_end ? -1 : chunk->first_layer + i;
 
         here->slots[i] = NO_BUFFERS;
-        here->slots[i].x = pass_kept(b, "x", is_end && !chunk->has_head ? DSC_LIFE_BOX : DSC_LIFE_SLOT, layer);
+        make_input(b, i, layer);
         if (is_end) break;
         make_slot(b, dsc_plan_recompute(b->plan, i), layer, &here->slots[i]);
         here->kept[i] = NO_BUFFERS;
         if (b->is_split) make_deferred(b, layer, &here->slots[i], &here->deferred[i], &here->kept[i]);
     }
-    if (!chunk->has_head) here->from_next = pass_kept(b, "from_next", DSC_LIFE_BOX, -1);
+    if (b->plan->config.strategy.keeps_outputs) here->from_next = chunk->has_head ? -1 : here->slots[chunk->layers].x;
+    else if (!chunk->has_head) here->from_next = pass_kept(b, "from_next", DSC_LIFE_BOX, -1);
     if (!chunk->has_embedding) here->to_previous = pass_kept(b, "to_previous", DSC_LIFE_BOX, -1);
 }
 

@@ -214,8 +214,9 @@ static void recompute(dsc_builder *b, int how, int64_t layer, dsc_layer_buffers 
 static void backward(dsc_builder *b)
 {
     const dsc_chunk *chunk = b->here->chunk;
-    int32_t x = b->here->slots[chunk->layers].x, dy = gradient_of_x(b, chunk->layers);
+    int32_t x = b->here->slots[chunk->layers].x, dy = gradient_of_x(b, chunk->layers), fetched;
 
+    fetched = pass_fetch_saved(b, chunk->layers - 1);
     if (chunk->has_head) {
         pass_head_fwd(b, x);
         head_bwd(b, x, dy);
@@ -225,6 +226,8 @@ static void backward(dsc_builder *b)
     for (int64_t i = chunk->layers - 1; i >= 0; i--) {
         dsc_layer_buffers l = pass_buffers_of(b, i);
 
+        l.x = pass_restored(b, i, fetched);
+        if (i > 0) fetched = pass_fetch_saved(b, i - 1); /* beside this layer's passes */
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM2_W, DSC_ROLE_OUT_B);
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM1_W, DSC_ROLE_PROJ_B);
         recompute(b, dsc_plan_recompute(b->plan, i), chunk->first_layer + i, &l);

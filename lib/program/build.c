@@ -179,8 +179,11 @@ static dsc_status init_chunk(dsc_builder *b, int64_t c)
                                 .slots = calloc(places, sizeof *here->slots),
                                 .deferred = calloc(places, sizeof *here->deferred),
                                 .kept = calloc(places, sizeof *here->kept),
+                                .saved = calloc(places, sizeof *here->saved),
+                                .inputs = calloc(places, sizeof *here->inputs),
                                 .shards = calloc(places * DSC_ROLE_COUNT, sizeof *here->shards)};
-    if (here->slots == NULL || here->deferred == NULL || here->kept == NULL || here->shards == NULL)
+    if (here->slots == NULL || here->deferred == NULL || here->kept == NULL || here->saved == NULL ||
+        here->inputs == NULL || here->shards == NULL)
         return DSC_FAIL(DSC_ENOMEM, "program: buffers of %lld layers", (long long)chunk->layers);
     dsc_enter_chunk(b, c);
     list_shards(b);
@@ -192,6 +195,9 @@ static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, ds
 {
     const dsc_strategy *strategy = &plan->config.strategy;
     int64_t seq = dsc_plan_tokens(plan), rows = strategy->micro_batch * seq;
+    const bool is_replicated = strategy->tp > 1 && !strategy->sequence_parallel;
+    const bool is_cut = strategy->checkpoints >= DSC_CHECKPOINTS_CUT && is_replicated;
+    const bool is_away = strategy->checkpoints == DSC_CHECKPOINTS_HOST;
 
     *b = (dsc_builder){.program = program,
                        .plan = plan,
@@ -204,6 +210,9 @@ static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, ds
                        .cp = strategy->cp,
                        .is_cut = strategy->tp > 1,
                        .is_sequence_cut = strategy->tp > 1 && strategy->sequence_parallel,
+                       .is_saved = is_cut || is_away,
+                       .is_saved_cut = is_cut,
+                       .is_saved_away = is_away,
                        .hidden = plan->model.hidden,
                        .type = plan->type,
                        .buckets = plan->stages[stage].buckets,
@@ -217,6 +226,8 @@ static void fini_builder(dsc_builder *b)
         free(b->chunks[c].slots);
         free(b->chunks[c].deferred);
         free(b->chunks[c].kept);
+        free(b->chunks[c].saved);
+        free(b->chunks[c].inputs);
         free(b->chunks[c].shards);
     }
     free(b->chunks);

@@ -20,8 +20,9 @@ typedef struct dsc_layer_buffers {
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dgate, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
- * its weights, of all its gradients, of the packets that came last and of the norms of its tensors (-1: none yet). */
-typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms; } dsc_bucket_state;
+ * its weights, of all its gradients, of the packets that came last, of the norms of its tensors and of its sums in fp32
+ * (-1: none yet). */
+typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms, wide; } dsc_bucket_state;
 
 /* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */
 typedef struct dsc_arrival { int64_t bucket; dsc_span span; dsc_dtype type; } dsc_arrival;
@@ -42,6 +43,8 @@ typedef struct dsc_builder {
     int64_t tp, cp;
     bool is_cut;                      /* tp > 1 */
     bool is_sequence_cut;
+    bool is_saved, is_saved_cut, is_saved_away; /* layers' inputs wait for their recomputation apart from what passes
+                                                   read: cut over tensor ranks, in host memory, or both */
     bool is_split;                    /* some backward passes of the schedule are two */
     dsc_dtype type;
     dsc_template *template_;          /* under construction; moves when templates are added */
@@ -61,7 +64,10 @@ typedef struct dsc_builder {
 typedef struct dsc_chunk_buffers {
     const dsc_chunk *chunk;
     dsc_layer_buffers *slots;         /* [layers + 1] in the slot; -1 where recomputed. x of the last is the head's
-                                         input, or goes to the next stage */
+                                         input, or goes to the next stage; the first's may come in a box */
+    int32_t *saved;                   /* [layers] in the slot, of either space: what of x waits for its recomputation,
+                                         where x itself is not kept; else -1 */
+    int32_t *inputs;                  /* [layers + 1] x in the pass under construction */
     dsc_layer_deferred *deferred;     /* [layers] */
     dsc_layer_buffers *kept;          /* [layers] deferred too: what the weights' pass needs of what was recomputed;
                                          else -1 */
@@ -72,8 +78,10 @@ typedef struct dsc_chunk_buffers {
 
 /* ---- Emitting (emit.c) */
 
-/* Buffers: of the device's memory, of the template or the chunk under construction; static, in either space. Return the
- * buffer's index; -1 after a failure. */
+/* Buffers: of the device's memory or of either space, of the template or the chunk under construction; static, in
+ * either space. Return the buffer's index; -1 after a failure. */
+int32_t dsc_build_buffer_in(dsc_builder *b, dsc_space space, const char *name, dsc_life life, dsc_class class_,
+                            int64_t layer, int64_t bytes);
 int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
                          int64_t bytes);
 int32_t dsc_build_static(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bytes);

@@ -18,7 +18,8 @@ static bool is_sum(const rank_check *c, dsc_span span)
 /* Brings gradients from one place to another. */
 static bool is_move(const dsc_op *op)
 {
-    return op->kind == DSC_OP_REDUCE_SCATTER || op->kind == DSC_OP_COPY_OUT || op->kind == DSC_OP_ACCUMULATE;
+    return op->kind == DSC_OP_REDUCE_SCATTER || op->kind == DSC_OP_COPY_OUT || op->kind == DSC_OP_ACCUMULATE ||
+           op->kind == DSC_OP_WIDEN;
 }
 
 /* Adds to a sum, for a micro-batch; not what sums over a group, or moves. */
@@ -94,6 +95,7 @@ static dsc_status take(rank_check *c, const atom_fact *fact, dsc_span span)
     }
     if (c->moved.which != fact->which) return check_refuse(c, "moves gradients of different micro-batches");
     c->moved.sums &= fact->sums;
+    c->moved.is_counted &= fact->is_counted;
     return DSC_OK;
 }
 
@@ -106,7 +108,7 @@ static void put(const rank_check *c, atom_fact *fact, bool is_read)
     fact->which = c->moved.which + (is_read ? fact->which : 0);
     fact->micro_batch = c->moved.micro_batch;
     fact->adds = fact->adds_each = 1;
-    fact->is_counted = false;
+    fact->is_counted = c->op->kind == DSC_OP_WIDEN && c->moved.is_counted;
 }
 
 /* ---- Sums over groups */
@@ -143,13 +145,15 @@ static const dsc_bucket *bucket_at(rank_check *c, dsc_kept kept, dsc_space space
     return &stage->buckets[c->bucket];
 }
 
-/* The bucket whose sums an atom of a static buffer holds. */
+/* The bucket whose sums an atom holds: of a static buffer, or of one that is the bucket's for a time. */
 static const dsc_bucket *bucket_of_sums(rank_check *c, const atom_fact *fact, dsc_span span)
 {
     const dsc_buffer *buffer = &c->program->buffers[span.buffer];
     int64_t place = fact - c->facts - c->atoms.first[buffer->space][DSC_LIFE_STATIC];
-    int64_t offset = c->atoms.bounds[buffer->space][DSC_LIFE_STATIC][place] - buffer->offset;
+    int64_t offset;
 
+    if (buffer->bucket >= 0) return &c->plan->stages[c->program->stage].buckets[buffer->bucket];
+    offset = c->atoms.bounds[buffer->space][DSC_LIFE_STATIC][place] - buffer->offset;
     return bucket_at(c, DSC_KEPT_SUMS, buffer->space, offset / dsc_dtype_bytes(c->plan->gradient_type));
 }
 

@@ -14,13 +14,19 @@ static int32_t add_buffer(dsc_builder *b, const char *name, dsc_buffer buffer)
     return (int32_t)program->buffer_count - 1;
 }
 
-int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
-                         int64_t bytes)
+int32_t dsc_build_buffer_in(dsc_builder *b, dsc_space space, const char *name, dsc_life life, dsc_class class_,
+                            int64_t layer, int64_t bytes)
 {
-    return add_buffer(b, name, (dsc_buffer){.space = DSC_SPACE_DEVICE, .life = (int8_t)life, .class_ = (int8_t)class_,
+    return add_buffer(b, name, (dsc_buffer){.space = (int8_t)space, .life = (int8_t)life, .class_ = (int8_t)class_,
                                             .layer = (int32_t)layer,
                                             .owner = life == DSC_LIFE_TRANSIENT ? b->template_index : b->chunk,
                                             .bucket = -1, .bytes = bytes});
+}
+
+int32_t dsc_build_buffer(dsc_builder *b, const char *name, dsc_life life, dsc_class class_, int64_t layer,
+                         int64_t bytes)
+{
+    return dsc_build_buffer_in(b, DSC_SPACE_DEVICE, name, life, class_, layer, bytes);
 }
 
 int32_t dsc_build_static(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bytes)
@@ -62,7 +68,7 @@ void dsc_build_template(dsc_builder *b, const char *name)
     b->template_index = (int32_t)program->template_count - 1;
     b->template_ = &program->templates[b->template_index];
     for (int64_t i = 0; i < b->bucket_count; i++)
-        b->states[i] = (dsc_bucket_state){b->buckets[i].end - b->buckets[i].first, -1, -1, -1, -1};
+        b->states[i] = (dsc_bucket_state){b->buckets[i].end - b->buckets[i].first, -1, -1, -1, -1, -1};
 }
 
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer)

@@ -70,7 +70,7 @@ static void load(dsc_builder *b)
 static void embed_fwd(dsc_builder *b)
 {
     dsc_shape shape = pass_shape_of(b, DSC_K_EMBED_FWD, 0, b->batch, b->seq, b->hidden);
-    int32_t x = b->here->slots[0].x, partial = pass_partial_of(b, -1, x);
+    int32_t x = b->here->inputs[0], partial = pass_partial_of(b, -1, x);
 
     dsc_build_fetch(b, -1, DSC_ROLE_WTE, DSC_ROLE_WPE);
     pass_cut_embedding(b, &shape);
@@ -179,18 +179,21 @@ void dsc_build_forward(dsc_builder *b)
     if (b->status == DSC_OK) b->template_->is_forward = true;
     b->pass = (dsc_backward){0};
     b->direction = 1;
+    pass_enter(b);
     if (b->here->tokens >= 0) load(b);
     if (chunk->has_embedding) embed_fwd(b);
-    else pass_message(b, DSC_OP_RECV, pass_virtual_stage(b) - 1, false, b->here->slots[0].x);
+    else pass_message(b, DSC_OP_RECV, pass_virtual_stage(b) - 1, false, b->here->inputs[0]);
     for (int64_t i = 0; i < chunk->layers; i++) {
         dsc_layer_buffers l = pass_buffers_of(b, i);
 
+        l.x = b->here->inputs[i];
+        pass_save(b, i);
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM1_W, DSC_ROLE_PROJ_B);
         pass_attention_fwd(b, DSC_OP_ATTENTION_FWD, chunk->first_layer + i, &l);
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM2_W, DSC_ROLE_OUT_B);
-        pass_mlp_fwd(b, DSC_OP_MLP_FWD, chunk->first_layer + i, &l, b->here->slots[i + 1].x);
+        pass_mlp_fwd(b, DSC_OP_MLP_FWD, chunk->first_layer + i, &l, b->here->inputs[i + 1]);
     }
-    if (!chunk->has_head) pass_message(b, DSC_OP_SEND, pass_virtual_stage(b), false, b->here->slots[chunk->layers].x);
+    if (!chunk->has_head) pass_message(b, DSC_OP_SEND, pass_virtual_stage(b), false, b->here->inputs[chunk->layers]);
 }
 
 void dsc_build_loss(dsc_builder *b)

@@ -71,6 +71,18 @@ int64_t pass_context_columns(const dsc_builder *b);
 /* A layer's buffers in the pass under construction, with transients for what is not kept. */
 dsc_layer_buffers pass_buffers_of(dsc_builder *b, int64_t index);
 
+/* ---- saved.c */
+
+/* A layer's place in the slot for what is put aside of its input. */
+int32_t pass_saved(dsc_builder *b, int64_t layer);
+/* Begins a forward pass: where layers find their inputs. */
+void pass_enter(dsc_builder *b);
+/* Puts aside the layer's input, which the forward pass has just made. Nothing where it stays in the slot. */
+void pass_save(dsc_builder *b, int64_t index);
+/* Begins to bring back what was put aside of the layer's input, and ends it. Of what stays in the slot: itself. */
+int32_t pass_fetch_saved(dsc_builder *b, int64_t index);
+int32_t pass_restored(dsc_builder *b, int64_t index, int32_t fetched);
+
 /* ---- between.c */
 
 /* A collective over tensor ranks, of activations: data is made of source. */

@@ -65,7 +65,8 @@ typedef enum dsc_lane {
     O(SEND, send, AXIS, "activations to the next stage, or gradients to the one before")                            \
     O(RECV, recv, AXIS, "what a neighbouring stage sends")                                                          \
     O(CLEAR, clear, COMPUTE, "what the segment counts, and the ranks sum: loss, squares, what is not finite")       \
-    O(COPY_OUT, copy_out, COPY_OUT, "gradients to the host's memory")                                               \
+    O(CUT, cut, COMPUTE, "a tensor rank's part of a layer's input, to be recomputed from")                          \
+    O(COPY_OUT, copy_out, COPY_OUT, "gradients, or a layer's input, to the host's memory")                          \
     O(ACCUMULATE, accumulate, SPACE, "a micro-batch's reduced gradients, added to the step's")                      \
     O(GRAD_NORM, grad_norm, SPACE, "sum of squares of the gradients, and how many are not finite")                \
     O(VARIANCE_NORM, variance_norm, SPACE, "sum of squares of the variance, to see whether it has settled")         \
@@ -75,9 +76,10 @@ typedef enum dsc_lane {
     O(AVERAGE, average, SPACE, "the mean of what replicas sent of a rank's chunks, as signs again")                 \
     O(WEIGH, weigh, SPACE, "LAMB's moments of a bucket, and the norms of which its tensors' trust ratios are")      \
     O(ANCHOR, anchor, SPACE, "a bucket's weights from which replicas will step by themselves, noted")               \
+    O(WIDEN, widen, COMPUTE, "a bucket's gradients in fp32, for the update")                                         \
     O(UPDATE, update, SPACE, "the optimizer on a bucket of parameters")                                             \
     O(ROUND, round, SPACE, "a bucket's weights in the training precision")                                          \
-    O(COPY_IN, copy_in, COPY_IN, "parameters to the device's memory")
+    O(COPY_IN, copy_in, COPY_IN, "parameters, or a layer's input, to the device's memory")
 
 typedef enum dsc_op_kind {
 #define O(id, name, lane, doc) DSC_OP_##id,

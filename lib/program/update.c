@@ -18,14 +18,33 @@ void dsc_build_adam(dsc_builder *b, int64_t index, dsc_span weights, int flags)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     const dsc_program *program = b->program;
-    const dsc_shape shape = {.kernel = DSC_K_ADAM, .type = (int8_t)b->type, .out = (int8_t)b->plan->gradient_type,
+    const int32_t wide = b->states[index].wide;
+    const dsc_dtype type = wide >= 0 ? DSC_FP32 : b->plan->gradient_type;
+    const dsc_shape shape = {.kernel = DSC_K_ADAM, .type = (int8_t)b->type, .out = (int8_t)type,
                              .flags = flags | (b->plan->config.strategy.l2_decay ? 0 : DSC_DECOUPLED),
                              .d = {dsc_plan_part_elems(b->plan, bucket)}};
 
     dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){
-        dsc_program_kept(program, bucket, DSC_KEPT_SUMS), dsc_program_kept(program, bucket, DSC_KEPT_MASTER),
-        dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG), dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG_SQ),
-        weights});
+        wide >= 0 ? dsc_span_whole(b, wide) : dsc_program_kept(program, bucket, DSC_KEPT_SUMS),
+        dsc_program_kept(program, bucket, DSC_KEPT_MASTER), dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG),
+        dsc_program_kept(program, bucket, DSC_KEPT_EXP_AVG_SQ), weights});
+}
+
+/* As optimizers of mixed precision do that know fp32 alone; what the host updates is widened as it is read. */
+static void widen(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const dsc_span sums = dsc_program_kept(b->program, bucket, DSC_KEPT_SUMS);
+    const dsc_shape shape = {.kernel = DSC_K_CAST, .type = (int8_t)b->plan->gradient_type, .out = DSC_FP32,
+                             .d = {dsc_plan_part_elems(b->plan, bucket)}};
+    dsc_span wide;
+
+    if (b->plan->gradient_type == DSC_FP32 || dsc_space_of(bucket) == DSC_SPACE_HOST) return;
+    wide = dsc_build_part(b, DSC_SPACE_DEVICE, "fp32 gradients", DSC_CLASS_GRADIENTS, index, DSC_FP32);
+    b->states[index].wide = wide.buffer;
+    dsc_build_op(b, DSC_OP_WIDEN, -1);
+    dsc_build_call(b, &shape, (const dsc_span[DSC_KERNEL_OPERANDS]){sums, wide});
+    dsc_build_end(b);
 }
 
 static void update(dsc_builder *b, int64_t index, dsc_span weights)
@@ -73,7 +92,10 @@ typedef enum what { UPDATES = 1, ROUNDS = 2, SPREADS = 4 } what;
 
 static void build(dsc_builder *b, const char *name, int steps)
 {
+    const bool widens = steps & UPDATES && b->plan->config.strategy.widens_gradients;
+
     dsc_build_template(b, name);
+    for (int64_t i = 0; i < b->bucket_count && widens; i++) widen(b, i);
     for (int64_t i = b->bucket_count - 1; i >= 0; i--) {
         dsc_span weights = dsc_build_new_weights(b, i);
 

@@ -99,6 +99,22 @@ static void fp16_without_keys_starts_high(void)
           (long long)config.initial_scale_power, (long long)config.hysteresis);
 }
 
+/* What is in host memory is cut too, in whatever order the keys come. */
+static void checkpoints_have_deepspeeds_keys(void)
+{
+    static const struct { const char *text; int checkpoints; } lines[] = {
+        {"{\"activation_checkpointing\": {\"partition_activations\": true}}", DSC_CHECKPOINTS_CUT},
+        {"{\"activation_checkpointing\": {\"cpu_checkpointing\": true, \"partition_activations\": true}}",
+         DSC_CHECKPOINTS_HOST},
+        {"{\"activation_checkpointing\": {\"cpu_checkpointing\": false}}", DSC_CHECKPOINTS_AUTO},
+        {"{\"dsc\": {\"activation_checkpoints\": \"whole\"}}", DSC_CHECKPOINTS_WHOLE}};
+
+    for (int i = 0; i < DSC_COUNT(lines); i++)
+        if (CHECK_OK(read_text(lines[i].text)))
+            CHECK(config.strategy.checkpoints == lines[i].checkpoints, "%s: %d", lines[i].text,
+                  config.strategy.checkpoints);
+}
+
 static void params_offload_covers_the_optimizer(void)
 {
     if (!CHECK_OK(read_text("{\"zero_optimization\": {\"stage\": 3, \"offload_param\": {\"device\": \"cpu\"},"
@@ -224,7 +240,7 @@ static void what_has_no_effect_is_reported(void)
         {"{\"zero_optimization\": {\"stage3_prefetch_bucket_size\": 1000}}", "stage3_prefetch_bucket_size"},
         {"{\"zero_optimization\": {\"cpu_offload\": true}}", "cpu_offload"},
         {"{\"zero_optimization\": true}", "stage 1"},
-        {"{\"activation_checkpointing\": {\"partition_activations\": true}}", "partition_activations"},
+        {"{\"activation_checkpointing\": {\"number_checkpoints\": 4}}", "number_checkpoints"},
         {"{\"pipeline\": {\"activation_checkpoint_interval\": 1}}", "activation_checkpoint_interval"},
         {"{\"fp16\": {\"enabled\": true, \"hysteresis\": 2, \"auto_cast\": true}}", "fp16.auto_cast"},
     };
@@ -291,7 +307,7 @@ static void bad_files_are_refused(void)
         {"{\"zero_optimization\": {\"zero_hpz_partition_size\": 8}}", {"zero_hpz_partition_size"}},
         {"{\"zero_optimization\": {\"mics_shard_size\": 8}}", {"mics_shard_size"}},
         {"{\"zero_optimization\": {\"legacy_stage1\": true}}", {"legacy_stage1"}},
-        {"{\"activation_checkpointing\": {\"cpu_checkpointing\": true}}", {"cpu_checkpointing"}},
+        {"{\"activation_checkpointing\": {\"cpu_checkpointing\": 1}}", {"cpu_checkpointing", "true or false"}},
         {"{\"data_types\": {\"grad_accum_dtype\": \"fp12\"}}", {"grad_accum_dtype", "fp12"}},
         {"{\"sparse_attention\": \"fixed\"}", {"sparse_attention", "an object", "a string"}},
         {"{\"sparse_attention\": [16]}", {"sparse_attention", "an object", "an array"}},
@@ -491,6 +507,7 @@ static const tap_case cases[] = {
     {"\"auto\" and null leave the default", auto_and_null_leave_the_default},
     {"but of the offload ratio \"auto\" is a value", auto_is_a_ratio},
     {"fp16 without keys of the scale starts at 2^32, hysteresis 1", fp16_without_keys_starts_high},
+    {"activation checkpoints have DeepSpeed's keys", checkpoints_have_deepspeeds_keys},
     {"offloaded parameters take the optimizer along", params_offload_covers_the_optimizer},
     {"sparse_attention is kept, and taken by its mode", sparse_attention_is_kept},
     {"a section is kept to its last letter, or refused with both numbers", long_sections_are_refused},

@@ -8,13 +8,16 @@
 echo "# DSC_SEED=$DSC_SEED"
 
 # ranks and options
-cut="--model layers=4,hidden=40,heads=4,vocab=131,seq=24 --tp 2 --pp 2"
+tensor="--model layers=4,hidden=40,heads=4,vocab=131,seq=24 --tp 2"
+cut="$tensor --pp 2"
 layouts=("2 --dp 2 --micro-batch 4 --recompute none"
     "2 --dp 2 --micro-batch 4 --recompute full"
     "8 $cut --dp 2 --micro-batch 2 --virtual-stages 2 --sequence-parallel"
     "4 $cut --dp 1 --micro-batch 4 --schedule zb-h1"
     "2 --dp 2 --micro-batch 4 --zero 2 --offload optimizer --precision bf16 --bucket-size 20000"
-    "2 --dp 2 --micro-batch 4 --zero 3 --offload params --bucket-size 20000")
+    "2 --dp 2 --micro-batch 4 --zero 3 --offload params --bucket-size 20000"
+    "2 $tensor --micro-batch 2 --recompute full --activation-checkpoints host"
+    "2 $tensor --micro-batch 16 --recompute full --activation-checkpoints cut --precision bf16 --widen-gradients")
 
 # ops OPTIONS: rank,op,lane,kind of the program, in random order
 ops() {

@@ -170,13 +170,15 @@ static void make_embedding(dsc_shape *s, int64_t cols)
 static void make_update(dsc_shape *s, int64_t n)
 {
     const bool is_momentum = s->kernel == DSC_K_MOMENTUM;
+    int64_t ranks = 0;
 
     if (s->kernel == DSC_K_CAST) s->out = (int8_t)pick_type();
-    if (s->kernel == DSC_K_CAST) s->flags = maybe(DSC_ACCUMULATE);
+    if (s->kernel == DSC_K_CAST) s->flags = maybe(DSC_ACCUMULATE) | maybe(DSC_SHARD);
+    if (s->kernel == DSC_K_CAST && s->flags & DSC_SHARD) ranks = pick(1, 2, 3, 8);
     if (s->kernel == DSC_K_ADAM) s->out = (int8_t)wide_or(s->type);
     if (s->kernel == DSC_K_ADAM) s->flags = maybe(DSC_DECOUPLED) | maybe(DSC_FROZEN);
     if (is_momentum) s->flags = maybe(DSC_FIRST) | maybe(DSC_SCALED);
-    set_dims(s, n, is_momentum ? pick(1, 2, 8, 30) : 0, 0, 0, 0);
+    set_dims(s, n, is_momentum ? pick(1, 2, 8, 30) : ranks, 0, 0, 0);
 }
 
 /* Buckets of one tensor and of many. A momentum that replicas agree on is of fp32. */
@@ -511,6 +513,7 @@ static dsc_shape random_unsharded(dsc_kernel kernel)
     dsc_shape shape = random_shape(kernel);
 
     if (shape.flags & DSC_SHARD) shape.d[4] = shape.d[5] = 0;
+    if (kernel == DSC_K_CAST) shape.d[1] = 0;
     if (shape.flags & DSC_HAS_LAYOUT) shape.d[5] = shape.d[6] = 0;
     shape.flags &= ~(DSC_SHARD | DSC_HAS_LAYOUT | DSC_HAS_MASK);
     return shape;

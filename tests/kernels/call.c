@@ -180,6 +180,7 @@ static int64_t pick_index(const dsc_shape *shape)
     switch ((dsc_kernel)shape->kernel) {
     case DSC_K_CROSS_ENTROPY_PART: return tap_random_between(0, dsc_ceil_div(shape->d[2], shape->d[4]));
     case DSC_K_CROSS_ENTROPY_JOIN: return tap_random_between(0, shape->d[5] - 1);
+    case DSC_K_CAST: return shape->flags & DSC_SHARD ? tap_random_between(0, shape->d[1] - 1) : 0;
     default: return shape->flags & DSC_SHARD ? tap_random_between(0, CALL_RANKS) : 0;
     }
 }

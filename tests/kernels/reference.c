@@ -897,6 +897,24 @@ static void cast_adds(void)
     call_fini(&c);
 }
 
+static void cast_takes_its_part(void)
+{
+    call c;
+
+    for (int64_t rank = 0; rank < 3; rank++) {
+        const dsc_shape shape = call_shape(DSC_K_CAST, DSC_SHARD, 4, 3, 0, 0, 0);
+
+        CHECK(dsc_operand_bytes(&shape, 0) == 48 && dsc_kernel_bytes(&shape) == 32, "%lld and %lld",
+              (long long)dsc_operand_bytes(&shape, 0), (long long)dsc_kernel_bytes(&shape));
+        call_init(&c, shape);
+        c.tp_index = rank;
+        for (int64_t i = 0; i < 12; i++) call_set(&c, 0, i, (double)i);
+        call_run(&c, dsc_kernels_ref());
+        for (int64_t i = 0; i < 4; i++) CHECK(call_get(&c, 1, i) == (double)(4 * rank + i), "%g", call_get(&c, 1, i));
+        call_fini(&c);
+    }
+}
+
 /* ---- Storage types */
 
 static void halves_survive(void)
@@ -957,6 +975,7 @@ static const tap_case cases[] = {
     {"join adds bias and residual where they are", join_formula},
     {"clear writes zeros", clear_zeroes},
     {"a cast adds to what is there where it is told to", cast_adds},
+    {"a cast of a part reads the tensor rank's alone", cast_takes_its_part},
     {"every half float survives widening and narrowing", halves_survive},
     {"narrowing rounds to nearest even", rounds_to_even},
 };

@@ -99,7 +99,7 @@ def main():
     args = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        for path in args.files or sorted((HERE / "data").glob("*.csv")):
+        for path in args.files or sorted(set((HERE / "data").glob("*.csv")) - set((HERE / "data").glob("feature_*"))):
             rows, seconds = evaluate(path, args.build.resolve(), Path(folder))
             results.append((path.stem, rows, seconds, errors(rows, "predicted_step_time_s", "step_time_s")))
     print_table([HEAD] + [summarize(*result) for result in results], args.markdown)

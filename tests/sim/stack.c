@@ -17,12 +17,17 @@ static const char *automatic(const dsc_cluster *cluster, const char *attention, 
 
 static void strategies_choose(void)
 {
+    const dsc_strategy compressed = {.optimizer = DSC_ONEBIT_ADAM, .attention = "dense-unfused", .precision = DSC_FP16};
+
     CHECK(strcmp(automatic(local, "dense-unfused", 0, DSC_FP16), "dsc") == 0, "CPU ranks run ours");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_FP16), "megatron-2021") == 0, "unfused, fp16");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 3, DSC_FP16), "deepspeed-2021") == 0, "unfused, ZeRO 3");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2022") == 0, "unfused, bf16");
     CHECK(strcmp(automatic(gpus, "", 1, DSC_BF16), "megatron-2024") == 0, "flash attention");
     CHECK(strcmp(automatic(gpus, "dense", 3, DSC_BF16), "fsdp-2023") == 0, "flash attention, ZeRO 3");
+    CHECK(strcmp(automatic(gpus, "fixed,0=dense", 0, DSC_FP16), "deepspeed-2020") == 0, "sparse attention");
+    CHECK(strcmp(automatic(gpus, "dense,3=local", 0, DSC_FP16), "megatron-2024") == 0, "one sparse layer");
+    CHECK(strcmp(dsc_stack_find("auto", &compressed, gpus)->name, "deepspeed-2020") == 0, "compression");
     CHECK(dsc_stack_find("megatron-1999", NULL, gpus) == NULL, "an unknown one is found");
 }
 
@@ -39,6 +44,26 @@ static void what_is_open_is_filled(void)
     strategy = (dsc_strategy){.grad_accum_dtype = -1, .precision = DSC_FP16};
     dsc_stack_apply(dsc_stack_find("dsc", NULL, NULL), 24, &strategy);
     CHECK(strategy.grad_accum_dtype == -1 && strategy.bucket_elems == 0, "ours changes the strategy");
+    CHECK(!strategy.keeps_outputs && !strategy.widens_gradients, "ours keeps more than it has to");
+}
+
+static int checkpoints_of(const char *name, int zero, int recompute, int given)
+{
+    dsc_strategy strategy = {.zero = zero, .recompute = recompute, .checkpoints = given};
+
+    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), &strategy);
+    return strategy.checkpoints;
+}
+
+static void checkpoints_go_to_the_host(void)
+{
+    const int full = DSC_RECOMPUTE_FULL, none = DSC_CHECKPOINTS_AUTO;
+
+    CHECK(checkpoints_of("deepspeed-2021", 3, full, none) == DSC_CHECKPOINTS_HOST, "ZeRO 3");
+    CHECK(checkpoints_of("deepspeed-2021", 2, full, none) == none, "ZeRO 2");
+    CHECK(checkpoints_of("deepspeed-2021", 3, DSC_RECOMPUTE_NONE, none) == none, "nothing is recomputed");
+    CHECK(checkpoints_of("deepspeed-2021", 3, full, DSC_CHECKPOINTS_CUT) == DSC_CHECKPOINTS_CUT, "given");
+    CHECK(checkpoints_of("fsdp-2023", 3, full, none) == none, "another software");
 }
 
 static int64_t price_of(const char *name, int64_t ranks, const dsc_shape *shape, int64_t *launch_ns)
@@ -61,6 +86,34 @@ static int64_t price(const char *name, const dsc_shape *shape)
     int64_t launch_ns;
 
     return price_of(name, 1, shape, &launch_ns);
+}
+
+/* By ten times as many scores, in rows on either side of where the fused softmax ends. */
+static void long_rows_are_masked_apart(void)
+{
+    dsc_shape row = {.kernel = DSC_K_SCORES_FWD, .type = DSC_FP16, .out = DSC_FP16, .d = {16, 2048, 16, 16, 64}};
+    const double fused = (double)price("megatron-2021", &row) / (2048.0 * 2048 * 16);
+    double apart;
+
+    row.d[0] = 10;
+    row.d[1] = 8192;
+    apart = (double)price("megatron-2021", &row) / (8192.0 * 8192 * 10);
+    CHECK(apart > 1.3 * fused && apart < 2 * fused, "%g and %g ns a score", apart, fused);
+}
+
+/* 8 bytes for each score of a present block, 100 for each element that is compressed, at 80 % of 2.04 TB/s. */
+static void elements_have_their_bytes(void)
+{
+    const dsc_shape blocks = {.kernel = DSC_K_ATTENTION_FWD, .type = DSC_FP16, .out = DSC_FP16, .flags = DSC_HAS_LAYOUT,
+                              .d = {2, 1024, 1, 1, 16, 1000, 16}};
+    const dsc_shape signs = {.kernel = DSC_K_SIGN_COMPRESS, .type = DSC_FP32, .out = DSC_FP32,
+                             .d = {1 << 26, 1 << 26, 8, 1}};
+    const double sparse = dsc_stack_elems(&blocks), compressed = dsc_stack_elems(&signs);
+    const double moved = 100.0 * compressed / 2.039e12 / 0.88 * 1e9, ns = (double)price("deepspeed-2020", &signs);
+
+    CHECK(sparse == 2.0 * 1000 * 256 && compressed == 1 << 26, "%g and %g", sparse, compressed);
+    CHECK(fabs(ns / moved - 1) < 0.02, "%g ns, not %g", ns, moved);
+    CHECK(price("deepspeed-2020", &blocks) > price("dsc", &blocks), "stored scores are free");
 }
 
 /* What is unfused moves more bytes and takes more launches, a residual goes apart, and 8 ranks wait for the slowest. */
@@ -122,6 +175,9 @@ static void collectives_carry_a_share(void)
 
 static const tap_case cases[] = {
     {"GPU, precision, ZeRO stage and attention choose", strategies_choose},
+    {"ZeRO 3's software keeps checkpoints in host memory", checkpoints_go_to_the_host},
+    {"rows past 2048 keys are scaled and masked apart", long_rows_are_masked_apart},
+    {"scores of blocks and compressed elements have their bytes", elements_have_their_bytes},
     {"a strategy is filled in where it is open, and nowhere else", what_is_open_is_filled},
     {"collectives carry a share of links and of the network", collectives_carry_a_share},
     {"launches, unfused kernels and residuals take their time", rows_have_effect},

@@ -150,14 +150,18 @@ static dsc_status judge(evaluation *e)
 }
 
 /* Whose software it is; without --stack what strategy and GPUs say. */
-static dsc_status find_stack(const char *name, const dsc_strategy *strategy, evaluation *e)
+static dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e)
 {
-    const dsc_stack *found = dsc_stack_find(name[0] == '\0' ? "auto" : name, strategy, e->cluster);
+    const dsc_stack *found;
     const char *names[32];
     const char *nearest;
     int64_t count;
     const dsc_stack *stacks = dsc_stacks(&count);
+    dsc_strategy strategy = config->strategy;
 
+    snprintf(strategy.attention, sizeof strategy.attention, "%s",
+             dsc_attention_words(config->strategy.attention, config->sparse_attention));
+    found = dsc_stack_find(name[0] == '\0' ? "auto" : name, &strategy, e->cluster);
     if (found != NULL) {
         e->software = *found;
         e->software.host_ns = (int64_t)((double)found->host_ns * e->launches + 0.5);
@@ -186,7 +190,7 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
     int64_t *list = NULL;
 
     DSC_TRY(load_calibration(options->calibration, e));
-    DSC_TRY(find_stack(options->stack, &config.strategy, e));
+    DSC_TRY(find_stack(options->stack, &config, e));
     dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
     DSC_TRY(parse_ranks(options, e->plan->ranks, &list, &ranks));
@@ -207,7 +211,7 @@ dsc_status fits_on(const dsc_config *given, const plan_options *options, evaluat
     dsc_status status = DSC_OK;
 
     DSC_TRY(load_calibration(options->calibration, e));
-    DSC_TRY(find_stack(options->stack, &config.strategy, e));
+    DSC_TRY(find_stack(options->stack, &config, e));
     dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
     DSC_TRY(judge(e));

@@ -28,7 +28,7 @@ static json_t *strategy_json(const dsc_plan *plan)
     static const char *const keys[] = {
         "tp", "pp", "dp", "cp", "micro_batch", "global_batch", "gradient_accumulation_steps", "seq_len",
         "virtual_stages", "schedule", "zero", "offload", "offload_ratio", "delay_update", "prefetch", "bucket_size",
-        "recompute", "sequence_parallel", "precision", "attention", "optimizer", "partition"};
+        "recompute", "activation_checkpoints", "sequence_parallel", "precision", "attention", "optimizer", "partition"};
     char *text = dsc_config_json(&plan->config);
     json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL), *object = json_object();
 
@@ -82,6 +82,16 @@ static json_t *memory_json(const evaluation *e, int space)
     return object;
 }
 
+/* What the worst rank's stage keeps from step to step. */
+static json_t *static_json(const evaluation *e)
+{
+    const dsc_coord coord = dsc_plan_coord(e->plan, e->worst[DSC_SPACE_DEVICE].rank);
+    const dsc_static_bytes bytes = dsc_plan_static_bytes(e->plan, coord.of[DSC_AXIS_PP], DSC_SPACE_DEVICE);
+
+    return json_pack("{s:I, s:I, s:I}", "parameters_bytes", (json_int_t)bytes.parameters, "gradients_bytes",
+                     (json_int_t)bytes.gradients, "optimizer_bytes", (json_int_t)bytes.optimizer);
+}
+
 static json_t *time_json(const dsc_timing *t)
 {
     json_t *object = json_object();
@@ -128,6 +138,7 @@ dsc_status print_json(const evaluation *e, FILE *out)
     json_object_set_new(object, "program_hash", json_string(hash));
     json_object_set_new(object, "stack", json_string(e->stack->name));
     json_object_set_new(object, "memory", memory_json(e, DSC_SPACE_DEVICE));
+    json_object_set_new(object, "static_memory", static_json(e));
     json_object_set_new(object, "host_memory", memory_json(e, DSC_SPACE_HOST));
     json_object_set_new(object, "worst_rank", json_integer(e->worst[DSC_SPACE_DEVICE].rank));
     json_object_set_new(object, "time", time_json(&e->timing));
