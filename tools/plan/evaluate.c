@@ -98,14 +98,15 @@ out:
     return status;
 }
 
-/* out->list is *list, which the caller frees. Without --trace no rank's rows are wanted: the list is empty. */
+/* out->list is *list, which the caller frees. Without --trace and --html no rank's rows are wanted: the list is
+ * empty. */
 static dsc_status parse_ranks(const plan_options *options, int64_t ranks, int64_t **list, dsc_sim_options *out)
 {
     char words[sizeof options->trace_ranks], *rest = words, *word;
     dsc_status status = DSC_OK;
 
     *out = (dsc_sim_options){.ranks = DSC_RANKS_LIST, .evaluates = options->eval_every > 0};
-    if (options->trace[0] == '\0') return DSC_OK;
+    if (options->trace[0] == '\0' && options->html[0] == '\0') return DSC_OK;
     if (options->trace_ranks[0] == '\0' || dsc_equal(options->trace_ranks, "folded")) out->ranks = DSC_RANKS_FOLDED;
     else if (dsc_equal(options->trace_ranks, "all")) out->ranks = DSC_RANKS_ALL;
     else {

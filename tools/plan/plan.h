@@ -11,6 +11,8 @@ typedef struct plan_options {
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
+    char html[4096];                    /* a page of the result; "-" is standard output */
+    char **words;                       /* the command line, borrowed: the page shows it */
     char batch[4096], out[4096];        /* a table of trainings, and where it goes: "" is standard output */
     int64_t eval_every;                 /* 0: the run does not evaluate */
 } plan_options;
@@ -79,11 +81,20 @@ double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device *
 /* Share of the dense peak of the precision; NaN where the cluster does not say it. */
 double flops_utilization(const evaluation *evaluation);
 
-/* The object of interfaces.md. */
+/* The object of interfaces.md, and the strategy's keys in it. A new reference. */
 dsc_status print_json(const evaluation *evaluation, FILE *out);
+json_t *strategy_json(const dsc_plan *plan);
 /* One screen for people. */
 void print_summary(const evaluation *evaluation, const plan_options *options, dsc_text *out);
 /* Placement, ledger, program, prices and cluster. */
 dsc_status print_explanation(const evaluation *evaluation, dsc_text *out);
+
+/* --html: one page for a browser, which loads nothing: memory, time, timeline and placement. The trace holds the ranks
+ * of its timeline. command is what the page says it was made by. */
+dsc_status print_html(const evaluation *evaluation, const char *command, dsc_text *out);
+/* The command line, as a shell takes it, without --html: pages of one plan are alike, wherever they go. */
+void print_command(const char *name, char **words, dsc_text *out);
+/* Whether a file can be written: known before any work. What is there stays. DSC_EINVAL names the file. */
+dsc_status check_output(const char *path);
 
 #endif
