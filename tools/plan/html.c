@@ -138,7 +138,7 @@ static void add_figures(const evaluation *e, dsc_text *out)
     add_figure("Throughput", out);
     dsc_text_add(out, "<data value=\"%.15g\">%s</data> tokens/s</dd></div>\n", tokens_per_s(e),
                  dsc_count_str(tokens_per_s(e)).str);
-    add_figure("Model FLOP/s a GPU", out);
+    add_figure("Model FLOP/s a device", out);
     dsc_text_add(out, "<data value=\"%.15g\" title=\"in TFLOP/s\">%sFLOP/s</data><small>of %" PRId64
                  " devices</small></dd></div>\n", flops_per_s(e) / 1e12, dsc_count_str(flops_per_s(e)).str,
                  e->plan->ranks);

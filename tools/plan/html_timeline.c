@@ -9,14 +9,15 @@
 enum {
     MOST_ROWS = 128,
     MOST_OPS = 20000,     /* blocks, where each is an op */
-    MOST_PASSES = 120000, /* blocks, where each is a pass; a block is about 25 bytes of the page */
-    MOST_KINDS = 256
+    MOST_PASSES = 120000, /* blocks, where each is a pass; a block is about 35 bytes of the page */
+    MOST_KINDS = 256,
+    SHOWN_SHARE = 1000    /* a gap of more than this part of a step is seen */
 };
 
 /* What is drawn: more and more merged. */
 typedef enum level { LEVEL_OPS, LEVEL_PASSES, LEVEL_COMPUTE, LEVEL_COUNT } level;
 
-/* What a block is coloured by: a class of page.css. A pass has the largest of its ops' on a lane. */
+/* What a block is coloured by: a class of page.css. A block of several ops has the largest of theirs. */
 typedef enum family {
     FAMILY_OTHER, FAMILY_UPDATE, FAMILY_RECOMPUTE, FAMILY_FORWARD, FAMILY_WEIGHTS, FAMILY_BACKWARD, FAMILY_TP,
     FAMILY_PP, FAMILY_DP, FAMILY_WORLD, FAMILY_HOST, FAMILY_COUNT
@@ -75,7 +76,8 @@ typedef struct timeline {
     int64_t ops, blocks;            /* drawn */
 } timeline;
 
-typedef struct block { int64_t kind, layer, micro_batch, chunk, start_ns, end_ns; } block;
+/* busy_ns: without the gaps between its ops. */
+typedef struct block { int64_t kind, layer, micro_batch, chunk, start_ns, end_ns, busy_ns; } block;
 
 /* Kinds are few: the last stands for all that would be too many. */
 static int64_t number_of_kind(timeline *t, const char *name, family family)
@@ -95,38 +97,44 @@ static const dsc_op_row *op_at(const timeline *t, const rank_rows *row, int lane
     return &t->e->trace.ops[row->lanes[lane][i]];
 }
 
-/* A pass by its template's name, without the chunk, and by what it does on that lane. */
-static int64_t kind_of_pass(timeline *t, const dsc_template *template_, int lane)
+/* A pass is called by its template, without the chunk. */
+static int64_t number_of_pass(timeline *t, const dsc_program *program, const dsc_place_of_op *place, family family)
 {
-    family most = FAMILY_OTHER;
+    const dsc_use *use = &program->segments[place->segment].uses[place->use];
+    const char *template_ = program->templates[use->template_].name;
     char name[32];
 
-    for (int64_t i = 0; i < template_->op_count; i++)
-        if (template_->ops[i].lane == lane) most = DSC_MAX(most, family_of(template_->ops[i].kind, lane));
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(template_->name, ","), template_->name);
-    return number_of_kind(t, name, most);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(template_, ","), template_);
+    return number_of_kind(t, name, family);
 }
 
-/* The block that begins with the lane's op number *next, which goes on to the one behind it. */
+/* The block that begins with the lane's op number *next, which goes on to the one behind it. A pass is broken where it
+ * waits so long that it shows. */
 static block next_block(timeline *t, const rank_rows *row, int lane, int64_t *next)
 {
+    const int64_t shows_ns = (t->step->t_end_ns - t->step->t_start_ns) / SHOWN_SHARE;
     const dsc_op_row *op = op_at(t, row, lane, (*next)++);
     const dsc_program *program = t->e->programs[row->rank];
-    block b = {0, op->layer, op->micro_batch, op->chunk, op->t_start_ns, op->t_end_ns};
-    const dsc_template *template_;
+    family most = family_of(op->kind, lane);
+    block b = {0, op->layer, op->micro_batch, op->chunk, op->t_start_ns, op->t_end_ns,
+               op->t_end_ns - op->t_start_ns};
     dsc_place_of_op place;
     int64_t end;
 
     if (t->level == LEVEL_OPS || !dsc_program_find(program, op->op, &place)) {
-        b.kind = number_of_kind(t, DSC_OP_NAMES[op->kind], family_of(op->kind, lane));
+        b.kind = number_of_kind(t, DSC_OP_NAMES[op->kind], most);
         return b;
     }
-    template_ = &program->templates[program->segments[place.segment].uses[place.use].template_];
-    b.kind = kind_of_pass(t, template_, lane);
-    b.layer = -1;
-    end = op->op - place.index + template_->op_count;
-    for (; *next < row->counts[lane] && op_at(t, row, lane, *next)->op < end; (*next)++)
-        b.end_ns = op_at(t, row, lane, *next)->t_end_ns;
+    end = op->op - place.index +
+          program->templates[program->segments[place.segment].uses[place.use].template_].op_count;
+    for (; *next < row->counts[lane]; (*next)++) {
+        op = op_at(t, row, lane, *next);
+        if (op->op >= end || op->t_start_ns - b.end_ns > shows_ns) break;
+        most = DSC_MAX(most, family_of(op->kind, lane));
+        b.end_ns = op->t_end_ns;
+        b.busy_ns += op->t_end_ns - op->t_start_ns;
+    }
+    b.kind = number_of_pass(t, program, &place, most);
     return b;
 }
 
@@ -137,7 +145,6 @@ static bool is_drawn(const timeline *t, const rank_rows *row, int lane)
     return t->level == LEVEL_OPS || !is_in_every_pass(lane);
 }
 
-/* Passes on a lane are where the next op belongs to another use; ops of a use are numbered in a row. */
 static void count_blocks(timeline *t)
 {
     t->ops = t->blocks = 0;
@@ -233,7 +240,8 @@ static void add_name(const timeline *t, const rank_rows *row, dsc_text *out)
     else dsc_text_add(out, "rank %" PRId64, row->rank);
 }
 
-/* Six numbers a block; its start as the time since the end of the one before. */
+/* Six numbers a block: kind, layer (of a pass instead what it is busy), micro-batch, chunk, the time since the end of
+ * the block before, and its own. */
 static void add_lane(timeline *t, const rank_rows *row, int lane, bool is_first, dsc_text *out)
 {
     int64_t now = t->step->t_start_ns;
@@ -243,7 +251,7 @@ static void add_lane(timeline *t, const rank_rows *row, int lane, bool is_first,
         block b = next_block(t, row, lane, &next);
 
         dsc_text_add(out, "%s%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64,
-                     next > 0 && now > t->step->t_start_ns ? "," : "", b.kind, b.layer, b.micro_batch, b.chunk,
+                     next > 0 && now > t->step->t_start_ns ? "," : "", b.kind, t->level == LEVEL_OPS ? b.layer : b.busy_ns, b.micro_batch, b.chunk,
                      b.start_ns - now, b.end_ns - b.start_ns);
         now = b.end_ns;
     }
@@ -290,13 +298,16 @@ static void add_data(timeline *t, dsc_text *out)
 /* The families that occur, which add_data has found. */
 static void add_legend(const timeline *t, dsc_text *out)
 {
+    static const family order[FAMILY_COUNT] = {FAMILY_FORWARD, FAMILY_BACKWARD, FAMILY_WEIGHTS, FAMILY_RECOMPUTE,
+                                               FAMILY_UPDATE, FAMILY_TP, FAMILY_PP, FAMILY_DP, FAMILY_WORLD,
+                                               FAMILY_HOST, FAMILY_OTHER};
     html_part shown[FAMILY_COUNT];
     int64_t count = 0;
 
-    for (int family = 0; family < FAMILY_COUNT; family++)
+    for (int f = 0; f < FAMILY_COUNT; f++)
         for (int64_t i = 0; i < t->kind_count; i++)
-            if ((int)t->kinds[i].family == family) {
-                shown[count++] = families[family];
+            if (t->kinds[i].family == order[f]) {
+                shown[count++] = families[order[f]];
                 break;
             }
     html_legend(shown, count, out);
@@ -308,8 +319,11 @@ static void add_words(const timeline *t, dsc_text *out)
     int64_t shown = dsc_ceil_div(t->row_count, t->every);
     bool is_first = true;
 
-    dsc_text_add(out, "<p class=\"note\">%" PRId64 " of %" PRId64 " ranks have rows of their own; the others do the "
-                 "same at the same times. ", shown, t->e->plan->ranks);
+    dsc_text_add(out, "<p class=\"note\">");
+    if (t->row_count == t->e->plan->config.strategy.pp && t->row_count < t->e->plan->ranks)
+        dsc_text_add(out, "One of the %" PRId64 " ranks of each stage has a row; the others do the same at the same "
+                     "times. ", t->e->plan->ranks / t->row_count);
+    else dsc_text_add(out, "Rows are of %" PRId64 " of %" PRId64 " ranks. ", shown, t->e->plan->ranks);
     if (t->every > 1)
         dsc_text_add(out, "Of %" PRId64 " such ranks every %" PRId64 "th is drawn. ", t->row_count, t->every);
     if (t->level == LEVEL_OPS) {
@@ -317,11 +331,13 @@ static void add_words(const timeline *t, dsc_text *out)
                      "the order ", t->blocks);
         for (int lane = 1; lane < DSC_LANE_COUNT; lane++) dsc_text_add(out, "%s%s", lane > 1 ? ", " : "",
                                                                        DSC_LANE_NAMES[lane]);
-        dsc_text_add(out, ", where a rank uses them.</p>\n");
+        dsc_text_add(out, ", where a rank uses them. A transfer's block includes what it waits "
+                     "for its partners.</p>\n");
         return;
     }
-    dsc_text_add(out, "%" PRId64 " ops are merged into %" PRId64 " blocks: one for all ops of a pass on a lane, from "
-                 "the first to the last, gaps between them included. Left out are the lanes ", t->ops, t->blocks);
+    dsc_text_add(out, "%s ops are merged into %s blocks: one for all ops of a pass on a lane, gaps of up to 1/%d of "
+                 "the step included. Left out are the lanes ", dsc_count_str((double)t->ops).str,
+                 dsc_count_str((double)t->blocks).str, SHOWN_SHARE);
     for (int lane = 1; lane < DSC_LANE_COUNT; lane++)
         if (t->level == LEVEL_COMPUTE || is_in_every_pass(lane)) {
             dsc_text_add(out, "%s%s", is_first ? "" : ", ", DSC_LANE_NAMES[lane]);

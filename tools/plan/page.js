@@ -51,7 +51,10 @@ function copyTable(button) {
     const data = cell.querySelector('data');
     return data ? data.value : cell.textContent.trim();
   }).join('\t'));
-  const done = () => { button.textContent = 'Copied'; setTimeout(() => { button.textContent = 'Copy table'; }, 1500); };
+  const done = () => {
+    button.textContent = 'Copied';
+    setTimeout(() => { button.textContent = 'Copy table'; }, 1500);
+  };
   if (navigator.clipboard) navigator.clipboard.writeText(rows.join('\n') + '\n').then(done, () => {});
 }
 
@@ -68,7 +71,8 @@ function timeline(data) {
   const axis = 22, narrowest = Math.min(step, 1000);
   let from = 0, to = step, width = 0, density = 1, colours = {}, pitch = 0, tall = 0, strip = 0, gutter = 0;
 
-  /* Blocks of a lane, six numbers each: kind, layer, micro-batch, chunk, idle time before it, its time. */
+  /* Blocks of a lane, six numbers each: kind, layer (or of a pass, what it is busy), micro-batch, chunk, idle time
+   * before it, its time. */
   for (const row of data.rows)
     for (const lane of row.lanes) {
       const count = lane.blocks.length / 6;
@@ -102,11 +106,12 @@ function timeline(data) {
       colours['-' + name] = getComputedStyle(root).getPropertyValue('--' + name).trim();
   }
 
-  function firstVisible(lane) {
+  /* The lane's first block that ends after a time */
+  function firstAfter(lane, moment) {
     let low = 0, high = lane.ends.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (lane.ends[middle] <= from) low = middle + 1; else high = middle;
+      if (lane.ends[middle] <= moment) low = middle + 1; else high = middle;
     }
     return low;
   }
@@ -124,7 +129,7 @@ function timeline(data) {
     for (let tick = Math.ceil(from / every) * every; tick <= to; tick += every) {
       const x = place(tick), unit = to >= 1e9 ? 9 : to >= 1e6 ? 6 : to >= 1e3 ? 3 : 0;
       const digits = Math.max(0, Math.min(9, unit - Math.floor(Math.log10(every) + 1e-9)));
-      const label = (tick / Math.pow(10, unit)).toFixed(digits) + ' ' + { 9: 's', 6: 'ms', 3: 'us', 0: 'ns' }[unit];
+      const label = (tick / Math.pow(10, unit)).toFixed(digits) + ' ' + ['ns', 'us', 'ms', 's'][unit / 3];
       context.fillRect(Math.round(x), axis - 5, 1, 5);
       if (x + context.measureText(label).width + 4 < width) context.fillText(label, x + 3, 2);
       context.globalAlpha = 0.12;
@@ -144,7 +149,7 @@ function timeline(data) {
     const blocks = lane.blocks;
     let drawn = 0;
     context.textBaseline = 'middle';
-    for (let i = firstVisible(lane); i < lane.starts.length && lane.starts[i] < to; i++, drawn++) {
+    for (let i = firstAfter(lane, from); i < lane.starts.length && lane.starts[i] < to; i++, drawn++) {
       const kind = data.kinds[blocks[6 * i]];
       const x = Math.max(place(lane.starts[i]), gutter), end = Math.min(place(lane.ends[i]), width);
       const gap = end - x > 4 ? 1 : 0;
@@ -165,8 +170,10 @@ function timeline(data) {
       context.textBaseline = 'middle';
       context.fillText(row.name, 0, y + tall / 2 + 0.5);
     }
-    for (const lane of row.lanes)
-      drawn += lane.lane === 0 ? drawLane(lane, y, tall) : drawLane(lane, y + tall + strips++ * strip + 0.5, strip - 0.5);
+    for (const lane of row.lanes) {
+      if (lane.lane === 0) drawn += drawLane(lane, y, tall);
+      else drawn += drawLane(lane, y + tall + strips++ * strip + 0.5, strip - 0.5);
+    }
     return drawn;
   }
 
@@ -181,7 +188,8 @@ function timeline(data) {
     let drawn = 0;
     data.rows.forEach((row, index) => { drawn += drawRow(row, index); });
     drawAxis(height);
-    range.textContent = duration(from) + ' to ' + duration(to) + ' of ' + duration(step) + ', ' + drawn + ' blocks';
+    range.textContent = duration(from) + ' to ' + duration(to) + ' of ' + duration(step) + ', ' + drawn +
+      (isFine ? ' ops' : ' blocks');
   }
 
   function resize() {
@@ -199,17 +207,17 @@ function timeline(data) {
     to = from + span;
     if (isAsked) return;
     isAsked = true;
-    requestAnimationFrame(() => { isAsked = false; draw(); });
+    setTimeout(() => { isAsked = false; draw(); }, 10);
   }
 
   function zoom(factor, centre) {
     show(centre - (centre - from) * factor, centre + (to - centre) * factor);
   }
 
-  /* Until the last row has begun its second block, and from where the first row has but two left */
+  /* How long a pipeline fills, about: some blocks of the last row, and the way back */
   function fill() {
     const last = data.rows[data.rows.length - 1].lanes[0];
-    return Math.min(step, 2 * (last && last.ends.length > 3 ? last.ends[3] : step / 10));
+    return Math.min(step, Math.max(step / 20, 3.5 * (last && last.ends.length > 3 ? last.ends[3] : 0)));
   }
 
   const acts = {
@@ -232,8 +240,9 @@ function timeline(data) {
     const isZoom = event.ctrlKey || event.metaKey;
     if (!isZoom && Math.abs(event.deltaX) <= Math.abs(event.deltaY)) return;
     event.preventDefault();
+    const by = event.deltaX / (width - gutter) * (to - from);
     if (isZoom) zoom(Math.exp(event.deltaY * 0.004), time(Math.max(gutter, event.offsetX)));
-    else show(from + event.deltaX / (width - gutter) * (to - from), to + event.deltaX / (width - gutter) * (to - from));
+    else show(from + by, to + by);
   }, { passive: false });
   canvas.addEventListener('dblclick', event => zoom(0.25, time(Math.max(gutter, event.offsetX))));
 
@@ -242,19 +251,18 @@ function timeline(data) {
     const row = data.rows[Math.floor((y - axis) / pitch)], inside = (y - axis) % pitch;
     if (!row || y < axis || x < gutter) return null;
     const others = row.lanes.filter(lane => lane.lane !== 0);
-    const lane = inside < tall ? row.lanes.find(l => l.lane === 0) : others[Math.floor((inside - tall) / strip)];
+    const isTall = inside < tall;
+    const lane = isTall ? row.lanes.find(l => l.lane === 0) : others[Math.floor((inside - tall) / strip)];
     if (!lane) return null;
     const now = time(x), slack = (to - from) / (width - gutter);
-    const keep = from;
-    from = now - slack;
-    const i = firstVisible(lane);
-    from = keep;
+    const i = firstAfter(lane, now - slack);
     const head = row.name + ' (rank ' + row.rank + '), lane ' + data.lanes[lane.lane];
     if (i === lane.starts.length || lane.starts[i] > now + slack) return head + '\nidle at ' + duration(now);
-    const [kind, layer, microBatch, chunk] = lane.blocks.slice(6 * i, 6 * i + 4);
+    const [kind, more, microBatch, chunk] = lane.blocks.slice(6 * i, 6 * i + 4);
     return head + '\n' + data.kinds[kind][0] + (microBatch >= 0 ? ', micro-batch ' + microBatch : '') +
-      (layer >= 0 ? ', layer ' + layer : '') + (chunk >= 0 && data.chunks > 1 ? ', chunk ' + chunk : '') +
-      '\nstarts at ' + duration(lane.starts[i]) + ', takes ' + duration(lane.ends[i] - lane.starts[i]);
+      (isFine && more >= 0 ? ', layer ' + more : '') + (chunk >= 0 && data.chunks > 1 ? ', chunk ' + chunk : '') +
+      '\nstarts at ' + duration(lane.starts[i]) + ', takes ' + duration(lane.ends[i] - lane.starts[i]) +
+      (isFine ? '' : ', of which it is busy ' + duration(more));
   }
 
   let held = null;
