@@ -188,7 +188,7 @@ static dsc_status write_page(const evaluation *e, const plan_options *options)
     dsc_text command = {0}, page = {0};
 
     print_command(self.name, options->words, &command);
-    DSC_TRY(print_html(e, dsc_text_str(&command), &page));
+    DSC_TRY(print_html(e, dsc_text_str(&command), NULL, 0, &page));
     DSC_TRY(write_text(options->html, &page));
 out:
     dsc_text_fini(&command);

@@ -35,6 +35,11 @@ void html_table_end(dsc_text *out);
 dsc_status html_memory(const evaluation *e, dsc_text *out);                        /* html_bars.c */
 void html_time(const evaluation *e, dsc_text *out);
 dsc_status html_timeline(const evaluation *e, dsc_text *out);                      /* html_timeline.c */
+/* Ranks whose rows the timeline needs: one of each stage, of fewer stages where these would be too many. *list, where
+ * there is one, is the caller's to free. */
+dsc_status html_ranks(const evaluation *e, int64_t **list, dsc_sim_options *out);
 dsc_status html_cluster(const evaluation *e, dsc_text *out);                       /* html_cluster.c */
+/* Step time against memory of a device, and the points of which no other is as fast with less memory (html_front.c). */
+dsc_status html_front(const html_point *points, int64_t count, int64_t capacity_bytes, dsc_text *out);
 
 #endif

@@ -49,7 +49,7 @@ static void add_bar(int64_t stage, int64_t every, const stage_memory *m, const h
 
 static void add_chart(const stage_memory *stages, int64_t count, int64_t capacity, dsc_text *out)
 {
-    enum { HEIGHT = 600, HIGHEST = 26, LOWEST = 7, LINE = 13 }; /* pixels */
+    enum { HEIGHT = 600, HIGHEST = 26, LOWEST = 3, LINE = 13 }; /* pixels */
     const int64_t pitch = DSC_MIN(DSC_MAX(HEIGHT / count, LOWEST), HIGHEST), every = dsc_ceil_div(LINE, pitch);
     html_scale scale = {capacity, capacity, dsc_bytes_str, "bytes"};
 

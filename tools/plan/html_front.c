@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { LEFT = 76, TOP = 14, WIDTH = 900, HEIGHT = 380, RIGHT = 20, BOTTOM = 44 }; /* of the plot, in its units */
+enum { LEFT = 76, TOP = 22, WIDTH = 900, HEIGHT = 380, RIGHT = 20, BOTTOM = 44 }; /* of the plot, in its units */
 
 /* Values along one side, from 0 to the last tick. */
 typedef struct side { double every; int ticks; } side;
@@ -54,8 +54,9 @@ static void add_sides(const side *x, const side *y, dsc_text *out)
                      "</text>\n", LEFT, place_y(y, bytes), WIDTH - RIGHT, LEFT - 6, place_y(y, bytes) + 4,
                      dsc_bytes_str(bytes).str);
     }
-    dsc_text_add(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">step time</text>\n", (LEFT + WIDTH) / 2,
-                 HEIGHT - 8);
+    dsc_text_add(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">step time</text>\n"
+                 "<text x=\"%d\" y=\"%d\">memory of a device</text>\n", (LEFT + WIDTH) / 2, HEIGHT - 8, LEFT,
+                 TOP - 4);
 }
 
 static int by_time(const void *a, const void *b)

@@ -10,6 +10,7 @@ enum {
     MOST_ROWS = 128,
     MOST_OPS = 20000,     /* blocks, where each is an op */
     MOST_PASSES = 120000, /* blocks, where each is a pass; a block is about 35 bytes of the page */
+    MOST_TRACED = 4000000, /* ops of which rows are asked for: 350 MB of them */
     MOST_KINDS = 256,
     SHOWN_SHARE = 1000    /* a gap of more than this part of a step is seen */
 };
@@ -41,12 +42,14 @@ static bool is_in_every_pass(int lane)
     return lane == DSC_LANE_LOAD || lane == DSC_LANE_TP || lane == DSC_LANE_PP_SEND || lane == DSC_LANE_PP_RECV;
 }
 
-static family family_of(int kind, int lane)
+/* Of an op in a forward pass, or in another, where norms and joins are computed again. */
+static family family_of(int kind, int lane, bool is_forward)
 {
     if (lane != DSC_LANE_COMPUTE) return family_of_lane[lane];
     switch (kind) {
-    case DSC_OP_EMBED_FWD: case DSC_OP_NORM_FWD: case DSC_OP_ATTENTION_FWD: case DSC_OP_MLP_FWD: case DSC_OP_JOIN:
-    case DSC_OP_HEAD_FWD: case DSC_OP_LOSS: return FAMILY_FORWARD;
+    case DSC_OP_NORM_FWD: case DSC_OP_JOIN: return is_forward ? FAMILY_FORWARD : FAMILY_RECOMPUTE;
+    case DSC_OP_EMBED_FWD: case DSC_OP_ATTENTION_FWD: case DSC_OP_MLP_FWD: case DSC_OP_HEAD_FWD: case DSC_OP_LOSS:
+        return FAMILY_FORWARD;
     case DSC_OP_ATTENTION_AGAIN: case DSC_OP_MLP_AGAIN: return FAMILY_RECOMPUTE;
     case DSC_OP_HEAD_BWD_X: case DSC_OP_MLP_BWD_X: case DSC_OP_ATTENTION_BWD_X: case DSC_OP_NORM_BWD_X:
         return FAMILY_BACKWARD;
@@ -69,6 +72,7 @@ typedef struct timeline {
     const evaluation *e;
     const dsc_step_row *step;
     rank_rows *rows; int64_t row_count;
+    bool is_by_stage;               /* a row stands for all ranks of its stage */
     int64_t *indices;               /* what the rows' lanes point into */
     int64_t every;                  /* rank of those that is drawn */
     level level;
@@ -98,14 +102,24 @@ static const dsc_op_row *op_at(const timeline *t, const rank_rows *row, int lane
 }
 
 /* A pass is called by its template, without the chunk. */
-static int64_t number_of_pass(timeline *t, const dsc_program *program, const dsc_place_of_op *place, family family)
+static int64_t number_of_pass(timeline *t, const dsc_template *pass, family family)
 {
-    const dsc_use *use = &program->segments[place->segment].uses[place->use];
-    const char *template_ = program->templates[use->template_].name;
     char name[32];
 
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(template_, ","), template_);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(pass->name, ","), pass->name);
     return number_of_kind(t, name, family);
+}
+
+/* The template that an op is of, and in *end the number of the first op behind its use of it. */
+static const dsc_template *pass_of(const dsc_program *program, int64_t op, int64_t *end)
+{
+    dsc_place_of_op place = {.op = NULL};
+    const dsc_template *pass;
+
+    if (!dsc_program_find(program, op, &place)) return NULL;
+    pass = &program->templates[program->segments[place.segment].uses[place.use].template_];
+    *end = op - place.index + pass->op_count;
+    return pass;
 }
 
 /* The block that begins with the lane's op number *next, which goes on to the one behind it. A pass is broken where it
@@ -114,27 +128,24 @@ static block next_block(timeline *t, const rank_rows *row, int lane, int64_t *ne
 {
     const int64_t shows_ns = (t->step->t_end_ns - t->step->t_start_ns) / SHOWN_SHARE;
     const dsc_op_row *op = op_at(t, row, lane, (*next)++);
-    const dsc_program *program = t->e->programs[row->rank];
-    family most = family_of(op->kind, lane);
-    block b = {0, op->layer, op->micro_batch, op->chunk, op->t_start_ns, op->t_end_ns,
-               op->t_end_ns - op->t_start_ns};
-    dsc_place_of_op place;
-    int64_t end;
+    block b = {0, op->layer, op->micro_batch, op->chunk, op->t_start_ns, op->t_end_ns, op->t_end_ns - op->t_start_ns};
+    int64_t end = 0;
+    const dsc_template *pass = pass_of(t->e->programs[row->rank], op->op, &end);
+    const bool is_forward = pass != NULL && pass->is_forward;
+    family most = family_of(op->kind, lane, is_forward);
 
-    if (t->level == LEVEL_OPS || !dsc_program_find(program, op->op, &place)) {
+    if (t->level == LEVEL_OPS || pass == NULL) {
         b.kind = number_of_kind(t, DSC_OP_NAMES[op->kind], most);
         return b;
     }
-    end = op->op - place.index +
-          program->templates[program->segments[place.segment].uses[place.use].template_].op_count;
     for (; *next < row->counts[lane]; (*next)++) {
         op = op_at(t, row, lane, *next);
         if (op->op >= end || op->t_start_ns - b.end_ns > shows_ns) break;
-        most = DSC_MAX(most, family_of(op->kind, lane));
+        most = DSC_MAX(most, family_of(op->kind, lane, is_forward));
         b.end_ns = op->t_end_ns;
         b.busy_ns += op->t_end_ns - op->t_start_ns;
     }
-    b.kind = number_of_pass(t, program, &place, most);
+    b.kind = number_of_pass(t, pass, most);
     return b;
 }
 
@@ -219,10 +230,12 @@ static dsc_status find_rows(timeline *t)
     if (row_of == NULL || t->rows == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "timeline of %" PRId64 " ranks", ranks));
     for (int64_t rank = 0; rank < ranks; rank++) row_of[rank] = -1;
     for (int64_t i = 0; i < trace->op_count; i++) row_of[trace->ops[i].rank] = 0;
+    t->is_by_stage = true;
     for (int64_t rank = 0; rank < ranks; rank++)
         if (row_of[rank] == 0) {
             row_of[rank] = t->row_count;
             t->rows[t->row_count++].rank = rank;
+            t->is_by_stage &= dsc_plan_representative(t->e->plan, rank) == rank;
         }
     DSC_TRY(sort_rows(t, row_of));
 out:
@@ -232,11 +245,9 @@ out:
 
 /* ---- The page */
 
-/* Rows stand for stages where there is one for each. */
 static void add_name(const timeline *t, const rank_rows *row, dsc_text *out)
 {
-    if (t->row_count == t->e->plan->config.strategy.pp)
-        dsc_text_add(out, "stage %" PRId64, t->e->programs[row->rank]->stage);
+    if (t->is_by_stage) dsc_text_add(out, "stage %" PRId64, t->e->programs[row->rank]->stage);
     else dsc_text_add(out, "rank %" PRId64, row->rank);
 }
 
@@ -316,16 +327,17 @@ static void add_legend(const timeline *t, dsc_text *out)
 /* What was merged and left out. */
 static void add_words(const timeline *t, dsc_text *out)
 {
-    int64_t shown = dsc_ceil_div(t->row_count, t->every);
+    const int64_t shown = dsc_ceil_div(t->row_count, t->every), stages = t->e->plan->config.strategy.pp;
+    const int64_t ranks = t->e->plan->ranks;
     bool is_first = true;
 
     dsc_text_add(out, "<p class=\"note\">");
-    if (t->row_count == t->e->plan->config.strategy.pp && t->row_count < t->e->plan->ranks)
-        dsc_text_add(out, "One of the %" PRId64 " ranks of each stage has a row; the others do the same at the same "
-                     "times. ", t->e->plan->ranks / t->row_count);
-    else dsc_text_add(out, "Rows are of %" PRId64 " of %" PRId64 " ranks. ", shown, t->e->plan->ranks);
-    if (t->every > 1)
-        dsc_text_add(out, "Of %" PRId64 " such ranks every %" PRId64 "th is drawn. ", t->row_count, t->every);
+    if (!t->is_by_stage) dsc_text_add(out, "Rows are of %" PRId64 " of %" PRId64 " ranks. ", shown, ranks);
+    else if (ranks > stages)
+        dsc_text_add(out, "A row is one of the %" PRId64 " ranks of a stage; the others do the same at the same times. ",
+                     ranks / stages);
+    if (t->is_by_stage && shown < stages)
+        dsc_text_add(out, "Rows are of %" PRId64 " of %" PRId64 " stages. ", shown, stages);
     if (t->level == LEVEL_OPS) {
         dsc_text_add(out, "Each of the %" PRId64 " ops is a block. The tall lane computes; under it are the others, in "
                      "the order ", t->blocks);
@@ -383,6 +395,24 @@ static void add_canvas(dsc_text *out)
                  "<noscript><p>The timeline is drawn by a script, which this browser does not run.</p></noscript>"
                  "</figure>\n<p class=\"note\">Drag to move, Ctrl and wheel or a double click to zoom; with the "
                  "keyboard arrows, +, - and 0.</p>\n");
+}
+
+dsc_status html_ranks(const evaluation *e, int64_t **list, dsc_sim_options *out)
+{
+    const int64_t stages = e->plan->config.strategy.pp;
+    int64_t ops = 0, every;
+
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++)
+        if (dsc_plan_representative(e->plan, rank) == rank) ops += e->programs[rank]->op_count;
+    every = DSC_MAX(dsc_ceil_div(ops, MOST_TRACED), dsc_ceil_div(stages, MOST_ROWS));
+    out->ranks = every > 1 ? DSC_RANKS_LIST : DSC_RANKS_FOLDED;
+    if (every <= 1) return DSC_OK;
+    out->list = *list = malloc((size_t)stages * sizeof **list);
+    if (*list == NULL) return DSC_FAIL(DSC_ENOMEM, "timeline: list of %" PRId64 " ranks", stages);
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++)
+        if (dsc_plan_representative(e->plan, rank) == rank && e->programs[rank]->stage % every == 0)
+            (*list)[out->list_count++] = rank;
+    return DSC_OK;
 }
 
 dsc_status html_timeline(const evaluation *e, dsc_text *out)

@@ -89,9 +89,13 @@ void print_summary(const evaluation *evaluation, const plan_options *options, ds
 /* Placement, ledger, program, prices and cluster. */
 dsc_status print_explanation(const evaluation *evaluation, dsc_text *out);
 
+/* A strategy that was searched: what it is called, and what it takes. */
+typedef struct html_point { const char *label; int64_t step_ns, peak_bytes; bool feasible; } html_point;
+
 /* --html: one page for a browser, which loads nothing: memory, time, timeline and placement. The trace holds the ranks
- * of its timeline. command is what the page says it was made by. */
-dsc_status print_html(const evaluation *evaluation, const char *command, dsc_text *out);
+ * of its timeline. command is what the page says it was made by. points: those of a search; none (count 0) without. */
+dsc_status print_html(const evaluation *evaluation, const char *command, const html_point *points, int64_t count,
+                      dsc_text *out);
 /* The command line, as a shell takes it, without --html: pages of one plan are alike, wherever they go. */
 void print_command(const char *name, char **words, dsc_text *out);
 /* Whether a file can be written: known before any work. What is there stays. DSC_EINVAL names the file. */
