@@ -178,7 +178,8 @@ END
 # The command that the page shows, run by a shell, gives the same page.
 repeats() {
     makes $small --html one.html && makes $small --html two.html && cmp one.html two.html &&
-        makes --html=- $small >piped.html && cmp one.html piped.html && makes $offload --eval-every 10 --html 'a b.html' &&
+        makes --html=- $small >piped.html && cmp one.html piped.html &&
+        makes $offload --eval-every 10 --html 'a b.html' &&
         checks 'a b.html' >command <<<'import sys, page
 print(page.load(sys.argv[1])[1].find(".//header/pre").text)' &&
         PATH=$build:$PATH bash -c "$(cat command) --html c.html" && cmp 'a b.html' c.html
@@ -227,25 +228,38 @@ browser() {
         --enable-logging=stderr --v=0 --virtual-time-budget=5000 "$@" 2>browser.log
 }
 
-# In the browser: the page counts its script's errors, zooms in, and tells how many colours the timeline has.
+# In the browser: the page counts its script's errors, zooms in, tells how many colours the timeline has, and what it
+# says of the block under the pointer and of a part of a bar.
 browses() {
-    sed -e "s#<main>#<script>let bad = 0; onerror = () => { bad++; };</script><main>#" -e 's#</body>#<script>\
+    sed -e "s#<main>#<script>let bad = 0; onerror = () => { bad++; };</script><main>#" -e 's@</body>@<script>\
         const seen = () => document.getElementById("range").textContent, was = seen();\
         const press = act => document.querySelector(`[data-act=${act}]`).click();\
+        const canvas = document.getElementById("timeline"), tip = document.getElementById("tip");\
+        const point = (on, x, y) => {\
+            const box = on.getBoundingClientRect();\
+            on.dispatchEvent(new PointerEvent("pointermove",\
+                { bubbles: true, clientX: box.left + x, clientY: box.top + y }));\
+            return tip.hidden ? "nothing" : tip.textContent.replace(/\\n/g, ", ");\
+        };\
+        const bar = point(document.querySelector("#memory .parameters[data-tip]"), 1, 1);\
         press("in"), press("in"), press("right");\
         setTimeout(() => {\
-            const c = document.getElementById("timeline");\
-            const data = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);\
-            document.title = `${bad} errors; ${was}; ${seen()}; ${new Set(data).size} colours`;\
-        }, 2000);</script></body>#' "$1" >opened.html &&
+            const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;\
+            const colours = new Set(new Uint32Array(data.buffer)).size;\
+            document.title =\
+                [`${bad} errors`, was, seen(), `${colours} colours`, bar, point(canvas, 400, 26)].join("; ");\
+        }, 2000);</script></body>@' "$1" >opened.html &&
         browser --window-size=1400,2400 --dump-dom "file://$scratch/opened.html" >dom && ! grep CONSOLE browser.log &&
         checks dom <<'END'
 import re, sys
 title = re.search("<title>(.*)</title>", open(sys.argv[1]).read()).group(1)
-errors, was, now, colours = title.split("; ")
+errors, was, now, colours, bar, block = title.split("; ")
+assert re.fullmatch(r"stage 0, parameters: [0-9.]+ [MG]iB, \d+ bytes", bar), bar
+lane = r"stage 0 \(rank 0\), lane compute, "
+assert re.match(lane + r"(\w+.*, micro-batch \d+.*, starts at .* takes |idle at )", block), block
 assert errors == "0 errors" and int(colours.split()[0]) >= 8, title
 assert re.fullmatch(r"0 ns to ([0-9.]+ \w+) of \1, \d+ (ops|blocks)", was), title
-of, start, end, step = re.fullmatch(r"(([0-9.]+) \w+ to ([0-9.]+) \w+ of ([0-9.]+)) \w+, \d+ (?:ops|blocks)", now).groups()
+start, end, step = re.fullmatch(r"([0-9.]+) \w+ to ([0-9.]+) \w+ of ([0-9.]+) \w+, \d+ (?:ops|blocks)", now).groups()
 assert abs(float(start) / float(step) - 7 / 16) < 0.01 and abs(float(end) / float(step) - 11 / 16) < 0.01, title
 END
 }

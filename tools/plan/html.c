@@ -16,6 +16,12 @@ static int sequence_bytes(const unsigned char *at)
     return count;
 }
 
+/* No control character but tabs and ends of lines. */
+static bool is_text(const unsigned char *at, int count)
+{
+    return count > 0 && *at != 127 && (*at >= ' ' || *at == '\n' || *at == '\t');
+}
+
 void html_escape(const char *text, dsc_text *out)
 {
     const unsigned char *at = (const unsigned char *)text;
@@ -28,8 +34,8 @@ void html_escape(const char *text, dsc_text *out)
         else if (*at == '&') dsc_text_add(out, "&amp;");
         else if (*at == '"') dsc_text_add(out, "&quot;");
         else if (*at == '\'') dsc_text_add(out, "&#39;");
-        else if (count == 0 || (*at < ' ' && *at != '\n' && *at != '\t') || *at == 127) dsc_text_add(out, "\xef\xbf\xbd");
-        else dsc_text_add(out, "%.*s", count, (const char *)at);
+        else if (is_text(at, count)) dsc_text_add(out, "%.*s", count, (const char *)at);
+        else dsc_text_add(out, "\xef\xbf\xbd");
         at += count > 0 ? count : 1;
     }
 }

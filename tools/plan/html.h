@@ -1,6 +1,6 @@
-/* The page of --html, section by section; what its writers share. The page is whole in itself: style and script stand in
- * it, nothing is loaded, and whatever a user can name goes through html_escape. Numbers are shown as the tool prints
- * them, in <data> elements that hold them exactly, in the units of --json. */
+/* The page of --html, section by section; what its writers share. The page is whole in itself: style and script stand
+ * in it, nothing is loaded, and whatever a user can name goes through html_escape. Numbers are shown as the tool
+ * prints them, in <data> elements that hold them exactly, in the units of --json. */
 #ifndef TOOLS_PLAN_HTML_H
 #define TOOLS_PLAN_HTML_H
 
@@ -9,7 +9,8 @@
 /* tools/plan/page.css and page.js, made C by the build. */
 extern const char html_style[], html_script[];
 
-/* Adds text as content of elements and of quoted attributes. What is no UTF-8, and control characters, become U+FFFD. */
+/* Adds text as content of elements and of quoted attributes. What is no UTF-8, and control characters, become
+ * U+FFFD. */
 void html_escape(const char *text, dsc_text *out);
 
 void html_bytes(int64_t bytes, dsc_text *out);

@@ -120,8 +120,8 @@ static void add_space(const evaluation *e, int space, const int64_t *ranks, cons
     snprintf(id, sizeof id, "memory-%s", name);
     dsc_text_add(out, "<details%s><summary>Table</summary>\n", count <= 16 && most >= capacity / 1000 ?
                  " open=\"\"" : "");
-    html_table_begin(id, "stage|layers|#ranks|#parameters|#gradients|#optimizer|#activations|#buffers|#libraries|#arena|"
-                     "#peak|#of capacity", out);
+    html_table_begin(id, "stage|layers|#ranks|#parameters|#gradients|#optimizer|#activations|#buffers|#libraries|"
+                     "#arena|#peak|#of capacity", out);
     for (int64_t i = 0; i < count; i++) add_memory_row(e, i, ranks[i], space, &stages[i], out);
     html_table_end(out);
     dsc_text_add(out, "</details>\n");
@@ -198,7 +198,8 @@ void html_time(const evaluation *e, dsc_text *out)
     dsc_text_add(out, "<section id=\"time\">\n<h2>Time of a step</h2>\n"
                  "<p class=\"note\">Of the critical rank, which computes most. What computing hides counts nothing, so "
                  "the parts add up to the step.</p>\n<div class=\"bars whole\" style=\"--pitch:34px\">"
-                 "<div class=\"bar\" role=\"img\" tabindex=\"0\" aria-label=\"step of %s\">", dsc_ns_str(t->step_ns).str);
+                 "<div class=\"bar\" role=\"img\" tabindex=\"0\" aria-label=\"step of %s\">",
+                 dsc_ns_str(t->step_ns).str);
     html_track("", parts, DSC_COUNT(parts), &scale, out);
     dsc_text_add(out, "</div>\n<div class=\"scale\"><div><span>0</span><span>%s</span></div></div></div>\n",
                  dsc_ns_str(t->step_ns).str);

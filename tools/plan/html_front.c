@@ -83,8 +83,8 @@ static int64_t find_front(const html_point *points, int64_t count, const html_po
 
 static void add_point(const html_point *p, const char *class_, const side *x, const side *y, dsc_text *out)
 {
-    dsc_text_add(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\" data-tip=\"", class_, place_x(x, p->step_ns),
-                 place_y(y, p->peak_bytes), class_[0] == '\0' ? "2.5" : "4");
+    dsc_text_add(out, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\" data-tip=\"", class_,
+                 place_x(x, p->step_ns), place_y(y, p->peak_bytes), class_[0] == '\0' ? "2.5" : "4");
     html_escape(p->label, out);
     dsc_text_add(out, ": %s, %s%s\"/>\n", dsc_ns_str(p->step_ns).str, dsc_bytes_str(p->peak_bytes).str,
                  p->feasible ? "" : ", does not fit");

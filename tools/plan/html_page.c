@@ -171,7 +171,8 @@ static void add_closing(dsc_text *out)
                  "<script>\n%s</script>\n</body>\n</html>\n", PACKAGE_VERSION, html_script);
 }
 
-dsc_status print_html(const evaluation *e, const char *command, const html_point *points, int64_t count, dsc_text *out)
+dsc_status print_html(const evaluation *e, const char *command, const html_point *points, int64_t count,
+                      dsc_text *out)
 {
     dsc_status status = DSC_OK;
 

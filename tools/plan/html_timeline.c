@@ -256,14 +256,15 @@ static void add_name(const timeline *t, const rank_rows *row, dsc_text *out)
 static void add_lane(timeline *t, const rank_rows *row, int lane, bool is_first, dsc_text *out)
 {
     int64_t now = t->step->t_start_ns;
+    const char *comma = "";
 
     dsc_text_add(out, "%s{\"lane\":%d,\"blocks\":[", is_first ? "" : ",", lane);
-    for (int64_t next = 0; next < row->counts[lane];) {
+    for (int64_t next = 0; next < row->counts[lane]; comma = ",") {
         block b = next_block(t, row, lane, &next);
 
-        dsc_text_add(out, "%s%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64,
-                     next > 0 && now > t->step->t_start_ns ? "," : "", b.kind, t->level == LEVEL_OPS ? b.layer : b.busy_ns, b.micro_batch, b.chunk,
-                     b.start_ns - now, b.end_ns - b.start_ns);
+        dsc_text_add(out, "%s%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64, comma, b.kind,
+                     t->level == LEVEL_OPS ? b.layer : b.busy_ns, b.micro_batch, b.chunk, b.start_ns - now,
+                     b.end_ns - b.start_ns);
         now = b.end_ns;
     }
     dsc_text_add(out, "]}");
@@ -334,8 +335,8 @@ static void add_words(const timeline *t, dsc_text *out)
     dsc_text_add(out, "<p class=\"note\">");
     if (!t->is_by_stage) dsc_text_add(out, "Rows are of %" PRId64 " of %" PRId64 " ranks. ", shown, ranks);
     else if (ranks > stages)
-        dsc_text_add(out, "A row is one of the %" PRId64 " ranks of a stage; the others do the same at the same times. ",
-                     ranks / stages);
+        dsc_text_add(out, "A row is one of the %" PRId64 " ranks of a stage; the others do the same at the same "
+                     "times. ", ranks / stages);
     if (t->is_by_stage && shown < stages)
         dsc_text_add(out, "Rows are of %" PRId64 " of %" PRId64 " stages. ", shown, stages);
     if (t->level == LEVEL_OPS) {
@@ -384,14 +385,16 @@ static void add_busy(const timeline *t, dsc_text *out)
 
 static void add_canvas(dsc_text *out)
 {
-    static const char *const buttons[][2] = {{"all", "Whole step"}, {"begin", "Start"}, {"end", "End"}, {"in", "Zoom in"},
-                                             {"out", "Zoom out"}, {"left", "Earlier"}, {"right", "Later"}};
+    static const char *const buttons[][2] = {{"all", "Whole step"}, {"begin", "Start"}, {"end", "End"},
+                                             {"in", "Zoom in"}, {"out", "Zoom out"}, {"left", "Earlier"},
+                                             {"right", "Later"}};
 
     dsc_text_add(out, "<div class=\"tools\">");
     for (int64_t i = 0; i < DSC_COUNT(buttons); i++)
         dsc_text_add(out, "<button type=\"button\" data-act=\"%s\">%s</button>", buttons[i][0], buttons[i][1]);
-    dsc_text_add(out, "<output id=\"range\"></output></div>\n<figure><canvas id=\"timeline\" tabindex=\"0\" role=\"img\" "
-                 "aria-label=\"Timeline of a step. Arrow keys move, plus and minus zoom, 0 shows all.\"></canvas>"
+    dsc_text_add(out, "<output id=\"range\"></output></div>\n<figure><canvas id=\"timeline\" tabindex=\"0\" "
+                 "role=\"img\" aria-label=\"Timeline of a step. Arrow keys move, plus and minus zoom, 0 shows all.\">"
+                 "</canvas>"
                  "<noscript><p>The timeline is drawn by a script, which this browser does not run.</p></noscript>"
                  "</figure>\n<p class=\"note\">Drag to move, Ctrl and wheel or a double click to zoom; with the "
                  "keyboard arrows, +, - and 0.</p>\n");
