@@ -183,6 +183,7 @@ out:
 
 /* ---- One strategy */
 
+/* That the file can be opened is known: what fails now is no bad input. */
 static dsc_status write_page(const evaluation *e, const plan_options *options)
 {
     dsc_status status = DSC_OK;
@@ -190,7 +191,7 @@ static dsc_status write_page(const evaluation *e, const plan_options *options)
 
     print_command(self.name, options->words, &command);
     DSC_TRY(print_html(e, dsc_text_str(&command), NULL, 0, &page));
-    DSC_TRY(write_text(options->html, &page));
+    if (write_text(options->html, &page) != DSC_OK) status = DSC_EIO;
 out:
     dsc_text_fini(&command);
     dsc_text_fini(&page);

@@ -8,8 +8,9 @@ enum { AXES = 4, MOST_NODES = 64, MOST_DEVICES = 64 /* of a node */ };
 /* What axes are called on devices: coordinates. */
 static const int shown_axes[AXES] = {DSC_AXIS_PP, DSC_AXIS_DP, DSC_AXIS_TP, DSC_AXIS_CP};
 
-/* A node's devices that hold ranks first .. first + ranks - 1. */
-typedef struct node_ranks { int64_t number, first, ranks, devices; } node_ranks;
+/* A node of so many devices, which hold ranks first .. first + ranks - 1, and the coordinates that all of these have, by
+ * axis: -1 where they differ, or the axis has but one. */
+typedef struct node_ranks { int64_t number, first, ranks, devices, common[AXES]; } node_ranks;
 
 /* ---- What an axis goes over */
 
@@ -101,14 +102,18 @@ out:
 
 /* ---- Nodes */
 
-/* The coordinate that all ranks of the node have on an axis; -1: they differ, or the axis has but one. */
-static int64_t common_coordinate(const dsc_plan *plan, const node_ranks *node, int axis)
+static void find_common(const dsc_plan *plan, node_ranks *node)
 {
-    int64_t common = dsc_plan_coord(plan, node->first).of[axis];
+    const dsc_coord first = dsc_plan_coord(plan, node->first);
 
-    for (int64_t i = 1; i < node->ranks; i++)
-        if (dsc_plan_coord(plan, node->first + i).of[axis] != common) return -1;
-    return dsc_plan_degree(plan, axis) > 1 ? common : -1;
+    for (int axis = 0; axis < AXES; axis++)
+        node->common[axis] = dsc_plan_degree(plan, axis) > 1 ? first.of[axis] : -1;
+    for (int64_t i = 1; i < node->ranks; i++) {
+        const dsc_coord coord = dsc_plan_coord(plan, node->first + i);
+
+        for (int axis = 0; axis < AXES; axis++)
+            if (coord.of[axis] != first.of[axis]) node->common[axis] = -1;
+    }
 }
 
 /* From blue to red, in equal steps. */
@@ -133,22 +138,23 @@ static void add_device(const dsc_plan *plan, const node_ranks *node, int64_t loc
     for (int i = 0; i < AXES; i++) {
         int axis = shown_axes[i];
 
-        if (dsc_plan_degree(plan, axis) == 1 || common_coordinate(plan, node, axis) >= 0) continue;
+        if (dsc_plan_degree(plan, axis) == 1 || node->common[axis] >= 0) continue;
         dsc_text_add(out, "%s%s %" PRId64, is_first ? "" : "<br/>", DSC_AXIS_NAMES[axis], coord.of[axis]);
         is_first = false;
     }
     dsc_text_add(out, "%s</span>", is_first ? "&#160;" : "");
 }
 
-static void add_node(const dsc_plan *plan, const node_ranks *node, dsc_text *out)
+static void add_node(const dsc_plan *plan, node_ranks *node, dsc_text *out)
 {
     const int64_t shown = DSC_MIN(node->ranks, MOST_DEVICES);
     const int64_t idle = DSC_MIN(node->devices - node->ranks, MOST_DEVICES - shown);
     const int64_t across = node->devices <= 4 ? node->devices : node->devices <= 16 ? 4 : 8;
 
+    find_common(plan, node);
     dsc_text_add(out, "<div class=\"node\"><p>node %" PRId64, node->number);
     for (int i = 0; i < AXES; i++) {
-        int64_t common = common_coordinate(plan, node, shown_axes[i]);
+        int64_t common = node->common[shown_axes[i]];
 
         if (common >= 0) dsc_text_add(out, ", %s %" PRId64, DSC_AXIS_NAMES[shown_axes[i]], common);
     }
@@ -174,7 +180,8 @@ static dsc_status list_nodes(const evaluation *e, node_ranks **out, int64_t *cou
 
         DSC_TRY(dsc_cluster_place(e->cluster, rank, &place));
         if (*count == 0 || nodes[*count - 1].number != place.node) {
-            node_ranks node = {place.node, rank, 0, dsc_node_devices(place.node_type)};
+            node_ranks node = {.number = place.node, .first = rank,
+                               .devices = dsc_node_devices(place.node_type)};
 
             DSC_TRY(DSC_PUSH(nodes, *count, capacity, node));
         }
@@ -219,7 +226,7 @@ static int64_t open_tiers(const evaluation *e, int64_t before, int64_t node, int
     return open;
 }
 
-static void add_nodes(const evaluation *e, const node_ranks *nodes, int64_t count, dsc_text *out)
+static void add_nodes(const evaluation *e, node_ranks *nodes, int64_t count, dsc_text *out)
 {
     int64_t before = -1, open = 0, shown = 0;
 

@@ -102,7 +102,7 @@ static void add_plot(const html_point *points, int64_t count, const html_point *
     }
     x = make_side((double)longest, 1, 8);
     y = make_side((double)most, unit_of((double)most), 6);
-    dsc_text_add(out, "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" role=\"img\" "
+    dsc_text_add(out, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" "
                  "aria-label=\"memory of a device against step time\">\n", WIDTH, HEIGHT);
     add_sides(&x, &y, out);
     dsc_text_add(out, "<path class=\"limit-line\" d=\"M%d %.1fH%d\" data-tip=\"capacity, %s\"/>\n", LEFT,
@@ -124,7 +124,8 @@ dsc_status html_front(const html_point *points, int64_t count, int64_t capacity_
     if (front == NULL) return DSC_FAIL(DSC_ENOMEM, "front of %" PRId64 " strategies", count);
     kept = find_front(points, count, front);
     dsc_text_add(out, "<section id=\"front\">\n<h2>What was searched</h2>\n<p class=\"note\">%" PRId64 " strategies; "
-                 "rings do not fit. The line joins those of which no other is as fast with less memory.</p>\n"
+                 "rings do not fit. The line, the Pareto front, joins those of which no other is as fast with less "
+                 "memory.</p>\n"
                  "<div class=\"scroll\">", count);
     add_plot(points, count, front, kept, capacity_bytes, out);
     dsc_text_add(out, "</div>\n");
