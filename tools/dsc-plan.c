@@ -183,21 +183,6 @@ out:
 
 /* ---- One strategy */
 
-/* That the file can be opened is known: what fails now is no bad input. */
-static dsc_status write_page(const evaluation *e, const plan_options *options)
-{
-    dsc_status status = DSC_OK;
-    dsc_text command = {0}, page = {0};
-
-    print_command(self.name, options->words, &command);
-    DSC_TRY(print_html(e, dsc_text_str(&command), NULL, 0, &page));
-    if (write_text(options->html, &page) != DSC_OK) status = DSC_EIO;
-out:
-    dsc_text_fini(&command);
-    dsc_text_fini(&page);
-    return status;
-}
-
 /* A page on standard output stands there alone. */
 static dsc_status print_result(const evaluation *e, const plan_options *options)
 {
@@ -233,7 +218,7 @@ static dsc_status plan(tool_inputs *inputs, const plan_options *options)
     }
     if (options->html[0] != '\0') {
         tool_progress(&self, inputs->progress, "writing %s", options->html);
-        DSC_TRY(write_page(e, options));
+        DSC_TRY(write_page(self.name, e, NULL, 0, options));
     }
     DSC_TRY(print_result(e, options));
     if (!e->feasible) status = DSC_FAIL(DSC_EINFEASIBLE, "%s", e->reason);

@@ -8,8 +8,8 @@ enum { AXES = 4, MOST_NODES = 64, MOST_DEVICES = 64 /* of a node */ };
 /* What axes are called on devices: coordinates. */
 static const int shown_axes[AXES] = {DSC_AXIS_PP, DSC_AXIS_DP, DSC_AXIS_TP, DSC_AXIS_CP};
 
-/* A node of so many devices, which hold ranks first .. first + ranks - 1, and the coordinates that all of these have, by
- * axis: -1 where they differ, or the axis has but one. */
+/* A node of so many devices, which hold ranks first .. first + ranks - 1, and the coordinates that all of these have,
+ * by axis: -1 where they differ, or the axis has but one. */
 typedef struct node_ranks { int64_t number, first, ranks, devices, common[AXES]; } node_ranks;
 
 /* ---- What an axis goes over */

@@ -171,8 +171,8 @@ static void add_closing(dsc_text *out)
                  "<script>\n%s</script>\n</body>\n</html>\n", PACKAGE_VERSION, html_script);
 }
 
-dsc_status print_html(const evaluation *e, const char *command, const html_point *points, int64_t count,
-                      dsc_text *out)
+static dsc_status print_page(const evaluation *e, const char *command, const html_point *points, int64_t count,
+                             dsc_text *out)
 {
     dsc_status status = DSC_OK;
 
@@ -189,7 +189,7 @@ out:
     return status;
 }
 
-/* ---- What is known before any work */
+/* ---- The file, and the command that it was made by */
 
 /* A word as a shell takes it. */
 static void add_word(const char *word, dsc_text *out)
@@ -206,13 +206,29 @@ static void add_word(const char *word, dsc_text *out)
     dsc_text_add(out, "'");
 }
 
-void print_command(const char *name, char **words, dsc_text *out)
+static void print_command(const char *name, char **words, dsc_text *out)
 {
     add_word(name, out);
     for (words++; *words != NULL; words++) {
         if (dsc_equal(*words, "--html") && words[1] != NULL) words++;
         else if (strncmp(*words, "--html=", 7) != 0) add_word(*words, out);
     }
+}
+
+/* That the file can be opened is known: what fails now is no bad input. */
+dsc_status write_page(const char *name, const evaluation *e, const html_point *points, int64_t count,
+                      const plan_options *options)
+{
+    dsc_status status = DSC_OK;
+    dsc_text command = {0}, page = {0};
+
+    print_command(name, options->words, &command);
+    DSC_TRY(print_page(e, dsc_text_str(&command), points, count, &page));
+    if (write_text(options->html, &page) != DSC_OK) status = DSC_EIO;
+out:
+    dsc_text_fini(&command);
+    dsc_text_fini(&page);
+    return status;
 }
 
 dsc_status check_output(const char *path)

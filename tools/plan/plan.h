@@ -92,12 +92,11 @@ dsc_status print_explanation(const evaluation *evaluation, dsc_text *out);
 /* A strategy that was searched: what it is called, and what it takes. */
 typedef struct html_point { const char *label; int64_t step_ns, peak_bytes; bool feasible; } html_point;
 
-/* --html: one page for a browser, which loads nothing: memory, time, timeline and placement. The trace holds the ranks
- * of its timeline. command is what the page says it was made by. points: those of a search; none (count 0) without. */
-dsc_status print_html(const evaluation *evaluation, const char *command, const html_point *points, int64_t count,
-                      dsc_text *out);
-/* The command line, as a shell takes it, without --html: pages of one plan are alike, wherever they go. */
-void print_command(const char *name, char **words, dsc_text *out);
+/* --html: writes one page for a browser, which loads nothing: memory, time, timeline and placement; the trace holds the
+ * ranks of its timeline. The page names the command that it was made by, `name` and the options, as a shell takes it
+ * but for --html: pages of one plan are alike, wherever they go. points: those of a search; none (count 0) without. */
+dsc_status write_page(const char *name, const evaluation *evaluation, const html_point *points, int64_t count,
+                      const plan_options *options);
 /* Whether a file can be written: known before any work. What is there stays. DSC_EINVAL names the file. */
 dsc_status check_output(const char *path);
 
