@@ -31,21 +31,24 @@ static void front_is_what_nothing_beats(void)
     html_point points[POINTS];
     char labels[POINTS][32];
     dsc_text page = {0};
-    int64_t best = 0;
+    int64_t best = 0, fastest = 1000 * ms;
 
     for (int64_t i = 0; i < POINTS; i++) {
         snprintf(labels[i], sizeof labels[i], "strategy %d.", (int)i);
-        points[i] = (html_point){labels[i], tap_random_between(1, 1000) * ms, tap_random_between(1, 100) * gib, false};
+        points[i] = (html_point){labels[i], tap_random_between(300, 1000) * ms, tap_random_between(1, 100) * gib,
+                                 false};
         points[i].feasible = points[i].peak_bytes <= 80 * gib;
+        if (points[i].feasible) fastest = DSC_MIN(fastest, points[i].step_ns);
     }
     CHECK_OK(html_front(points, POINTS, 80 * gib, &page));
     for (int64_t i = 0; i < POINTS; i++) {
         bool is_best = points[i].feasible && !is_beaten(&points[i], points);
+        bool is_drawn = points[i].step_ns <= 2 * fastest;
 
-        best += is_best;
-        /* in the plot, again among the best, and in the table */
-        CHECK(count_of(dsc_text_str(&page), labels[i]) == (is_best ? 3 : 1), "%s of %d is%s a best one", labels[i],
-              POINTS, is_best ? "" : " not");
+        best += is_best && is_drawn;
+        /* in the table; in the plot, again among the best */
+        CHECK(count_of(dsc_text_str(&page), labels[i]) == is_best + is_drawn + (is_best && is_drawn),
+              "%s of %d is%s a best one", labels[i], POINTS, is_best ? "" : " not");
     }
     CHECK(count_of(dsc_text_str(&page), "class=\"best\"") == best, "%d are best", (int)best);
     CHECK(count_of(dsc_text_str(&page), "does not fit") == count_of(dsc_text_str(&page), "class=\"out\""), "rings");

@@ -4,29 +4,36 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { DRAWN_TIMES = 2 }; /* the fastest strategy's time: slower ones are not drawn */
 enum { LEFT = 76, TOP = 22, WIDTH = 900, HEIGHT = 380, RIGHT = 20, BOTTOM = 44 }; /* of the plot, in its units */
 
-/* Values along one side, from 0 to the last tick. */
-typedef struct side { double every; int ticks; } side;
+/* Values along one side, from the first tick to the last. */
+typedef struct side { double first, every; int ticks; } side;
 
-/* Ticks at 1, 2 or 5 times a power of `base` (1024 for bytes: then of 2), about `wanted` of them up to `most`. */
-static side make_side(double most, double unit, int wanted)
+/* Ticks at 1, 2 or 5 times a power of ten of units, about `wanted` of them from `least` to `most`, which is more. */
+static side make_side(double least, double most, double unit, int wanted)
 {
-    double rough = most / unit / wanted, power = pow(10, floor(log10(rough)));
+    double rough = (most - least) / unit / wanted, power = pow(10, floor(log10(rough)));
     double every = (rough <= power ? power : rough <= 2 * power ? 2 * power : rough <= 5 * power ? 5 * power :
                     10 * power) * unit;
+    double first = floor(least / every) * every;
 
-    return (side){every, (int)ceil(most / every * (1 - 1e-12))};
+    return (side){first, every, DSC_MAX((int)ceil((most - first) / every * (1 - 1e-12)), 1)};
+}
+
+static double place_on(const side *side, int64_t value)
+{
+    return ((double)value - side->first) / (side->every * side->ticks);
 }
 
 static double place_x(const side *x, int64_t ns)
 {
-    return LEFT + (double)ns / (x->every * x->ticks) * (WIDTH - LEFT - RIGHT);
+    return LEFT + place_on(x, ns) * (WIDTH - LEFT - RIGHT);
 }
 
 static double place_y(const side *y, int64_t bytes)
 {
-    return HEIGHT - BOTTOM - (double)bytes / (y->every * y->ticks) * (HEIGHT - TOP - BOTTOM);
+    return HEIGHT - BOTTOM - place_on(y, bytes) * (HEIGHT - TOP - BOTTOM);
 }
 
 /* The largest power of 1024 in a number of bytes. */
@@ -41,14 +48,14 @@ static double unit_of(double bytes)
 static void add_sides(const side *x, const side *y, dsc_text *out)
 {
     for (int i = 0; i <= x->ticks; i++) {
-        int64_t ns = (int64_t)(i * x->every);
+        int64_t ns = llround(x->first + i * x->every);
 
         dsc_text_add(out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s"
                      "</text>\n", place_x(x, ns), TOP, HEIGHT - BOTTOM, place_x(x, ns), HEIGHT - BOTTOM + 16,
                      dsc_ns_str(ns).str);
     }
     for (int i = 0; i <= y->ticks; i++) {
-        int64_t bytes = (int64_t)(i * y->every);
+        int64_t bytes = llround(y->first + i * y->every);
 
         dsc_text_add(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s"
                      "</text>\n", LEFT, place_y(y, bytes), WIDTH - RIGHT, LEFT - 6, place_y(y, bytes) + 4,
@@ -90,24 +97,36 @@ static void add_point(const html_point *p, const char *class_, const side *x, co
                  p->feasible ? "" : ", does not fit");
 }
 
-static void add_plot(const html_point *points, int64_t count, const html_point *const *front, int64_t kept,
-                     int64_t capacity_bytes, dsc_text *out)
+/* The sides of a plot of all points that take no longer than `last`. */
+static void fit_sides(const html_point *points, int64_t count, int64_t capacity_bytes, int64_t last, side *x, side *y)
 {
-    int64_t longest = 1, most = DSC_MAX(capacity_bytes, 1);
-    side x, y;
+    int64_t shortest = last, longest = 0, most = DSC_MAX(capacity_bytes, 1);
 
     for (int64_t i = 0; i < count; i++) {
+        if (points[i].step_ns > last) continue;
+        shortest = DSC_MIN(shortest, points[i].step_ns);
         longest = DSC_MAX(longest, points[i].step_ns);
         most = DSC_MAX(most, points[i].peak_bytes);
     }
-    x = make_side((double)longest, 1, 8);
-    y = make_side((double)most, unit_of((double)most), 6);
+    *x = make_side((double)shortest, (double)DSC_MAX(longest, shortest + shortest / 10 + 1), 1, 8);
+    *y = make_side(0, (double)most, unit_of((double)most), 6);
+}
+
+/* The front is drawn over the others. */
+static void add_plot(const html_point *points, int64_t count, const html_point *const *front, int64_t kept,
+                     int64_t capacity_bytes, int64_t last, dsc_text *out)
+{
+    side x, y;
+
+    while (kept > 0 && front[kept - 1]->step_ns > last) kept--;
+    fit_sides(points, count, capacity_bytes, last, &x, &y);
     dsc_text_add(out, "<svg class=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" "
                  "aria-label=\"memory of a device against step time\">\n", WIDTH, HEIGHT);
     add_sides(&x, &y, out);
     dsc_text_add(out, "<path class=\"limit-line\" d=\"M%d %.1fH%d\" data-tip=\"capacity, %s\"/>\n", LEFT,
                  place_y(&y, capacity_bytes), WIDTH - RIGHT, dsc_bytes_str(capacity_bytes).str);
-    for (int64_t i = 0; i < count; i++) add_point(&points[i], points[i].feasible ? "" : "out", &x, &y, out);
+    for (int64_t i = 0; i < count; i++)
+        if (points[i].step_ns <= last) add_point(&points[i], points[i].feasible ? "" : "out", &x, &y, out);
     for (int64_t i = 0; i < kept; i++)
         dsc_text_add(out, "%s%.1f %.1f", i == 0 ? "<path class=\"front\" d=\"M" : "L", place_x(&x, front[i]->step_ns),
                      place_y(&y, front[i]->peak_bytes));
@@ -119,15 +138,20 @@ static void add_plot(const html_point *points, int64_t count, const html_point *
 dsc_status html_front(const html_point *points, int64_t count, int64_t capacity_bytes, dsc_text *out)
 {
     const html_point **front = malloc((size_t)(count + 1) * sizeof *front);
-    int64_t kept;
+    int64_t kept, last, slower = 0;
 
     if (front == NULL) return DSC_FAIL(DSC_ENOMEM, "front of %" PRId64 " strategies", count);
     kept = find_front(points, count, front);
+    last = kept == 0 || front[0]->step_ns > INT64_MAX / DRAWN_TIMES ? INT64_MAX : DRAWN_TIMES * front[0]->step_ns;
+    for (int64_t i = 0; i < count; i++) slower += points[i].step_ns > last;
     dsc_text_add(out, "<section id=\"front\">\n<h2>What was searched</h2>\n<p class=\"note\">%" PRId64 " strategies; "
                  "rings do not fit. The line, the Pareto front, joins those of which no other is as fast with less "
-                 "memory.</p>\n"
-                 "<div class=\"scroll\">", count);
-    add_plot(points, count, front, kept, capacity_bytes, out);
+                 "memory.", count);
+    if (slower > 0)
+        dsc_text_add(out, " %" PRId64 " that take over %d times as long as the fastest are not drawn.", slower,
+                     DRAWN_TIMES);
+    dsc_text_add(out, "</p>\n<div class=\"scroll\">");
+    add_plot(points, count, front, kept, capacity_bytes, last, out);
     dsc_text_add(out, "</div>\n");
     html_table_begin("fronts", "strategy|#step|#memory of a device|#of capacity", out);
     for (int64_t i = 0; i < kept; i++) {
