@@ -1,6 +1,6 @@
 /* The predicted step as rows of blocks, one for each rank whose rows are traced: numbers that page.js draws. Where ops
- * are too many to be sent and seen, those of a pass on a lane are one block; then lanes that take part in every pass
- * are left out, then all but the compute lane, then ranks. The page says what was done. */
+ * are too many to be sent and seen, those of a pass on a lane are one block, and lanes that take part in every pass
+ * are left out; then all but the compute lane, then ranks. The page says what was done. */
 #include "tools/plan/html.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,11 +8,11 @@
 
 enum {
     MOST_ROWS = 128,
-    MOST_OPS = 20000,     /* blocks, where each is an op */
-    MOST_PASSES = 120000, /* blocks, where each is a pass; a block is about 35 bytes of the page */
+    MOST_OPS = 20000,      /* blocks, where each is an op */
+    MOST_PASSES = 120000,  /* blocks, where each is a pass; a block is about 35 bytes of the page */
     MOST_TRACED = 4000000, /* ops of which rows are asked for: 350 MB of them */
     MOST_KINDS = 256,
-    SHOWN_SHARE = 1000    /* a gap of more than this part of a step is seen */
+    SHOWN_SHARE = 1000     /* a gap of more than this part of a step is seen */
 };
 
 /* What is drawn: more and more merged. */
