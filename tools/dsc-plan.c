@@ -21,6 +21,8 @@ static const dsc_field fields[] = {
     FLAG("explain", explain, "print memory, program, prices and cluster in full; without --model the cluster as JSON"),
     FLAG("check", check, "say what the check of the whole machine proved (it always runs)"),
     TEXT("calibration", calibration, "FILE.h5[,FILE.h5]", "prices that dsc-bench measured on this kind of machine"),
+    TEXT("html", html, "FILE.html",
+         "write one page for a browser: memory, time, timeline, placement; - is standard output"),
     TEXT("trace", trace, "FILE.h5", "write the predicted trace"),
     TEXT("trace-ranks", trace_ranks, "folded|all|LIST", "ranks whose rows are traced; a list as 0,3,8-15 (folded)"),
     {.name = "eval-every", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, eval_every), .low = 1, .high = 1e15,
@@ -64,7 +66,7 @@ static const dsc_field run_fields[] = {
     {0}};
 
 /* The contract has these; this version does not. */
-static const char *const later[] = {"--search", "--top", "--html"};
+static const char *const later[] = {"--search", "--top"};
 
 static dsc_status refuse_later(char **argv)
 {
@@ -199,11 +201,13 @@ out:
 
 /* ---- One strategy */
 
+/* A page on standard output stands there alone. */
 static dsc_status print_result(const evaluation *e, const plan_options *options)
 {
     dsc_status status = DSC_OK;
     dsc_text text = {0};
 
+    if (dsc_equal(options->html, "-")) return DSC_OK;
     if (options->json) return print_json(e, stdout);
     print_summary(e, options, &text);
     if (options->explain) DSC_TRY(print_explanation(e, &text));
@@ -244,6 +248,10 @@ static dsc_status plan(tool_inputs *inputs, const plan_options *options)
         DSC_TRY(dsc_trace_save(options->trace, &e->trace));
     }
     if (options->emit[0] != '\0' && e->feasible) DSC_TRY(emit_quietly(inputs, options, e));
+    if (options->html[0] != '\0') {
+        tool_progress(&self, inputs->progress, "writing %s", options->html);
+        DSC_TRY(write_page(self.name, e, NULL, 0, options));
+    }
     DSC_TRY(print_result(e, options));
     if (!e->feasible) status = DSC_FAIL(DSC_EINFEASIBLE, "%s", e->reason);
 out:
@@ -261,10 +269,11 @@ static dsc_status plan_table(const tool_inputs *inputs, const plan_options *opti
     if (inputs->model[0] != '\0' || inputs->cluster[0] != '\0')
         return DSC_FAIL(DSC_EINVAL, "--batch %s: its rows say model and cluster; leave out --model and --cluster",
                         options->batch);
-    if (options->json || options->explain || options->check || options->trace[0] != '\0' || options->longest_seq ||
-        options->break_even || options->what_if || options->emit[0] != '\0' || options->tokens[0] != '\0')
+    if (options->json || options->explain || options->check || options->trace[0] != '\0' ||
+        options->html[0] != '\0' || options->longest_seq || options->break_even || options->what_if ||
+        options->emit[0] != '\0' || options->tokens[0] != '\0')
         return DSC_FAIL(DSC_EINVAL, "--batch %s prints CSV, and goes without --json, --explain, --check, --trace, "
-                        "--longest-seq, --break-even, --what-if, --emit and --tokens", options->batch);
+                        "--html, --longest-seq, --break-even, --what-if, --emit and --tokens", options->batch);
     if (inputs->config.strategy.offload_ratio < 0)
         return DSC_FAIL(DSC_EINVAL, "--batch %s: --offload-ratio auto is for one strategy; give a number",
                         options->batch);
@@ -319,6 +328,12 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (tool_check_path("--trace", options->trace, "a trace is an HDF5 file") != DSC_OK) return DSC_EINVAL;
     if (tool_check_path("--calibration", options->calibration, "a calibration is an HDF5 file") != DSC_OK)
         return DSC_EINVAL;
+    if (options->html[0] != '\0' && (options->longest_seq || options->break_even))
+        return DSC_FAIL(DSC_EINVAL, "--html %s shows one strategy, and goes without --longest-seq and --break-even",
+                        options->html);
+    if (dsc_equal(options->html, "-") && (options->json || options->explain || options->check))
+        return DSC_FAIL(DSC_EINVAL, "--html - is alone on standard output; leave out --json, --explain and --check");
+    if (options->html[0] != '\0' && check_output(options->html) != DSC_OK) return DSC_EINVAL;
     if (options->longest_seq && (options->trace[0] != '\0' || options->check || options->explain ||
                                  inputs->config.strategy.seq_len > 0))
         return DSC_FAIL(DSC_EINVAL, "--longest-seq finds --seq-len, and goes without --trace, --check and --explain");
@@ -344,6 +359,7 @@ int main(int argc, char **argv)
                                    {0}};
     dsc_status status = DSC_OK;
 
+    options.words = argv;
     tool_log(&self);
     DSC_TRY(refuse_later(argv));
     DSC_TRY(tool_load(argc, argv, own, &inputs));

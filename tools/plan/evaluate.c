@@ -1,4 +1,4 @@
-#include "tools/plan/plan.h"
+#include "tools/plan/html.h"
 #include "base/parse.h"
 #include "store/calibration_file.h"
 #include <inttypes.h>
@@ -98,14 +98,16 @@ out:
     return status;
 }
 
-/* out->list is *list, which the caller frees. Without --trace no rank's rows are wanted: the list is empty. */
-static dsc_status parse_ranks(const plan_options *options, int64_t ranks, int64_t **list, dsc_sim_options *out)
+/* out->list is *list, which the caller frees. Without --trace and --html no rank's rows are wanted: the list is
+ * empty. */
+static dsc_status parse_ranks(const plan_options *options, const evaluation *e, int64_t **list, dsc_sim_options *out)
 {
+    const int64_t ranks = e->plan->ranks;
     char words[sizeof options->trace_ranks], *rest = words, *word;
     dsc_status status = DSC_OK;
 
     *out = (dsc_sim_options){.ranks = DSC_RANKS_LIST, .evaluates = options->eval_every > 0};
-    if (options->trace[0] == '\0') return DSC_OK;
+    if (options->trace[0] == '\0') return options->html[0] != '\0' ? html_ranks(e, list, out) : DSC_OK;
     if (options->trace_ranks[0] == '\0' || dsc_equal(options->trace_ranks, "folded")) out->ranks = DSC_RANKS_FOLDED;
     else if (dsc_equal(options->trace_ranks, "all")) out->ranks = DSC_RANKS_ALL;
     else {
@@ -193,7 +195,7 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
     DSC_TRY(find_stack(options->stack, &config, e));
     dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
-    DSC_TRY(parse_ranks(options, e->plan->ranks, &list, &ranks));
+    DSC_TRY(parse_ranks(options, e, &list, &ranks));
     DSC_TRY(dsc_program_check(e->plan, e->programs, e->plan->ranks));
     DSC_TRY(find_worst(e));
     DSC_TRY(judge(e));

@@ -23,7 +23,7 @@ static json_t *rank_order_json(const dsc_plan *plan)
 }
 
 /* The strategy's rows of the configuration, resolved. */
-static json_t *strategy_json(const dsc_plan *plan)
+json_t *strategy_json(const dsc_plan *plan)
 {
     static const char *const keys[] = {
         "tp", "pp", "dp", "cp", "micro_batch", "global_batch", "gradient_accumulation_steps", "seq_len",

@@ -12,6 +12,8 @@ typedef struct plan_options {
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
+    char html[4096];                    /* a page of the result; "-" is standard output */
+    char **words;                       /* the command line, borrowed: the page shows it */
     char batch[4096], out[4096];        /* a table of trainings, and where it goes: "" is standard output */
     int64_t eval_every;                 /* 0: the run does not evaluate */
     char tokens[32];                    /* of the whole run; "": not asked */
@@ -129,11 +131,23 @@ double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device *
 /* Share of the dense peak of the precision; NaN where the cluster does not say it. */
 double flops_utilization(const evaluation *evaluation);
 
-/* The object of interfaces.md. */
+/* The object of interfaces.md, and the strategy's keys in it. A new reference. */
 dsc_status print_json(const evaluation *evaluation, FILE *out);
+json_t *strategy_json(const dsc_plan *plan);
 /* One screen for people. */
 void print_summary(const evaluation *evaluation, const plan_options *options, dsc_text *out);
 /* Placement, ledger, program, prices and cluster. */
 dsc_status print_explanation(const evaluation *evaluation, dsc_text *out);
+
+/* A strategy that was searched: what it is called, and what it takes. */
+typedef struct html_point { const char *label; int64_t step_ns, peak_bytes; bool feasible; } html_point;
+
+/* --html: writes one page for a browser, which loads nothing: memory, time, timeline and placement; the trace holds the
+ * ranks of its timeline. The page names the command that it was made by, `name` and the options, as a shell takes it
+ * but for --html: pages of one plan are alike, wherever they go. points: those of a search; none (count 0) without. */
+dsc_status write_page(const char *name, const evaluation *evaluation, const html_point *points, int64_t count,
+                      const plan_options *options);
+/* Whether a file can be written: known before any work. What is there stays. DSC_EINVAL names the file. */
+dsc_status check_output(const char *path);
 
 #endif

@@ -56,7 +56,7 @@ dsc_status choose_ratio(const tool_inputs *inputs, const plan_options *options, 
     if (strategy->offload_ratio >= 0) return DSC_OK;
     *out = strategy->offload == DSC_OFFLOAD_OPTIMIZER ? 1 : 0; /* 0 without --offload optimizer the plan refuses */
     if (strategy->offload != DSC_OFFLOAD_OPTIMIZER || strategy->delay_update > 0) return DSC_OK;
-    quiet.trace[0] = '\0';
+    quiet.trace[0] = quiet.html[0] = '\0';
     dsc_log_to(NULL, NULL, DSC_WARNING);
     DSC_TRY(look_at(inputs, &quiet, 0, &best));
     *out = 0;
