@@ -42,27 +42,29 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .link = 0.50, .network = 0.80,
+     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .scatters_messages = true,
+     .recomputes_outputs = true, .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2020",
      .what = "DeepSpeed's block-sparse attention and 1-bit Adam of 2020, in Megatron's model and in BERT",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .link = 0.50, .network = 0.80,
+     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .recomputes_outputs = true,
+     .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM, BLOCK_SCORES, COMPRESSION}},
     {.name = "deepspeed-2022",
-     .what = "DeepSpeed's pipeline with Megatron's model, in bf16 with gradients in fp32",
+     .what = "DeepSpeed's pipeline with Megatron's model, gradients in fp32, between nodes as by one NIC of a node",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 10, .reduces_late = true,
-     .keeps_outputs = true, .link = 0.50, .network = 0.80,
+     .keeps_outputs = true, .scatters_messages = true, .recomputes_outputs = true, .link = 0.50, .network = 0.092,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2021",
      .what = "DeepSpeed's ZeRO 2 and 3 with Megatron's model: gathers of single tensors, as by one NIC of a node",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .checkpoints = DSC_CHECKPOINTS_HOST,
-     .widens_gradients = true, .link = 0.50, .network = 0.092,
+     .widens_gradients = true, .recomputes_outputs = true, .link = 0.50, .network = 0.092,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
-     .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_short_gradients = true, .link = 0.82,
-     .network = 0.95, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_short_gradients = true,
+     .recomputes_outputs = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
      .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
@@ -86,12 +88,15 @@ static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)
     const bool is_sharded = s->zero >= 2;
     const bool is_sparse = s->attention[0] != '\0' && strncmp(s->attention, "dense", 5) != 0;
     const bool compresses = s->optimizer != DSC_ADAM && s->optimizer != DSC_ADAMW;
+    bool is_old;
     dsc_place place;
 
     if (dsc_cluster_place(cluster, 0, &place) != DSC_OK || !place.device->is_gpu) return "dsc";
+    is_old = s->pp > 1 && place.device->peak_flops[DSC_BF16] == 0; /* pipelines on GPUs before A100 */
     if (is_sparse || compresses) return "deepspeed-2020";
+    if (dsc_equal(s->attention, "dense-unfused") && is_sharded) return "deepspeed-2021";
     if (dsc_equal(s->attention, "dense-unfused"))
-        return is_sharded ? "deepspeed-2021" : s->precision == DSC_BF16 ? "deepspeed-2022" : "megatron-2021";
+        return s->precision == DSC_BF16 || is_old ? "deepspeed-2022" : "megatron-2021";
     if (!is_sharded) return "megatron-2024";
     return place.device->peak_flops[DSC_FP8] > 0 ? "fsdp-2025" : "fsdp-2023";
 }
@@ -129,6 +134,8 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strat
         strategy->grad_accum_dtype = strategy->precision == DSC_FP16 ? DSC_FP16 : DSC_BF16;
     strategy->widens_gradients |= stack->widens_gradients;
     strategy->keeps_outputs |= stack->keeps_outputs;
+    strategy->recomputes_outputs |= stack->recomputes_outputs;
+    strategy->scatters_messages |= stack->scatters_messages;
 }
 
 static int64_t sequence_of(const dsc_shape *shape)

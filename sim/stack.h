@@ -29,7 +29,7 @@ typedef struct dsc_stack {
     bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_short_gradients;      /* they add up in 16 bits */
-    bool widens_gradients, keeps_outputs; /* as dsc_strategy's */
+    bool recomputes_outputs, scatters_messages, widens_gradients, keeps_outputs; /* as dsc_strategy's */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
     dsc_handling handlings[DSC_HANDLINGS]; /* those that differ; ends with launches 0 */

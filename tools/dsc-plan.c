@@ -328,9 +328,9 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (tool_check_path("--trace", options->trace, "a trace is an HDF5 file") != DSC_OK) return DSC_EINVAL;
     if (tool_check_path("--calibration", options->calibration, "a calibration is an HDF5 file") != DSC_OK)
         return DSC_EINVAL;
-    if (options->html[0] != '\0' && (options->longest_seq || options->break_even))
-        return DSC_FAIL(DSC_EINVAL, "--html %s shows one strategy, and goes without --longest-seq and --break-even",
-                        options->html);
+    if (options->html[0] != '\0' && (options->longest_seq || options->break_even || options->what_if))
+        return DSC_FAIL(DSC_EINVAL, "--html %s shows one strategy, and goes without --longest-seq, --break-even and "
+                        "--what-if", options->html);
     if (dsc_equal(options->html, "-") && (options->json || options->explain || options->check))
         return DSC_FAIL(DSC_EINVAL, "--html - is alone on standard output; leave out --json, --explain and --check");
     if (options->html[0] != '\0' && check_output(options->html) != DSC_OK) return DSC_EINVAL;

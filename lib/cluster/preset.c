@@ -28,6 +28,7 @@ typedef struct gpu {
 /*   name          GiB   TB/s   fp32  bf16   fp16   fp8      W   product attention memory launch tile   SMs */
 static const gpu gpus[] = {
     {"v100-16g", 15.78, 0.900, 15.7, 0, 125, 0, 300, {0.82, 0.20, 0.80, 5000, 128, 128, 80}},
+    {"v100-sxm2-32g", 31.75, 0.900, 15.7, 0, 125, 0, 300, {0.74, 0.20, 0.80, 5000, 128, 128, 80}},
     {"v100-32g", 31.75, 0.900, 15.7, 0, 125, 0, 300, {0.82, 0.20, 0.80, 5000, 128, 128, 80}},
     {"a100-40g", 39.59, 1.555, 19.5, 312, 312, 0, 400, {0.80, 0.40, 0.88, 4000, 256, 128, 108}},
     {"a100-80g", 79.35, 2.039, 19.5, 312, 312, 0, 400, {0.80, 0.40, 0.88, 4000, 256, 128, 108}},
@@ -44,7 +45,8 @@ static const gpu gpus[] = {
 /* Words of the names by which others know these GPUs. "H100" alone is what the driver calls the part of 96 GB. */
 static const struct gpu_model { const char *words, *gpu; bool is_whole; } models[] = {
     {"V100-SXM2-16GB", "v100-16g", false}, {"V100-16GB", "v100-16g", false},
-    {"V100-SXM2-32GB", "v100-32g", false}, {"V100-SXM3-32GB", "v100-32g", false}, {"V100-32GB", "v100-32g", false},
+    {"V100-SXM2-32GB", "v100-sxm2-32g", false}, {"V100-SXM3-32GB", "v100-32g", false},
+    {"V100-32GB", "v100-32g", false},
     {"A100-SXM4-40GB", "a100-40g", false}, {"A100-40GB", "a100-40g", false},
     {"A100-SXM4-80GB", "a100-80g", false}, {"A100-80GB", "a100-80g", false},
     {"H100 80GB HBM3", "h100-80g", false}, {"H100-SXM5-80GB", "h100-80g", false}, {"H100-80GB", "h100-80g", false},
@@ -78,10 +80,11 @@ typedef struct preset {
  * host: cores, GiB, GB/s; kW; NVMe: number, TB, GB/s read and written */
 static const preset presets[] = {
     {"dgx1-v100-16g", "v100-16g", 8, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 2, 4, 12.5, 40, 512, 153.6, 3.5, {0}},
-    {"dgx1-v100-32g", "v100-32g", 8, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 2, 4, 12.5, 40, 512, 153.6, 3.5, {0}},
+    {"dgx1-v100-32g", "v100-sxm2-32g", 8, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 2, 4, 12.5, 40, 512, 153.6, 3.5, {0}},
     {"dgx2-v100", "v100-32g", 16, "nvswitch", DSC_SWITCH, 150, ALONE, "pcie", 12, 4, 8, 12.5, 48, 1536, 256, 10,
      {8, 3.84, 3.2, 0}},
-    {"jeanzay-v100", "v100-32g", 4, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 1, 4, 12.5, 40, 192, 281.6, 0, {0}},
+    {"jeanzay-v100", "v100-sxm2-32g", 4, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 1, 4, 12.5, 40, 192, 281.6, 0,
+     {0}},
     {"dgx-a100-40g", "a100-40g", 8, "nvswitch", DSC_SWITCH, 300, ALONE, "pcie", 25, 2, 8, 25, 128, 1024, 409.6, 6.5,
      {4, 3.84, 6.25, 0}},
     {"dgx-a100-80g", "a100-80g", 8, "nvswitch", DSC_SWITCH, 300, ALONE, "pcie", 25, 2, 8, 25, 128, 2048, 409.6, 6.5,

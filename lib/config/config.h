@@ -32,6 +32,8 @@ typedef struct dsc_strategy {
     int checkpoints;          /* dsc_checkpoints: where layers' inputs wait to be recomputed from; matters where
                                  recompute is full */
     bool keeps_outputs;       /* what a stage sends waits for its gradient; else for the message alone */
+    bool recomputes_outputs;  /* of a layer that is recomputed in full the last product too, which nothing needs */
+    bool scatters_messages;   /* tensor ranks send a part each of what they have alike to the next stage */
     bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */

@@ -39,6 +39,8 @@ static void hash_plan(dsc_plan *plan)
     if (s->recompute_layers > 0) dsc_text_add(&text, "recompute layers %" PRId64 "\n", s->recompute_layers);
     if (s->keeps_outputs || s->widens_gradients)
         dsc_text_add(&text, "kept %d %d\n", s->keeps_outputs, s->widens_gradients);
+    if (s->recomputes_outputs) dsc_text_add(&text, "outputs again\n");
+    if (s->scatters_messages) dsc_text_add(&text, "scattered\n");
     if (s->checkpoints > DSC_CHECKPOINTS_WHOLE) dsc_text_add(&text, "checkpoints %d\n", s->checkpoints);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,

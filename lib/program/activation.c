@@ -136,6 +136,23 @@ static void make_input(dsc_builder *b, int64_t index, int64_t layer)
     here->saved[index] = b->is_saved ? pass_saved(b, layer) : -1;
 }
 
+/* Activations come from the stage before and go to the next, gradients the other way. */
+static void make_parts(dsc_builder *b)
+{
+    dsc_chunk_buffers *here = b->here;
+
+    for (int is_gradient = 0; is_gradient < 2; is_gradient++)
+        for (int is_sent = 0; is_sent < 2; is_sent++) {
+            const bool is_to_end = is_gradient == is_sent ? here->chunk->has_embedding : here->chunk->has_head;
+
+            here->parts[is_gradient][is_sent] = -1;
+            if (b->is_scattered && !is_to_end)
+                here->parts[is_gradient][is_sent] =
+                    pass_activations(b, is_sent ? "part to send" : "part received", DSC_LIFE_BOX, -1,
+                                     act_bytes(b, b->kept_rows, b->hidden) / b->tp);
+        }
+}
+
 void dsc_build_slots(dsc_builder *b)
 {
     dsc_chunk_buffers *here = b->here;
@@ -159,6 +176,7 @@ void dsc_build_slots(dsc_builder *b)
     if (b->plan->config.strategy.keeps_outputs) here->from_next = chunk->has_head ? -1 : here->slots[chunk->layers].x;
     else if (!chunk->has_head) here->from_next = pass_kept(b, "from_next", DSC_LIFE_BOX, -1);
     if (!chunk->has_embedding) here->to_previous = pass_kept(b, "to_previous", DSC_LIFE_BOX, -1);
+    make_parts(b);
 }
 
 /* The layer's buffers in the pass under construction: its slot's, and, for what the slot does not keep, transients, or

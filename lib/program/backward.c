@@ -200,13 +200,16 @@ static void embed_bwd(dsc_builder *b, int32_t dx)
 /* What the slot did not keep of the layer, made again. */
 static void recompute(dsc_builder *b, int how, int64_t layer, dsc_layer_buffers *l)
 {
+    const bool has_output = how == DSC_RECOMPUTE_FULL && b->plan->config.strategy.recomputes_outputs;
+    const int32_t y = has_output ? pass_kept(b, "y again", DSC_LIFE_TRANSIENT, layer) : -1;
+
     if (how == DSC_RECOMPUTE_SELECTIVE) {
         dsc_build_op(b, DSC_OP_ATTENTION_AGAIN, layer);
         pass_mix(b, DSC_OP_ATTENTION_AGAIN, layer, l);
         dsc_build_end(b);
     } else if (how == DSC_RECOMPUTE_FULL) {
         pass_attention_fwd(b, DSC_OP_ATTENTION_AGAIN, layer, l);
-        pass_mlp_fwd(b, DSC_OP_MLP_AGAIN, layer, l, -1);
+        pass_mlp_fwd(b, DSC_OP_MLP_AGAIN, layer, l, y);
     }
 }
 

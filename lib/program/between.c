@@ -36,15 +36,21 @@ void pass_sum_partial(dsc_builder *b, int64_t layer, int32_t partial, int32_t su
 
 /* ---- Stages */
 
-/* Between virtual stages `lower` and lower + 1; of the two channels there activations have the even one. */
+/* Where tensor ranks have a message alike each may send a part, which they gather on the other side (Narayanan et al.
+ * 2021, section 4.1).
+ * Between virtual stages `lower` and lower + 1; of the two channels there activations have the even one. */
 void pass_message(dsc_builder *b, dsc_op_kind kind, int64_t lower, bool is_gradient, int32_t buffer)
 {
     int64_t pp = b->plan->config.strategy.pp;
-    bool is_upwards = (kind == DSC_OP_SEND) != is_gradient;
-    dsc_op *op = dsc_build_transfer(b, kind, DSC_AXIS_PP, -1, DSC_NO_SPAN, pass_whole(b, buffer), b->type);
+    const bool is_send = kind == DSC_OP_SEND, is_upwards = is_send != is_gradient;
+    const int32_t part = b->here->parts[is_gradient][is_send], moved = b->is_scattered ? part : buffer;
+    dsc_op *op;
 
+    if (b->is_scattered && is_send) pass_cut(b, -1, buffer, part);
+    op = dsc_build_transfer(b, kind, DSC_AXIS_PP, -1, DSC_NO_SPAN, pass_whole(b, moved), b->type);
     op->peer = (int32_t)((is_upwards ? lower + 1 : lower) % pp);
     op->channel = (int32_t)(2 * lower + is_gradient);
+    if (b->is_scattered && !is_send) pass_tensor_op(b, DSC_OP_ALL_GATHER, -1, part, buffer, b->type);
 }
 
 int64_t pass_virtual_stage(const dsc_builder *b)

@@ -210,6 +210,7 @@ static void init_builder(dsc_builder *b, const dsc_plan *plan, int64_t stage, ds
                        .cp = strategy->cp,
                        .is_cut = strategy->tp > 1,
                        .is_sequence_cut = strategy->tp > 1 && strategy->sequence_parallel,
+                       .is_scattered = strategy->scatters_messages && is_replicated,
                        .is_saved = is_cut || is_away,
                        .is_saved_cut = is_cut,
                        .is_saved_away = is_away,

@@ -43,6 +43,7 @@ typedef struct dsc_builder {
     int64_t tp, cp;
     bool is_cut;                      /* tp > 1 */
     bool is_sequence_cut;
+    bool is_scattered;                /* tensor ranks send a part each of what they have alike */
     bool is_saved, is_saved_cut, is_saved_away; /* layers' inputs wait for their recomputation apart from what passes
                                                    read: cut over tensor ranks, in host memory, or both */
     bool is_split;                    /* some backward passes of the schedule are two */
@@ -73,6 +74,7 @@ typedef struct dsc_chunk_buffers {
                                          else -1 */
     const dsc_shard **shards;         /* [1 + layers][role]: first those outside the layers; NULL where there is none */
     int32_t tokens;                   /* in the slot; -1 where no embedding and no head is */
+    int32_t parts[2][2];              /* boxes: a tensor rank's part of a message, [gradient][sent]; -1 */
     int32_t from_next, to_previous;   /* boxes: gradients of the last and of the first layer's x; -1 */
 } dsc_chunk_buffers;
 

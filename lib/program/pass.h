@@ -92,6 +92,8 @@ int32_t pass_gathered(dsc_builder *b, const char *name, int64_t layer, int32_t o
 /* Where a product writes its parts that end up, summed, in `sum`; and that sum. */
 int32_t pass_partial_of(dsc_builder *b, int64_t layer, int32_t sum);
 void pass_sum_partial(dsc_builder *b, int64_t layer, int32_t partial, int32_t sum);
+/* Copies the rank's part of what tensor ranks have alike. */
+void pass_cut(dsc_builder *b, int64_t layer, int32_t x, int32_t part);
 /* A send or a receive between virtual stages lower and lower + 1. */
 void pass_message(dsc_builder *b, dsc_op_kind kind, int64_t lower, bool is_gradient, int32_t buffer);
 /* Of the chunk under construction. */

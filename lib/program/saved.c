@@ -28,9 +28,9 @@ void pass_enter(dsc_builder *b)
     }
 }
 
-static void cut(dsc_builder *b, int64_t layer, int32_t x, int32_t part)
+void pass_cut(dsc_builder *b, int64_t layer, int32_t x, int32_t part)
 {
-    const int64_t elems = saved_bytes(b) / dsc_dtype_bytes(b->type);
+    const int64_t elems = pass_whole(b, part).bytes / dsc_dtype_bytes(b->type);
     const dsc_shape shape = pass_shape_of(b, DSC_K_CAST, DSC_SHARD, elems, b->tp, 0);
 
     dsc_build_op(b, DSC_OP_CUT, layer);
@@ -46,7 +46,7 @@ void pass_save(dsc_builder *b, int64_t index)
     if (!b->is_saved) return;
     if (b->is_saved_cut) {
         if (b->is_saved_away) part = pass_activations(b, "part of x", DSC_LIFE_TRANSIENT, layer, saved_bytes(b));
-        cut(b, layer, x, part);
+        pass_cut(b, layer, x, part);
         x = part;
     }
     if (b->is_saved_away)
