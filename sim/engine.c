@@ -313,30 +313,6 @@ out:
 
 /* ---- Setting up */
 
-static int64_t price_op(const dsc_engine *e, const dsc_template *template_, const dsc_op *op)
-{
-    int64_t sum = e->overhead_ns;
-
-    if (is_copy(op->lane)) sum += dsc_price_copy(e->prices, op->lane == DSC_LANE_COPY_OUT, op->bytes);
-    for (int32_t c = 0; c < op->calls; c++) {
-        const dsc_shape *shape = &template_->calls[op->first_call + c].shape;
-        int64_t ns = op->lane == DSC_LANE_HOST ? dsc_price_host_call(e->prices, shape)
-                                               : dsc_price_call(e->prices, shape);
-
-        sum = DSC_MIN(sum + DSC_MIN(ns, MOST_NS), MOST_NS);
-    }
-    return sum;
-}
-
-static int64_t price_launches(const dsc_engine *e, const dsc_template *template_, const dsc_op *op)
-{
-    int64_t sum = 0;
-
-    for (int32_t c = 0; c < op->calls && op->lane != DSC_LANE_HOST; c++)
-        sum += dsc_price_launch(e->prices, &template_->calls[op->first_call + c].shape);
-    return sum;
-}
-
 static dsc_status price_script(dsc_engine *e, dsc_script *s)
 {
     const dsc_program *program = s->program;
@@ -351,8 +327,8 @@ static dsc_status price_script(dsc_engine *e, dsc_script *s)
         s->launches[t] = calloc((size_t)template_->op_count + 1, sizeof **s->launches);
         if (s->durations[t] == NULL || s->launches[t] == NULL) goto no_memory;
         for (int64_t i = 0; i < template_->op_count; i++) {
-            s->durations[t][i] = price_op(e, template_, &template_->ops[i]);
-            s->launches[t][i] = price_launches(e, template_, &template_->ops[i]);
+            s->durations[t][i] = dsc_price_op(e->prices, template_, &template_->ops[i]);
+            s->launches[t][i] = dsc_price_op_launches(e->prices, template_, &template_->ops[i]);
         }
     }
     return DSC_OK;

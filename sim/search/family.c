@@ -1,0 +1,340 @@
+#include "sim/search/family.h"
+#include "sim/price.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Stages of 3, 3, 2 and 2 layers of a pipeline; single stages of 2 and of 3. As many micro-batches as it takes for a
+ * forward and a backward pass between others. */
+enum { STAGES = 4, DEEP = 3, SHALLOW = 2, SEVERAL = 6, FORWARD_SEEN = 4, BACKWARD_SEEN = 2, MOST_PROGRAMS = STAGES };
+
+struct dsc_family {
+    dsc_plan *plans[2];                    /* of a pipeline the first; else a deep and a shallow stage */
+    dsc_program *programs[MOST_PROGRAMS]; int program_count;
+    bool is_pipeline;
+};
+
+/* ---- Building */
+
+/* A cluster of the same nodes, so many times: the small pipeline may be longer than the wanted one. */
+static dsc_status enlarge(const dsc_cluster *cluster, dsc_cluster *out)
+{
+    *out = *cluster;
+    out->nodes = malloc((size_t)cluster->node_group_count * sizeof *out->nodes);
+    if (out->nodes == NULL) return DSC_FAIL(DSC_ENOMEM, "search: a cluster");
+    for (int64_t i = 0; i < cluster->node_group_count; i++) {
+        out->nodes[i] = cluster->nodes[i];
+        out->nodes[i].count *= STAGES;
+    }
+    return DSC_OK;
+}
+
+static dsc_status make_plan(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *wanted,
+                            int64_t layers, int64_t stages, int64_t micro_batches, dsc_plan **out)
+{
+    dsc_config config = *wanted;
+    dsc_strategy *s = &config.strategy;
+    dsc_model small = *model;
+
+    small.layers = layers;
+    s->pp = stages;
+    s->virtual_stages = 1;
+    s->schedule = stages > 1 && s->schedule == DSC_ZB_H1 ? DSC_ZB_H1 : DSC_1F1B;
+    s->partition = DSC_PARTITION_UNIFORM;
+    s->global_batch = s->dp * s->micro_batch * micro_batches;
+    config.gradient_accumulation_steps = 0;
+    if (s->rank_order[0] == '\0') strcpy(s->rank_order, "tp,cp,dp,pp"); /* what is asked here does not depend on it */
+    return dsc_plan_create(&small, cluster, &config, out);
+}
+
+static dsc_status make_program(dsc_family *family, const dsc_plan *plan, int64_t stage)
+{
+    dsc_status status = dsc_program_create(plan, stage, &family->programs[family->program_count]);
+
+    if (status == DSC_OK) family->program_count++;
+    return status;
+}
+
+dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
+                             bool is_several, dsc_family **out)
+{
+    const int64_t micro_batches = is_several ? SEVERAL : 1;
+    dsc_family *family = calloc(1, sizeof *family);
+    dsc_cluster larger = {0};
+    dsc_status status = DSC_OK;
+
+    if (family == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *family);
+    family->is_pipeline = config->strategy.pp > 1;
+    DSC_TRY(enlarge(cluster, &larger));
+    if (family->is_pipeline) {
+        DSC_TRY(make_plan(model, &larger, config, 2 * (DEEP + SHALLOW), STAGES, micro_batches, &family->plans[0]));
+        for (int64_t stage = 0; stage < STAGES; stage++) DSC_TRY(make_program(family, family->plans[0], stage));
+    } else {
+        for (int i = 0; i < 2; i++) {
+            DSC_TRY(make_plan(model, &larger, config, i == 0 ? DEEP : SHALLOW, 1, micro_batches, &family->plans[i]));
+            DSC_TRY(make_program(family, family->plans[i], 0));
+        }
+    }
+    *out = family;
+    family = NULL;
+out:
+    free(larger.nodes);
+    dsc_family_destroy(family);
+    return status;
+}
+
+void dsc_family_destroy(dsc_family *family)
+{
+    if (family == NULL) return;
+    for (int i = 0; i < family->program_count; i++) dsc_program_destroy(family->programs[i]);
+    for (int i = 0; i < DSC_COUNT(family->plans); i++) dsc_plan_destroy(family->plans[i]);
+    free(family);
+}
+
+/* ---- Walking: ops begin when their lane is free and what they wait for is over, as in the event engine; partners
+ * are there already */
+
+typedef struct walker {
+    const dsc_program *program;
+    dsc_prices *prices;
+    dsc_transfers *transfers;
+    const dsc_plan *plan;                /* of the grid */
+    int64_t *ends;                       /* [op of the segment] */
+    int64_t *compute_ends, *sent;        /* [use] compute lane; when its message leaves, or 0 */
+    int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
+    int64_t free_ns[DSC_LANE_COUNT], issued_ns;
+} walker;
+
+static bool is_weights(int kind)
+{
+    return kind == DSC_OP_MLP_BWD_W || kind == DSC_OP_ATTENTION_BWD_W || kind == DSC_OP_HEAD_BWD_W;
+}
+
+static dsc_status price_op(walker *w, const dsc_template *t, const dsc_op *op, int64_t *out)
+{
+    *out = 0;
+    if (!dsc_op_is_communication(op->kind)) *out = dsc_price_op(w->prices, t, op);
+    else if (dsc_plan_degree(w->program->plan, (dsc_axis)op->axis) == 1) *out = dsc_price_op_overhead(w->prices);
+    else if (op->axis != DSC_AXIS_PP && op->axis != DSC_AXIS_WORLD)
+        return dsc_transfer_ns(w->transfers, w->plan, op->kind, op->axis, op->bytes, out);
+    return DSC_OK;
+}
+
+static int64_t ready_at(const walker *w, const dsc_segment *segment, const dsc_use *use, const dsc_op *op,
+                        const dsc_template *t, const dsc_wait **wait)
+{
+    const int64_t base = segment->uses[0].base;
+    const dsc_wait *end = segment->waits + use->first_wait + use->waits;
+    int64_t ready = w->free_ns[op->lane];
+
+    for (int32_t d = 0; d < op->deps; d++)
+        ready = DSC_MAX(ready, w->ends[use->base - base + t->deps[op->first_dep + d].on]);
+    for (; *wait < end && (*wait)->op == op - t->ops; ++*wait)
+        ready = DSC_MAX(ready, w->ends[segment->uses[(*wait)->use].base - base + (*wait)->on]);
+    return ready;
+}
+
+/* Whether an op waits for that one of its use. */
+static bool waits_for(const dsc_template *t, const dsc_op *op, int64_t on)
+{
+    for (int32_t d = 0; on >= 0 && d < op->deps; d++)
+        if (t->deps[op->first_dep + d].on == on) return true;
+    return false;
+}
+
+/* What a pass receives, and what it then gathers of that over tensor ranks before it computes: ops of the use. */
+typedef struct arrival { int64_t message, gather, gather_ns; } arrival;
+
+static void note_arrival(walker *w, const dsc_template *t, int64_t u, int64_t i, int64_t start, int64_t ns, arrival *a)
+{
+    const dsc_op *op = &t->ops[i];
+    const bool is_first = waits_for(t, op, a->message), is_second = waits_for(t, op, a->gather);
+
+    if (op->kind == DSC_OP_RECV) a->message = i;
+    if (op->lane == DSC_LANE_TP && is_first && a->gather < 0) {
+        a->gather = i;
+        a->gather_ns = ns;
+    }
+    if (op->lane == DSC_LANE_COMPUTE && (is_first || is_second) && w->lead[u] < 0)
+        w->lead[u] = DSC_MAX(start - (u > 0 ? w->compute_ends[u - 1] : 0) - a->gather_ns, 0);
+}
+
+static dsc_status walk_use(walker *w, const dsc_segment *segment, int64_t u)
+{
+    const dsc_use *use = &segment->uses[u];
+    const dsc_template *t = &w->program->templates[use->template_];
+    const dsc_wait *wait = segment->waits + use->first_wait;
+    dsc_status status = DSC_OK;
+    arrival arrival = {-1, -1, 0};
+    bool is_issuing = false;
+
+    for (int64_t i = 0; i < t->op_count; i++) {
+        const dsc_op *op = &t->ops[i];
+        int64_t start = ready_at(w, segment, use, op, t, &wait), ns;
+
+        DSC_TRY(price_op(w, t, op, &ns));
+        if (op->lane == DSC_LANE_COMPUTE) {
+            if (!is_issuing) w->issued_ns = start;
+            is_issuing = true;
+            w->issued_ns += dsc_price_op_launches(w->prices, t, op);
+            w->launches[u] += dsc_price_op_launches(w->prices, t, op);
+            ns = DSC_MAX(ns, w->issued_ns - start);
+        }
+        note_arrival(w, t, u, i, start, ns, &arrival);
+        if (op->kind == DSC_OP_SEND) w->sent[u] = start;
+        if (is_weights(op->kind)) w->weights[u] += ns;
+        w->free_ns[op->lane] = w->ends[use->base - segment->uses[0].base + i] = start + ns;
+    }
+    w->compute_ends[u] = w->free_ns[DSC_LANE_COMPUTE];
+out:
+    return status;
+}
+
+static void walker_fini(walker *w)
+{
+    free(w->ends);
+    w->ends = NULL;
+}
+
+static dsc_status walk(walker *w, int segment)
+{
+    const dsc_segment *s = &w->program->segments[segment];
+    const dsc_use *last = &s->uses[s->use_count - 1];
+    const size_t ops = s->use_count == 0 ? 0 : (size_t)(last->base - s->uses[0].base +
+                                                        w->program->templates[last->template_].op_count);
+    dsc_status status = DSC_OK;
+
+    memset(w->free_ns, 0, sizeof w->free_ns);
+    w->ends = calloc(ops + 5 * (size_t)s->use_count + 1, sizeof *w->ends);
+    if (w->ends == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu ops", ops);
+    w->compute_ends = w->ends + ops;
+    w->sent = w->compute_ends + s->use_count;
+    w->weights = w->sent + s->use_count;
+    w->launches = w->weights + s->use_count;
+    w->lead = w->launches + s->use_count;
+    memset(w->lead, -1, (size_t)s->use_count * sizeof *w->lead);
+    for (int64_t u = 0; u < s->use_count; u++) DSC_TRY(walk_use(w, s, u));
+out:
+    return status;
+}
+
+/* ---- What the walk tells */
+
+static int64_t latest(const walker *w)
+{
+    int64_t end = 0;
+
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) end = DSC_MAX(end, w->free_ns[lane]);
+    return end;
+}
+
+/* The number-th pass of a micro-batch that is forward, or not; the last where there are fewer. */
+static int64_t find_pass(const dsc_program *program, bool is_forward, int64_t number)
+{
+    const dsc_segment *s = &program->segments[DSC_SEGMENT_GRADIENTS];
+    int64_t found = 0, count = 0;
+
+    for (int64_t u = 0; u < s->use_count && count <= number; u++) {
+        if (s->uses[u].micro_batch < 0 || program->templates[s->uses[u].template_].is_forward != is_forward) continue;
+        found = u;
+        count++;
+    }
+    return found;
+}
+
+static int64_t time_of(const walker *w, int64_t use)
+{
+    return w->compute_ends[use] - (use > 0 ? w->compute_ends[use - 1] : 0);
+}
+
+static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
+{
+    const int64_t backward[DSC_TURNS] = {0, BACKWARD_SEEN, INT64_MAX};
+    const int64_t last = find_pass(w->program, false, INT64_MAX);
+
+    out[DSC_Q_FORWARD] = time_of(w, find_pass(w->program, true, FORWARD_SEEN));
+    out[DSC_Q_LAUNCHES] = w->launches[find_pass(w->program, true, FORWARD_SEEN)];
+    out[DSC_Q_BEGIN] = w->compute_ends[find_pass(w->program, true, 0)] - out[DSC_Q_FORWARD];
+    for (int turn = 0; turn < DSC_TURNS; turn++) {
+        const int64_t use = find_pass(w->program, false, backward[turn]), sent = w->sent[use];
+
+        out[DSC_Q_BACKWARD + turn] = time_of(w, use);
+        out[DSC_Q_SENT + turn] = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
+        if (turn != DSC_TURN_MIDDLE) continue;
+        out[DSC_Q_WEIGHTS] = w->weights[use];
+        out[DSC_Q_LEAD] = DSC_MAX(w->lead[use], 0);
+        out[DSC_Q_LAUNCHES_BACK] = w->launches[use];
+    }
+    out[DSC_Q_REST] = latest(w) - w->compute_ends[last];
+}
+
+static void note_memory(const dsc_program *program, int64_t out[DSC_Q_COUNT])
+{
+    const dsc_region *device = program->regions[DSC_SPACE_DEVICE];
+
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        out[DSC_Q_STATIC + space] = program->regions[space][DSC_LIFE_STATIC].bytes;
+        out[DSC_Q_TRANSIENT + space] = program->regions[space][DSC_LIFE_TRANSIENT].bytes;
+    }
+    out[DSC_Q_SLOT] = device[DSC_LIFE_SLOT].bytes;
+    out[DSC_Q_DEFERRED] = device[DSC_LIFE_DEFERRED].bytes;
+    out[DSC_Q_BOX] = device[DSC_LIFE_BOX].bytes;
+}
+
+static void note_message(const dsc_program *program, int64_t out[DSC_Q_COUNT])
+{
+    for (int64_t t = 0; t < program->template_count; t++)
+        for (int64_t i = 0; i < program->templates[t].op_count; i++)
+            if (program->templates[t].ops[i].kind == DSC_OP_SEND)
+                out[DSC_Q_MESSAGE] = program->templates[t].ops[i].bytes;
+}
+
+static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_transfers *transfers,
+                          const dsc_plan *plan, int64_t out[DSC_Q_COUNT])
+{
+    walker w = {.program = program, .prices = prices, .transfers = transfers, .plan = plan};
+    dsc_status status = DSC_OK;
+
+    memset(out, 0, DSC_Q_COUNT * sizeof *out);
+    DSC_TRY(walk(&w, DSC_SEGMENT_GRADIENTS));
+    note_passes(&w, out);
+    walker_fini(&w);
+    DSC_TRY(walk(&w, DSC_SEGMENT_UPDATE));
+    out[DSC_Q_UPDATE] = latest(&w);
+    note_memory(program, out);
+    note_message(program, out);
+out:
+    walker_fini(&w);
+    return status;
+}
+
+/* Through the value of a stage of so many layers. */
+static dsc_linear line_through(int64_t value, int64_t slope, int64_t layers)
+{
+    return (dsc_linear){value - slope * layers, slope};
+}
+
+dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_transfers *transfers,
+                            const dsc_plan *plan, dsc_costs *out)
+{
+    int64_t values[MOST_PROGRAMS][DSC_Q_COUNT];
+    dsc_status status = DSC_OK;
+
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < family->program_count; i++)
+        DSC_TRY(measure(family->programs[i], prices, transfers, plan, values[i]));
+    for (int q = 0; q < DSC_Q_COUNT; q++) {
+        const int deep = family->is_pipeline ? 1 : 0, shallow = deep + 1;
+        const int64_t slope = values[deep][q] - values[shallow][q];
+
+        if (!family->is_pipeline) {
+            out->of[DSC_STAGE_ONLY][q] = line_through(values[deep][q], slope, DEEP);
+            continue;
+        }
+        out->of[DSC_STAGE_FIRST][q] = line_through(values[0][q], slope, DEEP);
+        out->of[DSC_STAGE_MIDDLE][q] = line_through(values[deep][q], slope, DEEP);
+        out->of[DSC_STAGE_LAST][q] = line_through(values[3][q], slope, SHALLOW);
+    }
+out:
+    return status;
+}
