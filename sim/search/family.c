@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Stages of 3, 3, 2 and 2 layers of a pipeline; single stages of 2 and of 3. As many micro-batches as it takes for a
- * forward and a backward pass between others. */
-enum { STAGES = 4, DEEP = 3, SHALLOW = 2, SEVERAL = 6, FORWARD_SEEN = 4, BACKWARD_SEEN = 2, MOST_PROGRAMS = STAGES };
+/* A pipeline is one of three stages, all deep, and the middle of another whose stages are shallow; a single stage is
+ * built deep and shallow. As many micro-batches as it takes for a forward and a backward pass between others. */
+enum { STAGES = 3, SHALLOW = 2, MOST_DEEPER = 6, SEVERAL = 6, FORWARD_SEEN = 4, BACKWARD_SEEN = 2, MOST_PROGRAMS = 4 };
 
 struct dsc_family {
-    dsc_plan *plans[2];                    /* of a pipeline the first; else a deep and a shallow stage */
-    dsc_program *programs[MOST_PROGRAMS]; int program_count;
+    dsc_plan *plans[2];                    /* deep, shallow */
+    dsc_program *programs[MOST_PROGRAMS]; int program_count; /* deep ones, then a shallow one */
+    int64_t deep;
     bool is_pipeline;
 };
 
@@ -47,12 +48,28 @@ static dsc_status make_plan(const dsc_model *model, const dsc_cluster *cluster, 
     return dsc_plan_create(&small, cluster, &config, out);
 }
 
-static dsc_status make_program(dsc_family *family, const dsc_plan *plan, int64_t stage)
+static dsc_status make_programs(dsc_family *family, const dsc_plan *plan, int64_t first, int64_t end)
 {
-    dsc_status status = dsc_program_create(plan, stage, &family->programs[family->program_count]);
+    dsc_status status = DSC_OK;
 
-    if (status == DSC_OK) family->program_count++;
+    for (int64_t stage = first; stage < end; stage++) {
+        DSC_TRY(dsc_program_create(plan, stage, &family->programs[family->program_count]));
+        family->program_count++;
+    }
+out:
     return status;
+}
+
+/* Buckets that hold several layers come again after so many. */
+static int64_t period_of(const dsc_model *model, const dsc_config *config)
+{
+    dsc_model one = *model, none = *model;
+    int64_t elems;
+
+    one.layers = 2;
+    none.layers = 1;
+    elems = (dsc_model_parameters(&one) - dsc_model_parameters(&none)) / config->strategy.tp;
+    return DSC_MAX(DSC_MIN(dsc_ceil_div(config->strategy.bucket_elems, DSC_MAX(elems, 1)), MOST_DEEPER), 1);
 }
 
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
@@ -65,15 +82,14 @@ dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster,
 
     if (family == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *family);
     family->is_pipeline = config->strategy.pp > 1;
+    family->deep = SHALLOW + period_of(model, config);
     DSC_TRY(enlarge(cluster, &larger));
-    if (family->is_pipeline) {
-        DSC_TRY(make_plan(model, &larger, config, 2 * (DEEP + SHALLOW), STAGES, micro_batches, &family->plans[0]));
-        for (int64_t stage = 0; stage < STAGES; stage++) DSC_TRY(make_program(family, family->plans[0], stage));
-    } else {
-        for (int i = 0; i < 2; i++) {
-            DSC_TRY(make_plan(model, &larger, config, i == 0 ? DEEP : SHALLOW, 1, micro_batches, &family->plans[i]));
-            DSC_TRY(make_program(family, family->plans[i], 0));
-        }
+    for (int i = 0; i < 2; i++) {
+        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? family->deep : SHALLOW;
+        const int64_t first = i == 0 ? 0 : stages / 2;
+
+        DSC_TRY(make_plan(model, &larger, config, stages * layers, stages, micro_batches, &family->plans[i]));
+        DSC_TRY(make_programs(family, family->plans[i], first, i == 0 ? stages : first + 1));
     }
     *out = family;
     family = NULL;
@@ -308,15 +324,17 @@ out:
     return status;
 }
 
-/* Through the value of a stage of so many layers. */
-static dsc_linear line_through(int64_t value, int64_t slope, int64_t layers)
+/* Through the value of a stage of so many layers. What lives within a pass alone is as large in deeper stages. */
+static dsc_linear line_through(int quantity, int64_t value, int64_t slope, int64_t layers)
 {
+    if (quantity >= DSC_Q_TRANSIENT && quantity < DSC_Q_TRANSIENT + DSC_SPACE_COUNT) slope = 0;
     return (dsc_linear){value - slope * layers, slope};
 }
 
 dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_transfers *transfers,
                             const dsc_plan *plan, dsc_costs *out)
 {
+    const int shallow = family->program_count - 1, deep = family->is_pipeline ? DSC_STAGE_MIDDLE : 0;
     int64_t values[MOST_PROGRAMS][DSC_Q_COUNT];
     dsc_status status = DSC_OK;
 
@@ -324,16 +342,10 @@ dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_tr
     for (int i = 0; i < family->program_count; i++)
         DSC_TRY(measure(family->programs[i], prices, transfers, plan, values[i]));
     for (int q = 0; q < DSC_Q_COUNT; q++) {
-        const int deep = family->is_pipeline ? 1 : 0, shallow = deep + 1;
-        const int64_t slope = values[deep][q] - values[shallow][q];
+        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->deep - SHALLOW);
 
-        if (!family->is_pipeline) {
-            out->of[DSC_STAGE_ONLY][q] = line_through(values[deep][q], slope, DEEP);
-            continue;
-        }
-        out->of[DSC_STAGE_FIRST][q] = line_through(values[0][q], slope, DEEP);
-        out->of[DSC_STAGE_MIDDLE][q] = line_through(values[deep][q], slope, DEEP);
-        out->of[DSC_STAGE_LAST][q] = line_through(values[3][q], slope, SHALLOW);
+        for (int i = 0; i < shallow; i++)
+            out->of[family->is_pipeline ? i : DSC_STAGE_ONLY][q] = line_through(q, values[i][q], slope, family->deep);
     }
 out:
     return status;

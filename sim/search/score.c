@@ -231,6 +231,13 @@ dsc_score dsc_score_time(const dsc_costs *costs, const dsc_shape_of_step *shape)
     return score;
 }
 
+int64_t dsc_score_bound(const dsc_costs *costs, const dsc_shape_of_step *shape)
+{
+    const pipe e = make_pipe(costs, shape);
+
+    return longest_path(&e);
+}
+
 /* ---- Memory */
 
 /* Micro-batches times chunks that a stage holds at once. */

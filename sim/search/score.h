@@ -22,6 +22,9 @@ typedef struct dsc_score { int64_t step_ns, passes_ns, bubble_ns, rest_ns, updat
 /* Pure. */
 dsc_score dsc_score_time(const dsc_costs *costs, const dsc_shape_of_step *shape);
 
+/* The passes alone: no step of the family takes less. Pure. */
+int64_t dsc_score_bound(const dsc_costs *costs, const dsc_shape_of_step *shape);
+
 /* Bytes of the arena of the stage that has most in a space. Of ZB-H1's in-flight passes an upper bound. Pure. */
 int64_t dsc_score_bytes(const dsc_costs *costs, const dsc_shape_of_step *shape, int space);
 
