@@ -177,58 +177,75 @@ out:
     return status;
 }
 
-/* Builds and prices a family. Its plan is of fewer layers: the size of buckets is that of the wanted one. */
-static dsc_status measure(dsc_search *search, const machine *m, bool is_split, dsc_costs *out)
+/* Builds a family and prices it on each of the machines. Its plan is of fewer layers: the size of buckets is that of
+ * the wanted one. */
+static dsc_status measure(dsc_search *search, bool is_split, const int64_t *machines, int count, dsc_costs *out)
 {
     dsc_config config = search->outline.config;
     dsc_family *family = NULL;
     dsc_status status = DSC_OK;
 
     config.strategy.schedule = is_split ? DSC_ZB_H1 : DSC_1F1B;
-    if (search->tried.strategy.rank_order[0] == '\0') config.strategy.rank_order[0] = '\0';
     DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1, &family));
     search->counts.families++;
-    DSC_TRY(dsc_family_costs(family, m->prices, m->transfers, &search->outline, out));
+    for (int i = 0; i < count; i++) {
+        const machine *m = &search->machines[machines[i]];
+
+        DSC_TRY(dsc_family_costs(family, m->prices, m->transfers, &search->outline, &out[i]));
+    }
 out:
     dsc_family_destroy(family);
     return status;
 }
 
 /* Where backward passes are split, sizes are those of a program that does so, times those of one that does not. */
-static dsc_status fill(dsc_search *search, const machine *m, family_costs *slot)
+static dsc_status take_sizes_of_split(dsc_search *search, int64_t machine, dsc_costs *costs)
 {
-    dsc_costs *split = NULL;
+    dsc_costs *split = malloc(sizeof *split);
     dsc_status status = DSC_OK;
 
-    DSC_TRY(measure(search, m, false, &slot->costs));
-    DSC_TRY(price_message(search, m, slot->costs.of[DSC_STAGE_FIRST][DSC_Q_MESSAGE].base, &slot->message_ns));
-    if (!slot->key.is_split) goto out;
-    split = malloc(sizeof *split);
-    if (split == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *split));
-    DSC_TRY(measure(search, m, true, split));
+    if (split == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *split);
+    DSC_TRY(measure(search, true, &machine, 1, split));
     for (int kind = 0; kind < DSC_STAGE_KINDS; kind++)
-        memcpy(&slot->costs.of[kind][DSC_Q_STATIC], &split->of[kind][DSC_Q_STATIC],
+        memcpy(&costs->of[kind][DSC_Q_STATIC], &split->of[kind][DSC_Q_STATIC],
                (DSC_Q_COUNT - DSC_Q_STATIC) * sizeof(dsc_linear));
 out:
     free(split);
     return status;
 }
 
-/* Of the outline at hand on that machine. */
-static dsc_status find_family(dsc_search *search, int64_t machine, const family_costs **out)
+static dsc_status store(dsc_search *search, const family_costs *made)
 {
-    const family_key key = key_of(search, machine);
     dsc_status status = DSC_OK;
-    family_costs *slot, made = {.key = key, .is_used = true};
+    family_costs *slot;
 
     if (2 * search->family_count >= search->family_slots) DSC_TRY(grow(search));
-    slot = find_slot(search->families, search->family_slots, &key);
-    if (!slot->is_used) {
-        DSC_TRY(fill(search, &search->machines[machine], &made));
-        *slot = made;
-        search->family_count++;
+    slot = find_slot(search->families, search->family_slots, &made->key);
+    search->family_count += !slot->is_used;
+    *slot = *made;
+out:
+    return status;
+}
+
+/* Of the outline at hand, which is the same for all `count` machines: the first one's. What is made is made for all. */
+static dsc_status find_family(dsc_search *search, const int64_t *machines, int count, const family_costs **out)
+{
+    const family_key key = key_of(search, machines[0]);
+    dsc_costs costs[2];
+    dsc_status status = DSC_OK;
+
+    *out = search->family_slots == 0 ? NULL : find_slot(search->families, search->family_slots, &key);
+    if (*out != NULL && (*out)->is_used) return DSC_OK;
+    DSC_TRY(measure(search, false, machines, count, costs));
+    if (key.is_split) DSC_TRY(take_sizes_of_split(search, machines[0], &costs[0]));
+    for (int i = 0; i < count; i++) {
+        family_costs made = {.key = key_of(search, machines[i]), .is_used = true, .costs = costs[i]};
+
+        DSC_TRY(price_message(search, &search->machines[machines[i]],
+                              costs[i].of[DSC_STAGE_FIRST][DSC_Q_MESSAGE].base, &made.message_ns));
+        DSC_TRY(store(search, &made));
     }
-    *out = slot;
+    *out = find_slot(search->families, search->family_slots, &key);
 out:
     return status;
 }
@@ -267,7 +284,7 @@ dsc_status dsc_search_score(dsc_search *search, dsc_candidate *c, dsc_score *par
     DSC_TRY(find_machine(search, stack, &machine));
     do { /* buckets in pieces, as dsc_programs_place makes them, as long as that helps */
         before = c->bytes[DSC_SPACE_DEVICE];
-        DSC_TRY(find_family(search, machine, &family));
+        DSC_TRY(find_family(search, &machine, 1, &family));
         shape = shape_of(search, c, &search->machines[machine], family->message_ns);
         score = dsc_score_time(&family->costs, &shape);
         set_bytes(search, c, &family->costs, &shape);
@@ -364,48 +381,66 @@ typedef struct pairs { int8_t is_legal[ZEROS][OFFLOADS][2][2]; } pairs;
 
 static int software_of(int zero) { return zero >= 2; }
 
-/* Passes without replicas: the shortest that they can be. Where tensor ranks are neighbours, for all grids. */
-static dsc_status find_passes(dsc_search *search, look *l, int software)
+/* Passes without replicas: the shortest that they can be. Where tensor ranks are neighbours, for all grids. Looks by
+ * software from `first` on, of which the outline at hand is. */
+static dsc_status find_passes(dsc_search *search, look *l, int first, int count)
 {
     dsc_strategy *s = &search->outline.config.strategy;
     const int64_t pp = s->pp, dp = s->dp;
     const family_costs *family;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(find_machine(search, l->stack[software], &l->machine[software]));
-    s->zero = 0;
-    s->offload = DSC_OFFLOAD_NONE;
-    s->schedule = DSC_1F1B;
-    s->sequence_parallel = l->c.sequence_parallel;
-    if (software == 0)
-        DSC_TRY(price_message(search, &search->machines[l->machine[0]],
-                              s->micro_batch * s->seq_len * search->model->hidden *
-                                  dsc_dtype_bytes(search->outline.type) / (s->sequence_parallel ? s->tp : 1),
-                              &l->message_ns));
     s->dp = 1;
     if (search->outline.order[0] == DSC_AXIS_TP || s->tp == 1) {
         s->pp = DSC_MIN(pp, 2);
         for (int i = 0; i < 4; i++) search->outline.order[i] = i;
     }
-    status = find_family(search, l->machine[software], &family);
-    if (status == DSC_OK) l->costs[software] = family->costs;
+    for (int i = 0; i < count && status == DSC_OK; i++) {
+        status = find_family(search, &l->machine[first + i], count - i, &family);
+        if (status == DSC_OK) l->costs[first + i] = family->costs;
+    }
     s->pp = pp;
     s->dp = dp;
-out:
     return status;
+}
+
+/* Both kinds of software make one program where they leave the strategy alike. */
+static bool are_alike(const look *l)
+{
+    const dsc_stack *a = l->stack[0], *b = l->stack[1];
+
+    return a->reduces_late == b->reduces_late && a->has_short_gradients == b->has_short_gradients;
+}
+
+static dsc_status price_boundaries(dsc_search *search, look *l)
+{
+    const dsc_strategy *s = &search->outline.config.strategy;
+    const int64_t rows = s->micro_batch * s->seq_len / (s->sequence_parallel ? s->tp : 1);
+
+    return price_message(search, &search->machines[l->machine[0]],
+                         rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->message_ns);
 }
 
 static dsc_status begin_look(dsc_search *search, look *l)
 {
     dsc_status status = DSC_OK;
+    bool is_shared;
 
-    for (int software = 1; software >= 0; software--) {
-        l->c.zero = (int8_t)(2 * software);
-        DSC_TRY(look_at(search, &l->c, &l->stack[software]));
-        DSC_TRY(find_passes(search, l, software));
-    }
+    l->c.zero = 2;
+    DSC_TRY(look_at(search, &l->c, &l->stack[1]));
+    search->outline.config.strategy.zero = 0;
+    DSC_TRY(find_machine(search, l->stack[1], &l->machine[1]));
+    l->stack[0] = l->stack[1];
     l->c.zero = 0;
-    DSC_TRY(look_at(search, &l->c, &l->stack[0]));
+    search->tried = dsc_search_config(search, &l->c);
+    l->stack[0] = dsc_stack_find(search->stack, &search->tried.strategy, search->cluster);
+    is_shared = are_alike(l);
+    if (!is_shared) DSC_TRY(find_passes(search, l, 1, 1));
+    if (!is_shared) DSC_TRY(look_at(search, &l->c, &l->stack[0]));
+    DSC_TRY(find_machine(search, l->stack[0], &l->machine[0]));
+    DSC_TRY(price_boundaries(search, l));
+    DSC_TRY(find_passes(search, l, 0, is_shared && l->machine[0] != l->machine[1] ? 2 : 1));
+    if (l->machine[0] == l->machine[1]) l->costs[1] = l->costs[0];
 out:
     return status;
 }
@@ -712,13 +747,31 @@ static void insert(int64_t *best, int64_t *found, int64_t count, int64_t step_ns
     *found = DSC_MIN(*found + 1, count);
 }
 
+/* Those that fit to the front, in order; the others keep theirs. */
+static dsc_status sort_fitting(dsc_search *search)
+{
+    const int64_t count = search->candidate_count;
+    dsc_candidate *others = malloc((size_t)DSC_MAX(count, 1) * sizeof *others), *all = search->candidates;
+    int64_t fitting = 0, left = 0;
+
+    if (others == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " strategies", count);
+    for (int64_t i = 0; i < count; i++) {
+        if (all[i].fits) all[fitting++] = all[i];
+        else others[left++] = all[i];
+    }
+    memcpy(all + fitting, others, (size_t)left * sizeof *others);
+    free(others);
+    qsort(all, (size_t)fitting, sizeof *all, by_step);
+    return DSC_OK;
+}
+
 dsc_status dsc_search_rank(dsc_search *search, int64_t count)
 {
     int64_t *best = malloc((size_t)DSC_MAX(count, 1) * sizeof *best), found = 0;
     dsc_status status = DSC_OK;
 
     if (best == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " times", count);
-    qsort(search->candidates, (size_t)search->candidate_count, sizeof *search->candidates, by_step);
+    DSC_TRY(sort_fitting(search));
     for (int64_t i = 0; i < search->candidate_count && search->candidates[i].fits; i++) {
         dsc_candidate *c = &search->candidates[i];
 
@@ -727,7 +780,7 @@ dsc_status dsc_search_rank(dsc_search *search, int64_t count)
         if (c->fits) insert(best, &found, count, c->step_ns);
         else search->counts.fitting--;
     }
-    qsort(search->candidates, (size_t)search->candidate_count, sizeof *search->candidates, by_step);
+    DSC_TRY(sort_fitting(search));
 out:
     free(best);
     return status;
