@@ -1,0 +1,380 @@
+/* --search: the closed form screens, the event engine decides among the best. */
+#include "base/log.h"
+#include "tools/plan/plan.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Strategies shown where --top does not say; and of how many more the engine is asked before an open end is accepted. */
+enum { TOP = 10, MOST_MORE = 10 };
+
+/* The closed form may say so much more than the engine; more where it did on those that were simulated. */
+static const double LEAST_ERROR = 0.005;
+
+/* What is kept of a simulated strategy. */
+typedef struct result {
+    dsc_candidate c;
+    dsc_timing timing;
+    int64_t peak_bytes, capacity_bytes;
+    double utilization, tokens_per_s;
+    json_t *json;
+} result;
+
+typedef struct finder {
+    const tool_inputs *inputs;
+    plan_options options;      /* of single evaluations */
+    evaluation *base;          /* model, cluster, calibration */
+    dsc_search *search;
+    result *results; int64_t count, capacity, simulated;
+    double error;              /* largest share by which the closed form has said more than the engine */
+    bool is_open;              /* strategies are left that the closed form cannot tell from those shown */
+} finder;
+
+/* ---- Simulating */
+
+static dsc_status keep(finder *f, const dsc_candidate *c, const evaluation *e)
+{
+    const int64_t libraries = e->plan->libraries_bytes[DSC_SPACE_DEVICE];
+    const result made = {.c = *c, .timing = e->timing,
+                         .peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries,
+                         .capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE],
+                         .utilization = flops_utilization(e), .tokens_per_s = tokens_per_s(e),
+                         .json = f->options.json ? evaluation_json(e) : NULL};
+
+    f->error = DSC_MAX(f->error, (double)(c->step_ns - e->timing.step_ns) / (double)c->step_ns);
+    return DSC_PUSH(f->results, f->count, f->capacity, made);
+}
+
+/* What the closed form lets through and does not fit is left out. */
+static dsc_status simulate(finder *f, const dsc_candidate *c)
+{
+    const dsc_config config = dsc_search_config(f->search, c);
+    evaluation *e = calloc(1, sizeof *e);
+    dsc_status status = DSC_OK;
+
+    if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *e);
+    evaluation_init(e);
+    e->model = f->base->model;
+    e->cluster = f->base->cluster; /* borrowed */
+    DSC_TRY(evaluate_on(&config, &f->options, e));
+    f->simulated++;
+    if (e->feasible) DSC_TRY(keep(f, c, e));
+out:
+    e->cluster = NULL;
+    evaluation_fini(e);
+    free(e);
+    return status;
+}
+
+/* By step, then room, then as the closed form has them. */
+static int by_step(const void *a, const void *b)
+{
+    const result *x = a, *y = b;
+
+    if (x->timing.step_ns != y->timing.step_ns) return x->timing.step_ns < y->timing.step_ns ? -1 : 1;
+    if (x->peak_bytes != y->peak_bytes) return x->peak_bytes < y->peak_bytes ? -1 : 1;
+    return (x->c.step_ns > y->c.step_ns) - (x->c.step_ns < y->c.step_ns);
+}
+
+static void sort(finder *f)
+{
+    qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
+}
+
+/* Until no strategy that is left can be faster than the last one shown, by as much as the closed form was wrong. */
+static dsc_status simulate_best(finder *f)
+{
+    const int64_t top = f->options.top;
+    int64_t count;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < count && all[i].fits && all[i].is_scored; i++) {
+        sort(f);
+        if (f->count >= top) {
+            const double least = (double)all[i].step_ns * (1 - DSC_MAX(f->error, LEAST_ERROR));
+
+            if (least > (double)f->results[top - 1].timing.step_ns) break;
+            f->is_open = f->simulated >= top + MOST_MORE;
+            if (f->is_open) break;
+        }
+        DSC_TRY(simulate(f, &all[i]));
+    }
+    sort(f);
+out:
+    return status;
+}
+
+/* ---- Words */
+
+static const char *word_of(const char *name, int value)
+{
+    return dsc_field_find(dsc_config_fields(), name)->choices[value];
+}
+
+static const char *schedule_of(const dsc_candidate *c) { return word_of("schedule", c->schedule); }
+
+static void print_heading(dsc_text *out)
+{
+    dsc_text_add(out, "%4s %5s %4s %5s %5s %-12s %3s %4s %-9s %-9s %-3s %12s %8s %8s %12s %12s\n", "", "tp", "pp", "dp",
+                 "batch", "schedule", "v", "zero", "offload", "recompute", "sp", "step", "bubble", "MFU", "memory",
+                 "free");
+}
+
+static void print_result(const result *r, int64_t place, dsc_text *out)
+{
+    const dsc_candidate *c = &r->c;
+
+    dsc_text_add(out, "%4" PRId64 " %5d %4d %5d %5d %-12s %3d %4d %-9s %-9s %-3s %12s %6.1f %% %6.1f %% %12s %12s\n", place,
+                 c->tp, c->pp, c->dp, c->micro_batch, schedule_of(c), c->virtual_stages, c->zero,
+                 word_of("offload", c->offload), word_of("recompute", c->recompute), c->sequence_parallel ? "yes" : "no",
+                 dsc_ns_str(r->timing.step_ns).str,
+                 100 * (double)r->timing.bubble_ns / (double)DSC_MAX(r->timing.step_ns, 1), 100 * r->utilization,
+                 dsc_bytes_str(r->peak_bytes).str, dsc_bytes_str(r->capacity_bytes - r->peak_bytes).str);
+}
+
+/* ---- Neighbours of the best: one axis changed */
+
+typedef struct axis { const char *name; int64_t (*value)(const dsc_candidate *c); bool is_choice; } axis;
+
+static int64_t tp_of(const dsc_candidate *c) { return c->tp; }
+static int64_t pp_of(const dsc_candidate *c) { return c->pp; }
+static int64_t batch_of(const dsc_candidate *c) { return c->micro_batch; }
+static int64_t chunks_of(const dsc_candidate *c) { return c->virtual_stages; }
+static int64_t schedule_number(const dsc_candidate *c) { return c->schedule; }
+static int64_t zero_of(const dsc_candidate *c) { return c->zero; }
+static int64_t offload_of(const dsc_candidate *c) { return c->offload; }
+static int64_t recompute_of(const dsc_candidate *c) { return c->recompute; }
+static int64_t sequence_of(const dsc_candidate *c) { return c->sequence_parallel; }
+
+/* dp follows from tp and pp. A schedule brings its own number of chunks: interleaved 2, else 1. */
+static const axis AXES[] = {{"tp", tp_of, false},          {"pp", pp_of, false},
+                            {"micro-batch", batch_of, false}, {"virtual-stages", chunks_of, false},
+                            {"schedule", schedule_number, true}, {"zero", zero_of, true},
+                            {"offload", offload_of, true}, {"recompute", recompute_of, true},
+                            {"sequence-parallel", sequence_of, true}};
+enum { CHUNKS = 3, SCHEDULE = 4 };
+
+static bool differs_in(const dsc_candidate *a, const dsc_candidate *b, int which)
+{
+    const bool fits_schedule = b->virtual_stages == (b->schedule == DSC_INTERLEAVED ? 2 : 1);
+
+    for (int i = 0; i < DSC_COUNT(AXES); i++) {
+        const bool differs = AXES[i].value(a) != AXES[i].value(b);
+
+        if (i == CHUNKS && which == SCHEDULE && fits_schedule) continue;
+        if (differs != (i == which)) return false;
+    }
+    return true;
+}
+
+/* Of an axis of numbers the nearest below and above; of choices all. */
+static bool is_nearest(const dsc_candidate *all, int64_t count, const dsc_candidate *best, const dsc_candidate *c,
+                       int which)
+{
+    const int64_t here = AXES[which].value(best), there = AXES[which].value(c);
+
+    for (int64_t i = 0; i < count && !AXES[which].is_choice; i++) {
+        const int64_t other = AXES[which].value(&all[i]);
+
+        if ((other > here) == (there > here) && llabs(other - here) < llabs(there - here) &&
+            differs_in(best, &all[i], which))
+            return false;
+    }
+    return true;
+}
+
+static void print_loss(const dsc_score *best, const dsc_score *other, dsc_text *out)
+{
+    const struct { const char *name; int64_t ns; } parts[] = {{"passes", other->passes_ns - best->passes_ns},
+                                                              {"bubble", other->bubble_ns - best->bubble_ns},
+                                                              {"reduction", other->rest_ns - best->rest_ns},
+                                                              {"update", other->update_ns - best->update_ns}};
+    const double share = (double)other->step_ns / (double)best->step_ns - 1;
+    int most = 0;
+
+    for (int i = 1; i < DSC_COUNT(parts); i++)
+        if (share >= 0 ? parts[i].ns > parts[most].ns : parts[i].ns < parts[most].ns) most = i;
+    if (parts[most].ns == 0) dsc_text_add(out, "as fast");
+    else dsc_text_add(out, "%.2f %% %s, %s %s%s", 100 * fabs(share), share >= 0 ? "slower" : "faster", parts[most].name,
+                      parts[most].ns > 0 ? "+" : "-", dsc_ns_str(llabs(parts[most].ns)).str);
+}
+
+static dsc_status print_neighbour(finder *f, const dsc_score *best, dsc_candidate c, int which, dsc_text *out)
+{
+    const dsc_field *field = dsc_field_find(dsc_config_fields(), AXES[which].name);
+    const int64_t value = AXES[which].value(&c);
+    dsc_status status = DSC_OK;
+    dsc_score score;
+    char word[48];
+
+    if (which == 8) snprintf(word, sizeof word, "%s", value ? "yes" : "no");
+    else if (field->choices != NULL && AXES[which].is_choice) snprintf(word, sizeof word, "%s", field->choices[value]);
+    else snprintf(word, sizeof word, "%" PRId64, value);
+    DSC_TRY(dsc_search_score(f->search, &c, &score));
+    dsc_text_add(out, "           %s %s: ", AXES[which].name, word);
+    if (c.fits) print_loss(best, &score, out);
+    for (int space = 0; space < DSC_SPACE_COUNT && !c.fits; space++) {
+        const int64_t capacity = dsc_search_capacity(f->search, space);
+
+        if (c.bytes[space] <= capacity) continue;
+        dsc_text_add(out, "does not fit, %s of %s%s", dsc_bytes_str(c.bytes[space]).str, dsc_bytes_str(capacity).str,
+                     space == DSC_SPACE_HOST ? " of host memory" : "");
+        break;
+    }
+    dsc_text_add(out, "\n");
+out:
+    return status;
+}
+
+static dsc_status print_neighbours(finder *f, dsc_text *out)
+{
+    dsc_candidate best = f->results[0].c;
+    int64_t count;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+    dsc_status status = DSC_OK;
+    dsc_score score;
+
+    DSC_TRY(dsc_search_score(f->search, &best, &score));
+    dsc_text_add(out, "neighbours of the first, one axis changed, by the closed form\n");
+    for (int which = 0; which < DSC_COUNT(AXES); which++)
+        for (int64_t i = 0; i < count; i++)
+            if (differs_in(&best, &all[i], which) && is_nearest(all, count, &best, &all[i], which))
+                DSC_TRY(print_neighbour(f, &score, all[i], which, out));
+out:
+    return status;
+}
+
+/* ---- Shown */
+
+static dsc_status print_all_json(const finder *f)
+{
+    json_t *array = json_array();
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) json_array_append(array, f->results[i].json);
+    if (json_dumpf(array, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0 || putchar('\n') == EOF)
+        status = DSC_FAIL(DSC_EIO, "standard output cannot be written");
+    json_decref(array);
+    return status;
+}
+
+static dsc_status print_all(finder *f)
+{
+    const dsc_search_counts n = dsc_search_count(f->search);
+    dsc_status status = DSC_OK;
+    dsc_text text = {0};
+
+    dsc_text_add(&text, "search     %" PRId64 " strategies considered, %" PRId64 " legal, %" PRId64 " fit; %" PRId64
+                 " scored by families of their own, %" PRId64 " simulated\n", n.considered, n.legal, n.fitting, n.scored,
+                 f->simulated);
+    if (f->is_open)
+        dsc_text_add(&text, "           more are as near as the closed form can tell: a larger --top simulates them\n");
+    if (f->count > 0) print_heading(&text);
+    for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) print_result(&f->results[i], i + 1, &text);
+    if (f->count > 0) DSC_TRY(print_neighbours(f, &text));
+    fputs(dsc_text_str(&text), stdout);
+out:
+    dsc_text_fini(&text);
+    return status;
+}
+
+/* ---- All of it */
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Devices that share a machine are as many as it has cores, where no degree says. */
+static dsc_status load_base(finder *f, const dsc_given *given)
+{
+    tool_inputs *inputs = malloc(sizeof *inputs);
+    dsc_strategy *s = &inputs->config.strategy;
+    dsc_status status = DSC_OK;
+
+    if (inputs == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *inputs);
+    *inputs = *f->inputs;
+    DSC_TRY(dsc_model_load(inputs->model, &f->base->model));
+    DSC_TRY(load_cluster(inputs, &f->base->cluster));
+    if (f->base->cluster->is_local && !given->dp) {
+        s->dp = DSC_MAX(f->base->cluster->node_types[0].cores / (DSC_MAX(s->tp, 1) * DSC_MAX(s->pp, 1)), 1);
+        dsc_cluster_destroy(f->base->cluster);
+        f->base->cluster = NULL;
+        DSC_TRY(load_cluster(inputs, &f->base->cluster));
+    }
+    DSC_TRY(load_calibration(f->options.calibration, f->base));
+out:
+    free(inputs);
+    return status;
+}
+
+/* The two numbers of a batch triple that are no axes decide the third. */
+static dsc_status resolve_given(dsc_config *config, dsc_given *given)
+{
+    const int64_t accumulation = config->gradient_accumulation_steps;
+    dsc_strategy *s = &config->strategy;
+
+    given->schedule = given->schedule && s->schedule != DSC_SCHEDULE_AUTO;
+    if (accumulation == 0) return DSC_OK;
+    if (!given->micro_batch || s->global_batch == 0)
+        return DSC_FAIL(DSC_EINVAL, "--search: gradient accumulation of %" PRId64 " follows from the micro-batch that is "
+                        "searched; leave it out, or give micro-batch and global batch too", accumulation);
+    if (s->global_batch % (s->micro_batch * accumulation) != 0)
+        return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x accumulation %"
+                        PRId64, s->global_batch, s->micro_batch, accumulation);
+    s->dp = s->global_batch / (s->micro_batch * accumulation);
+    given->dp = true;
+    return DSC_OK;
+}
+
+static dsc_status find(finder *f, const dsc_given *given)
+{
+    const dsc_calibration *calibration = f->options.calibration[0] == '\0' ? NULL : &f->base->calibration;
+    const char *stack = f->options.stack[0] == '\0' ? "auto" : f->options.stack;
+    dsc_config config = f->inputs->config;
+    dsc_given fixed = *given;
+    double start = seconds(), screened;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(resolve_given(&config, &fixed));
+    DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, &f->search));
+    screened = seconds() - start;
+    DSC_TRY(dsc_search_rank(f->search, f->options.top + MOST_MORE));
+    DSC_TRY(simulate_best(f));
+    dsc_log(DSC_NOTE, "%" PRId64 " strategies screened in %.3f s, %s a second; %" PRId64 " simulated; %.3f s in all",
+            dsc_search_count(f->search).considered, screened,
+            dsc_count_str((double)dsc_search_count(f->search).considered / screened).str, f->simulated,
+            seconds() - start);
+out:
+    return status;
+}
+
+dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given)
+{
+    evaluation *base = calloc(1, sizeof *base);
+    finder f = {.inputs = inputs, .options = *options, .base = base};
+    dsc_status status = DSC_OK;
+
+    if (base == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *base);
+    evaluation_init(base);
+    f.options.trusts_builders = true; /* whoever evaluates one of them by itself has it checked */
+    f.options.top = options->top > 0 ? options->top : TOP;
+    DSC_TRY(load_base(&f, given));
+    DSC_TRY(find(&f, given));
+    DSC_TRY(options->json ? print_all_json(&f) : print_all(&f));
+    if (f.count == 0) status = DSC_FAIL(DSC_EINFEASIBLE, "--search: of %" PRId64 " legal strategies none fits",
+                                        dsc_search_count(f.search).legal);
+out:
+    for (int64_t i = 0; i < f.count; i++) json_decref(f.results[i].json);
+    free(f.results);
+    dsc_search_destroy(f.search);
+    evaluation_fini(base);
+    free(base);
+    return status;
+}
