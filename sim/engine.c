@@ -164,10 +164,19 @@ static dsc_status record_copy(dsc_engine *e, const dsc_sim_rank *r, int lane, co
 /* Starts what stands at the head of the lane if it can; `cause` is the lane that has just moved. */
 static dsc_status try_start(dsc_engine *e, dsc_sim_rank *r, int lane, int cause)
 {
-    head h = head_of(r, lane);
+    const dsc_need *need;
     dsc_status status = DSC_OK;
+    head h;
 
-    if (r->busy[lane] || h.op == NULL || unmet_need(r, h.instance) != NULL) return DSC_OK;
+    if (r->busy[lane]) return DSC_OK;
+    h = head_of(r, lane);
+    r->waits_for[lane] = -1;
+    if (h.op == NULL) return DSC_OK;
+    need = unmet_need(r, h.instance);
+    if (need != NULL) {
+        r->waits_for[lane] = (int8_t)need->lane;
+        return DSC_OK;
+    }
     r->busy[lane] = true;
     r->start_ns[lane] = e->now_ns;
     r->runs[lane].event.op = h.use->base + h.instance->index;
@@ -224,7 +233,8 @@ dsc_status dsc_rank_finish(dsc_engine *e, dsc_sim_rank *r, int lane)
     r->busy[lane] = false;
     r->over[lane]++;
     if (--r->left == 0) return end_segment(e, r, lane);
-    for (int other = 0; other < DSC_LANE_COUNT; other++) DSC_TRY(try_start(e, r, other, lane));
+    for (int other = 0; other < DSC_LANE_COUNT; other++)
+        if (other == lane || r->waits_for[other] == lane) DSC_TRY(try_start(e, r, other, lane));
 out:
     return status;
 }

@@ -11,7 +11,8 @@
 
 typedef struct atom_state {
     int32_t writer_lane, writer;      /* position in its lane, from 1; 0: nobody in this segment */
-    int32_t readers[DSC_LANE_COUNT];  /* last position of each lane since it was written */
+    uint32_t reading;                 /* lanes that have read it since it was written, a bit each */
+    int32_t readers[DSC_LANE_COUNT];  /* their last positions */
 } atom_state;
 
 typedef struct position { int32_t use, index; } position;
@@ -29,7 +30,7 @@ typedef struct depend_state {
     position *lanes[DSC_LANE_COUNT];            /* ops of each lane in order */
     int64_t counts[DSC_LANE_COUNT], capacities[DSC_LANE_COUNT];
     int32_t known[DSC_LANE_COUNT][DSC_LANE_COUNT]; /* [lane][other]: the lane has waited for other up to here */
-    int32_t needed[DSC_LANE_COUNT];             /* of the op at hand */
+    int32_t needed[DSC_LANE_COUNT];             /* of the op at hand; of its own lane without meaning */
     accesses *accesses;                         /* [template] */
     const dsc_use *use;                         /* of the op at hand */
     int32_t lane;
@@ -37,11 +38,6 @@ typedef struct depend_state {
     int64_t listed;                          /* the template at hand */
     bool *is_done;                              /* templates whose own dependencies are found */
 } depend_state;
-
-static void need(depend_state *s, int32_t lane, int32_t count)
-{
-    if (lane != s->lane) s->needed[lane] = DSC_MAX(s->needed[lane], count);
-}
 
 static void list_access(void *context, dsc_span span, bool is_read, bool is_written)
 {
@@ -83,9 +79,13 @@ static void find_hazards(depend_state *s, const access *a)
     const atom_state *atom = atoms_of(s, a), *end = atom + a->count;
 
     for (; atom < end; atom++) {
-        if (atom->writer > 0) need(s, atom->writer_lane, atom->writer);
-        for (int lane = 0; a->is_written && lane < DSC_LANE_COUNT; lane++)
-            if (atom->readers[lane] > 0) need(s, lane, atom->readers[lane]);
+        s->needed[atom->writer_lane] = DSC_MAX(s->needed[atom->writer_lane], atom->writer);
+        if (!a->is_written) continue;
+        for (uint32_t left = atom->reading; left != 0; left &= left - 1) {
+            const int lane = __builtin_ctz(left);
+
+            s->needed[lane] = DSC_MAX(s->needed[lane], atom->readers[lane]);
+        }
     }
 }
 
@@ -96,11 +96,13 @@ static void note_access(depend_state *s, const access *a)
 
     for (; atom < end; atom++) {
         if (a->is_written) {
-            memset(atom->readers, 0, sizeof atom->readers);
+            atom->reading = 0;
             atom->writer_lane = s->lane;
             atom->writer = here;
         }
-        if (a->is_read) atom->readers[s->lane] = here;
+        if (!a->is_read) continue;
+        atom->readers[s->lane] = here;
+        atom->reading |= 1u << s->lane;
     }
 }
 
@@ -115,7 +117,7 @@ static dsc_status record(depend_state *s, int segment, int64_t use, int32_t inde
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
         position on;
 
-        if (s->needed[lane] <= s->known[s->lane][lane]) continue;
+        if (lane == s->lane || s->needed[lane] <= s->known[s->lane][lane]) continue;
         s->known[s->lane][lane] = s->needed[lane];
         on = s->lanes[lane][s->needed[lane] - 1];
         if (on.use != use) {
