@@ -329,7 +329,7 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options, const ds
     if (options->longest_seq) return show_longest(inputs, options);
     if (options->search) {
         tool_progress(&self, inputs->progress, "searching strategies of %s on %s", inputs->model, inputs->cluster);
-        return show_search(inputs, options, given);
+        return show_search(inputs, options, given, &self);
     }
     return plan(inputs, options);
 }

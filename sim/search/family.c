@@ -6,7 +6,7 @@
 
 /* A pipeline is one of three stages, all deep, and the middle of another whose stages are shallow; a single stage is
  * built deep and shallow. As many micro-batches as it takes for a forward and a backward pass between others. */
-enum { STAGES = 3, SHALLOW = 2, MOST_DEEPER = 6, SEVERAL = 6, FORWARD_SEEN = 4, BACKWARD_SEEN = 2, MOST_PROGRAMS = 4 };
+enum { STAGES = 3, SHALLOW = 2, MOST_DEEPER = 6, SEVERAL = 4, FORWARD_SEEN = 3, BACKWARD_SEEN = 1, MOST_PROGRAMS = 4 };
 
 struct dsc_family {
     dsc_plan *plans[2];                    /* deep, shallow */
@@ -115,6 +115,7 @@ typedef struct walker {
     dsc_prices *prices;
     dsc_transfers *transfers;
     const dsc_plan *plan;                /* of the grid */
+    double copy_pace[2];                 /* in, out */
     int64_t *ends;                       /* [op of the segment] */
     int64_t *compute_ends, *sent;        /* [use] compute lane; when its message leaves, or 0 */
     int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
@@ -129,7 +130,9 @@ static bool is_weights(int kind)
 static dsc_status price_op(walker *w, const dsc_template *t, const dsc_op *op, int64_t *out)
 {
     *out = 0;
-    if (!dsc_op_is_communication(op->kind)) *out = dsc_price_op(w->prices, t, op);
+    if (dsc_op_is_copy(op->kind))
+        *out = (int64_t)(w->copy_pace[op->lane == DSC_LANE_COPY_OUT] * (double)dsc_price_op(w->prices, t, op));
+    else if (!dsc_op_is_communication(op->kind)) *out = dsc_price_op(w->prices, t, op);
     else if (dsc_plan_degree(w->program->plan, (dsc_axis)op->axis) == 1) *out = dsc_price_op_overhead(w->prices);
     else if (op->axis != DSC_AXIS_PP && op->axis != DSC_AXIS_WORLD)
         return dsc_transfer_ns(w->transfers, w->plan, op->kind, op->axis, op->bytes, out);
@@ -308,10 +311,12 @@ static void note_message(const dsc_program *program, int64_t out[DSC_Q_COUNT])
 static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_transfers *transfers,
                           const dsc_plan *plan, int64_t out[DSC_Q_COUNT])
 {
-    walker w = {.program = program, .prices = prices, .transfers = transfers, .plan = plan};
+    walker w = {.program = program, .prices = prices, .transfers = transfers, .plan = plan, .copy_pace = {1, 1}};
     dsc_status status = DSC_OK;
 
     memset(out, 0, DSC_Q_COUNT * sizeof *out);
+    for (int way = 0; way < 2 && program->plan->config.strategy.offload != DSC_OFFLOAD_NONE; way++)
+        DSC_TRY(dsc_transfer_copy_pace(transfers, plan, way == 1, &w.copy_pace[way]));
     DSC_TRY(walk(&w, DSC_SEGMENT_GRADIENTS));
     note_passes(&w, out);
     walker_fini(&w);

@@ -240,6 +240,25 @@ dsc_status dsc_transfer_message_ns(dsc_transfers *t, const dsc_plan *plan, int64
     return price(t, plan, &k, bytes, out);
 }
 
+dsc_status dsc_transfer_copy_pace(dsc_transfers *t, const dsc_plan *plan, bool is_out, double *out)
+{
+    const int64_t here = rank_on_stage(plan, (dsc_coord){{0}}, 0), node = dsc_fabric_node(t->fabric, here);
+    dsc_load load = {0};
+    double rate = 1;
+    dsc_status status = DSC_OK;
+    int64_t low = here;
+
+    while (low > 0 && dsc_fabric_node(t->fabric, low - 1) == node) low--;
+    for (int64_t rank = low; rank < t->ranks && dsc_fabric_node(t->fabric, rank) == node; rank++)
+        if (dsc_plan_coord(plan, rank).of[DSC_AXIS_PP] == 0)
+            DSC_TRY(dsc_fabric_copy(t->fabric, rank, is_out, &load, &rate));
+    for (int64_t i = 0; i < load.count; i++) load.demands[i].amount *= rate;
+    *out = load.count == 0 ? 1 : 1 / dsc_links_alone(t->links, load.demands, load.count, 1);
+out:
+    dsc_load_fini(&load);
+    return status;
+}
+
 bool dsc_transfer_leaves_node(const dsc_transfers *t, const dsc_plan *plan, int64_t stage)
 {
     const int64_t from = rank_on_stage(plan, (dsc_coord){{0}}, stage);

@@ -24,6 +24,9 @@ dsc_status dsc_transfer_ns(dsc_transfers *transfers, const dsc_plan *plan, int k
 dsc_status dsc_transfer_message_ns(dsc_transfers *transfers, const dsc_plan *plan, int64_t stage, int64_t bytes,
                                    int64_t *out);
 
+/* How many times its price a copy between device and host takes while all ranks of stage 0 on a node copy that way. */
+dsc_status dsc_transfer_copy_pace(dsc_transfers *transfers, const dsc_plan *plan, bool is_out, double *out);
+
 /* Whether that message leaves its node. Pure. */
 bool dsc_transfer_leaves_node(const dsc_transfers *transfers, const dsc_plan *plan, int64_t stage);
 

@@ -68,9 +68,10 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
 dsc_status show_break_even(const tool_inputs *inputs, const plan_options *options);
 
 /* --search: ranks strategies over the axes that are not given, by simulating the best of those that dsc_search_rank finds;
- * prints them as a table, with why the neighbours of the best lose, or as JSON. What it took goes to stderr.
- * DSC_EINFEASIBLE when nothing fits. */
-dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given);
+ * prints them as a table, with why the neighbours of the best lose, or as JSON. What it took is noted. Notes of single
+ * strategies go nowhere. DSC_EINFEASIBLE when nothing fits. */
+dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
+                       const tool *self);
 
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
  * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates them all: notes of these go

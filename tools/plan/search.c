@@ -3,19 +3,24 @@
 #include "tools/plan/plan.h"
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-/* Strategies shown where --top does not say; and of how many more the engine is asked before an open end is accepted. */
-enum { TOP = 10, MOST_MORE = 10 };
+/* Strategies shown where --top does not say; how many times as many the engine is asked for before an open end is
+ * accepted; behind the first, so many at once. */
+enum { TOP = 10, MOST_TIMES = 3, GROUP = 4, MOST_THREADS = 16 };
 
-/* The closed form may say so much more than the engine; more where it did on those that were simulated. */
-static const double LEAST_ERROR = 0.005;
+/* By so much the closed form may say more than the engine, by schedule; by more where it did (doc/plan.md). */
+static const double ERRORS[] = {[DSC_GPIPE] = 0.005, [DSC_1F1B] = 0.005, [DSC_INTERLEAVED] = 0.02, [DSC_ZB_H1] = 0.01};
 
 /* What is kept of a simulated strategy. */
 typedef struct result {
     dsc_candidate c;
+    bool feasible;
     dsc_timing timing;
     int64_t peak_bytes, capacity_bytes;
     double utilization, tokens_per_s;
@@ -28,27 +33,24 @@ typedef struct finder {
     evaluation *base;          /* model, cluster, calibration */
     dsc_search *search;
     result *results; int64_t count, capacity, simulated;
-    double error;              /* largest share by which the closed form has said more than the engine */
+    double errors[DSC_COUNT(ERRORS)];
     bool is_open;              /* strategies are left that the closed form cannot tell from those shown */
 } finder;
 
 /* ---- Simulating */
 
-static dsc_status keep(finder *f, const dsc_candidate *c, const evaluation *e)
+static result result_of(const dsc_candidate *c, const evaluation *e, bool json)
 {
     const int64_t libraries = e->plan->libraries_bytes[DSC_SPACE_DEVICE];
-    const result made = {.c = *c, .timing = e->timing,
-                         .peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries,
-                         .capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE],
-                         .utilization = flops_utilization(e), .tokens_per_s = tokens_per_s(e),
-                         .json = f->options.json ? evaluation_json(e) : NULL};
 
-    f->error = DSC_MAX(f->error, (double)(c->step_ns - e->timing.step_ns) / (double)c->step_ns);
-    return DSC_PUSH(f->results, f->count, f->capacity, made);
+    return (result){.c = *c, .feasible = e->feasible, .timing = e->timing,
+                    .peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries,
+                    .capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE],
+                    .utilization = flops_utilization(e), .tokens_per_s = tokens_per_s(e),
+                    .json = json && e->feasible ? evaluation_json(e) : NULL};
 }
 
-/* What the closed form lets through and does not fit is left out. */
-static dsc_status simulate(finder *f, const dsc_candidate *c)
+static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
 {
     const dsc_config config = dsc_search_config(f->search, c);
     evaluation *e = calloc(1, sizeof *e);
@@ -59,12 +61,91 @@ static dsc_status simulate(finder *f, const dsc_candidate *c)
     e->model = f->base->model;
     e->cluster = f->base->cluster; /* borrowed */
     DSC_TRY(evaluate_on(&config, &f->options, e));
-    f->simulated++;
-    if (e->feasible) DSC_TRY(keep(f, c, e));
+    *out = result_of(c, e, f->options.json);
 out:
     e->cluster = NULL;
     evaluation_fini(e);
     free(e);
+    return status;
+}
+
+/* Simulations of a group, which threads take one after another. */
+typedef struct group {
+    const finder *f;
+    const dsc_candidate *candidates;
+    result *results; int64_t count;
+    atomic_int_fast64_t next;
+    _Atomic dsc_status status;
+} group;
+
+static void *take(void *argument)
+{
+    group *g = argument;
+    int64_t i;
+
+    while ((i = atomic_fetch_add(&g->next, 1)) < g->count) {
+        dsc_status status = simulate(g->f, &g->candidates[i], &g->results[i]);
+
+        if (status != DSC_OK) atomic_store(&g->status, status);
+    }
+    return NULL;
+}
+
+/* The results do not depend on the threads: as many as there are cores, one where a calibration is read each time. */
+static int count_threads(const finder *f, int64_t jobs)
+{
+    const int64_t cores = DSC_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
+
+    return f->options.calibration[0] != '\0' ? 1 : (int)DSC_MIN(DSC_MIN(cores, jobs), MOST_THREADS);
+}
+
+static dsc_status run_group(group *g)
+{
+    pthread_t threads[MOST_THREADS];
+    const int wanted = count_threads(g->f, g->count);
+    int started = 0;
+
+    while (started < wanted - 1 && pthread_create(&threads[started], NULL, take, g) == 0) started++;
+    take(g);
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    return g->status;
+}
+
+/* A thread's message is its own: the first that failed is asked again, here. */
+static dsc_status find_message(const group *g)
+{
+    dsc_status status = DSC_OK;
+    result unused;
+
+    for (int64_t i = 0; i < g->count && status == DSC_OK; i++) {
+        memset(&unused, 0, sizeof unused);
+        status = simulate(g->f, &g->candidates[i], &unused);
+        json_decref(unused.json);
+    }
+    return status;
+}
+
+/* What the closed form lets through and does not fit is left out. */
+static dsc_status keep(finder *f, const result *r)
+{
+    double *error = &f->errors[r->c.schedule];
+
+    f->simulated++;
+    if (!r->feasible) return DSC_OK;
+    *error = DSC_MAX(*error, (double)(r->c.step_ns - r->timing.step_ns) / (double)r->c.step_ns);
+    return DSC_PUSH(f->results, f->count, f->capacity, *r);
+}
+
+static dsc_status simulate_group(finder *f, const dsc_candidate *candidates, int64_t count)
+{
+    group g = {.f = f, .candidates = candidates, .results = calloc((size_t)count, sizeof *g.results), .count = count};
+    dsc_status status = DSC_OK;
+
+    if (g.results == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " simulations", count);
+    status = run_group(&g);
+    if (status != DSC_OK) status = find_message(&g);
+    for (int64_t i = 0; i < count && status == DSC_OK; i++) status = keep(f, &g.results[i]);
+    free(g.results);
     return status;
 }
 
@@ -78,31 +159,35 @@ static int by_step(const void *a, const void *b)
     return (x->c.step_ns > y->c.step_ns) - (x->c.step_ns < y->c.step_ns);
 }
 
-static void sort(finder *f)
+/* Whether the strategy cannot be faster than the last one shown, by as much as the closed form has been wrong. */
+static bool is_slower(const finder *f, const dsc_candidate *c)
 {
-    qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
+    const double least = (double)c->step_ns * (1 - f->errors[c->schedule]);
+
+    return f->count >= f->options.top && least > (double)f->results[f->options.top - 1].timing.step_ns;
 }
 
-/* Until no strategy that is left can be faster than the last one shown, by as much as the closed form was wrong. */
 static dsc_status simulate_best(finder *f)
 {
     const int64_t top = f->options.top;
-    int64_t count;
-    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+    int64_t all_count, count = 0, next = 0;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &all_count);
     dsc_status status = DSC_OK;
+    dsc_candidate few[GROUP];
 
-    for (int64_t i = 0; i < count && all[i].fits && all[i].is_scored; i++) {
-        sort(f);
-        if (f->count >= top) {
-            const double least = (double)all[i].step_ns * (1 - DSC_MAX(f->error, LEAST_ERROR));
+    while (count < all_count && all[count].fits && all[count].is_scored) count++;
+    next = DSC_MIN(top, count);
+    if (next > 0) DSC_TRY(simulate_group(f, all, next));
+    for (;;) {
+        int64_t taken = 0;
 
-            if (least > (double)f->results[top - 1].timing.step_ns) break;
-            f->is_open = f->simulated >= top + MOST_MORE;
-            if (f->is_open) break;
-        }
-        DSC_TRY(simulate(f, &all[i]));
+        qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
+        for (; next < count && taken < GROUP; next++)
+            if (!is_slower(f, &all[next])) few[taken++] = all[next];
+        f->is_open = taken > 0 && f->count >= top && f->simulated >= MOST_TIMES * top;
+        if (taken == 0 || f->is_open) break;
+        DSC_TRY(simulate_group(f, few, taken));
     }
-    sort(f);
 out:
     return status;
 }
@@ -333,7 +418,7 @@ static dsc_status resolve_given(dsc_config *config, dsc_given *given)
     return DSC_OK;
 }
 
-static dsc_status find(finder *f, const dsc_given *given)
+static dsc_status find(finder *f, const dsc_given *given, const tool *self)
 {
     const dsc_calibration *calibration = f->options.calibration[0] == '\0' ? NULL : &f->base->calibration;
     const char *stack = f->options.stack[0] == '\0' ? "auto" : f->options.stack;
@@ -345,8 +430,11 @@ static dsc_status find(finder *f, const dsc_given *given)
     DSC_TRY(resolve_given(&config, &fixed));
     DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, &f->search));
     screened = seconds() - start;
-    DSC_TRY(dsc_search_rank(f->search, f->options.top + MOST_MORE));
-    DSC_TRY(simulate_best(f));
+    DSC_TRY(dsc_search_rank(f->search, MOST_TIMES * f->options.top));
+    dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
+    status = simulate_best(f);
+    tool_log(self);
+    DSC_TRY(status);
     dsc_log(DSC_NOTE, "%" PRId64 " strategies screened in %.3f s, %s a second; %" PRId64 " simulated; %.3f s in all",
             dsc_search_count(f->search).considered, screened,
             dsc_count_str((double)dsc_search_count(f->search).considered / screened).str, f->simulated,
@@ -355,7 +443,8 @@ out:
     return status;
 }
 
-dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given)
+dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
+                       const tool *self)
 {
     evaluation *base = calloc(1, sizeof *base);
     finder f = {.inputs = inputs, .options = *options, .base = base};
@@ -363,10 +452,11 @@ dsc_status show_search(const tool_inputs *inputs, const plan_options *options, c
 
     if (base == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *base);
     evaluation_init(base);
+    memcpy(f.errors, ERRORS, sizeof ERRORS);
     f.options.trusts_builders = true; /* whoever evaluates one of them by itself has it checked */
     f.options.top = options->top > 0 ? options->top : TOP;
     DSC_TRY(load_base(&f, given));
-    DSC_TRY(find(&f, given));
+    DSC_TRY(find(&f, given, self));
     DSC_TRY(options->json ? print_all_json(&f) : print_all(&f));
     if (f.count == 0) status = DSC_FAIL(DSC_EINFEASIBLE, "--search: of %" PRId64 " legal strategies none fits",
                                         dsc_search_count(f.search).legal);
