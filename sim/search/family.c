@@ -119,6 +119,7 @@ typedef struct walker {
     int64_t *ends;                       /* [op of the segment] */
     int64_t *compute_ends, *sent;        /* [use] compute lane; when its message leaves, or 0 */
     int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
+    int64_t *gap;                        /* [use] before its first kernel */
     int64_t free_ns[DSC_LANE_COUNT], issued_ns;
 } walker;
 
@@ -193,6 +194,7 @@ static dsc_status walk_use(walker *w, const dsc_segment *segment, int64_t u)
 
         DSC_TRY(price_op(w, t, op, &ns));
         if (op->lane == DSC_LANE_COMPUTE) {
+            if (!is_issuing) w->gap[u] = start - (u > 0 ? w->compute_ends[u - 1] : 0);
             if (!is_issuing) w->issued_ns = start;
             is_issuing = true;
             w->issued_ns += dsc_price_op_launches(w->prices, t, op);
@@ -224,13 +226,14 @@ static dsc_status walk(walker *w, int segment)
     dsc_status status = DSC_OK;
 
     memset(w->free_ns, 0, sizeof w->free_ns);
-    w->ends = calloc(ops + 5 * (size_t)s->use_count + 1, sizeof *w->ends);
+    w->ends = calloc(ops + 6 * (size_t)s->use_count + 1, sizeof *w->ends);
     if (w->ends == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu ops", ops);
     w->compute_ends = w->ends + ops;
     w->sent = w->compute_ends + s->use_count;
     w->weights = w->sent + s->use_count;
     w->launches = w->weights + s->use_count;
     w->lead = w->launches + s->use_count;
+    w->gap = w->lead + s->use_count;
     memset(w->lead, -1, (size_t)s->use_count * sizeof *w->lead);
     for (int64_t u = 0; u < s->use_count; u++) DSC_TRY(walk_use(w, s, u));
 out:
@@ -270,9 +273,11 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
 {
     const int64_t backward[DSC_TURNS] = {0, BACKWARD_SEEN, INT64_MAX};
     const int64_t last = find_pass(w->program, false, INT64_MAX);
+    const int64_t forward = find_pass(w->program, true, FORWARD_SEEN);
 
-    out[DSC_Q_FORWARD] = time_of(w, find_pass(w->program, true, FORWARD_SEEN));
-    out[DSC_Q_LAUNCHES] = w->launches[find_pass(w->program, true, FORWARD_SEEN)];
+    out[DSC_Q_GAP] = w->gap[forward];
+    out[DSC_Q_FORWARD] = time_of(w, forward) - w->gap[forward];
+    out[DSC_Q_LAUNCHES] = w->launches[forward];
     out[DSC_Q_BEGIN] = w->compute_ends[find_pass(w->program, true, 0)] - out[DSC_Q_FORWARD];
     for (int turn = 0; turn < DSC_TURNS; turn++) {
         const int64_t use = find_pass(w->program, false, backward[turn]), sent = w->sent[use];

@@ -18,6 +18,7 @@ enum { DSC_TURN_FIRST, DSC_TURN_MIDDLE, DSC_TURN_LAST, DSC_TURNS };
 typedef enum dsc_quantity {
     DSC_Q_BEGIN,                               /* before the first forward pass, and what that takes longer */
     DSC_Q_FORWARD,
+    DSC_Q_GAP,                                 /* before a forward pass, for tokens, whose slot is just free */
     DSC_Q_BACKWARD,                            /* [turn] */
     DSC_Q_SENT = DSC_Q_BACKWARD + DSC_TURNS,   /* [turn] of a backward pass, until the inputs' gradient leaves */
     DSC_Q_LEAD = DSC_Q_SENT + DSC_TURNS,       /* of a backward pass, until it needs the next stage's gradient */

@@ -6,7 +6,7 @@ typedef struct pipe {
     const dsc_costs *costs;
     const dsc_shape_of_step *shape;
     int64_t p, m, v, each, longer;  /* layers of a chunk; chunks with one more */
-    int64_t c;                      /* a message */
+    int64_t c;                      /* a message, in the mean */
 } pipe;
 
 static pipe make_pipe(const dsc_costs *costs, const dsc_shape_of_step *shape)
@@ -14,7 +14,7 @@ static pipe make_pipe(const dsc_costs *costs, const dsc_shape_of_step *shape)
     const int64_t chunks = shape->pp * shape->virtual_stages;
 
     return (pipe){costs, shape, shape->pp, shape->micro_batches, shape->virtual_stages, shape->layers / chunks,
-                  shape->layers % chunks, shape->message_ns};
+                  shape->layers % chunks, shape->pp > 1 ? shape->messages_ns / (shape->pp - 1) : 0};
 }
 
 static dsc_stage_kind kind_of(const pipe *e, int64_t stage)
@@ -31,6 +31,12 @@ static int64_t hidden_by_host(const dsc_linear of[DSC_Q_COUNT], int64_t layers, 
                           dsc_linear_at(of[DSC_Q_BACKWARD + DSC_TURN_LAST], layers);
 
     return DSC_MIN(DSC_MAX(waits, 0), rest - least);
+}
+
+/* Messages over so many boundaries. */
+static int64_t hops(const pipe *e, int64_t count)
+{
+    return e->p > 1 ? count * e->shape->messages_ns / (e->p - 1) : 0;
 }
 
 /* Of a chunk; a pass takes no less than the host takes to launch it. */
@@ -92,11 +98,11 @@ static int64_t sent(const pipe *e, int turn, int64_t from, int64_t end)
 }
 
 /* Up to the stage; down from it, when its last backward pass has sent. */
-static int64_t fill(const pipe *e, int64_t stage) { return sum(e, DSC_Q_FORWARD, 0, stage) + stage * e->c; }
+static int64_t fill(const pipe *e, int64_t stage) { return sum(e, DSC_Q_FORWARD, 0, stage) + hops(e, stage); }
 static int64_t drain(const pipe *e, int64_t stage)
 {
     if (stage == 0) return 0;
-    return stage * e->c + sent(e, DSC_TURN_LAST, 1, stage) +
+    return hops(e, stage) + sent(e, DSC_TURN_LAST, 1, stage) +
            at(e, DSC_Q_BACKWARD + DSC_TURN_LAST, 0) - sum(e, DSC_Q_LEAD, 0, stage);
 }
 
@@ -113,11 +119,17 @@ static int64_t beside_drain(const pipe *e, int64_t stage)
 static int64_t turnaround(const pipe *e, int64_t stage, int turn)
 {
     return sum(e, DSC_Q_FORWARD, stage + 1, e->p) + sent(e, turn, stage + 1, e->p) -
-           sum(e, DSC_Q_LEAD, stage, e->p) + 2 * (e->p - 1 - stage) * e->c;
+           sum(e, DSC_Q_LEAD, stage, e->p) + 2 * hops(e, e->p - 1 - stage);
 }
 
-/* A micro-batch's slot is free when an older one's backward pass is over: only then its message comes. */
-static int64_t wait_for_slot(const pipe *e, int64_t stage) { return stage > 0 ? e->c : 0; }
+/* A micro-batch's slot is free when an older one's backward pass is over: only then its message comes, or its
+ * tokens. */
+static int64_t wait_for_slot(const pipe *e, int64_t stage)
+{
+    const int64_t gap = at(e, DSC_Q_GAP, stage);
+
+    return stage > 0 ? DSC_MAX(e->c, gap) : gap;
+}
 
 /* Passes one after another on one stage, once the first gradient has come. */
 static int64_t path_at(const pipe *e, int64_t stage)
@@ -170,7 +182,7 @@ static int64_t longest_gpipe(const pipe *e)
         if (s < 0 || s >= e->p) continue;
         up = DSC_MAX(up, fill(e, last) + at(e, DSC_Q_FORWARD, last) +
                          (e->m - 1) * DSC_MAX(at(e, DSC_Q_FORWARD, s), e->c));
-        down = DSC_MAX(down, sum(e, DSC_Q_SENT + (int)first, s + 1, e->p) + (last - s) * e->c + backwards(e, s) -
+        down = DSC_MAX(down, sum(e, DSC_Q_SENT + (int)first, s + 1, e->p) + hops(e, last - s) + backwards(e, s) -
                              beside_drain(e, s) + drain(e, s));
     }
     return up + down;
@@ -195,7 +207,7 @@ static int64_t longest_interleaved(const pipe *e)
 
 static int64_t longest_path(const pipe *e)
 {
-    if (e->p == 1) return busy(e, 0);
+    if (e->p == 1) return busy(e, 0) + (e->m - 1) * at(e, DSC_Q_GAP, 0);
     switch (e->shape->schedule) {
     case DSC_GPIPE: return longest_gpipe(e);
     case DSC_INTERLEAVED: return longest_interleaved(e);

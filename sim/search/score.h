@@ -8,11 +8,11 @@
 
 #include "sim/search/family.h"
 
-/* What of a strategy decides beyond its family. message_ns is the mean over the boundaries of stages. */
+/* What of a strategy decides beyond its family. messages_ns: one micro-batch's way through all boundaries of stages. */
 typedef struct dsc_shape_of_step {
     int64_t layers, pp, virtual_stages, micro_batches;
     int schedule;
-    int64_t message_ns, agree_ns, pause_ns; /* pause: between segments */
+    int64_t messages_ns, agree_ns, pause_ns; /* pause: between segments */
 } dsc_shape_of_step;
 
 /* Nanoseconds of the step; of it: passes of the busiest stage, what that stage waits in the pipeline, what is left when

@@ -20,8 +20,8 @@ typedef struct family_key {
     int64_t recompute, sequence_parallel, zero, offload, is_split, is_several, stack, order;
 } family_key;
 
-/* What is kept of a family: its costs, and those of a message. */
-typedef struct family_costs { family_key key; bool is_used; dsc_costs costs; int64_t message_ns; } family_costs;
+/* What is kept of a family: its costs, and its messages over all boundaries. */
+typedef struct family_costs { family_key key; bool is_used; dsc_costs costs; int64_t messages_ns; } family_costs;
 
 /* Static bytes of stages, by layers. */
 typedef struct states { dsc_linear of[DSC_STAGE_KINDS][DSC_SPACE_COUNT]; } states;
@@ -158,8 +158,8 @@ static family_key key_of(const dsc_search *search, int64_t stack)
                         search->outline.micro_batches > 1, stack, order};
 }
 
-/* The mean over the boundaries: those inside nodes and those between them are priced once each. */
-static dsc_status price_message(dsc_search *search, const machine *m, int64_t bytes, int64_t *out)
+/* Over all boundaries: those inside nodes and those between them are priced once each. */
+static dsc_status price_messages(dsc_search *search, const machine *m, int64_t bytes, int64_t *out)
 {
     const int64_t boundaries = search->outline.config.strategy.pp - 1;
     int64_t ns[2] = {-1, -1}, sum = 0;
@@ -172,7 +172,7 @@ static dsc_status price_message(dsc_search *search, const machine *m, int64_t by
             DSC_TRY(dsc_transfer_message_ns(m->transfers, &search->outline, stage, bytes, &ns[leaves]));
         sum += ns[leaves];
     }
-    *out = boundaries > 0 ? sum / boundaries : 0;
+    *out = sum;
 out:
     return status;
 }
@@ -241,8 +241,8 @@ static dsc_status find_family(dsc_search *search, const int64_t *machines, int c
     for (int i = 0; i < count; i++) {
         family_costs made = {.key = key_of(search, machines[i]), .is_used = true, .costs = costs[i]};
 
-        DSC_TRY(price_message(search, &search->machines[machines[i]],
-                              costs[i].of[DSC_STAGE_FIRST][DSC_Q_MESSAGE].base, &made.message_ns));
+        DSC_TRY(price_messages(search, &search->machines[machines[i]],
+                              costs[i].of[DSC_STAGE_FIRST][DSC_Q_MESSAGE].base, &made.messages_ns));
         DSC_TRY(store(search, &made));
     }
     *out = find_slot(search->families, search->family_slots, &key);
@@ -253,10 +253,10 @@ out:
 /* ---- Scores */
 
 static dsc_shape_of_step shape_of(const dsc_search *search, const dsc_candidate *c, const machine *m,
-                                  int64_t message_ns)
+                                  int64_t messages_ns)
 {
     return (dsc_shape_of_step){.layers = search->model->layers, .pp = c->pp, .virtual_stages = c->virtual_stages,
-                               .micro_batches = c->micro_batches, .schedule = c->schedule, .message_ns = message_ns,
+                               .micro_batches = c->micro_batches, .schedule = c->schedule, .messages_ns = messages_ns,
                                .agree_ns = m->agree_ns, .pause_ns = m->pause_ns};
 }
 
@@ -285,7 +285,7 @@ dsc_status dsc_search_score(dsc_search *search, dsc_candidate *c, dsc_score *par
     do { /* buckets in pieces, as dsc_programs_place makes them, as long as that helps */
         before = c->bytes[DSC_SPACE_DEVICE];
         DSC_TRY(find_family(search, &machine, 1, &family));
-        shape = shape_of(search, c, &search->machines[machine], family->message_ns);
+        shape = shape_of(search, c, &search->machines[machine], family->messages_ns);
         score = dsc_score_time(&family->costs, &shape);
         set_bytes(search, c, &family->costs, &shape);
         if (c->is_scored && c->bytes[DSC_SPACE_DEVICE] >= before) break;
@@ -367,7 +367,7 @@ out:
  * software of ZeRO below 2 and from 2 on, states by ZeRO and offload. */
 typedef struct look {
     dsc_candidate c;
-    int64_t machine[2], message_ns;
+    int64_t machine[2], messages_ns;
     const dsc_stack *stack[2];
     dsc_costs costs[2];
     states states[ZEROS][OFFLOADS];
@@ -417,8 +417,8 @@ static dsc_status price_boundaries(dsc_search *search, look *l)
     const dsc_strategy *s = &search->outline.config.strategy;
     const int64_t rows = s->micro_batch * s->seq_len / (s->sequence_parallel ? s->tp : 1);
 
-    return price_message(search, &search->machines[l->machine[0]],
-                         rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->message_ns);
+    return price_messages(search, &search->machines[l->machine[0]],
+                         rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->messages_ns);
 }
 
 static dsc_status begin_look(dsc_search *search, look *l)
@@ -502,7 +502,7 @@ out:
 static dsc_status look_at_states(dsc_search *search, look *l, pairs *known, dsc_candidate c)
 {
     const dsc_strategy *given = &search->config.strategy;
-    const dsc_shape_of_step shape = shape_of(search, &c, &search->machines[l->machine[0]], l->message_ns);
+    const dsc_shape_of_step shape = shape_of(search, &c, &search->machines[l->machine[0]], l->messages_ns);
     int64_t step_ns[2];
     dsc_status status = DSC_OK;
 
