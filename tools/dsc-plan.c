@@ -289,11 +289,12 @@ out:
 
 static dsc_status check_search(const plan_options *options)
 {
-    if (options->top > 0 && !options->search) return DSC_FAIL(DSC_EINVAL, "--top %" PRId64 " is for --search", options->top);
+    if (options->top > 0 && !options->search)
+        return DSC_FAIL(DSC_EINVAL, "--top %" PRId64 " is for --search", options->top);
     if (options->search && (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq ||
                             options->break_even || options->batch[0] != '\0'))
-        return DSC_FAIL(DSC_EINVAL, "--search goes without --trace, --check, --explain, --longest-seq, --break-even and "
-                        "--batch: evaluate what it finds");
+        return DSC_FAIL(DSC_EINVAL, "--search goes without --trace, --check, --explain, --longest-seq, --break-even "
+                        "and --batch: evaluate what it finds");
     return DSC_OK;
 }
 

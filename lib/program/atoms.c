@@ -70,7 +70,8 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
 
     memset(&atoms, 0, sizeof atoms);
     context.is_added = calloc((size_t)program->buffer_count + 1, sizeof *context.is_added);
-    if (context.is_added == NULL) return DSC_FAIL(DSC_ENOMEM, "program: %lld buffers", (long long)program->buffer_count);
+    if (context.is_added == NULL)
+        return DSC_FAIL(DSC_ENOMEM, "program: %lld buffers", (long long)program->buffer_count);
     for (int64_t t = 0; t < program->template_count; t++)
         for (int64_t i = 0; i < program->templates[t].op_count; i++)
             dsc_op_visit(&program->templates[t], &program->templates[t].ops[i], add_bounds, &context);

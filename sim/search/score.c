@@ -114,8 +114,8 @@ static int64_t beside_drain(const pipe *e, int64_t stage)
     return at(e, DSC_Q_BACKWARD + DSC_TURN_LAST, stage) - at(e, DSC_Q_SENT + DSC_TURN_LAST, stage);
 }
 
-/* From the end of a forward pass on a stage to where its backward pass begins at the latest for the gradient's sake: what
- * it computes again comes before. */
+/* From the end of a forward pass on a stage to where its backward pass begins at the latest for the gradient's sake:
+ * what it computes again comes before. */
 static int64_t turnaround(const pipe *e, int64_t stage, int turn)
 {
     return sum(e, DSC_Q_FORWARD, stage + 1, e->p) + sent(e, turn, stage + 1, e->p) -
@@ -283,8 +283,8 @@ static int64_t bytes_of(const pipe *e, int64_t stage, int space)
     int64_t bytes = at(e, DSC_Q_STATIC + space, stage) + of_chunk(e, DSC_Q_TRANSIENT + space, stage);
 
     if (space != DSC_SPACE_DEVICE) return bytes;
-    return bytes + in_flight(e, stage) * of_chunk(e, DSC_Q_SLOT, stage) + deferred * of_chunk(e, DSC_Q_DEFERRED, stage) +
-           2 * of_chunk(e, DSC_Q_BOX, stage);
+    return bytes + in_flight(e, stage) * of_chunk(e, DSC_Q_SLOT, stage) +
+           deferred * of_chunk(e, DSC_Q_DEFERRED, stage) + 2 * of_chunk(e, DSC_Q_BOX, stage);
 }
 
 int64_t dsc_score_bytes(const dsc_costs *costs, const dsc_shape_of_step *shape, int space)

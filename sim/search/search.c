@@ -70,7 +70,8 @@ static dsc_status look_at(dsc_search *search, const dsc_candidate *c, const dsc_
 
     search->tried = dsc_search_config(search, c);
     *stack = dsc_stack_find(search->stack, &search->tried.strategy, search->cluster);
-    if (*stack == NULL) DSC_TRY(DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", search->stack));
+    if (*stack == NULL)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", search->stack));
     dsc_stack_apply(*stack, &search->tried.strategy);
     DSC_TRY(dsc_plan_outline(search->model, search->cluster, &search->tried, &search->outline));
 out:
@@ -650,9 +651,12 @@ static dsc_status look_at_all(dsc_search *search)
                                    .schedule = DSC_1F1B};
             DSC_TRY(look_at_grid(search, l, &known));
         }
-    if (search->candidate_count == 0)
-        status = DSC_FAIL(DSC_EINVAL, "--search: of %" PRId64 " strategies none is legal%s%s", search->counts.considered,
-                          dsc_message()[0] == '\0' ? "" : "; the last: ", dsc_message());
+    if (search->counts.considered == 0)
+        status = DSC_FAIL(DSC_EINVAL, "--search: with what is given no tp x pp x cp x dp is the cluster's %" PRId64
+                          " devices; --dp leaves some idle", devices);
+    else if (search->candidate_count == 0)
+        status = dsc_fail_in(DSC_EINVAL, "--search: of %" PRId64 " strategies none is legal; the last",
+                             search->counts.considered);
 out:
     free(l);
     return status;

@@ -4,16 +4,17 @@
  *     pp                 1 to what layers, embedding and head can fill
  *     dp                 what is left of the devices, none idle
  *     micro-batch        divisors of global batch / dp
- *     schedule           gpipe, 1f1b, zb-h1, and interleaved by 2 or more chunks a stage, as the layers allow (pp 1: 1f1b,
- *                        which all others are then)
+ *     schedule           gpipe, 1f1b, zb-h1, and interleaved by 2 or more chunks a stage, as the layers allow (pp 1:
+ *                        1f1b, which all others are then)
  *     ZeRO               0 to 3 (dp 1: 0, which the others are then)
  *     offload            none, optimizer, params
  *     recompute          none, selective, full
  *     sequence parallel  off, on (tp 1: off)
  *
- * The first look takes passes of a family without replicas and the plan's static bytes: lower bounds of time and memory.
- * Those that may be among the best are scored with a family of their own. What is passed over is illegal, does not fit
- * by its bound, or is slower by its bound than as many as are asked for. The same inputs give the same result. */
+ * The first look takes passes of a family without replicas and the plan's static bytes: lower bounds of time and
+ * memory, as far as the closed form is one. Those that may be among the best are scored with a family of their own. What
+ * is passed over is illegal, does not fit by its bound, or is slower by its bound than as many as are asked for. The
+ * same inputs give the same result. */
 #ifndef DSC_SIM_SEARCH_SEARCH_H
 #define DSC_SIM_SEARCH_SEARCH_H
 

@@ -97,8 +97,8 @@ static void describe(const trial *t)
 {
     const dsc_strategy *s = &t->config.strategy;
 
-    tap_note("%lld layers, tp %lld pp %lld dp %lld batch %lld of %lld, schedule %d x %lld, zero %d, recompute %d, sp %d: "
-             "engine %lld ns, form %lld", (long long)t->model.layers, (long long)s->tp, (long long)s->pp,
+    tap_note("%lld layers, tp %lld pp %lld dp %lld batch %lld of %lld, schedule %d x %lld, zero %d, recompute %d, sp "
+             "%d: engine %lld ns, form %lld", (long long)t->model.layers, (long long)s->tp, (long long)s->pp,
              (long long)s->dp, (long long)s->micro_batch, (long long)s->global_batch, s->schedule,
              (long long)s->virtual_stages, s->zero, s->recompute, s->sequence_parallel, (long long)t->timing.step_ns,
              (long long)t->form_ns);
@@ -299,7 +299,8 @@ static void double_rates(dsc_cluster *cluster)
     for (int64_t i = 0; i < cluster->tier_count; i++) cluster->network[i].bytes_per_s *= 2;
 }
 
-/* Without contention: one stage, whose transfers share no link with others. */
+/* Without contention: one stage, whose transfers share no link with others. The order of ranks is given: the default is
+ * chosen by the rates. */
 static void more_bandwidth(void)
 {
     for (int i = 0; i < 30; i++) {
@@ -308,6 +309,7 @@ static void more_bandwidth(void)
         int64_t before;
 
         draw(&t, begin(&t, 4, 4), PICK(1, 2, 4), pp, 1);
+        strcpy(t.config.strategy.rank_order, "tp,dp,pp");
         if (run_engine(&t)) {
             before = t.timing.step_ns;
             double_rates(t.cluster);

@@ -67,9 +67,9 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
  * the bytes that replicas, or nodes of several, send each other in both. DSC_EINVAL where nothing is compressed. */
 dsc_status show_break_even(const tool_inputs *inputs, const plan_options *options);
 
-/* --search: ranks strategies over the axes that are not given, by simulating the best of those that dsc_search_rank finds;
- * prints them as a table, with why the neighbours of the best lose, or as JSON. What it took is noted. Notes of single
- * strategies go nowhere. DSC_EINFEASIBLE when nothing fits. */
+/* --search: ranks strategies over the axes that are not given, by simulating the best of those that dsc_search_rank
+ * finds; prints them as a table, with why the neighbours of the best lose, or as JSON. What it took is noted. Notes of
+ * single strategies go nowhere. DSC_EINFEASIBLE when nothing fits. */
 dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
                        const tool *self);
 

@@ -54,15 +54,18 @@ static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
 {
     const dsc_config config = dsc_search_config(f->search, c);
     evaluation *e = calloc(1, sizeof *e);
-    dsc_status status = DSC_OK;
+    dsc_status status;
 
     if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *e);
     evaluation_init(e);
     e->model = f->base->model;
     e->cluster = f->base->cluster; /* borrowed */
-    DSC_TRY(evaluate_on(&config, &f->options, e));
-    *out = result_of(c, e, f->options.json);
-out:
+    status = evaluate_on(&config, &f->options, e);
+    if (status == DSC_OK) *out = result_of(c, e, f->options.json);
+    else if (status == DSC_EINVAL || status == DSC_ENOTSUP) { /* layers that --partition cuts otherwise */
+        *out = (result){.c = *c};
+        status = DSC_OK;
+    }
     e->cluster = NULL;
     evaluation_fini(e);
     free(e);
@@ -212,10 +215,10 @@ static void print_result(const result *r, int64_t place, dsc_text *out)
 {
     const dsc_candidate *c = &r->c;
 
-    dsc_text_add(out, "%4" PRId64 " %5d %4d %5d %5d %-12s %3d %4d %-9s %-9s %-3s %12s %6.1f %% %6.1f %% %12s %12s\n", place,
-                 c->tp, c->pp, c->dp, c->micro_batch, schedule_of(c), c->virtual_stages, c->zero,
-                 word_of("offload", c->offload), word_of("recompute", c->recompute), c->sequence_parallel ? "yes" : "no",
-                 dsc_ns_str(r->timing.step_ns).str,
+    dsc_text_add(out, "%4" PRId64 " %5d %4d %5d %5d %-12s %3d %4d %-9s %-9s %-3s", place, c->tp, c->pp, c->dp,
+                 c->micro_batch, schedule_of(c), c->virtual_stages, c->zero, word_of("offload", c->offload),
+                 word_of("recompute", c->recompute), c->sequence_parallel ? "yes" : "no");
+    dsc_text_add(out, " %12s %6.1f %% %6.1f %% %12s %12s\n", dsc_ns_str(r->timing.step_ns).str,
                  100 * (double)r->timing.bubble_ns / (double)DSC_MAX(r->timing.step_ns, 1), 100 * r->utilization,
                  dsc_bytes_str(r->peak_bytes).str, dsc_bytes_str(r->capacity_bytes - r->peak_bytes).str);
 }
@@ -353,8 +356,8 @@ static dsc_status print_all(finder *f)
     dsc_text text = {0};
 
     dsc_text_add(&text, "search     %" PRId64 " strategies considered, %" PRId64 " legal, %" PRId64 " fit; %" PRId64
-                 " scored by families of their own, %" PRId64 " simulated\n", n.considered, n.legal, n.fitting, n.scored,
-                 f->simulated);
+                 " scored by families of their own, %" PRId64 " simulated\n", n.considered, n.legal, n.fitting,
+                 n.scored, f->simulated);
     if (f->is_open)
         dsc_text_add(&text, "           more are as near as the closed form can tell: a larger --top simulates them\n");
     if (f->count > 0) print_heading(&text);
@@ -408,11 +411,11 @@ static dsc_status resolve_given(dsc_config *config, dsc_given *given)
     given->schedule = given->schedule && s->schedule != DSC_SCHEDULE_AUTO;
     if (accumulation == 0) return DSC_OK;
     if (!given->micro_batch || s->global_batch == 0)
-        return DSC_FAIL(DSC_EINVAL, "--search: gradient accumulation of %" PRId64 " follows from the micro-batch that is "
-                        "searched; leave it out, or give micro-batch and global batch too", accumulation);
+        return DSC_FAIL(DSC_EINVAL, "--search: gradient accumulation of %" PRId64 " follows from the micro-batch that "
+                        "is searched; leave it out, or give micro-batch and global batch too", accumulation);
     if (s->global_batch % (s->micro_batch * accumulation) != 0)
-        return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x accumulation %"
-                        PRId64, s->global_batch, s->micro_batch, accumulation);
+        return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x accumulation "
+                        "%" PRId64, s->global_batch, s->micro_batch, accumulation);
     s->dp = s->global_batch / (s->micro_batch * accumulation);
     given->dp = true;
     return DSC_OK;
