@@ -123,10 +123,8 @@ typedef struct walker {
     int64_t free_ns[DSC_LANE_COUNT], issued_ns;
 } walker;
 
-static bool is_weights(int kind)
-{
-    return kind == DSC_OP_MLP_BWD_W || kind == DSC_OP_ATTENTION_BWD_W || kind == DSC_OP_HEAD_BWD_W;
-}
+/* Of what a split pass puts off: not the head's, which goes with the inputs' pass. */
+static bool is_weights(int kind) { return kind == DSC_OP_MLP_BWD_W || kind == DSC_OP_ATTENTION_BWD_W; }
 
 static dsc_status price_op(walker *w, const dsc_template *t, const dsc_op *op, int64_t *out)
 {
@@ -264,6 +262,18 @@ static int64_t find_pass(const dsc_program *program, bool is_forward, int64_t nu
     return found;
 }
 
+/* The last use of a template that leaves its rest to another, or of one that is such a rest; -1 where there is none. */
+static int64_t find_half(const dsc_program *program, bool is_rest)
+{
+    const dsc_segment *s = &program->segments[DSC_SEGMENT_GRADIENTS];
+    int32_t rest = -1;
+
+    for (int64_t t = 0; t < program->template_count; t++) rest = DSC_MAX(rest, program->templates[t].rest);
+    for (int64_t u = s->use_count - 1; rest >= 0 && u >= 0; u--)
+        if (is_rest ? s->uses[u].template_ == rest : program->templates[s->uses[u].template_].rest >= 0) return u;
+    return -1;
+}
+
 static int64_t time_of(const walker *w, int64_t use)
 {
     return w->compute_ends[use] - (use > 0 ? w->compute_ends[use - 1] : 0);
@@ -286,10 +296,16 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
         out[DSC_Q_SENT + turn] = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
         if (turn != DSC_TURN_MIDDLE) continue;
         out[DSC_Q_WEIGHTS] = w->weights[use];
+        out[DSC_Q_INPUTS] = time_of(w, use) - w->weights[use];
         out[DSC_Q_LEAD] = DSC_MAX(w->lead[use], 0);
         out[DSC_Q_LAUNCHES_BACK] = w->launches[use];
     }
     out[DSC_Q_REST] = latest(w) - w->compute_ends[last];
+    for (int i = 0; i < 2; i++) {
+        const int64_t half = find_half(w->program, i == 1);
+
+        if (half >= 0) out[DSC_Q_INPUTS + i] = time_of(w, half);
+    }
 }
 
 static void note_memory(const dsc_program *program, int64_t out[DSC_Q_COUNT])

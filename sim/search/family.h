@@ -22,7 +22,7 @@ typedef enum dsc_quantity {
     DSC_Q_BACKWARD,                            /* [turn] */
     DSC_Q_SENT = DSC_Q_BACKWARD + DSC_TURNS,   /* [turn] of a backward pass, until the inputs' gradient leaves */
     DSC_Q_LEAD = DSC_Q_SENT + DSC_TURNS,       /* of a backward pass, until it needs the next stage's gradient */
-    DSC_Q_WEIGHTS,                             /* of a middle backward pass, for gradients of weights */
+    DSC_Q_INPUTS, DSC_Q_WEIGHTS,               /* halves of a backward pass that is split, or could be */
     DSC_Q_LAUNCHES,                            /* the host's, of a forward pass and of a middle backward pass */
     DSC_Q_LAUNCHES_BACK,
     DSC_Q_REST,                                /* from the last backward pass until ranks can agree */

@@ -93,8 +93,7 @@ static bool is_split(const pipe *e) { return e->shape->schedule == DSC_ZB_H1; }
  * later where others wait. */
 static int64_t sent(const pipe *e, int turn, int64_t from, int64_t end)
 {
-    if (!is_split(e)) return sum(e, DSC_Q_SENT + turn, from, end);
-    return sum(e, DSC_Q_BACKWARD + turn, from, end) - sum(e, DSC_Q_WEIGHTS, from, end);
+    return sum(e, is_split(e) ? (int)DSC_Q_INPUTS : (int)DSC_Q_SENT + turn, from, end);
 }
 
 /* Up to the stage; down from it, when its last backward pass has sent. */
@@ -227,7 +226,24 @@ static int64_t most(const pipe *e, int quantity)
 dsc_score dsc_score_time(const dsc_costs *costs, const dsc_shape_of_step *shape)
 {
     const pipe e = make_pipe(costs, shape);
-    const int64_t longest = at(&e, DSC_Q_BEGIN, 0) + longest_path(&e);
+
+    return dsc_score_of(costs, shape, longest_path(&e));
+}
+
+int64_t dsc_score_chunk(const dsc_costs *costs, const dsc_shape_of_step *shape, int quantity, int64_t stage,
+                        int64_t chunk)
+{
+    const pipe e = make_pipe(costs, shape);
+    const int64_t own = kind_of(&e, stage) == DSC_STAGE_LAST ? e.v - 1 : 0;
+
+    return value(&e, chunk == own ? kind_of(&e, stage) : DSC_STAGE_MIDDLE, quantity,
+                 e.each + (chunk * e.p + stage < e.longer));
+}
+
+dsc_score dsc_score_of(const dsc_costs *costs, const dsc_shape_of_step *shape, int64_t passes_ns)
+{
+    const pipe e = make_pipe(costs, shape);
+    const int64_t longest = at(&e, DSC_Q_BEGIN, 0) + passes_ns;
     int64_t passes = busy(&e, 0), rest = at(&e, DSC_Q_REST, 0);
     dsc_score score;
 
@@ -292,7 +308,7 @@ int64_t dsc_score_bytes(const dsc_costs *costs, const dsc_shape_of_step *shape, 
     const pipe e = make_pipe(costs, shape);
     int64_t worst = bytes_of(&e, 0, space);
 
-    if (e.p > 2) worst = DSC_MAX(worst, bytes_of(&e, 1, space));
+    if (e.p > 2) worst = DSC_MAX(worst, DSC_MAX(bytes_of(&e, 1, space), bytes_of(&e, e.p - 2, space)));
     if (e.p > 1) worst = DSC_MAX(worst, bytes_of(&e, e.p - 1, space));
     return worst;
 }

@@ -22,6 +22,13 @@ typedef struct dsc_score { int64_t step_ns, passes_ns, bubble_ns, rest_ns, updat
 /* Pure. */
 dsc_score dsc_score_time(const dsc_costs *costs, const dsc_shape_of_step *shape);
 
+/* The same where the passes of all stages are known to take so long together. Pure. */
+dsc_score dsc_score_of(const dsc_costs *costs, const dsc_shape_of_step *shape, int64_t passes_ns);
+
+/* A quantity of one chunk of a stage. Pure. */
+int64_t dsc_score_chunk(const dsc_costs *costs, const dsc_shape_of_step *shape, int quantity, int64_t stage,
+                        int64_t chunk);
+
 /* The passes alone: no step of the family takes less. Pure. */
 int64_t dsc_score_bound(const dsc_costs *costs, const dsc_shape_of_step *shape);
 

@@ -1,4 +1,5 @@
 #include "sim/search/search.h"
+#include "sim/search/walk.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,17 +200,20 @@ out:
     return status;
 }
 
-/* Where backward passes are split, sizes are those of a program that does so, times those of one that does not. */
-static dsc_status take_sizes_of_split(dsc_search *search, int64_t machine, dsc_costs *costs)
+/* Where backward passes are split, sizes and halves are those of a program that does so, other times those of one that
+ * does not. */
+static dsc_status take_split(dsc_search *search, int64_t machine, dsc_costs *costs)
 {
     dsc_costs *split = malloc(sizeof *split);
     dsc_status status = DSC_OK;
 
     if (split == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *split);
     DSC_TRY(measure(search, true, &machine, 1, split));
-    for (int kind = 0; kind < DSC_STAGE_KINDS; kind++)
+    for (int kind = 0; kind < DSC_STAGE_KINDS; kind++) {
+        memcpy(&costs->of[kind][DSC_Q_INPUTS], &split->of[kind][DSC_Q_INPUTS], 2 * sizeof(dsc_linear));
         memcpy(&costs->of[kind][DSC_Q_STATIC], &split->of[kind][DSC_Q_STATIC],
                (DSC_Q_COUNT - DSC_Q_STATIC) * sizeof(dsc_linear));
+    }
 out:
     free(split);
     return status;
@@ -238,7 +242,7 @@ static dsc_status find_family(dsc_search *search, const int64_t *machines, int c
     *out = search->family_slots == 0 ? NULL : find_slot(search->families, search->family_slots, &key);
     if (*out != NULL && (*out)->is_used) return DSC_OK;
     DSC_TRY(measure(search, false, machines, count, costs));
-    if (key.is_split) DSC_TRY(take_sizes_of_split(search, machines[0], &costs[0]));
+    if (key.is_split) DSC_TRY(take_split(search, machines[0], &costs[0]));
     for (int i = 0; i < count; i++) {
         family_costs made = {.key = key_of(search, machines[i]), .is_used = true, .costs = costs[i]};
 
@@ -271,13 +275,18 @@ static void set_bytes(const dsc_search *search, dsc_candidate *c, const dsc_cost
     }
 }
 
-dsc_status dsc_search_score(dsc_search *search, dsc_candidate *c, dsc_score *parts)
+/* Of schedules that formulas say little of passes are walked, where that is asked for. */
+static bool is_walkable(const dsc_candidate *c)
+{
+    return c->pp > 1 && (c->schedule == DSC_INTERLEAVED || c->schedule == DSC_ZB_H1);
+}
+
+static dsc_status score(dsc_search *search, dsc_candidate *c, bool walks, dsc_score *parts)
 {
     const bool is_open = search->config.strategy.bucket_elems == 0;
     const dsc_stack *stack;
     const family_costs *family;
     dsc_shape_of_step shape;
-    dsc_score score;
     dsc_status status = DSC_OK;
     int64_t machine, before;
 
@@ -287,19 +296,26 @@ dsc_status dsc_search_score(dsc_search *search, dsc_candidate *c, dsc_score *par
         before = c->bytes[DSC_SPACE_DEVICE];
         DSC_TRY(find_family(search, &machine, 1, &family));
         shape = shape_of(search, c, &search->machines[machine], family->messages_ns);
-        score = dsc_score_time(&family->costs, &shape);
         set_bytes(search, c, &family->costs, &shape);
         if (c->is_scored && c->bytes[DSC_SPACE_DEVICE] >= before) break;
         c->is_scored = true;
         search->outline.config.strategy.bucket_elems /= 2;
     } while (!c->fits && is_open && dsc_plan_has_streams(&search->outline) &&
              search->outline.config.strategy.bucket_elems >= DSC_LEAST_BUCKET_ELEMS);
+    if (walks && is_walkable(c)) DSC_TRY(dsc_walk_passes(&family->costs, &shape, parts));
+    else *parts = dsc_score_time(&family->costs, &shape);
     c->is_scored = true;
-    c->step_ns = score.step_ns;
-    search->counts.scored++;
-    if (parts != NULL) *parts = score;
+    c->is_walked = walks;
+    c->step_ns = parts->step_ns;
 out:
     return status;
+}
+
+dsc_status dsc_search_score(dsc_search *search, dsc_candidate *c, dsc_score *parts)
+{
+    dsc_score unused;
+
+    return score(search, c, true, parts == NULL ? &unused : parts);
 }
 
 /* ---- The first look */
@@ -725,12 +741,12 @@ void dsc_search_destroy(dsc_search *search)
 
 /* ---- Ranking */
 
-/* Those that fit by their own score first, then those that fit by their bound, by step, room, and all else. */
+/* Those that fit, by their own score or by their bound, by step, room, and all else. */
 static int by_step(const void *a, const void *b)
 {
     const dsc_candidate *x = a, *y = b;
     const int64_t keys[][2] = {
-        {!(x->fits && x->is_scored), !(y->fits && y->is_scored)}, {!x->fits, !y->fits}, {x->step_ns, y->step_ns},
+        {!x->fits, !y->fits}, {x->step_ns, y->step_ns}, {!x->is_scored, !y->is_scored},
         {x->bytes[0], y->bytes[0]}, {x->tp, y->tp}, {x->pp, y->pp}, {x->micro_batch, y->micro_batch},
         {x->virtual_stages, y->virtual_stages}, {x->schedule, y->schedule}, {x->zero, y->zero},
         {x->offload, y->offload}, {x->recompute, y->recompute}, {x->sequence_parallel, y->sequence_parallel}};
@@ -769,22 +785,65 @@ static dsc_status sort_fitting(dsc_search *search)
     return DSC_OK;
 }
 
-dsc_status dsc_search_rank(dsc_search *search, int64_t count)
+/* Formulas may say so much more than a walk. */
+static const double FORMULA_ERROR = 0.04;
+
+static bool is_final(const dsc_candidate *c) { return c->is_scored && (c->is_walked || !is_walkable(c)); }
+
+/* The least that a candidate may turn out to take. */
+static double least_ns(const dsc_candidate *c)
 {
-    int64_t *best = malloc((size_t)DSC_MAX(count, 1) * sizeof *best), found = 0;
+    return (double)c->step_ns * (c->is_scored && !is_final(c) ? 1 - FORMULA_ERROR : 1);
+}
+
+/* From a bound to a score, from a score to a walk. */
+static dsc_status refine(dsc_search *search, dsc_candidate *c)
+{
+    const bool is_bound = !c->is_scored;
+    dsc_status status = DSC_OK;
+    dsc_score parts;
+
+    DSC_TRY(score(search, c, !is_bound, &parts));
+    search->counts.scored += is_bound;
+    search->counts.fitting -= !c->fits;
+out:
+    return status;
+}
+
+/* One round over candidates in their order: what may be among the `count` fastest is refined. *is_stable: nothing
+ * was. */
+static dsc_status refine_best(dsc_search *search, int64_t *best, int64_t count, bool *is_stable)
+{
+    int64_t found = 0;
     dsc_status status = DSC_OK;
 
-    if (best == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " times", count);
-    DSC_TRY(sort_fitting(search));
+    *is_stable = true;
     for (int64_t i = 0; i < search->candidate_count && search->candidates[i].fits; i++) {
         dsc_candidate *c = &search->candidates[i];
 
-        if (found == count && c->step_ns > best[count - 1]) break;
-        if (!c->is_scored) DSC_TRY(dsc_search_score(search, c, NULL));
-        if (c->fits) insert(best, &found, count, c->step_ns);
-        else search->counts.fitting--;
+        if (found == count && (double)c->step_ns * (1 - FORMULA_ERROR) > (double)best[count - 1]) break;
+        while (c->fits && !is_final(c) && (found < count || least_ns(c) <= (double)best[count - 1])) {
+            DSC_TRY(refine(search, c));
+            *is_stable = false;
+        }
+        if (c->fits && is_final(c)) insert(best, &found, count, c->step_ns);
     }
-    DSC_TRY(sort_fitting(search));
+out:
+    return status;
+}
+
+/* What is refined takes longer than was thought, and lets others move up. */
+dsc_status dsc_search_rank(dsc_search *search, int64_t count)
+{
+    int64_t *best = malloc((size_t)DSC_MAX(count, 1) * sizeof *best);
+    dsc_status status = DSC_OK;
+    bool is_stable = false;
+
+    if (best == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " times", count);
+    while (!is_stable) {
+        DSC_TRY(sort_fitting(search));
+        DSC_TRY(refine_best(search, best, count, &is_stable));
+    }
 out:
     free(best);
     return status;

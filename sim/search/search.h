@@ -12,9 +12,9 @@
  *     sequence parallel  off, on (tp 1: off)
  *
  * The first look takes passes of a family without replicas and the plan's static bytes: lower bounds of time and
- * memory, as far as the closed form is one. Those that may be among the best are scored with a family of their own. What
- * is passed over is illegal, does not fit by its bound, or is slower by its bound than as many as are asked for. The
- * same inputs give the same result. */
+ * memory, as far as the closed form is one. Those that may be among the best are scored with a family of their own.
+ * What is passed over is illegal, does not fit by its bound, or is slower by its bound than as many as are asked for.
+ * The same inputs give the same result. */
 #ifndef DSC_SIM_SEARCH_SEARCH_H
 #define DSC_SIM_SEARCH_SEARCH_H
 
@@ -30,6 +30,7 @@ typedef struct dsc_candidate {
     int8_t schedule, zero, offload, recompute;
     bool sequence_parallel;
     bool is_scored;                    /* else step_ns and bytes are lower bounds */
+    bool is_walked;                    /* where its schedule takes that */
     bool fits;
     int64_t step_ns;
     int64_t bytes[DSC_SPACE_COUNT];    /* of the rank that needs most, libraries included */
@@ -48,8 +49,8 @@ dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster,
                              dsc_search **out);
 void dsc_search_destroy(dsc_search *search);
 
-/* Scores what may be among the `count` fastest that fit, and orders: those that fit by step, then by room left in the
- * device's memory, then the others. */
+/* Scores what may be among the `count` fastest that fit, walks those whose schedule takes it, and orders: those that fit
+ * by step, then by room left in the device's memory, then the others. Of the first `count` that fit all are scored. */
 dsc_status dsc_search_rank(dsc_search *search, int64_t count);
 
 /* All that are legal, in that order; before, as they were found. Borrowed. */
@@ -60,7 +61,8 @@ int64_t dsc_search_capacity(const dsc_search *search, int space); /* bytes of a 
 /* The configuration of a candidate. Pure. */
 dsc_config dsc_search_config(const dsc_search *search, const dsc_candidate *candidate);
 
-/* Scores a candidate by its own family, whatever its bound. parts may be NULL. */
+/* Scores a candidate by its own family, whatever its bound; passes of interleaved schedules and of ZB-H1 are walked.
+ * parts may be NULL. */
 dsc_status dsc_search_score(dsc_search *search, dsc_candidate *candidate, dsc_score *parts);
 
 #endif

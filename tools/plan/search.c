@@ -15,7 +15,7 @@
 enum { TOP = 10, MOST_TIMES = 3, GROUP = 4, MOST_THREADS = 16 };
 
 /* By so much the closed form may say more than the engine, by schedule; by more where it did (doc/plan.md). */
-static const double ERRORS[] = {[DSC_GPIPE] = 0.005, [DSC_1F1B] = 0.005, [DSC_INTERLEAVED] = 0.02, [DSC_ZB_H1] = 0.01};
+static const double ERRORS[] = {[DSC_GPIPE] = 0.005, [DSC_1F1B] = 0.005, [DSC_INTERLEAVED] = 0.01, [DSC_ZB_H1] = 0.005};
 
 /* What is kept of a simulated strategy. */
 typedef struct result {
@@ -32,7 +32,8 @@ typedef struct finder {
     plan_options options;      /* of single evaluations */
     evaluation *base;          /* model, cluster, calibration */
     dsc_search *search;
-    result *results; int64_t count, capacity, simulated;
+    result *results; int64_t count, capacity; /* of those that fit */
+    dsc_candidate *done; int64_t done_capacity, simulated; /* of all */
     double errors[DSC_COUNT(ERRORS)];
     bool is_open;              /* strategies are left that the closed form cannot tell from those shown */
 } finder;
@@ -133,7 +134,7 @@ static dsc_status keep(finder *f, const result *r)
 {
     double *error = &f->errors[r->c.schedule];
 
-    f->simulated++;
+    if (DSC_PUSH(f->done, f->simulated, f->done_capacity, r->c) != DSC_OK) return DSC_ENOMEM;
     if (!r->feasible) return DSC_OK;
     *error = DSC_MAX(*error, (double)(r->c.step_ns - r->timing.step_ns) / (double)r->c.step_ns);
     return DSC_PUSH(f->results, f->count, f->capacity, *r);
@@ -170,28 +171,59 @@ static bool is_slower(const finder *f, const dsc_candidate *c)
     return f->count >= f->options.top && least > (double)f->results[f->options.top - 1].timing.step_ns;
 }
 
+static bool are_same(const dsc_candidate *a, const dsc_candidate *b)
+{
+    return a->tp == b->tp && a->pp == b->pp && a->dp == b->dp && a->micro_batch == b->micro_batch &&
+           a->virtual_stages == b->virtual_stages && a->schedule == b->schedule && a->zero == b->zero &&
+           a->offload == b->offload && a->recompute == b->recompute && a->sequence_parallel == b->sequence_parallel;
+}
+
+static bool is_done(const finder *f, const dsc_candidate *c)
+{
+    for (int64_t i = 0; i < f->simulated; i++)
+        if (are_same(&f->done[i], c)) return true;
+    return false;
+}
+
+/* The next of the `wide` best by the closed form that may be among those shown: at most so many. Returns how many;
+ * *is_last: none behind the `wide` may be. */
+static int64_t take_next(const finder *f, int64_t wide, int64_t most, dsc_candidate *out, bool *is_last)
+{
+    int64_t count, taken = 0, i;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+
+    for (i = 0; i < DSC_MIN(count, wide) && all[i].fits && all[i].is_scored && taken < most; i++)
+        if (!is_done(f, &all[i]) && !is_slower(f, &all[i])) out[taken++] = all[i];
+    *is_last = i < wide || is_slower(f, &all[i - 1]);
+    return taken;
+}
+
+/* Where many of those that the closed form puts first turn out slow, more are ranked. */
 static dsc_status simulate_best(finder *f)
 {
-    const int64_t top = f->options.top;
-    int64_t all_count, count = 0, next = 0;
-    const dsc_candidate *all = dsc_search_candidates(f->search, &all_count);
+    const int64_t top = f->options.top, most = DSC_MAX(top, GROUP);
+    int64_t wide = top + dsc_ceil_div(top, 4);
+    dsc_candidate *next = malloc((size_t)most * sizeof *next);
     dsc_status status = DSC_OK;
-    dsc_candidate few[GROUP];
+    bool is_last = false;
 
-    while (count < all_count && all[count].fits && all[count].is_scored) count++;
-    next = DSC_MIN(top, count);
-    if (next > 0) DSC_TRY(simulate_group(f, all, next));
+    if (next == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " strategies", most);
+    DSC_TRY(dsc_search_rank(f->search, wide));
     for (;;) {
-        int64_t taken = 0;
+        const int64_t taken = take_next(f, wide, f->simulated == 0 ? top : GROUP, next, &is_last);
 
+        f->is_open = (taken > 0 || !is_last) && f->count >= top && f->simulated >= MOST_TIMES * top;
+        if (f->is_open || (taken == 0 && is_last)) break;
+        if (taken == 0) {
+            wide += top;
+            DSC_TRY(dsc_search_rank(f->search, wide));
+            continue;
+        }
+        DSC_TRY(simulate_group(f, next, taken));
         qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
-        for (; next < count && taken < GROUP; next++)
-            if (!is_slower(f, &all[next])) few[taken++] = all[next];
-        f->is_open = taken > 0 && f->count >= top && f->simulated >= MOST_TIMES * top;
-        if (taken == 0 || f->is_open) break;
-        DSC_TRY(simulate_group(f, few, taken));
     }
 out:
+    free(next);
     return status;
 }
 
@@ -433,7 +465,6 @@ static dsc_status find(finder *f, const dsc_given *given, const tool *self)
     DSC_TRY(resolve_given(&config, &fixed));
     DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, &f->search));
     screened = seconds() - start;
-    DSC_TRY(dsc_search_rank(f->search, MOST_TIMES * f->options.top));
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
     status = simulate_best(f);
     tool_log(self);
@@ -466,6 +497,7 @@ dsc_status show_search(const tool_inputs *inputs, const plan_options *options, c
 out:
     for (int64_t i = 0; i < f.count; i++) json_decref(f.results[i].json);
     free(f.results);
+    free(f.done);
     dsc_search_destroy(f.search);
     evaluation_fini(base);
     free(base);
