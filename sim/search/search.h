@@ -49,8 +49,9 @@ dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster,
                              dsc_search **out);
 void dsc_search_destroy(dsc_search *search);
 
-/* Scores what may be among the `count` fastest that fit, walks those whose schedule takes it, and orders: those that fit
- * by step, then by room left in the device's memory, then the others. Of the first `count` that fit all are scored. */
+/* Scores what may be among the `count` fastest that fit, walks those whose schedule takes it, and orders: those that
+ * fit by step, then by room left in the device's memory, then the others. Of the first `count` that fit all are
+ * scored. */
 dsc_status dsc_search_rank(dsc_search *search, int64_t count);
 
 /* All that are legal, in that order; before, as they were found. Borrowed. */
