@@ -17,8 +17,7 @@ struct dsc_family {
 
 /* ---- Building */
 
-/* A cluster of the same nodes, so many times: the small pipeline may be longer than the wanted one. */
-static dsc_status enlarge(const dsc_cluster *cluster, dsc_cluster *out)
+dsc_status dsc_family_cluster(const dsc_cluster *cluster, dsc_cluster *out)
 {
     *out = *cluster;
     out->nodes = malloc((size_t)cluster->node_group_count * sizeof *out->nodes);
@@ -83,7 +82,7 @@ dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster,
     if (family == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *family);
     family->is_pipeline = config->strategy.pp > 1;
     family->deep = SHALLOW + period_of(model, config);
-    DSC_TRY(enlarge(cluster, &larger));
+    DSC_TRY(dsc_family_cluster(cluster, &larger));
     for (int i = 0; i < 2; i++) {
         const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? family->deep : SHALLOW;
         const int64_t first = i == 0 ? 0 : stages / 2;

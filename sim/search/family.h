@@ -44,6 +44,10 @@ typedef struct dsc_costs { dsc_linear of[DSC_STAGE_KINDS][DSC_Q_COUNT]; } dsc_co
 /* The programs of a family: of a pipeline, or of a single stage. */
 typedef struct dsc_family dsc_family;
 
+/* The same nodes, as many times as a family's small pipeline may be longer than the wanted one. The caller frees
+ * out->nodes; all else is the cluster's. */
+dsc_status dsc_family_cluster(const dsc_cluster *cluster, dsc_cluster *out);
+
 /* config is that of any strategy of the family, resolved (dsc_plan_outline) but for bucket_elems, which is the wanted
  * strategy's; of pp it counts only whether there is a pipeline, of micro-batches whether there are several, of the
  * schedule whether it splits backward passes. Model and cluster are read. */

@@ -325,18 +325,12 @@ static dsc_status add_states(dsc_search *search, int64_t each, states *out)
 {
     dsc_config config = search->outline.config;
     dsc_model small = *search->model;
-    dsc_cluster larger = *search->cluster;
-    dsc_node_group *nodes = malloc((size_t)larger.node_group_count * sizeof *nodes);
+    dsc_cluster larger = {0};
     const int64_t stages = config.strategy.pp > 1 ? 3 : 1;
     dsc_plan *plan = NULL;
     dsc_status status = DSC_OK;
 
-    if (nodes == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "search: a cluster"));
-    for (int64_t i = 0; i < larger.node_group_count; i++) {
-        nodes[i] = larger.nodes[i];
-        nodes[i].count *= 3;
-    }
-    larger.nodes = nodes;
+    DSC_TRY(dsc_family_cluster(search->cluster, &larger));
     small.layers = each * stages;
     config.strategy.pp = stages;
     config.strategy.virtual_stages = 1;
@@ -356,7 +350,7 @@ static dsc_status add_states(dsc_search *search, int64_t each, states *out)
         }
 out:
     dsc_plan_destroy(plan);
-    free(nodes);
+    free(larger.nodes);
     return status;
 }
 

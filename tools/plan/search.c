@@ -275,7 +275,7 @@ static const axis AXES[] = {{"tp", tp_of, false},          {"pp", pp_of, false},
                             {"schedule", schedule_number, true}, {"zero", zero_of, true},
                             {"offload", offload_of, true}, {"recompute", recompute_of, true},
                             {"sequence-parallel", sequence_of, true}};
-enum { CHUNKS = 3, SCHEDULE = 4 };
+enum { CHUNKS = 3, SCHEDULE = 4, SEQUENCE = 8 }; /* places among them */
 
 static bool differs_in(const dsc_candidate *a, const dsc_candidate *b, int which)
 {
@@ -330,7 +330,7 @@ static dsc_status print_neighbour(finder *f, const dsc_score *best, dsc_candidat
     dsc_score score;
     char word[48];
 
-    if (which == 8) snprintf(word, sizeof word, "%s", value ? "yes" : "no");
+    if (which == SEQUENCE) snprintf(word, sizeof word, "%s", value ? "yes" : "no");
     else if (field->choices != NULL && AXES[which].is_choice) snprintf(word, sizeof word, "%s", field->choices[value]);
     else snprintf(word, sizeof word, "%" PRId64, value);
     DSC_TRY(dsc_search_score(f->search, &c, &score));
