@@ -111,6 +111,7 @@ void dsc_family_destroy(dsc_family *family)
 
 typedef struct walker {
     const dsc_program *program;
+    int segment;
     dsc_prices *prices;
     dsc_transfers *transfers;
     const dsc_plan *plan;                /* of the grid */
@@ -216,7 +217,7 @@ static void walker_fini(walker *w)
 
 static dsc_status walk(walker *w, int segment)
 {
-    const dsc_segment *s = &w->program->segments[segment];
+    const dsc_segment *s = &w->program->segments[w->segment = segment];
     const dsc_use *last = &s->uses[s->use_count - 1];
     const size_t ops = s->use_count == 0 ? 0 : (size_t)(last->base - s->uses[0].base +
                                                         w->program->templates[last->template_].op_count);
@@ -248,9 +249,10 @@ static int64_t latest(const walker *w)
 }
 
 /* The number-th pass of a micro-batch that is forward, or not; the last where there are fewer. */
-static int64_t find_pass(const dsc_program *program, bool is_forward, int64_t number)
+static int64_t find_pass(const walker *w, bool is_forward, int64_t number)
 {
-    const dsc_segment *s = &program->segments[DSC_SEGMENT_GRADIENTS];
+    const dsc_program *program = w->program;
+    const dsc_segment *s = &program->segments[w->segment];
     int64_t found = 0, count = 0;
 
     for (int64_t u = 0; u < s->use_count && count <= number; u++) {
@@ -262,9 +264,10 @@ static int64_t find_pass(const dsc_program *program, bool is_forward, int64_t nu
 }
 
 /* The last use of a template that leaves its rest to another, or of one that is such a rest; -1 where there is none. */
-static int64_t find_half(const dsc_program *program, bool is_rest)
+static int64_t find_half(const walker *w, bool is_rest)
 {
-    const dsc_segment *s = &program->segments[DSC_SEGMENT_GRADIENTS];
+    const dsc_program *program = w->program;
+    const dsc_segment *s = &program->segments[w->segment];
     int32_t rest = -1;
 
     for (int64_t t = 0; t < program->template_count; t++) rest = DSC_MAX(rest, program->templates[t].rest);
@@ -281,15 +284,15 @@ static int64_t time_of(const walker *w, int64_t use)
 static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
 {
     const int64_t backward[DSC_TURNS] = {0, BACKWARD_SEEN, INT64_MAX};
-    const int64_t last = find_pass(w->program, false, INT64_MAX);
-    const int64_t forward = find_pass(w->program, true, FORWARD_SEEN);
+    const int64_t last = find_pass(w, false, INT64_MAX);
+    const int64_t forward = find_pass(w, true, FORWARD_SEEN);
 
     out[DSC_Q_GAP] = w->gap[forward];
     out[DSC_Q_FORWARD] = time_of(w, forward) - w->gap[forward];
     out[DSC_Q_LAUNCHES] = w->launches[forward];
-    out[DSC_Q_BEGIN] = w->compute_ends[find_pass(w->program, true, 0)] - out[DSC_Q_FORWARD];
+    out[DSC_Q_BEGIN] = w->compute_ends[find_pass(w, true, 0)] - out[DSC_Q_FORWARD];
     for (int turn = 0; turn < DSC_TURNS; turn++) {
-        const int64_t use = find_pass(w->program, false, backward[turn]), sent = w->sent[use];
+        const int64_t use = find_pass(w, false, backward[turn]), sent = w->sent[use];
 
         out[DSC_Q_BACKWARD + turn] = time_of(w, use);
         out[DSC_Q_SENT + turn] = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
@@ -301,7 +304,7 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
     }
     out[DSC_Q_REST] = latest(w) - w->compute_ends[last];
     for (int i = 0; i < 2; i++) {
-        const int64_t half = find_half(w->program, i == 1);
+        const int64_t half = find_half(w, i == 1);
 
         if (half >= 0) out[DSC_Q_INPUTS + i] = time_of(w, half);
     }
@@ -328,20 +331,35 @@ static void note_message(const dsc_program *program, int64_t out[DSC_Q_COUNT])
                 out[DSC_Q_MESSAGE] = program->templates[t].ops[i].bytes;
 }
 
+/* The path that a run takes most often: where momenta are compressed, that of most steps; where replicas step by
+ * themselves, of a step between two meetings. */
+static dsc_outcome usual_outcome(const dsc_plan *plan)
+{
+    const bool steps_alone = plan->has_own_steps && plan->config.local_step_clipper > 1;
+
+    if (!plan->compresses) return (dsc_outcome){.way = DSC_WAY_EXACT};
+    if (!plan->has_own_steps) return (dsc_outcome){.way = DSC_WAY_EXCHANGE};
+    return (dsc_outcome){.way = DSC_WAY_OWN, .sync = !steps_alone};
+}
+
 static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_transfers *transfers,
                           const dsc_plan *plan, int64_t out[DSC_Q_COUNT])
 {
+    const dsc_outcome outcome = usual_outcome(program->plan);
     walker w = {.program = program, .prices = prices, .transfers = transfers, .plan = plan, .copy_pace = {1, 1}};
+    dsc_segment_id segment;
     dsc_status status = DSC_OK;
 
     memset(out, 0, DSC_Q_COUNT * sizeof *out);
     for (int way = 0; way < 2 && program->plan->config.strategy.offload != DSC_OFFLOAD_NONE; way++)
         DSC_TRY(dsc_transfer_copy_pace(transfers, plan, way == 1, &w.copy_pace[way]));
-    DSC_TRY(walk(&w, DSC_SEGMENT_GRADIENTS));
+    DSC_TRY(walk(&w, dsc_segment_next(DSC_SEGMENT_END, &outcome)));
     note_passes(&w, out);
-    walker_fini(&w);
-    DSC_TRY(walk(&w, DSC_SEGMENT_UPDATE));
-    out[DSC_Q_UPDATE] = latest(&w);
+    while ((segment = dsc_segment_next(w.segment, &outcome)) != DSC_SEGMENT_END) {
+        walker_fini(&w);
+        DSC_TRY(walk(&w, segment));
+        out[DSC_Q_UPDATE] += latest(&w);
+    }
     note_memory(program, out);
     note_message(program, out);
 out:

@@ -71,8 +71,6 @@ static dsc_status look_at(dsc_search *search, const dsc_candidate *c, const dsc_
 
     search->tried = dsc_search_config(search, c);
     *stack = dsc_stack_find(search->stack, &search->tried.strategy, search->cluster);
-    if (*stack == NULL)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", search->stack));
     dsc_stack_apply(*stack, &search->tried.strategy);
     DSC_TRY(dsc_plan_outline(search->model, search->cluster, &search->tried, &search->outline));
 out:
@@ -188,6 +186,7 @@ static dsc_status measure(dsc_search *search, bool is_split, const int64_t *mach
     dsc_status status = DSC_OK;
 
     config.strategy.schedule = is_split ? DSC_ZB_H1 : DSC_1F1B;
+    config.strategy.exchange = search->config.strategy.exchange; /* to be found anew: there may be fewer nodes */
     DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1, &family));
     search->counts.families++;
     for (int i = 0; i < count; i++) {
@@ -336,6 +335,7 @@ static dsc_status add_states(dsc_search *search, int64_t each, states *out)
     config.strategy.virtual_stages = 1;
     config.strategy.schedule = DSC_1F1B;
     config.strategy.partition = DSC_PARTITION_UNIFORM;
+    config.strategy.exchange = search->config.strategy.exchange;
     config.strategy.global_batch = config.strategy.dp * config.strategy.micro_batch *
                                    DSC_MIN(search->outline.micro_batches, 2);
     config.gradient_accumulation_steps = 0;
@@ -617,9 +617,13 @@ static dsc_status look_at_grid(dsc_search *search, look *l, pairs *known)
     dsc_status status = DSC_OK;
     bool fits = true;
 
-    search->counts.considered += given->global_batch % l->c.dp != 0;
+    if (given->global_batch % l->c.dp != 0) {
+        search->counts.considered++;
+        DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of dp %d", given->global_batch, l->c.dp);
+        return DSC_OK;
+    }
     memset(l->has_states, 0, sizeof l->has_states);
-    for (int64_t b = 1; b <= batch && given->global_batch % l->c.dp == 0; b++) {
+    for (int64_t b = 1; b <= batch; b++) {
         if (batch % b != 0 || !is_tried(search->given.micro_batch, given->micro_batch, b)) continue;
         if (!fits && b < batch && !search->given.micro_batch) continue;
         l->c.micro_batch = (int32_t)b;
@@ -711,6 +715,8 @@ dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster,
     if (config->strategy.global_batch <= 0)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--search compares strategies by their step, so all take one batch: give "
                          "--global-batch"));
+    if (dsc_stack_find(stack, &config->strategy, cluster) == NULL)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", stack));
     DSC_TRY(note_capacity(search));
     DSC_TRY(look_at_all(search));
     *out = search;
