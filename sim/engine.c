@@ -164,10 +164,19 @@ static dsc_status record_copy(dsc_engine *e, const dsc_sim_rank *r, int lane, co
 /* Starts what stands at the head of the lane if it can; `cause` is the lane that has just moved. */
 static dsc_status try_start(dsc_engine *e, dsc_sim_rank *r, int lane, int cause)
 {
-    head h = head_of(r, lane);
+    const dsc_need *need;
     dsc_status status = DSC_OK;
+    head h;
 
-    if (r->busy[lane] || h.op == NULL || unmet_need(r, h.instance) != NULL) return DSC_OK;
+    if (r->busy[lane]) return DSC_OK;
+    h = head_of(r, lane);
+    r->waits_for[lane] = -1;
+    if (h.op == NULL) return DSC_OK;
+    need = unmet_need(r, h.instance);
+    if (need != NULL) {
+        r->waits_for[lane] = (int8_t)need->lane;
+        return DSC_OK;
+    }
     r->busy[lane] = true;
     r->start_ns[lane] = e->now_ns;
     r->runs[lane].event.op = h.use->base + h.instance->index;
@@ -224,7 +233,8 @@ dsc_status dsc_rank_finish(dsc_engine *e, dsc_sim_rank *r, int lane)
     r->busy[lane] = false;
     r->over[lane]++;
     if (--r->left == 0) return end_segment(e, r, lane);
-    for (int other = 0; other < DSC_LANE_COUNT; other++) DSC_TRY(try_start(e, r, other, lane));
+    for (int other = 0; other < DSC_LANE_COUNT; other++)
+        if (other == lane || r->waits_for[other] == lane) DSC_TRY(try_start(e, r, other, lane));
 out:
     return status;
 }
@@ -313,30 +323,6 @@ out:
 
 /* ---- Setting up */
 
-static int64_t price_op(const dsc_engine *e, const dsc_template *template_, const dsc_op *op)
-{
-    int64_t sum = e->overhead_ns;
-
-    if (is_copy(op->lane)) sum += dsc_price_copy(e->prices, op->lane == DSC_LANE_COPY_OUT, op->bytes);
-    for (int32_t c = 0; c < op->calls; c++) {
-        const dsc_shape *shape = &template_->calls[op->first_call + c].shape;
-        int64_t ns = op->lane == DSC_LANE_HOST ? dsc_price_host_call(e->prices, shape)
-                                               : dsc_price_call(e->prices, shape);
-
-        sum = DSC_MIN(sum + DSC_MIN(ns, MOST_NS), MOST_NS);
-    }
-    return sum;
-}
-
-static int64_t price_launches(const dsc_engine *e, const dsc_template *template_, const dsc_op *op)
-{
-    int64_t sum = 0;
-
-    for (int32_t c = 0; c < op->calls && op->lane != DSC_LANE_HOST; c++)
-        sum += dsc_price_launch(e->prices, &template_->calls[op->first_call + c].shape);
-    return sum;
-}
-
 static dsc_status price_script(dsc_engine *e, dsc_script *s)
 {
     const dsc_program *program = s->program;
@@ -351,8 +337,8 @@ static dsc_status price_script(dsc_engine *e, dsc_script *s)
         s->launches[t] = calloc((size_t)template_->op_count + 1, sizeof **s->launches);
         if (s->durations[t] == NULL || s->launches[t] == NULL) goto no_memory;
         for (int64_t i = 0; i < template_->op_count; i++) {
-            s->durations[t][i] = price_op(e, template_, &template_->ops[i]);
-            s->launches[t][i] = price_launches(e, template_, &template_->ops[i]);
+            s->durations[t][i] = dsc_price_op(e->prices, template_, &template_->ops[i]);
+            s->launches[t][i] = dsc_price_op_launches(e->prices, template_, &template_->ops[i]);
         }
     }
     return DSC_OK;

@@ -44,6 +44,7 @@ typedef struct dsc_sim_rank {
     int64_t issued_ns;     /* until when the host has launched the kernels of the compute lane's use that follows */
     int32_t issued_use;
     bool busy[DSC_LANE_COUNT];
+    int8_t waits_for[DSC_LANE_COUNT]; /* the lane that the head of this one waits for; -1: for none */
     dsc_activity runs[DSC_LANE_COUNT], pause;
     dsc_meeting *meetings[DSC_AXIS_COUNT]; /* of its groups */
     dsc_meeting *messages; /* those that it sends, one for each receiver */

@@ -169,6 +169,14 @@ static dsc_status use(dsc_fabric *fabric, int64_t slot, double bytes_per_s, cons
     return use_times(fabric, slot, bytes_per_s, name, 1, load);
 }
 
+/* Whether the slot's resource is there already, so that nobody has to think of its name and rate. */
+static bool is_made(const dsc_fabric *fabric, int64_t slot) { return fabric->resource_at[slot] >= 0; }
+
+static dsc_status use_made(dsc_fabric *fabric, int64_t slot, dsc_load *load)
+{
+    return load == NULL ? DSC_OK : dsc_load_add(fabric, load, fabric->resource_at[slot], 1);
+}
+
 static bool is_to_host(const dsc_link *link)
 {
     return dsc_equal(link->between[0], "host") || dsc_equal(link->between[1], "host");
@@ -179,12 +187,13 @@ static dsc_status use_port(dsc_fabric *fabric, const dsc_place *place, int way, 
 {
     int64_t local = place->local - place->local % DSC_MAX(link->devices_per_port, 1);
     int64_t first = is_to_host(link) ? 3 * fabric->devices + 2 * fabric->nics : 0;
+    int64_t slot = place->node * fabric->node_slots + first + 2 * local + way;
     char name[64];
 
+    if (is_made(fabric, slot)) return use_made(fabric, slot, load);
     snprintf(name, sizeof name, "node%" PRId64 "/device%" PRId64 "/%.24s/%s", place->node, local, link->name,
              way == OUT ? "out" : "in");
-    return use(fabric, place->node * fabric->node_slots + first + 2 * local + way,
-               link->bytes_per_s * (is_to_host(link) ? 1 : fabric->stack->link), name, load);
+    return use(fabric, slot, link->bytes_per_s * (is_to_host(link) ? 1 : fabric->stack->link), name, load);
 }
 
 /* ---- Paths inside a node */
@@ -269,15 +278,17 @@ static dsc_status use_nic(dsc_fabric *fabric, const dsc_place *place, int way, d
     const dsc_node_type *type = place->node_type;
     const dsc_link *link = dsc_node_link(type, "device", "nic");
     int64_t number = nic_number(place);
+    int64_t slot = place->node * fabric->node_slots + 3 * fabric->devices + 2 * number + way;
     double total = 0, rate;
     char name[64];
 
+    if (is_made(fabric, slot)) return use_made(fabric, slot, load);
     for (int64_t i = 0; i < type->nic_count; i++) total += (double)type->nics[i].count * type->nics[i].bytes_per_s;
     rate = total / (double)shown_nics(type);
     if (link != NULL) rate = fmin(rate, link->bytes_per_s);
     rate *= fabric->stack->network;
     snprintf(name, sizeof name, "node%" PRId64 "/nic%" PRId64 "/%s", place->node, number, way == OUT ? "out" : "in");
-    return use(fabric, place->node * fabric->node_slots + 3 * fabric->devices + 2 * number + way, rate, name, load);
+    return use(fabric, slot, rate, name, load);
 }
 
 /* What collectives carry of the rate of a port into the tier. */
@@ -306,6 +317,7 @@ static dsc_status use_uplink(dsc_fabric *fabric, const dsc_place *place, int64_t
     double rate = carried(fabric, into) * ports_of(fabric, place->node_type, tier) / fmax(into->oversubscription, 1);
     char name[64], at_rail[24] = "";
 
+    if (is_made(fabric, slot + way)) return use_made(fabric, slot + way, load);
     if (is_rail) snprintf(at_rail, sizeof at_rail, "/rail%" PRId64, rail);
     snprintf(name, sizeof name, "%.24s/%s%" PRId64 "%.10s/%s", into->name, is_node ? "node" : "unit", unit, at_rail,
              way == OUT ? "up" : "down");

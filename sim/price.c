@@ -326,3 +326,29 @@ int64_t dsc_price_op_overhead(const dsc_prices *prices)
     if (calibration != NULL && calibration->op_overhead_ns > 0) return calibration->op_overhead_ns;
     return prices->device->is_gpu ? 0 : CPU_OVERHEAD_NS;
 }
+
+/* ---- Ops */
+
+int64_t dsc_price_op(dsc_prices *prices, const dsc_template *template_, const dsc_op *op)
+{
+    const int64_t most_ns = (int64_t)MOST_NS;
+    int64_t sum = dsc_price_op_overhead(prices);
+
+    if (dsc_op_is_copy(op->kind)) sum += dsc_price_copy(prices, op->lane == DSC_LANE_COPY_OUT, op->bytes);
+    for (int32_t c = 0; c < op->calls; c++) {
+        const dsc_shape *shape = &template_->calls[op->first_call + c].shape;
+        int64_t ns = op->lane == DSC_LANE_HOST ? dsc_price_host_call(prices, shape) : dsc_price_call(prices, shape);
+
+        sum = DSC_MIN(sum + DSC_MIN(ns, most_ns), most_ns);
+    }
+    return sum;
+}
+
+int64_t dsc_price_op_launches(dsc_prices *prices, const dsc_template *template_, const dsc_op *op)
+{
+    int64_t sum = 0;
+
+    for (int32_t c = 0; c < op->calls && op->lane != DSC_LANE_HOST; c++)
+        sum += dsc_price_launch(prices, &template_->calls[op->first_call + c].shape);
+    return sum;
+}

@@ -5,6 +5,7 @@
 #include "store/layout_file.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { OWN_TABLES = 4, ALL_TABLES = OWN_TABLES + 4 }; /* at most, of a tool; and the row of zeros counted */
@@ -176,6 +177,20 @@ dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inp
     DSC_TRY(dsc_config_check(&out->config));
     DSC_TRY(load_attention(&said, out));
 out:
+    return status;
+}
+
+dsc_status tool_said(int argc, char **argv, const dsc_field_table *own, const tool_inputs *inputs, dsc_config *config)
+{
+    tool_inputs *again = malloc(sizeof *again);
+    dsc_status status = DSC_OK;
+
+    if (again == NULL) return DSC_FAIL(DSC_ENOMEM, "options: %zu bytes", sizeof *again);
+    *again = *inputs;
+    if (inputs->config_path[0] != '\0') DSC_TRY(dsc_config_load(inputs->config_path, config));
+    DSC_TRY(parse(argc, argv, own, config, again));
+out:
+    free(again);
     return status;
 }
 

@@ -41,6 +41,10 @@ typedef struct tool_inputs {
  * returns  DSC_EINVAL naming option or key; no words that are no options are taken */
 dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inputs *out);
 
+/* What CONFIG and the command line of a tool_load that succeeded say, over what *config holds: rows that neither names
+ * stay as they are. Nothing is checked or noted twice. */
+dsc_status tool_said(int argc, char **argv, const dsc_field_table *own, const tool_inputs *inputs, dsc_config *config);
+
 void tool_unload(tool_inputs *inputs);
 
 /* --progress, alike in all tools: one row, whose value is a bool. tool_load and tool_run have it among theirs. */

@@ -2,11 +2,13 @@
 #include "base/log.h"
 #include "tools/plan/plan.h"
 #include "store/trace_file.h"
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const tool self = {"dsc-plan",
                           "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...\n"
+                          "       dsc-plan --model MODEL --cluster CLUSTER --search [--top N] [OPTION]...\n"
                           "       dsc-plan --batch FILE.csv [-o OUT.csv] [OPTION]...",
                           "Predict memory and time of training a transformer on a described cluster."};
 
@@ -41,6 +43,11 @@ static const dsc_field fields[] = {
          "print step time, memory and feasibility with one thing of the cluster changed at a time"),
     TEXT("emit", emit, "DIR",
          "write the plan into a folder that dsc-run --plan DIR executes, with a launch line and a Slurm script"),
+    FLAG("search", search,
+         "rank strategies by step time, over what is not given of tp, pp, dp, micro-batch, virtual stages, schedule, "
+         "ZeRO, offload, recompute and sequence parallelism; needs --global-batch"),
+    {.name = "top", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, top), .low = 1, .high = 1000,
+     .argument = "N", .help = "strategies that --search prints (10)"},
     TEXT("batch", batch, "FILE.csv",
          "evaluate each row of a table of trainings, by the names of columns, and print it with predictions added"),
     TEXT("o", out, "OUT.csv", "file for the table of --batch; - is standard output (-)"),
@@ -64,18 +71,6 @@ static const dsc_field run_fields[] = {
     {.name = "energy-price", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, energy_price), .low = 0,
      .high = 1e9, .argument = "X", .help = "of a kWh, in any currency"},
     {0}};
-
-/* The contract has these; this version does not. */
-static const char *const later[] = {"--search", "--top"};
-
-static dsc_status refuse_later(char **argv)
-{
-    for (; *argv != NULL; argv++)
-        for (int64_t i = 0; i < DSC_COUNT(later); i++)
-            if (strncmp(*argv, later[i], strcspn(*argv, "=")) == 0 && strlen(later[i]) == strcspn(*argv, "="))
-                return DSC_FAIL(DSC_ENOTSUP, "%s is not implemented in this version of dsc-plan", later[i]);
-    return DSC_OK;
-}
 
 /* ---- Lists */
 
@@ -305,7 +300,56 @@ static dsc_status check_run_options(const plan_options *o)
     return tool_check_path("--emit", o->emit, "a plan is a folder");
 }
 
-static dsc_status act(tool_inputs *inputs, const plan_options *options)
+/* ---- Many of them */
+
+/* No value of an axis: what is left of it nobody has given. */
+enum { NOT_GIVEN = -7 };
+
+static dsc_config without_axes(bool sequence_parallel)
+{
+    dsc_config config = DSC_CONFIG_DEFAULT;
+    dsc_strategy *s = &config.strategy;
+
+    s->tp = s->pp = s->dp = s->micro_batch = s->virtual_stages = NOT_GIVEN;
+    s->schedule = s->zero = s->offload = s->recompute = NOT_GIVEN;
+    s->sequence_parallel = sequence_parallel;
+    return config;
+}
+
+/* What stays as it was when CONFIG and the command line are read again is free. Their notes have been printed. */
+static dsc_status find_given(int argc, char **argv, const dsc_field_table *own, const tool_inputs *inputs,
+                             dsc_given *out)
+{
+    dsc_config without = without_axes(false), with = without_axes(true);
+    const dsc_strategy *s = &without.strategy;
+    dsc_status status = DSC_OK;
+
+    dsc_log_to(NULL, NULL, DSC_WARNING);
+    DSC_TRY(tool_said(argc, argv, own, inputs, &without));
+    DSC_TRY(tool_said(argc, argv, own, inputs, &with));
+    *out = (dsc_given){.tp = s->tp != NOT_GIVEN, .pp = s->pp != NOT_GIVEN, .dp = s->dp != NOT_GIVEN,
+                       .micro_batch = s->micro_batch != NOT_GIVEN, .virtual_stages = s->virtual_stages != NOT_GIVEN,
+                       .schedule = s->schedule != NOT_GIVEN, .zero = s->zero != NOT_GIVEN,
+                       .offload = s->offload != NOT_GIVEN, .recompute = s->recompute != NOT_GIVEN,
+                       .sequence_parallel = s->sequence_parallel == with.strategy.sequence_parallel};
+out:
+    tool_log(&self);
+    return status;
+}
+
+static dsc_status check_search(const plan_options *options)
+{
+    if (options->top > 0 && !options->search)
+        return DSC_FAIL(DSC_EINVAL, "--top %" PRId64 " is for --search", options->top);
+    if (options->search && (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq ||
+                            options->break_even || options->batch[0] != '\0' || options->what_if ||
+                            options->tokens[0] != '\0' || options->emit[0] != '\0'))
+        return DSC_FAIL(DSC_EINVAL, "--search goes without --trace, --check, --explain, --longest-seq, --break-even, "
+                        "--batch, --what-if, --tokens and --emit: evaluate what it finds");
+    return DSC_OK;
+}
+
+static dsc_status act(tool_inputs *inputs, const plan_options *options, const dsc_given *given)
 {
     dsc_status status = DSC_OK;
 
@@ -315,6 +359,7 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
     if (options->svg[0] != '\0' || options->num_heads > 0)
         return DSC_FAIL(DSC_EINVAL, "--svg and --num-heads are for --show-layout FILE|NAME");
+    if (check_search(options) != DSC_OK) return DSC_EINVAL;
     if (options->batch[0] != '\0') return plan_table(inputs, options);
     if (options->out[0] != '\0') return DSC_FAIL(DSC_EINVAL, "-o %s is for --batch FILE.csv", options->out);
     if (inputs->cluster[0] == '\0')
@@ -344,6 +389,10 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options)
     if (options->what_if) return show_what_if(inputs, options);
     if (options->break_even) return show_break_even(inputs, options);
     if (options->longest_seq) return show_longest(inputs, options);
+    if (options->search) {
+        tool_progress(&self, inputs->progress, "searching strategies of %s on %s", inputs->model, inputs->cluster);
+        return show_search(inputs, options, given, &self);
+    }
     if (options->emit[0] != '\0') DSC_TRY(check_emit(options->emit));
     status = plan(inputs, options);
 out:
@@ -358,13 +407,14 @@ int main(int argc, char **argv)
                                    {.title = "A run of many steps", .fields = run_fields, .base = &options},
                                    {0}};
     dsc_status status = DSC_OK;
+    dsc_given given = {0};
 
     options.words = argv;
     tool_log(&self);
-    DSC_TRY(refuse_later(argv));
     DSC_TRY(tool_load(argc, argv, own, &inputs));
+    if (inputs.asked == 0 && options.search) DSC_TRY(find_given(argc, argv, own, &inputs, &given));
     if (inputs.asked != 0) tool_answer(&self, own, inputs.asked);
-    else DSC_TRY(act(&inputs, &options));
+    else DSC_TRY(act(&inputs, &options, &given));
 out:
     tool_unload(&inputs);
     return tool_end(&self, status);

@@ -7,9 +7,6 @@
 /* Degrees, batch and defaults: after it no degree or size of the strategy is 0. */
 dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster);
 
-/* What cannot be, with the reason. */
-dsc_status dsc_plan_check_legal(const dsc_plan *plan);
-
 /* Layouts of sparse attention, and which heads are whose. */
 dsc_status dsc_plan_attend(dsc_plan *plan);
 void dsc_plan_attention_fini(dsc_plan *plan);

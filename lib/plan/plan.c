@@ -77,6 +77,15 @@ out:
     return status;
 }
 
+dsc_status dsc_plan_outline(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
+                            dsc_plan *out)
+{
+    memset(out, 0, sizeof *out);
+    out->model = *model;
+    out->config = *config;
+    return dsc_plan_resolve(out, cluster);
+}
+
 void dsc_plan_destroy(dsc_plan *plan)
 {
     if (plan == NULL) return;

@@ -152,6 +152,14 @@ void dsc_plan_destroy(dsc_plan *plan);
 /* DSC_ENOTSUP for what is planned, and run by no executor here, with the reason. Pure. */
 dsc_status dsc_plan_check_runs(const dsc_plan *plan);
 
+/* The arithmetic of dsc_plan_create alone: degrees, batch, types, order of ranks and capacities, for whoever looks at
+ * many strategies. No tensors, no stages, no attention, and nothing to destroy; legality is asked for apart. */
+dsc_status dsc_plan_outline(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
+                            dsc_plan *out);
+/* What cannot be, with the reason: DSC_EINVAL or DSC_ENOTSUP. Reads the model, the strategy, micro_batches, and which
+ * kind the optimizer is of. Pure. */
+dsc_status dsc_plan_check_legal(const dsc_plan *plan);
+
 /* The cluster that `local` stands for under this strategy: one node shared by tp*pp*cp*dp ranks (dp 1 when not
  * given). */
 dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out);

@@ -5,6 +5,7 @@
 typedef struct bounds_context {
     const dsc_program *program;
     dsc_atoms *atoms;
+    bool *is_added;  /* [buffer] its own start and end are among the bounds */
     int64_t capacities[DSC_SPACE_COUNT][DSC_LIFE_COUNT];
     dsc_status status;
 } bounds_context;
@@ -20,6 +21,10 @@ static void add_bounds(void *context, dsc_span span, bool is_read, bool is_writt
 
     (void)is_read;
     (void)is_written;
+    if (parts_of(span) == 1 && span.bytes == buffer->bytes) { /* most spans are whole */
+        if (c->is_added[span.buffer]) return;
+        c->is_added[span.buffer] = true;
+    }
     for (int64_t i = 0; i <= parts_of(span) && c->status == DSC_OK; i++)
         c->status = DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life],
                              start + i * span.bytes);
@@ -64,6 +69,9 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
     bounds_context context = {.program = program, .atoms = &atoms};
 
     memset(&atoms, 0, sizeof atoms);
+    context.is_added = calloc((size_t)program->buffer_count + 1, sizeof *context.is_added);
+    if (context.is_added == NULL)
+        return DSC_FAIL(DSC_ENOMEM, "program: %lld buffers", (long long)program->buffer_count);
     for (int64_t t = 0; t < program->template_count; t++)
         for (int64_t i = 0; i < program->templates[t].op_count; i++)
             dsc_op_visit(&program->templates[t], &program->templates[t].ops[i], add_bounds, &context);
@@ -75,6 +83,7 @@ dsc_status dsc_atoms_create(const dsc_program *program, dsc_atoms *out)
             atoms.first[space][life] = atoms.count;
             atoms.count += atoms.counts[space][life] * copies;
         }
+    free(context.is_added);
     if (context.status == DSC_OK) context.status = place_buffers(program, &atoms);
     if (context.status != DSC_OK) {
         dsc_atoms_fini(&atoms);

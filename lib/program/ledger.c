@@ -71,7 +71,7 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
             int64_t needed = programs[rank]->arena_bytes[space] + plan->libraries_bytes[space];
             int64_t always = programs[rank]->regions[space][DSC_LIFE_STATIC].bytes + plan->libraries_bytes[space];
 
-            if (dsc_plan_representative(plan, rank) != rank || needed <= plan->capacity_bytes[space]) continue;
+            if (needed <= plan->capacity_bytes[space] || dsc_plan_representative(plan, rank) != rank) continue;
             return DSC_FAIL(DSC_EINFEASIBLE,
                             "stage %" PRId64 " needs %s (%" PRId64 " bytes) of %s memory, a rank has %s (%" PRId64
                             "): %s",

@@ -124,10 +124,9 @@ static void add_paths(const dsc_trace *trace, json_t *object)
     json_decref(paths);
 }
 
-dsc_status print_json(const evaluation *e, FILE *out)
+json_t *evaluation_json(const evaluation *e)
 {
     json_t *object = json_object();
-    dsc_status status = DSC_OK;
     char hash[33];
 
     dsc_programs_hash(e->plan, e->programs, hash);
@@ -148,6 +147,14 @@ dsc_status print_json(const evaluation *e, FILE *out)
     json_object_set_new(object, "tokens_per_s", json_real(tokens_per_s(e)));
     json_object_set_new(object, "wire_bytes_per_step", json_integer(e->wire_bytes));
     if (e->run.tokens > 0) json_object_set_new(object, "run", campaign_json(&e->run));
+    return object;
+}
+
+dsc_status print_json(const evaluation *e, FILE *out)
+{
+    json_t *object = evaluation_json(e);
+    dsc_status status = DSC_OK;
+
     if (json_dumpf(object, out, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0)
         status = DSC_FAIL(DSC_EIO, "the result cannot be written");
     fputc('\n', out);

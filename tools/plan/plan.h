@@ -3,12 +3,12 @@
 #define TOOLS_PLAN_PLAN_H
 
 #include "base/json.h"
-#include "sim/sim.h"
+#include "sim/search/search.h"
 #include "tools/common.h"
 #include <stdio.h>
 
 typedef struct plan_options {
-    bool json, explain, check, list_models, list_clusters, list_stacks, longest_seq, break_even;
+    bool json, explain, check, list_models, list_clusters, list_stacks, longest_seq, break_even, search;
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
@@ -22,6 +22,8 @@ typedef struct plan_options {
     double energy_price;                /* of a kWh; 0: not asked */
     char emit[4096];
     bool what_if;
+    int64_t top;                        /* strategies that --search prints; 0: the default */
+    bool trusts_builders;               /* the check of the whole machine is left out */
 } plan_options;
 
 /* Memory of the lowest rank that needs most of a space. */
@@ -99,6 +101,12 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options);
  * the bytes that replicas, or nodes of several, send each other in both. DSC_EINVAL where nothing is compressed. */
 dsc_status show_break_even(const tool_inputs *inputs, const plan_options *options);
 
+/* --search: ranks strategies over the axes that are not given, by simulating the best of those that dsc_search_rank
+ * finds; prints them as a table, with why the neighbours of the best lose, or as JSON. What it took is noted. Notes of
+ * single strategies go nowhere. DSC_EINFEASIBLE when nothing fits. */
+dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
+                       const tool *self);
+
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
  * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates them all: notes of these go
  * nowhere, so the caller installs its log again. */
@@ -131,7 +139,11 @@ double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device *
 /* Share of the dense peak of the precision; NaN where the cluster does not say it. */
 double flops_utilization(const evaluation *evaluation);
 
+/* The calibration of --calibration, and what libraries take by it. */
+dsc_status load_calibration(const char *paths, evaluation *evaluation);
+
 /* The object of interfaces.md, and the strategy's keys in it. A new reference. */
+json_t *evaluation_json(const evaluation *evaluation);
 dsc_status print_json(const evaluation *evaluation, FILE *out);
 json_t *strategy_json(const dsc_plan *plan);
 /* One screen for people. */

@@ -1,0 +1,87 @@
+#!/bin/bash
+# dsc-plan --search: what it prints is what evaluating a strategy by itself gives, in order; what is given stays.
+. "${srcdir:-.}/tests/tap.sh"
+
+build=$PWD
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/dsc-test-XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 3
+
+small=(--model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-a100-80g:1 --precision bf16)
+search() { "$build/dsc-plan" "${small[@]}" --global-batch 32 --search "$@"; }
+
+# values KEY: of all strategies in found.json, in order
+values() { sed -nE "s/^ *\"$1\": \"?([^\",]*)\"?,?\$/\1/p" found.json; }
+
+prints_as_many() { search --top "$1" --json >found.json && [ "$(values step_s | wc -l)" -eq "$1" ]; }
+
+is_sorted() { values step_s >steps && sort -g -c steps; }
+
+# The first strategy's options, as words of a command line.
+first_options() {
+    local key option
+    for key in tp pp dp micro_batch virtual_stages schedule zero offload recompute; do
+        option=--${key//_/-}
+        echo "$option $(values $key | head -n 1)"
+    done
+    [ "$(values sequence_parallel | head -n 1)" = true ] && echo --sequence-parallel
+}
+
+evaluates_alike() {
+    local options
+    read -r -a options <<<"$(first_options | tr '\n' ' ')"
+    values step_s | head -n 1 >expected
+    "$build/dsc-plan" "${small[@]}" --global-batch 32 "${options[@]}" --json >found.json && values step_s >got
+    cat expected got
+    cmp expected got
+}
+
+keeps_given() {
+    search --top 5 --tp 2 --zero 1 --schedule 1f1b --json >found.json || return
+    [ "$(values tp | sort -u)" = 2 ] && [ "$(values zero | sort -u)" = 1 ] && [ "$(values schedule | sort -u)" = 1f1b ]
+}
+
+keeps_given_by_config() {
+    echo '{"zero_optimization": {"stage": 0}, "train_batch_size": 32, "dsc": {"pp": 2}}' >config.json
+    "$build/dsc-plan" "${small[@]}" --config config.json --search --top 5 --json >found.json || return
+    [ "$(values pp | sort -u)" = 2 ] && [ "$(values zero | sort -u)" = 0 ]
+}
+
+same_twice() {
+    search >one 2>/dev/null && search >two 2>/dev/null && cmp one two
+}
+
+says_why() {
+    search --top 2 >table 2>messages && cat table messages
+    local loss='([0-9.]+ % slower, (passes|bubble|reduction|update) \+|does not fit, )'
+    grep -q 'strategies considered' table && grep -q 'one axis changed' table &&
+        grep -qE "(tp|pp|micro-batch) [0-9]+: $loss" table && grep -q 'a second' messages
+}
+
+none_fits() {
+    search --device-memory 1MiB --json >found.json 2>messages
+    [ $? -eq 1 ] && [ "$(cat found.json)" = '[]' ] && grep -q 'none fits' messages
+}
+
+# refuses TEXT OPTIONS...
+refuses() {
+    local text=$1
+    shift
+    "$build/dsc-plan" "${small[@]}" "$@" >table 2>messages
+    [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
+}
+
+plan 13
+ok "it prints as many strategies as --top says" prints_as_many 4
+ok "they are in the order of their steps" is_sorted
+ok "evaluated by itself the first takes as long" evaluates_alike
+ok "what the command line gives is kept" keeps_given
+ok "what a configuration gives is kept, the default's value too" keeps_given_by_config
+ok "the same command prints the same bytes" same_twice
+ok "it says why neighbours lose, and on stderr how fast it was" says_why
+ok "where nothing fits it prints an empty array and ends with status 1" none_fits
+ok "without a global batch it is refused" refuses 'give --global-batch' --search
+ok "degrees that leave devices idle are refused" refuses 'is the cluster.s 8 devices' --search --global-batch 32 --tp 3
+ok "heads that tp does not divide are refused" refuses 'does not divide' --search --global-batch 30 --tp 6 --pp 1 --dp 1
+ok "--top without --search is refused" refuses 'is for --search' --top 3
+ok "--search goes without --check" refuses 'goes without' --search --global-batch 32 --check

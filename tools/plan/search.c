@@ -1,0 +1,587 @@
+/* --search: the closed form screens, the event engine decides among the best. */
+#include "base/log.h"
+#include "tools/plan/plan.h"
+#include "tools/plan/html.h"
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Strategies shown where --top does not say; how many times as many the engine is asked for before an open end is
+ * accepted; behind the first, so many at once. */
+enum { TOP = 10, MOST_TIMES = 3, GROUP = 4, MOST_THREADS = 16 };
+
+/* By so much the closed form may say more than the engine, by schedule; by more where it did (doc/plan.md). */
+static const double ERRORS[] = {[DSC_GPIPE] = 0.005, [DSC_1F1B] = 0.005, [DSC_INTERLEAVED] = 0.01, [DSC_ZB_H1] = 0.005};
+
+/* What is kept of a simulated strategy. */
+typedef struct result {
+    dsc_candidate c;
+    bool feasible;
+    dsc_timing timing;
+    int64_t peak_bytes, capacity_bytes;
+    double utilization, tokens_per_s;
+    json_t *json;
+} result;
+
+typedef struct finder {
+    const tool_inputs *inputs;
+    plan_options options;      /* of single evaluations */
+    evaluation *base;          /* model, cluster, calibration */
+    dsc_search *search;
+    result *results; int64_t count, capacity; /* of those that fit */
+    dsc_candidate *done; int64_t done_capacity, simulated; /* of all */
+    double errors[DSC_COUNT(ERRORS)];
+    bool is_open;              /* strategies are left that the closed form cannot tell from those shown */
+} finder;
+
+/* ---- Simulating */
+
+static result result_of(const dsc_candidate *c, const evaluation *e, bool json)
+{
+    const int64_t libraries = e->plan->libraries_bytes[DSC_SPACE_DEVICE];
+
+    return (result){.c = *c, .feasible = e->feasible, .timing = e->timing,
+                    .peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries,
+                    .capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE],
+                    .utilization = flops_utilization(e), .tokens_per_s = tokens_per_s(e),
+                    .json = json && e->feasible ? evaluation_json(e) : NULL};
+}
+
+static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
+{
+    const dsc_config config = dsc_search_config(f->search, c);
+    evaluation *e = calloc(1, sizeof *e);
+    dsc_status status;
+
+    if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *e);
+    evaluation_init(e);
+    e->model = f->base->model;
+    e->cluster = f->base->cluster; /* borrowed */
+    status = evaluate_on(&config, &f->options, e);
+    if (status == DSC_OK) *out = result_of(c, e, f->options.json);
+    else if (status == DSC_EINVAL || status == DSC_ENOTSUP) { /* layers that --partition cuts otherwise */
+        *out = (result){.c = *c};
+        status = DSC_OK;
+    }
+    e->cluster = NULL;
+    evaluation_fini(e);
+    free(e);
+    return status;
+}
+
+/* Simulations of a group, which threads take one after another. */
+typedef struct group {
+    const finder *f;
+    const dsc_candidate *candidates;
+    result *results; int64_t count;
+    atomic_int_fast64_t next;
+    _Atomic dsc_status status;
+} group;
+
+static void *take(void *argument)
+{
+    group *g = argument;
+    int64_t i;
+
+    while ((i = atomic_fetch_add(&g->next, 1)) < g->count) {
+        dsc_status status = simulate(g->f, &g->candidates[i], &g->results[i]);
+
+        if (status != DSC_OK) atomic_store(&g->status, status);
+    }
+    return NULL;
+}
+
+/* The results do not depend on the threads: as many as there are cores, one where a calibration is read each time. */
+static int count_threads(const finder *f, int64_t jobs)
+{
+    const int64_t cores = DSC_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
+
+    return f->options.calibration[0] != '\0' ? 1 : (int)DSC_MIN(DSC_MIN(cores, jobs), MOST_THREADS);
+}
+
+static dsc_status run_group(group *g)
+{
+    pthread_t threads[MOST_THREADS];
+    const int wanted = count_threads(g->f, g->count);
+    int started = 0;
+
+    while (started < wanted - 1 && pthread_create(&threads[started], NULL, take, g) == 0) started++;
+    take(g);
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    return g->status;
+}
+
+/* A thread's message is its own: the first that failed is asked again, here. */
+static dsc_status find_message(const group *g)
+{
+    dsc_status status = DSC_OK;
+    result unused;
+
+    for (int64_t i = 0; i < g->count && status == DSC_OK; i++) {
+        memset(&unused, 0, sizeof unused);
+        status = simulate(g->f, &g->candidates[i], &unused);
+        json_decref(unused.json);
+    }
+    return status;
+}
+
+/* What the closed form lets through and does not fit is left out. */
+static dsc_status keep(finder *f, const result *r)
+{
+    double *error = &f->errors[r->c.schedule];
+
+    if (DSC_PUSH(f->done, f->simulated, f->done_capacity, r->c) != DSC_OK) return DSC_ENOMEM;
+    if (!r->feasible) return DSC_OK;
+    *error = DSC_MAX(*error, (double)(r->c.step_ns - r->timing.step_ns) / (double)r->c.step_ns);
+    return DSC_PUSH(f->results, f->count, f->capacity, *r);
+}
+
+static dsc_status simulate_group(finder *f, const dsc_candidate *candidates, int64_t count)
+{
+    group g = {.f = f, .candidates = candidates, .results = calloc((size_t)count, sizeof *g.results), .count = count};
+    dsc_status status = DSC_OK;
+
+    if (g.results == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " simulations", count);
+    status = run_group(&g);
+    if (status != DSC_OK) status = find_message(&g);
+    for (int64_t i = 0; i < count && status == DSC_OK; i++) status = keep(f, &g.results[i]);
+    free(g.results);
+    return status;
+}
+
+/* By step, then room, then as the closed form has them. */
+static int by_step(const void *a, const void *b)
+{
+    const result *x = a, *y = b;
+
+    if (x->timing.step_ns != y->timing.step_ns) return x->timing.step_ns < y->timing.step_ns ? -1 : 1;
+    if (x->peak_bytes != y->peak_bytes) return x->peak_bytes < y->peak_bytes ? -1 : 1;
+    return (x->c.step_ns > y->c.step_ns) - (x->c.step_ns < y->c.step_ns);
+}
+
+/* Whether the strategy cannot be faster than the last one shown, by as much as the closed form has been wrong. */
+static bool is_slower(const finder *f, const dsc_candidate *c)
+{
+    const double least = (double)c->step_ns * (1 - f->errors[c->schedule]);
+
+    return f->count >= f->options.top && least > (double)f->results[f->options.top - 1].timing.step_ns;
+}
+
+static bool are_same(const dsc_candidate *a, const dsc_candidate *b)
+{
+    return a->tp == b->tp && a->pp == b->pp && a->dp == b->dp && a->micro_batch == b->micro_batch &&
+           a->virtual_stages == b->virtual_stages && a->schedule == b->schedule && a->zero == b->zero &&
+           a->offload == b->offload && a->recompute == b->recompute && a->sequence_parallel == b->sequence_parallel;
+}
+
+static bool is_done(const finder *f, const dsc_candidate *c)
+{
+    for (int64_t i = 0; i < f->simulated; i++)
+        if (are_same(&f->done[i], c)) return true;
+    return false;
+}
+
+/* The next of the `wide` best by the closed form that may be among those shown: at most so many. Returns how many;
+ * *is_last: none behind the `wide` may be. */
+static int64_t take_next(const finder *f, int64_t wide, int64_t most, dsc_candidate *out, bool *is_last)
+{
+    int64_t count, taken = 0, i;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+
+    for (i = 0; i < DSC_MIN(count, wide) && all[i].fits && all[i].is_scored && taken < most; i++)
+        if (!is_done(f, &all[i]) && !is_slower(f, &all[i])) out[taken++] = all[i];
+    *is_last = i < wide || is_slower(f, &all[i - 1]);
+    return taken;
+}
+
+/* Where many of those that the closed form puts first turn out slow, more are ranked. */
+static dsc_status simulate_best(finder *f)
+{
+    const int64_t top = f->options.top, most = DSC_MAX(top, GROUP);
+    int64_t wide = top + dsc_ceil_div(top, 4);
+    dsc_candidate *next = malloc((size_t)most * sizeof *next);
+    dsc_status status = DSC_OK;
+    bool is_last = false;
+
+    if (next == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " strategies", most);
+    DSC_TRY(dsc_search_rank(f->search, wide));
+    for (;;) {
+        const int64_t taken = take_next(f, wide, f->simulated == 0 ? top : GROUP, next, &is_last);
+
+        f->is_open = (taken > 0 || !is_last) && f->count >= top && f->simulated >= MOST_TIMES * top;
+        if (f->is_open || (taken == 0 && is_last)) break;
+        if (taken == 0) {
+            wide += top;
+            DSC_TRY(dsc_search_rank(f->search, wide));
+            continue;
+        }
+        DSC_TRY(simulate_group(f, next, taken));
+        qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
+    }
+out:
+    free(next);
+    return status;
+}
+
+/* ---- Words */
+
+static const char *word_of(const char *name, int value)
+{
+    return dsc_field_find(dsc_config_fields(), name)->choices[value];
+}
+
+static const char *schedule_of(const dsc_candidate *c) { return word_of("schedule", c->schedule); }
+
+static void print_heading(dsc_text *out)
+{
+    dsc_text_add(out, "%4s %5s %4s %5s %5s %-12s %3s %4s %-9s %-9s %-3s %12s %8s %8s %12s %12s\n", "", "tp", "pp", "dp",
+                 "batch", "schedule", "v", "zero", "offload", "recompute", "sp", "step", "bubble", "MFU", "memory",
+                 "free");
+}
+
+static void print_result(const result *r, int64_t place, dsc_text *out)
+{
+    const dsc_candidate *c = &r->c;
+
+    dsc_text_add(out, "%4" PRId64 " %5d %4d %5d %5d %-12s %3d %4d %-9s %-9s %-3s", place, c->tp, c->pp, c->dp,
+                 c->micro_batch, schedule_of(c), c->virtual_stages, c->zero, word_of("offload", c->offload),
+                 word_of("recompute", c->recompute), c->sequence_parallel ? "yes" : "no");
+    dsc_text_add(out, " %12s %6.1f %% %6.1f %% %12s %12s\n", dsc_ns_str(r->timing.step_ns).str,
+                 100 * (double)r->timing.bubble_ns / (double)DSC_MAX(r->timing.step_ns, 1), 100 * r->utilization,
+                 dsc_bytes_str(r->peak_bytes).str, dsc_bytes_str(r->capacity_bytes - r->peak_bytes).str);
+}
+
+/* ---- Neighbours of the best: one axis changed */
+
+typedef struct axis { const char *name; int64_t (*value)(const dsc_candidate *c); bool is_choice; } axis;
+
+static int64_t tp_of(const dsc_candidate *c) { return c->tp; }
+static int64_t pp_of(const dsc_candidate *c) { return c->pp; }
+static int64_t batch_of(const dsc_candidate *c) { return c->micro_batch; }
+static int64_t chunks_of(const dsc_candidate *c) { return c->virtual_stages; }
+static int64_t schedule_number(const dsc_candidate *c) { return c->schedule; }
+static int64_t zero_of(const dsc_candidate *c) { return c->zero; }
+static int64_t offload_of(const dsc_candidate *c) { return c->offload; }
+static int64_t recompute_of(const dsc_candidate *c) { return c->recompute; }
+static int64_t sequence_of(const dsc_candidate *c) { return c->sequence_parallel; }
+
+/* dp follows from tp and pp. A schedule brings its own number of chunks: interleaved 2, else 1. */
+static const axis AXES[] = {{"tp", tp_of, false},          {"pp", pp_of, false},
+                            {"micro-batch", batch_of, false}, {"virtual-stages", chunks_of, false},
+                            {"schedule", schedule_number, true}, {"zero", zero_of, true},
+                            {"offload", offload_of, true}, {"recompute", recompute_of, true},
+                            {"sequence-parallel", sequence_of, true}};
+enum { CHUNKS = 3, SCHEDULE = 4, SEQUENCE = 8 }; /* places among them */
+
+static bool differs_in(const dsc_candidate *a, const dsc_candidate *b, int which)
+{
+    const bool fits_schedule = b->virtual_stages == (b->schedule == DSC_INTERLEAVED ? 2 : 1);
+
+    for (int i = 0; i < DSC_COUNT(AXES); i++) {
+        const bool differs = AXES[i].value(a) != AXES[i].value(b);
+
+        if (i == CHUNKS && which == SCHEDULE && fits_schedule) continue;
+        if (differs != (i == which)) return false;
+    }
+    return true;
+}
+
+/* Of an axis of numbers the nearest below and above; of choices all. */
+static bool is_nearest(const dsc_candidate *all, int64_t count, const dsc_candidate *best, const dsc_candidate *c,
+                       int which)
+{
+    const int64_t here = AXES[which].value(best), there = AXES[which].value(c);
+
+    for (int64_t i = 0; i < count && !AXES[which].is_choice; i++) {
+        const int64_t other = AXES[which].value(&all[i]);
+
+        if ((other > here) == (there > here) && llabs(other - here) < llabs(there - here) &&
+            differs_in(best, &all[i], which))
+            return false;
+    }
+    return true;
+}
+
+static void print_loss(const dsc_score *best, const dsc_score *other, dsc_text *out)
+{
+    const struct { const char *name; int64_t ns; } parts[] = {{"passes", other->passes_ns - best->passes_ns},
+                                                              {"bubble", other->bubble_ns - best->bubble_ns},
+                                                              {"reduction", other->rest_ns - best->rest_ns},
+                                                              {"update", other->update_ns - best->update_ns}};
+    const double share = (double)other->step_ns / (double)best->step_ns - 1;
+    int most = 0;
+
+    for (int i = 1; i < DSC_COUNT(parts); i++)
+        if (share >= 0 ? parts[i].ns > parts[most].ns : parts[i].ns < parts[most].ns) most = i;
+    if (parts[most].ns == 0) dsc_text_add(out, "as fast");
+    else dsc_text_add(out, "%.2f %% %s, %s %s%s", 100 * fabs(share), share >= 0 ? "slower" : "faster", parts[most].name,
+                      parts[most].ns > 0 ? "+" : "-", dsc_ns_str(llabs(parts[most].ns)).str);
+}
+
+static dsc_status print_neighbour(finder *f, const dsc_score *best, dsc_candidate c, int which, dsc_text *out)
+{
+    const dsc_field *field = dsc_field_find(dsc_config_fields(), AXES[which].name);
+    const int64_t value = AXES[which].value(&c);
+    dsc_status status = DSC_OK;
+    dsc_score score;
+    char word[48];
+
+    if (which == SEQUENCE) snprintf(word, sizeof word, "%s", value ? "yes" : "no");
+    else if (field->choices != NULL && AXES[which].is_choice) snprintf(word, sizeof word, "%s", field->choices[value]);
+    else snprintf(word, sizeof word, "%" PRId64, value);
+    DSC_TRY(dsc_search_score(f->search, &c, &score));
+    dsc_text_add(out, "           %s %s: ", AXES[which].name, word);
+    if (c.fits) print_loss(best, &score, out);
+    for (int space = 0; space < DSC_SPACE_COUNT && !c.fits; space++) {
+        const int64_t capacity = dsc_search_capacity(f->search, space);
+
+        if (c.bytes[space] <= capacity) continue;
+        dsc_text_add(out, "does not fit, %s of %s%s", dsc_bytes_str(c.bytes[space]).str, dsc_bytes_str(capacity).str,
+                     space == DSC_SPACE_HOST ? " of host memory" : "");
+        break;
+    }
+    dsc_text_add(out, "\n");
+out:
+    return status;
+}
+
+static dsc_status print_neighbours(finder *f, dsc_text *out)
+{
+    dsc_candidate best = f->results[0].c;
+    int64_t count;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+    dsc_status status = DSC_OK;
+    dsc_score score;
+
+    DSC_TRY(dsc_search_score(f->search, &best, &score));
+    dsc_text_add(out, "neighbours of the first, one axis changed, by the closed form\n");
+    for (int which = 0; which < DSC_COUNT(AXES); which++)
+        for (int64_t i = 0; i < count; i++)
+            if (differs_in(&best, &all[i], which) && is_nearest(all, count, &best, &all[i], which))
+                DSC_TRY(print_neighbour(f, &score, all[i], which, out));
+out:
+    return status;
+}
+
+/* ---- Shown */
+
+static dsc_status print_all_json(const finder *f)
+{
+    json_t *array = json_array();
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) json_array_append(array, f->results[i].json);
+    if (json_dumpf(array, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0 || putchar('\n') == EOF)
+        status = DSC_FAIL(DSC_EIO, "standard output cannot be written");
+    json_decref(array);
+    return status;
+}
+
+static dsc_status print_all(finder *f)
+{
+    const dsc_search_counts n = dsc_search_count(f->search);
+    dsc_status status = DSC_OK;
+    dsc_text text = {0};
+
+    dsc_text_add(&text, "search     %" PRId64 " strategies considered, %" PRId64 " legal, %" PRId64 " fit; %" PRId64
+                 " scored by families of their own, %" PRId64 " simulated\n", n.considered, n.legal, n.fitting,
+                 n.scored, f->simulated);
+    if (f->is_open)
+        dsc_text_add(&text, "           more are as near as the closed form can tell: a larger --top simulates them\n");
+    if (f->count > 0) print_heading(&text);
+    for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) print_result(&f->results[i], i + 1, &text);
+    if (f->count > 0) DSC_TRY(print_neighbours(f, &text));
+    fputs(dsc_text_str(&text), stdout);
+out:
+    dsc_text_fini(&text);
+    return status;
+}
+
+/* ---- A page of the fastest, with all that is known of the others */
+
+typedef struct label { char str[128]; } label;
+
+static label label_of(const dsc_candidate *c)
+{
+    label l;
+
+    snprintf(l.str, sizeof l.str,
+             "tp %d, pp %d, dp %d, micro-batch %d, %s x %d, ZeRO %d, offload %s, recompute %s%s", c->tp, c->pp, c->dp,
+             c->micro_batch, schedule_of(c), c->virtual_stages, c->zero, word_of("offload", c->offload),
+             word_of("recompute", c->recompute), c->sequence_parallel ? ", sequence parallel" : "");
+    return l;
+}
+
+static bool is_simulated(const finder *f, const dsc_candidate *c)
+{
+    for (int64_t i = 0; i < f->count; i++) {
+        int axis = 0;
+
+        while (axis < DSC_COUNT(AXES) && AXES[axis].value(c) == AXES[axis].value(&f->results[i].c)) axis++;
+        if (axis == DSC_COUNT(AXES)) return true;
+    }
+    return false;
+}
+
+/* What was simulated, and what was only scored; of the rest nothing but bounds is known. Returns how many. */
+static int64_t list_points(const finder *f, html_point *points, label *labels)
+{
+    int64_t all_count, count = 0;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &all_count);
+
+    for (int64_t i = 0; i < f->count; i++, count++) {
+        const result *r = &f->results[i];
+
+        labels[count] = label_of(&r->c);
+        points[count] = (html_point){labels[count].str, r->timing.step_ns, r->peak_bytes, true};
+    }
+    for (int64_t i = 0; i < all_count; i++) {
+        if (!all[i].is_scored || is_simulated(f, &all[i])) continue;
+        labels[count] = label_of(&all[i]);
+        points[count] = (html_point){labels[count].str, all[i].step_ns, all[i].bytes[DSC_SPACE_DEVICE], all[i].fits};
+        count++;
+    }
+    return count;
+}
+
+static dsc_status write_first(const finder *f, const plan_options *options, const tool *self)
+{
+    int64_t room;
+    evaluation *e = calloc(1, sizeof *e);
+    html_point *points;
+    label *labels;
+    dsc_config config;
+    dsc_status status = DSC_OK;
+
+    dsc_search_candidates(f->search, &room);
+    room += f->count;
+    points = malloc((size_t)room * sizeof *points);
+    labels = malloc((size_t)room * sizeof *labels);
+    if (e != NULL) evaluation_init(e);
+    if (e == NULL || points == NULL || labels == NULL)
+        DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--search: points of %" PRId64 " strategies", room));
+    config = dsc_search_config(f->search, &f->results[0].c);
+    e->model = f->base->model;
+    e->cluster = f->base->cluster; /* borrowed */
+    DSC_TRY(evaluate_on(&config, options, e));
+    DSC_TRY(write_page(self->name, e, points, list_points(f, points, labels), options));
+out:
+    if (e != NULL) {
+        e->cluster = NULL;
+        evaluation_fini(e);
+    }
+    free(e);
+    free(points);
+    free(labels);
+    return status;
+}
+
+/* ---- All of it */
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Devices that share a machine are as many as it has cores, where no degree says. */
+static dsc_status load_base(finder *f, const dsc_given *given)
+{
+    tool_inputs *inputs = malloc(sizeof *inputs);
+    dsc_strategy *s = &inputs->config.strategy;
+    dsc_status status = DSC_OK;
+
+    if (inputs == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *inputs);
+    *inputs = *f->inputs;
+    DSC_TRY(dsc_model_load(inputs->model, &f->base->model));
+    DSC_TRY(load_cluster(inputs, &f->base->cluster));
+    if (f->base->cluster->is_local && !given->dp) {
+        s->dp = DSC_MAX(f->base->cluster->node_types[0].cores / (DSC_MAX(s->tp, 1) * DSC_MAX(s->pp, 1)), 1);
+        dsc_cluster_destroy(f->base->cluster);
+        f->base->cluster = NULL;
+        DSC_TRY(load_cluster(inputs, &f->base->cluster));
+    }
+    DSC_TRY(load_calibration(f->options.calibration, f->base));
+out:
+    free(inputs);
+    return status;
+}
+
+/* The two numbers of a batch triple that are no axes decide the third. */
+static dsc_status resolve_given(dsc_config *config, dsc_given *given)
+{
+    const int64_t accumulation = config->gradient_accumulation_steps;
+    dsc_strategy *s = &config->strategy;
+
+    given->schedule = given->schedule && s->schedule != DSC_SCHEDULE_AUTO;
+    if (accumulation == 0) return DSC_OK;
+    if (!given->micro_batch || s->global_batch == 0)
+        return DSC_FAIL(DSC_EINVAL, "--search: gradient accumulation of %" PRId64 " follows from the micro-batch that "
+                        "is searched; leave it out, or give micro-batch and global batch too", accumulation);
+    if (s->global_batch % (s->micro_batch * accumulation) != 0)
+        return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x accumulation "
+                        "%" PRId64, s->global_batch, s->micro_batch, accumulation);
+    s->dp = s->global_batch / (s->micro_batch * accumulation);
+    given->dp = true;
+    return DSC_OK;
+}
+
+static dsc_status find(finder *f, const dsc_given *given, const tool *self)
+{
+    const dsc_calibration *calibration = f->options.calibration[0] == '\0' ? NULL : &f->base->calibration;
+    const char *stack = f->options.stack[0] == '\0' ? "auto" : f->options.stack;
+    dsc_config config = f->inputs->config;
+    dsc_given fixed = *given;
+    double start = seconds(), screened;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(resolve_given(&config, &fixed));
+    DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, &f->search));
+    screened = seconds() - start;
+    dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
+    status = simulate_best(f);
+    tool_log(self);
+    DSC_TRY(status);
+    dsc_log(DSC_NOTE, "%" PRId64 " strategies screened in %.3f s, %s a second; %" PRId64 " simulated; %.3f s in all",
+            dsc_search_count(f->search).considered, screened,
+            dsc_count_str((double)dsc_search_count(f->search).considered / screened).str, f->simulated,
+            seconds() - start);
+out:
+    return status;
+}
+
+dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
+                       const tool *self)
+{
+    evaluation *base = calloc(1, sizeof *base);
+    finder f = {.inputs = inputs, .options = *options, .base = base};
+    dsc_status status = DSC_OK;
+
+    if (base == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *base);
+    evaluation_init(base);
+    memcpy(f.errors, ERRORS, sizeof ERRORS);
+    f.options.html[0] = '\0';
+    f.options.trusts_builders = true; /* whoever evaluates one of them by itself has it checked */
+    f.options.top = options->top > 0 ? options->top : TOP;
+    DSC_TRY(load_base(&f, given));
+    DSC_TRY(find(&f, given, self));
+    if (f.count > 0 && options->html[0] != '\0') DSC_TRY(write_first(&f, options, self));
+    if (!dsc_equal(options->html, "-")) DSC_TRY(options->json ? print_all_json(&f) : print_all(&f));
+    if (f.count == 0) status = DSC_FAIL(DSC_EINFEASIBLE, "--search: of %" PRId64 " legal strategies none fits",
+                                        dsc_search_count(f.search).legal);
+out:
+    for (int64_t i = 0; i < f.count; i++) json_decref(f.results[i].json);
+    free(f.results);
+    free(f.done);
+    dsc_search_destroy(f.search);
+    evaluation_fini(base);
+    free(base);
+    return status;
+}
