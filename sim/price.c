@@ -344,11 +344,30 @@ int64_t dsc_price_op(dsc_prices *prices, const dsc_template *template_, const ds
     return sum;
 }
 
+/* Whether the host begins the template's pass with it. */
+static bool is_first(const dsc_template *template_, const dsc_op *op)
+{
+    const dsc_op *first = template_->ops;
+
+    while (first < op && first->lane != DSC_LANE_COMPUTE) first++;
+    return first == op && op->lane == DSC_LANE_COMPUTE;
+}
+
+static int64_t messages_of(const dsc_template *template_)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < template_->op_count; i++)
+        count += template_->ops[i].kind == DSC_OP_SEND || template_->ops[i].kind == DSC_OP_RECV;
+    return count;
+}
+
 int64_t dsc_price_op_launches(dsc_prices *prices, const dsc_template *template_, const dsc_op *op)
 {
     int64_t sum = 0;
 
     for (int32_t c = 0; c < op->calls && op->lane != DSC_LANE_HOST; c++)
         sum += dsc_price_launch(prices, &template_->calls[op->first_call + c].shape);
+    if (is_first(template_, op)) sum += messages_of(template_) * prices->stack->message_ns;
     return sum;
 }

@@ -18,6 +18,7 @@ enum { DSC_HANDLINGS = 20 };
 typedef struct dsc_stack {
     const char *name, *what;       /* label; a line for people */
     int64_t host_ns;               /* of the host for a launch, with what the framework does for it */
+    int64_t message_ns;            /* of the host for a message between stages, before it launches the pass */
     /* Bytes an element of a product's output, 16-bit, that go by what others fuse with it: */
     double residual;               /* bias and residual are added, dropout taken */
     double accumulation;           /* a gradient is added to those of earlier micro-batches */
