@@ -67,7 +67,7 @@ static const dsc_stack stacks[] = {
      .recomputes_outputs = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
-     .spread = 0.03, .beside = 0.08, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
+     .spread = 0.03, .beside = 0.14, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
      .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2025",
      .what = "FSDP of Megatron and TorchTitan on GPUs with fp8: compiled, weights gathered beside the passes",

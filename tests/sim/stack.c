@@ -51,7 +51,7 @@ static int checkpoints_of(const char *name, int zero, int recompute, int given)
 {
     dsc_strategy strategy = {.zero = zero, .recompute = recompute, .checkpoints = given};
 
-    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), &strategy);
+    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, &strategy);
     return strategy.checkpoints;
 }
 
