@@ -80,7 +80,8 @@ typedef struct preset {
  * host: cores, GiB, GB/s; kW; NVMe: number, TB, GB/s read and written */
 static const preset presets[] = {
     {"dgx1-v100-16g", "v100-16g", 8, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 2, 4, 12.5, 40, 512, 153.6, 3.5, {0}},
-    {"dgx1-v100-32g", "v100-sxm2-32g", 8, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 2, 4, 12.5, 40, 512, 153.6, 3.5, {0}},
+    {"dgx1-v100-32g", "v100-sxm2-32g", 8, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 2, 4, 12.5, 40, 512, 153.6, 3.5,
+     {0}},
     {"dgx2-v100", "v100-32g", 16, "nvswitch", DSC_SWITCH, 150, ALONE, "pcie", 12, 4, 8, 12.5, 48, 1536, 256, 10,
      {8, 3.84, 3.2, 0}},
     {"jeanzay-v100", "v100-sxm2-32g", 4, "nvlink2", DSC_MESH, 150, ALONE, "pcie", 12, 1, 4, 12.5, 40, 192, 281.6, 0,

@@ -46,8 +46,39 @@ sums_late() {
     awk -v l="$late" -v b="$beside" 'BEGIN { exit !(l > 1.02 * b) }'
 }
 
-plan 4
+# exposed STACK: seconds of tensor ranks' collectives that nothing hides
+exposed() {
+    "$build/dsc-plan" --model layers=12,hidden=8192,heads=64,vocab=1024,seq=2048 --cluster hgx-h100:1 --tp 8 --dp 1 \
+        --precision bf16 --global-batch 4 --stack "$1" --json |
+        sed -n 's/.*"tp_comm_s": *\([0-9.e-]*\).*/\1/p'
+}
+
+# Both stacks' links carry 0.82; one moves 0.7 of the bytes beside the products.
+hides_collectives() {
+    local core fsdp
+    core=$(exposed megatron-2024) fsdp=$(exposed fsdp-2025)
+    echo "megatron-2024 $core s, fsdp-2025 $fsdp s"
+    awk -v c="$core" -v f="$fsdp" 'BEGIN { exit !(c > 0.28 * f && c < 0.45 * f) }'
+}
+
+# A stage of 6 layers sends one message and gets one for each of 16 micro-batches: 2.4 ms each where the host waits.
+messages_cost_the_host() {
+    local stack one two
+    for stack in megatron-2021 dsc; do
+        one=$("$build/dsc-plan" --model layers=6,hidden=256,heads=8,vocab=1024,seq=128 --cluster dgx-a100-80g:1 --dp 1 \
+            --precision fp16 --attention dense-unfused --global-batch 16 --stack $stack --json |
+            sed -n 's/.*"step_s": *\([0-9.e-]*\).*/\1/p' | head -n 1)
+        two=$(seconds $stack 256 --pp 2 --global-batch 16)
+        echo "$stack: $one s on one stage of 6 layers, $two s on two"
+        awk -v one="$one" -v two="$two" -v stack=$stack 'BEGIN { more = two - one - one / 16
+            exit !(stack == "dsc" ? more < 0.005 : more > 16 * 0.0023 && more < 19 * 0.0026) }' || return
+    done
+}
+
+plan 6
 ok "stacks are listed" lists_labels
 ok "another label is refused, with the nearest" refuses_others
 ok "small kernels wait for the host" waits_for_the_host
 ok "gradients are summed late where the software does so" sums_late
+ok "collectives of tensor ranks are hidden where the software does so" hides_collectives
+ok "a message between stages costs the host" messages_cost_the_host

@@ -47,6 +47,30 @@ static void what_is_open_is_filled(void)
     CHECK(!strategy.keeps_outputs && !strategy.widens_gradients, "ours keeps more than it has to");
 }
 
+static dsc_strategy applied(const char *name, dsc_strategy strategy)
+{
+    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, &strategy);
+    return strategy;
+}
+
+/* FSDP gathers a layer ahead and recomputes every second one; the others do neither. */
+static void layers_are_taken_as_software_does(void)
+{
+    const dsc_strategy given = {.prefetch = 1, .pp = 2, .recompute = DSC_RECOMPUTE_SELECTIVE, .precision = DSC_BF16,
+                                .grad_accum_dtype = -1};
+    const dsc_strategy fsdp = applied("fsdp-2025", given), megatron = applied("megatron-2024", given);
+    dsc_strategy more = given;
+
+    CHECK(fsdp.prefetch > 1 && fsdp.recompute == DSC_RECOMPUTE_FULL && fsdp.recompute_layers == 6, "%lld of a chunk",
+          (long long)fsdp.recompute_layers);
+    CHECK(megatron.prefetch == 1 && megatron.recompute == DSC_RECOMPUTE_SELECTIVE, "Megatron gathers layers ahead");
+    CHECK(megatron.grad_accum_dtype == DSC_BF16 && megatron.recomputes_outputs && !fsdp.recomputes_outputs, "%d",
+          megatron.grad_accum_dtype);
+    more.prefetch = 3;
+    CHECK(applied("fsdp-2025", more).prefetch == 3, "what is given changes");
+    CHECK(applied("megatron-2021", given).scatters_messages && !applied("dsc", given).scatters_messages, "messages");
+}
+
 static int checkpoints_of(const char *name, int zero, int recompute, int given)
 {
     dsc_strategy strategy = {.zero = zero, .recompute = recompute, .checkpoints = given};
@@ -179,6 +203,7 @@ static const tap_case cases[] = {
     {"rows past 2048 keys are scaled and masked apart", long_rows_are_masked_apart},
     {"scores of blocks and compressed elements have their bytes", elements_have_their_bytes},
     {"a strategy is filled in where it is open, and nowhere else", what_is_open_is_filled},
+    {"layers are gathered ahead and recomputed as the software does", layers_are_taken_as_software_does},
     {"collectives carry a share of links and of the network", collectives_carry_a_share},
     {"launches, unfused kernels and residuals take their time", rows_have_effect},
 };
