@@ -128,11 +128,25 @@ out:
     return status;
 }
 
+/* Room for all ops of the program, a gap before and behind each, and a row of each memory at its start and end: so no
+ * step finds less than one before it, however its ops and gaps lie. */
+static dsc_status reserve_rows(const dsc_run *run, dsc_trace *rows)
+{
+    const int64_t ops = run->moment_capacity / 2, moments = DSC_SPACE_COUNT * (2 * ops + 1);
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_array_reserve(&rows->ops, &rows->op_capacity, 2 * ops + 1, sizeof *rows->ops));
+    DSC_TRY(dsc_array_reserve(&rows->memory, &rows->memory_capacity, moments, sizeof *rows->memory));
+out:
+    return status;
+}
+
 dsc_status exec_collect(dsc_run *run, int64_t t_start_ns, int64_t t_end_ns, dsc_trace *rows)
 {
     dsc_status status = DSC_OK;
     int64_t op_count;
 
+    DSC_TRY(reserve_rows(run, rows));
     rows->op_count = rows->memory_count = 0;
     for (int which = 0; which < DSC_LANE_COUNT; which++) {
         exec_lane *lane = &run->lanes[which];
