@@ -83,21 +83,25 @@ const dsc_stack *dsc_stacks(int64_t *count)
     return stacks;
 }
 
+/* Scores that are stored are of before flash attention; pipelines on GPUs before A100 were DeepSpeed's. */
+static const char *choose_unfused(const dsc_strategy *s, const dsc_device_type *gpu)
+{
+    const bool is_old = s->pp > 1 && gpu->peak_flops[DSC_BF16] == 0;
+
+    if (s->zero >= 2) return "deepspeed-2021";
+    return s->precision == DSC_BF16 || is_old ? "deepspeed-2022" : "megatron-2021";
+}
+
 static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)
 {
-    const bool is_sharded = s->zero >= 2;
     const bool is_sparse = s->attention[0] != '\0' && strncmp(s->attention, "dense", 5) != 0;
     const bool compresses = s->optimizer != DSC_ADAM && s->optimizer != DSC_ADAMW;
-    bool is_old;
     dsc_place place;
 
     if (dsc_cluster_place(cluster, 0, &place) != DSC_OK || !place.device->is_gpu) return "dsc";
-    is_old = s->pp > 1 && place.device->peak_flops[DSC_BF16] == 0; /* pipelines on GPUs before A100 */
     if (is_sparse || compresses) return "deepspeed-2020";
-    if (dsc_equal(s->attention, "dense-unfused") && is_sharded) return "deepspeed-2021";
-    if (dsc_equal(s->attention, "dense-unfused"))
-        return s->precision == DSC_BF16 || is_old ? "deepspeed-2022" : "megatron-2021";
-    if (!is_sharded) return "megatron-2024";
+    if (dsc_equal(s->attention, "dense-unfused")) return choose_unfused(s, place.device);
+    if (s->zero < 2) return "megatron-2024";
     return place.device->peak_flops[DSC_FP8] > 0 ? "fsdp-2025" : "fsdp-2023";
 }
 

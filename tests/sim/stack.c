@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-static dsc_cluster *gpus, *local;
+static dsc_cluster *gpus, *older, *newer, *local;
 
 static const char *automatic(const dsc_cluster *cluster, const char *attention, int zero, int precision)
 {
@@ -18,6 +18,7 @@ static const char *automatic(const dsc_cluster *cluster, const char *attention, 
 static void strategies_choose(void)
 {
     const dsc_strategy compressed = {.optimizer = DSC_ONEBIT_ADAM, .attention = "dense-unfused", .precision = DSC_FP16};
+    const dsc_strategy staged = {.pp = 2, .attention = "dense-unfused", .precision = DSC_FP16};
 
     CHECK(strcmp(automatic(local, "dense-unfused", 0, DSC_FP16), "dsc") == 0, "CPU ranks run ours");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_FP16), "megatron-2021") == 0, "unfused, fp16");
@@ -25,6 +26,9 @@ static void strategies_choose(void)
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2022") == 0, "unfused, bf16");
     CHECK(strcmp(automatic(gpus, "", 1, DSC_BF16), "megatron-2024") == 0, "flash attention");
     CHECK(strcmp(automatic(gpus, "dense", 3, DSC_BF16), "fsdp-2023") == 0, "flash attention, ZeRO 3");
+    CHECK(strcmp(automatic(newer, "dense", 3, DSC_BF16), "fsdp-2025") == 0, "flash attention, ZeRO 3, fp8");
+    CHECK(strcmp(dsc_stack_find("auto", &staged, older)->name, "deepspeed-2022") == 0, "a pipeline without bf16");
+    CHECK(strcmp(dsc_stack_find("auto", &staged, gpus)->name, "megatron-2021") == 0, "a pipeline");
     CHECK(strcmp(automatic(gpus, "fixed,0=dense", 0, DSC_FP16), "deepspeed-2020") == 0, "sparse attention");
     CHECK(strcmp(automatic(gpus, "dense,3=local", 0, DSC_FP16), "megatron-2024") == 0, "one sparse layer");
     CHECK(strcmp(dsc_stack_find("auto", &compressed, gpus)->name, "deepspeed-2020") == 0, "compression");
@@ -212,9 +216,13 @@ int main(void)
 {
     int result;
 
-    if (dsc_cluster_load("dgx-a100-80g", &gpus) != DSC_OK || dsc_cluster_local(&local) != DSC_OK) return 1;
+    if (dsc_cluster_load("dgx-a100-80g", &gpus) != DSC_OK || dsc_cluster_load("dgx2-v100", &older) != DSC_OK ||
+        dsc_cluster_load("dgx-h100", &newer) != DSC_OK || dsc_cluster_local(&local) != DSC_OK)
+        return 1;
     result = tap_run(cases, DSC_COUNT(cases), NULL);
     dsc_cluster_destroy(gpus);
+    dsc_cluster_destroy(older);
+    dsc_cluster_destroy(newer);
     dsc_cluster_destroy(local);
     return result;
 }
