@@ -42,19 +42,20 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2021",
      .what = "Megatron-LM of 2020 to 2022: unfused attention, dropout, fp16 gradients summed after the backward passes",
      .spread = 0.035, .host_ns = 65000, .message_ns = 1200000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .scatters_messages = true,
+     .has_fp16_gradients = true, .widens_gradients = true, .keeps_outputs = true, .scatters_messages = true,
      .recomputes_outputs = true, .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2020",
      .what = "DeepSpeed's block-sparse attention and 1-bit Adam of 2020, in Megatron's model and in BERT",
      .spread = 0.035, .host_ns = 65000, .residual = 7, .accumulation = 6, .reduces_late = true,
-     .has_short_gradients = true, .widens_gradients = true, .keeps_outputs = true, .recomputes_outputs = true,
+     .has_fp16_gradients = true, .widens_gradients = true, .keeps_outputs = true, .recomputes_outputs = true,
      .link = 0.50, .network = 0.80,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM, BLOCK_SCORES, COMPRESSION}},
     {.name = "deepspeed-2022",
      .what = "DeepSpeed's pipeline with Megatron's model, gradients in fp32, between nodes as by one NIC of a node",
      .spread = 0.035, .host_ns = 65000, .message_ns = 1200000, .residual = 7, .accumulation = 10, .reduces_late = true,
-     .keeps_outputs = true, .scatters_messages = true, .recomputes_outputs = true, .link = 0.50, .network = 0.092,
+     .has_fp16_gradients = true, .widens_gradients = true, .keeps_outputs = true, .scatters_messages = true,
+     .recomputes_outputs = true, .link = 0.50, .network = 0.092,
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "deepspeed-2021",
      .what = "DeepSpeed's ZeRO 2 and 3 with Megatron's model: gathers of single tensors, as by one NIC of a node",
@@ -63,16 +64,16 @@ static const dsc_stack stacks[] = {
      .handlings = {UNFUSED_SCORES, DROPOUT, FP32_LOSS, MIXED_ADAM}},
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
-     .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_short_gradients = true,
-     .recomputes_outputs = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_fp16_gradients = true,
+     .has_bf16_gradients = true, .recomputes_outputs = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
      .spread = 0.03, .beside = 0.14, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
      .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2025",
      .what = "FSDP of Megatron and TorchTitan on GPUs with fp8: compiled, weights gathered beside the passes",
-     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true, .has_short_gradients = true,
-     .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true,
+     .has_fp16_gradients = true, .has_bf16_gradients = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */
@@ -122,6 +123,17 @@ static void select_layers(int64_t layers, dsc_strategy *strategy)
     strategy->recompute_layers = dsc_ceil_div(layers, 2 * chunks);
 }
 
+/* -1: as the plan has it. */
+static int accumulation_of(const dsc_stack *stack, int precision)
+{
+    switch (precision) {
+    case DSC_FP16: return stack->has_fp16_gradients ? DSC_FP16 : -1;
+    case DSC_BF16:
+    case DSC_FP8: return stack->has_bf16_gradients ? DSC_BF16 : -1;
+    default: return -1;
+    }
+}
+
 /* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
  * (DeepSpeedExamples, Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D
  * do not. */
@@ -134,12 +146,20 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strat
         select_layers(layers, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
-    if (stack->has_short_gradients && strategy->grad_accum_dtype < 0 && strategy->precision != DSC_FP32)
-        strategy->grad_accum_dtype = strategy->precision == DSC_FP16 ? DSC_FP16 : DSC_BF16;
+    if (strategy->grad_accum_dtype < 0) strategy->grad_accum_dtype = accumulation_of(stack, strategy->precision);
     strategy->widens_gradients |= stack->widens_gradients;
     strategy->keeps_outputs |= stack->keeps_outputs;
     strategy->recomputes_outputs |= stack->recomputes_outputs;
     strategy->scatters_messages |= stack->scatters_messages;
+}
+
+bool dsc_stack_is_alike(const dsc_stack *a, const dsc_stack *b)
+{
+    return a->ahead == b->ahead && a->selects_layers == b->selects_layers && a->reduces_late == b->reduces_late &&
+           a->has_fp16_gradients == b->has_fp16_gradients && a->has_bf16_gradients == b->has_bf16_gradients &&
+           a->recomputes_outputs == b->recomputes_outputs && a->scatters_messages == b->scatters_messages &&
+           a->widens_gradients == b->widens_gradients && a->keeps_outputs == b->keeps_outputs &&
+           a->checkpoints == b->checkpoints;
 }
 
 static int64_t sequence_of(const dsc_shape *shape)

@@ -29,7 +29,7 @@ typedef struct dsc_stack {
     int64_t ahead;                 /* buckets of weights that are gathered ahead, where the strategy says 1 */
     bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
-    bool has_short_gradients;      /* they add up in 16 bits */
+    bool has_fp16_gradients, has_bf16_gradients; /* passes in that type (fp8: in bf16) add them up in it */
     bool recomputes_outputs, scatters_messages, widens_gradients, keeps_outputs; /* as dsc_strategy's */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
@@ -41,6 +41,9 @@ const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, 
 
 /* Has the program of a model of so many layers do as the software does, where the strategy leaves it open. */
 void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strategy);
+
+/* Whether both fill in every strategy alike, so that programs differ in time alone. Pure. */
+bool dsc_stack_is_alike(const dsc_stack *a, const dsc_stack *b);
 
 /* All rows, and how many. */
 const dsc_stack *dsc_stacks(int64_t *count);

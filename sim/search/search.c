@@ -420,7 +420,7 @@ static bool are_alike(const look *l)
 {
     const dsc_stack *a = l->stack[0], *b = l->stack[1];
 
-    return a->reduces_late == b->reduces_late && a->has_short_gradients == b->has_short_gradients;
+    return dsc_stack_is_alike(a, b);
 }
 
 static dsc_status price_boundaries(dsc_search *search, look *l)
