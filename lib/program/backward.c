@@ -219,7 +219,7 @@ static void backward(dsc_builder *b)
     const dsc_chunk *chunk = b->here->chunk;
     int32_t x = b->here->slots[chunk->layers].x, dy = gradient_of_x(b, chunk->layers), fetched;
 
-    fetched = pass_fetch_saved(b, chunk->layers - 1);
+    fetched = chunk->layers > 0 ? pass_fetch_saved(b, chunk->layers - 1) : -1;
     if (chunk->has_head) {
         pass_head_fwd(b, x);
         head_bwd(b, x, dy);

@@ -1,4 +1,5 @@
 #include "tools/plan/html.h"
+#include "base/log.h"
 #include "base/parse.h"
 #include "store/calibration_file.h"
 #include <inttypes.h>
@@ -184,6 +185,18 @@ void evaluation_init(evaluation *out)
     dsc_calibration_init(&out->calibration);
 }
 
+/* A GPU that nobody says has the precision computes at fp32's rate. */
+static void warn_of_peak(const evaluation *e)
+{
+    const dsc_dtype type = e->plan->product_type;
+    dsc_place place;
+
+    if (dsc_cluster_place(e->cluster, 0, &place) != DSC_OK || !place.device->is_gpu) return;
+    if (place.device->peak_flops[type] > 0) return;
+    dsc_log(DSC_WARNING, "%s: its description has no peak_flops of %s; products are priced at fp32's",
+            place.device->name, dsc_dtype_name(type));
+}
+
 dsc_status evaluate_on(const dsc_config *given, const plan_options *options, evaluation *e)
 {
     dsc_status status = DSC_OK;
@@ -195,6 +208,7 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
     DSC_TRY(find_stack(options->stack, &config, e));
     dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
+    if (options->calibration[0] == '\0') warn_of_peak(e);
     DSC_TRY(parse_ranks(options, e, &list, &ranks));
     if (!options->trusts_builders) DSC_TRY(dsc_program_check(e->plan, e->programs, e->plan->ranks));
     DSC_TRY(find_worst(e));
