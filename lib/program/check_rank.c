@@ -298,7 +298,7 @@ static dsc_status check_segment(rank_check *c, int segment)
     }
     c->segment = segment;
     start_segment(c);
-    if (has_passes(seg)) check_weights_start(c);
+    check_weights_start(c, has_passes(seg));
     for (int64_t u = 0; u < seg->use_count; u++) {
         const dsc_template *template_ = &c->program->templates[seg->uses[u].template_];
 
@@ -312,7 +312,6 @@ static dsc_status check_segment(rank_check *c, int segment)
         }
     }
     if (has_passes(seg)) DSC_TRY(check_agreed(c));
-    if (segment == DSC_SEGMENT_UPDATE) check_weights_end(c);
 out:
     dsc_unfolded_fini(&unfolded);
     return status;
@@ -448,11 +447,12 @@ static dsc_status check_place(const dsc_plan *plan, const dsc_program *program, 
     if (c.facts == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " atoms", c.atoms.count));
     c.all_parts = check_all_parts(plan);
     mark_initial(&c);
+    check_weights_init(&c);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
         DSC_TRY(check_segment(&c, s));
         if (is_updating(program, s)) DSC_TRY(check_updated(&c, s));
+        if (s == DSC_SEGMENT_UPDATE) DSC_TRY(check_weights_end(&c));
     }
-    if (check_weights_are_left(&c)) DSC_TRY(check_segment(&c, DSC_SEGMENT_GRADIENTS)); /* the next step's */
 out:
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(c.clocks[lane]);
     free(c.facts);

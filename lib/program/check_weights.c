@@ -1,21 +1,53 @@
 /* Weights that passes read where another copy is updated: from the update until its new ones have been written over them
- * they are behind, and nothing may read them but passes that are meant to, while delayed updates are made. Updates may
- * leave them so, for the passes that follow to gather. */
+ * they are behind, and nothing may read them but passes that are meant to, while delayed updates are made. Where they are
+ * gathered late updates leave them so. */
 #include "program/check_rank.h"
 
 typedef struct atoms_range { atom_fact *first, *end; } atoms_range;
 
-static atoms_range parameters_of(const rank_check *c, const dsc_bucket *bucket)
+static atoms_range range_of(const rank_check *c, dsc_span span)
 {
     int64_t first, count;
 
-    dsc_atoms_of(&c->atoms, c->program, dsc_program_kept(c->program, bucket, DSC_KEPT_PARAMETERS), NULL, &first, &count);
+    dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
     return (atoms_range){c->facts + first, c->facts + first + count};
 }
 
-void check_weights_start(rank_check *c)
+static void set_lag(const rank_check *c, dsc_span span, bool may_lag)
 {
-    for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].is_behind |= c->facts[a].is_left;
+    const atoms_range range = range_of(c, span);
+
+    for (atom_fact *fact = range.first; fact < range.end; fact++) fact->may_lag = may_lag;
+}
+
+/* Where the strategy has weights gathered late, all but what a rank's own update writes. */
+void check_weights_init(rank_check *c)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+
+    for (int64_t i = 0; c->plan->config.strategy.late_gather && i < stage->bucket_count; i++) {
+        const dsc_bucket *bucket = &stage->buckets[i];
+        const dsc_span own = check_weights_updated(c, bucket);
+
+        set_lag(c, dsc_program_kept(c->program, bucket, DSC_KEPT_PARAMETERS), true);
+        if (own.buffer >= 0) set_lag(c, own, false);
+    }
+}
+
+static void set_behind(const rank_check *c, const dsc_bucket *bucket)
+{
+    const atoms_range range = range_of(c, dsc_program_kept(c->program, bucket, DSC_KEPT_PARAMETERS));
+
+    for (atom_fact *fact = range.first; fact < range.end; fact++) fact->is_behind = true;
+}
+
+void check_weights_start(rank_check *c, bool has_passes)
+{
+    const dsc_stage *stage = &c->plan->stages[c->program->stage];
+
+    for (int64_t i = 0; c->segment == DSC_SEGMENT_SPREAD && i < stage->bucket_count; i++)
+        if (stage->buckets[i].home[DSC_KEPT_MASTER] >= 0) set_behind(c, &stage->buckets[i]);
+    for (int64_t a = 0; has_passes && a < c->atoms.count; a++) c->facts[a].is_behind |= c->facts[a].may_lag;
 }
 
 dsc_status check_weights_before(const rank_check *c, const atom_fact *fact, dsc_span span, bool is_read)
@@ -45,24 +77,17 @@ void check_weights_call(rank_check *c, const dsc_call *call)
     for (int o = 0; c->op->kind == DSC_OP_UPDATE && o < DSC_KERNEL_OPERANDS; o++) {
         const bool is_written = call->operands[o].buffer >= 0 && dsc_operand_is_written(&call->shape, o);
         const dsc_bucket *bucket = is_written ? bucket_of_masters(c, call->operands[o]) : NULL;
-        atoms_range weights;
 
-        if (bucket == NULL) continue;
-        weights = parameters_of(c, bucket);
-        for (atom_fact *fact = weights.first; fact < weights.end; fact++) fact->is_behind = true;
+        if (bucket != NULL) set_behind(c, bucket);
     }
 }
 
-void check_weights_end(rank_check *c)
-{
-    for (int64_t a = 0; a < c->atoms.count; a++) c->facts[a].is_left = c->facts[a].is_behind;
-}
-
-bool check_weights_are_left(const rank_check *c)
+dsc_status check_weights_end(const rank_check *c)
 {
     for (int64_t a = 0; a < c->atoms.count; a++)
-        if (c->facts[a].is_left) return true;
-    return false;
+        if (c->facts[a].is_behind && !c->facts[a].may_lag)
+            return check_refuse(c, "is the update's last, and weights that no pass gathers are of before it");
+    return DSC_OK;
 }
 
 dsc_span check_weights_updated(const rank_check *c, const dsc_bucket *bucket)
