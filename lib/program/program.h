@@ -348,10 +348,11 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
 /* ---- Whole-machine check (program/check.c) */
 
 /* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the
- * arena; no read before write; no race between lanes; gradients are reduced before they are used; members of a group
- * see its collectives in one order with one size; every send meets a receive of its size, channel and micro-batch; no
- * cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind. Where replicas share programs one of them
- * stands for all, so that the check of a large machine is that of its stages. */
+ * arena; no read before write, nor of weights of before the last update; no race between lanes; gradients are reduced
+ * before they are used; members of a group see its collectives in one order with one size; every send meets a receive
+ * of its size, channel and micro-batch; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind.
+ * Where replicas share programs one of them stands for all, so that the check of a large machine is that of its
+ * stages. */
 dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
 
 /* Programs of all ranks, replicas sharing one: made for each stage once, listed by rank. programs[plan->ranks] and the
