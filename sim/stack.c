@@ -65,7 +65,8 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_fp16_gradients = true,
-     .has_bf16_gradients = true, .recomputes_outputs = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
+     .has_bf16_gradients = true, .recomputes_outputs = true, .late_gather = true, .link = 0.82, .network = 0.95,
+     .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
      .spread = 0.03, .beside = 0.14, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
@@ -134,10 +135,19 @@ static int accumulation_of(const dsc_stack *stack, int precision)
     }
 }
 
+/* Whether replicas hold all weights, and update a part each. A degree that is not given is what the devices leave. */
+static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
+{
+    const int64_t tp = DSC_MAX(s->tp, 1), pp = DSC_MAX(s->pp, 1), cp = DSC_MAX(s->cp, 1);
+    const bool has_replicas = s->dp > 0 ? s->dp * cp > 1 : devices / tp / pp > 1;
+
+    return has_replicas && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
+}
+
 /* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
  * (DeepSpeedExamples, Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D
  * do not. */
-void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strategy)
+void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, dsc_strategy *strategy)
 {
     const bool checkpoints = strategy->zero == 3 && strategy->recompute == DSC_RECOMPUTE_FULL;
 
@@ -151,6 +161,7 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strat
     strategy->keeps_outputs |= stack->keeps_outputs;
     strategy->recomputes_outputs |= stack->recomputes_outputs;
     strategy->scatters_messages |= stack->scatters_messages;
+    strategy->late_gather |= stack->late_gather && updates_parts_of_wholes(strategy, devices);
 }
 
 bool dsc_stack_is_alike(const dsc_stack *a, const dsc_stack *b)

@@ -31,6 +31,7 @@ typedef struct dsc_stack {
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_fp16_gradients, has_bf16_gradients; /* passes in that type (fp8: in bf16) add them up in it */
     bool recomputes_outputs, scatters_messages, widens_gradients, keeps_outputs; /* as dsc_strategy's */
+    bool late_gather;              /* the same, where there is something to gather late */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */
     dsc_handling handlings[DSC_HANDLINGS]; /* those that differ; ends with launches 0 */
@@ -39,8 +40,9 @@ typedef struct dsc_stack {
 /* The row of that name, "auto" for that of such a strategy on such GPUs; NULL when there is none. Static. */
 const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, const dsc_cluster *cluster);
 
-/* Has the program of a model of so many layers do as the software does, where the strategy leaves it open. */
-void dsc_stack_apply(const dsc_stack *stack, int64_t layers, dsc_strategy *strategy);
+/* Has the program of a model of so many layers on so many devices do as the software does, where the strategy leaves it
+ * open. */
+void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, dsc_strategy *strategy);
 
 /* Whether both fill in every strategy alike, so that programs differ in time alone. Pure. */
 bool dsc_stack_is_alike(const dsc_stack *a, const dsc_stack *b);

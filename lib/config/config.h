@@ -35,6 +35,7 @@ typedef struct dsc_strategy {
     bool recomputes_outputs;  /* of a layer that is recomputed in full the last product too, which nothing needs */
     bool scatters_messages;   /* tensor ranks send a part each of what they have alike to the next stage */
     bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
+    bool late_gather;         /* ZeRO 1 and 2: updated weights are gathered beside the next first passes */
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */
     int grad_accum_dtype;     /* dsc_dtype; -1: by the rule of the plan */

@@ -111,6 +111,8 @@ static const dsc_field fields[] = {
          "tensor ranks send a part each of what stages pass on, and gather it there (off, or as --stack does)"),
     FLAG("widen-gradients", strategy.widens_gradients,
          "all 16-bit gradients are copied to fp32 before the update (off, or as --stack does)"),
+    FLAG("late-gather", strategy.late_gather,
+         "--zero 1, 2: updated weights are gathered beside the next step's first passes (off, or as --stack does)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,

@@ -32,6 +32,7 @@ typedef struct exec_worker {
 struct dsc_run {
     dsc_run_options o;
     int64_t rank, dp_index, tp_index;
+    int64_t place;                      /* of its ranges in spans of parts */
     dsc_arena arenas[DSC_SPACE_COUNT];
     dsc_group *groups[DSC_AXIS_COUNT];  /* NULL where the rank is alone */
     dsc_unfolded unfolded[DSC_SEGMENT_COUNT];

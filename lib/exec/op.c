@@ -9,11 +9,9 @@ typedef struct exec_omission { dsc_run *run; const dsc_use *use; } exec_omission
 
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
 {
-    const int64_t place = run->dp_index % run->o.plan->intra; /* in dp_intra */
-
     if (span.buffer < 0) return NULL;
     return run->arenas[run->o.program->buffers[span.buffer].space].base +
-           dsc_program_offset(run->o.program, dsc_span_at(span, place), use);
+           dsc_program_offset(run->o.program, dsc_span_at(span, run->place), use);
 }
 
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)

@@ -147,6 +147,7 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     run->o = *options;
     run->rank = dsc_comm_rank(options->comm);
     run->dp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_DP];
+    run->place = dsc_span_place(options->plan, run->rank);
     run->tp_index = dsc_plan_coord(options->plan, run->rank).of[DSC_AXIS_TP];
     dsc_scaler_init(&options->plan->config, &run->scaler);
     dsc_freezer_init(&options->plan->config, &run->freezer);

@@ -31,6 +31,16 @@ static bool has_whole_parameters_elsewhere(const dsc_plan *plan)
 
     return s->offload == DSC_OFFLOAD_PARAMS && dsc_plan_degree(plan, DSC_AXIS_DP) > 1 && (s->zero == 1 || s->zero == 2);
 }
+static bool gathers_nothing_late(const dsc_plan *plan)
+{
+    const dsc_strategy *s = &plan->config.strategy;
+
+    return s->late_gather && (s->zero == 0 || s->zero == 3 || dsc_plan_degree(plan, DSC_AXIS_DP) == 1);
+}
+static bool gathers_from_host_late(const dsc_plan *plan)
+{
+    return plan->config.strategy.late_gather && plan->config.strategy.offload != DSC_OFFLOAD_NONE;
+}
 static bool has_open_ratio(const dsc_plan *plan) { return plan->config.strategy.offload_ratio < 0; }
 static bool has_ratio_alone(const dsc_plan *plan)
 {
@@ -70,6 +80,11 @@ static const refusal REFUSALS[] = {
     {has_whole_parameters_elsewhere,
      "--offload params: a rank's host holds the weights that it updates, with --zero 1 and 2 a part of what it "
      "computes with; use --zero 3, which gathers the parts"},
+    {gathers_nothing_late,
+     "--late-gather is of updated weights that several replicas hold whole and update in parts: it takes --zero 1 or 2 "
+     "and more than one replica"},
+    {gathers_from_host_late,
+     "--late-gather finds the updated parts on the device, and --offload makes them in host memory; leave one out"},
     {has_open_ratio,
      "--offload-ratio auto is for dsc-plan, which finds the ratio by prices: give the number that it prints"},
     {has_ratio_alone,

@@ -18,6 +18,7 @@ static void add_bounds(void *context, dsc_span span, bool is_read, bool is_writt
     const dsc_buffer *buffer = &c->program->buffers[span.buffer];
     int space = buffer->space, life = buffer->life;
     const int64_t start = buffer->offset + span.offset;
+    const int64_t bounds[] = {0, parts_of(span), 1, parts_of(span) - 1};
 
     (void)is_read;
     (void)is_written;
@@ -25,9 +26,9 @@ static void add_bounds(void *context, dsc_span span, bool is_read, bool is_writt
         if (c->is_added[span.buffer]) return;
         c->is_added[span.buffer] = true;
     }
-    for (int64_t i = 0; i <= parts_of(span) && c->status == DSC_OK; i++)
+    for (int64_t i = 0; i < (span.parts > 1 ? 4 : 2) && c->status == DSC_OK; i++)
         c->status = DSC_PUSH(c->atoms->bounds[space][life], c->atoms->counts[space][life], c->capacities[space][life],
-                             start + i * span.bytes);
+                             start + bounds[i] * span.bytes);
 }
 
 static int by_value(const void *a, const void *b)

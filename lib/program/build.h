@@ -19,8 +19,8 @@ typedef struct dsc_layer_buffers {
 /* Gradients that wait for a backward pass of the weights: of the layer's output, of its fc, gate, mid and qkv. */
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dgate, dmid, dqkv; } dsc_layer_deferred;
 
-/* A bucket in the template under construction: shards whose gradients are not complete yet; transient buffers of all
- * its weights, of all its gradients, of the packets that came last, of the norms of its tensors and of its sums in fp32
+/* A bucket in the template under construction: shards whose gradients are not complete yet; the buffer that all its
+ * weights have been fetched to; transient buffers of all its gradients, of the packets that came last, of the norms of its tensors and of its sums in fp32
  * (-1: none yet). */
 typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms, wide; } dsc_bucket_state;
 
@@ -56,6 +56,7 @@ typedef struct dsc_builder {
     dsc_backward pass;
     dsc_bucket_state *states;         /* [buckets] */
     int direction;                    /* in which the pass goes through buckets: 1, -1; 0: it does not */
+    bool gathers_updated;             /* the pass is the first to read weights that an update has left in parts */
     dsc_arrival arrival;
     bool is_local;                    /* the step under construction leaves each replica its own gradients */
     dsc_status status;                /* the first failure; later calls do nothing */
@@ -123,8 +124,8 @@ const dsc_shard *dsc_build_shard(const dsc_builder *b, int64_t layer, dsc_role r
 
 /* Buffers that the passes of the chunk share. */
 void dsc_build_slots(dsc_builder *b);
-/* Up to the last layer's output. */
-void dsc_build_forward(dsc_builder *b);
+/* Up to the last layer's output; the chunk's first one may find its weights in parts. */
+void dsc_build_forward(dsc_builder *b, bool gathers_updated);
 /* The head alone, forward, for evaluation. */
 void dsc_build_loss(dsc_builder *b);
 /* With the inputs: the head forward too, so that logits need no place in the slot. */
@@ -143,6 +144,8 @@ void dsc_build_variance_norm(dsc_builder *b);
 /* Before an op that reads weights first .. last of a layer: what of them is gathered is on its way, and so is what the
  * pass needs next. */
 void dsc_build_fetch(dsc_builder *b, int64_t layer, dsc_role first, dsc_role last);
+/* Of the chunk, what no op of the pass has read. */
+void dsc_build_fetch_rest(dsc_builder *b);
 /* Where the shard's weights are in the pass under construction. */
 dsc_span dsc_build_weights(dsc_builder *b, const dsc_shard *shard);
 
@@ -219,13 +222,15 @@ void dsc_build_anchor_bucket(dsc_builder *b, int64_t index);
 /* Copies of a region: the last that was given back is the next to be taken. */
 typedef struct dsc_pool { int32_t *free; int64_t free_count, capacity; int32_t made; } dsc_pool;
 
-/* The templates of a chunk's passes, made when they are first wanted; backwards by what dsc_backward says, as bits. */
-typedef struct dsc_chunk_templates { int32_t forward, backwards[64], weights; } dsc_chunk_templates;
+/* The templates of a chunk's passes, made when they are first wanted; forwards by whether they gather what the update
+ * has left in parts, backwards by what dsc_backward says, as bits. */
+typedef struct dsc_chunk_templates { int32_t forwards[2], backwards[64], weights; } dsc_chunk_templates;
 
 /* The schedule's passes as they become uses. */
 typedef struct dsc_schedule_uses {
     dsc_pass *passes; int64_t count;
-    struct { int64_t first_x, first_w, last; } *bounds; /* [chunk] passes of inputs and weights; the last of weights */
+    struct { int64_t first, first_x, first_w, last; } *bounds; /* [chunk] passes: the first, and the first of inputs and
+                                                                  of weights; the last of weights */
     dsc_chunk_templates *templates;                     /* [chunk] */
     dsc_pool pools[DSC_LIFE_COUNT];                     /* of slots and deferred */
     int32_t (*leases)[DSC_LIFE_COUNT];                  /* [micro-batch][chunk] copies taken */
@@ -255,7 +260,7 @@ void dsc_program_hash(dsc_program *program);          /* hash.c */
 dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank);
 
 /* ---- Addresses as atoms (atoms.c): the pieces into which all spans cut each region, so that hazards are found by
- * address and not by name. */
+ * address and not by name. Of a span of parts it is all of them, or the first, or the last. */
 typedef struct dsc_atoms {
     int64_t *bounds[DSC_SPACE_COUNT][DSC_LIFE_COUNT]; /* sorted starts, relative to the region's copy */
     int64_t counts[DSC_SPACE_COUNT][DSC_LIFE_COUNT];

@@ -32,7 +32,7 @@ static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
     int64_t start;
 
     if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return check_refuse(c, "an operand is no buffer");
-    if (span.parts != 0 && span.parts != c->plan->intra) return check_refuse(c, "an operand is cut into other parts");
+    if (span.parts != 0 && span.parts != dsc_span_parts(c->plan)) return check_refuse(c, "an operand is cut into other parts");
     span = dsc_span_at(span, c->place);
     buffer = &c->program->buffers[span.buffer];
     start = dsc_program_offset(c->program, span, c->use);
@@ -167,6 +167,7 @@ static void visit_before(void *context, dsc_span span, bool is_read, bool writes
         for (int lane = 0; writes && c->status == DSC_OK && lane < DSC_LANE_COUNT; lane++)
             if (!is_ordered(c, lane, fact->readers[lane]))
                 c->status = check_refuse_buffer(c, "overwrites what another lane still reads:", span.buffer);
+        if (c->status == DSC_OK) c->status = check_weights_before(c, fact, span, is_read);
         if (c->status == DSC_OK) c->status = check_sum_before(c, fact, span, is_read, writes);
     }
 }
@@ -186,6 +187,7 @@ static void visit_after(void *context, dsc_span span, bool is_read, bool writes)
             fact->writer_use = c->use_index;
             fact->buffer = span.buffer;
             fact->lacks = c->lacking;
+            fact->is_behind = false;
             check_sum_after(c, fact, span, is_read);
         }
         if (is_read) check_sum_read(c, fact, span);
@@ -249,6 +251,7 @@ static dsc_status check_op(rank_check *c, const dsc_template *template_, const d
         dsc_call_visit(call, visit_before, c);
         DSC_TRY(c->status);
         DSC_TRY(check_made(c, call));
+        check_weights_call(c, call);
         dsc_call_visit(call, visit_after, c);
     }
 out:
@@ -295,6 +298,7 @@ static dsc_status check_segment(rank_check *c, int segment)
     }
     c->segment = segment;
     start_segment(c);
+    check_weights_start(c, has_passes(seg));
     for (int64_t u = 0; u < seg->use_count; u++) {
         const dsc_template *template_ = &c->program->templates[seg->uses[u].template_];
 
@@ -315,10 +319,12 @@ out:
 
 static dsc_status check_written(const rank_check *c, int segment, const dsc_bucket *bucket, dsc_kept kept)
 {
+    const bool is_updated = segment == DSC_SEGMENT_UPDATE && kept == DSC_KEPT_PARAMETERS;
     const dsc_stage *stage = &c->plan->stages[c->program->stage];
-    dsc_span span = dsc_program_kept(c->program, bucket, kept);
+    dsc_span span = is_updated ? check_weights_updated(c, bucket) : dsc_program_kept(c->program, bucket, kept);
     int64_t first, count;
 
+    if (span.buffer < 0) return DSC_OK;
     dsc_atoms_of(&c->atoms, c->program, span, NULL, &first, &count);
     for (int64_t a = first; a < first + count; a++)
         if (c->facts[a].writer == 0 || c->facts[a].buffer != span.buffer)
@@ -441,9 +447,11 @@ static dsc_status check_place(const dsc_plan *plan, const dsc_program *program, 
     if (c.facts == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "check: %" PRId64 " atoms", c.atoms.count));
     c.all_parts = check_all_parts(plan);
     mark_initial(&c);
+    check_weights_init(&c);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) {
         DSC_TRY(check_segment(&c, s));
         if (is_updating(program, s)) DSC_TRY(check_updated(&c, s));
+        if (s == DSC_SEGMENT_UPDATE) DSC_TRY(check_weights_end(&c));
     }
 out:
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(c.clocks[lane]);
@@ -456,7 +464,8 @@ out:
  * no part for another. */
 dsc_status dsc_check_rank(const dsc_plan *plan, const dsc_program *program, int64_t rank)
 {
-    const int64_t last = dsc_plan_scatters(plan) ? plan->intra - 1 : 0;
+    const bool has_parts = dsc_plan_scatters(plan) || plan->config.strategy.late_gather;
+    const int64_t last = has_parts ? dsc_span_parts(plan) - 1 : 0;
     dsc_status status = DSC_OK;
 
     for (int64_t place = 0; place <= last; place += DSC_MAX(last, 1))

@@ -1,5 +1,5 @@
 /* What the files of the check of one rank share: check_rank.c (operands, lanes, races), check_sum.c (what is added up,
- * and over whom). Internal to lib/program. */
+ * and over whom), check_weights.c (which updates they have seen). Internal to lib/program. */
 #ifndef DSC_PROGRAM_CHECK_RANK_H
 #define DSC_PROGRAM_CHECK_RANK_H
 
@@ -15,6 +15,8 @@ typedef struct atom_fact {
     int32_t readers[DSC_LANE_COUNT];
     int16_t sums;                             /* of a gradient, of the loss: axes (as bits) over which it was summed */
     bool is_counted;                          /* of a gradient: in the norm */
+    bool is_behind, may_lag;                  /* of weights that passes read: older than the last update's; and so after
+                                                 each that is left to the passes that follow to gather */
     /* of a gradient, and of the loss: micro-batches that added to it, a sum that tells which, the last of them, how
      * often that one added and how often each before it did */
     int32_t parts, micro_batch, adds, adds_each;
@@ -44,6 +46,19 @@ typedef struct rank_check {
 
 dsc_status check_refuse(const rank_check *c, const char *why);
 dsc_status check_refuse_buffer(const rank_check *c, const char *what, int32_t buffer);
+
+/* ---- check_weights.c: weights that passes read, after an update and before what it makes of them has come */
+
+/* Before the first segment. */
+void check_weights_init(rank_check *c);
+/* A segment starts: the masters have been set, or there may have been an update before its passes. */
+void check_weights_start(rank_check *c, bool has_passes);
+/* Before an op touches what is there; its call is about to write; the segment that updates is over. */
+dsc_status check_weights_before(const rank_check *c, const atom_fact *fact, dsc_span span, bool is_read);
+void check_weights_call(rank_check *c, const dsc_call *call);
+dsc_status check_weights_end(const rank_check *c);
+/* What of a bucket's parameters the update writes; absent where it is nothing. */
+dsc_span check_weights_updated(const rank_check *c, const dsc_bucket *bucket);
 
 /* ---- check_sum.c: gradients and the loss, which micro-batches add to, replicas and others sum, and updates use */
 

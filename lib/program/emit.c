@@ -165,7 +165,21 @@ dsc_space dsc_space_of(const dsc_bucket *bucket) { return bucket->space[DSC_KEPT
 dsc_span dsc_span_own(const dsc_builder *b, dsc_span whole)
 {
     if (!b->is_local || !dsc_plan_scatters(b->plan)) return whole;
-    return (dsc_span){whole.buffer, whole.offset, whole.bytes / b->plan->intra, b->plan->intra};
+    return dsc_span_part(b->plan, whole);
+}
+
+int64_t dsc_span_parts(const dsc_plan *plan) { return plan->parts > 1 ? plan->parts : plan->intra; }
+
+int64_t dsc_span_place(const dsc_plan *plan, int64_t rank)
+{
+    return plan->parts > 1 ? dsc_plan_part(plan, rank) : dsc_plan_place(plan, rank, DSC_AXIS_INTRA);
+}
+
+dsc_span dsc_span_part(const dsc_plan *plan, dsc_span whole)
+{
+    const int64_t parts = dsc_span_parts(plan);
+
+    return (dsc_span){whole.buffer, whole.offset, whole.bytes / parts, parts};
 }
 
 dsc_span dsc_span_at(dsc_span span, int64_t place)

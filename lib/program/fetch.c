@@ -1,5 +1,6 @@
-/* Parameters that are whole only while passes need them: gathered from the replicas' parts (ZeRO stage 3), streamed
- * from the host's memory, or both, a bucket at a time, ahead of the pass by as many buckets as the strategy says. */
+/* Parameters on their way to the passes that need them, a bucket at a time, ahead of the pass by as many buckets as the
+ * strategy says. Those that are whole only meanwhile are gathered from the replicas' parts (ZeRO stage 3), streamed from
+ * the host's memory, or both. Those that stay whole come so where the update has left them in parts. */
 #include "program/build.h"
 
 static int64_t layer_of(const dsc_builder *b, int64_t shard)
@@ -7,7 +8,7 @@ static int64_t layer_of(const dsc_builder *b, int64_t shard)
     return b->plan->tensors[b->stage->shards[shard].tensor].layer;
 }
 
-static void fetch(dsc_builder *b, int64_t index)
+static void fetch_passing(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
     bool is_cut = b->plan->parts > 1, is_away = bucket->space[DSC_KEPT_PARAMETERS] == DSC_SPACE_HOST;
@@ -29,9 +30,31 @@ static void fetch(dsc_builder *b, int64_t index)
     if (is_cut) dsc_build_transfer(b, DSC_OP_ALL_GATHER, DSC_AXIS_DP, layer, part, whole, b->type);
 }
 
+static void gather_updated(dsc_builder *b, int64_t index)
+{
+    const dsc_bucket *bucket = &b->buckets[index];
+    const dsc_span whole = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
+
+    b->states[index].weights = whole.buffer;
+    dsc_build_transfer(b, DSC_OP_ALL_GATHER, DSC_AXIS_DP, layer_of(b, bucket->first), dsc_build_new_weights(b, index),
+                       whole, b->type);
+}
+
+static void fetch(dsc_builder *b, int64_t index)
+{
+    if (b->buckets[index].is_gathered) fetch_passing(b, index);
+    else gather_updated(b, index);
+}
+
+/* Whether the pass does not find it where it reads it. */
+static bool is_fetched(const dsc_builder *b, int64_t bucket)
+{
+    return b->buckets[bucket].is_gathered || b->gathers_updated;
+}
+
 static bool is_wanted(const dsc_builder *b, int64_t bucket)
 {
-    return b->buckets[bucket].is_gathered && b->states[bucket].weights < 0;
+    return is_fetched(b, bucket) && b->states[bucket].weights < 0;
 }
 
 /* Passes need layers one after another; what is outside of them is fetched when it is needed. */
@@ -61,11 +84,17 @@ void dsc_build_fetch(dsc_builder *b, int64_t layer, dsc_role first, dsc_role las
     for (int i = 0; i <= (int)(last - first); i++) {
         const dsc_shard *shard = dsc_build_shard(b, layer, b->direction > 0 ? first + i : last - i);
 
-        if (shard == NULL || !b->buckets[shard->bucket].is_gathered) continue;
-        from = shard->bucket;
-        if (is_wanted(b, from)) fetch(b, from);
+        if (shard == NULL || !is_fetched(b, shard->bucket)) continue;
+        if (!shard->is_replicated) from = shard->bucket;
+        if (is_wanted(b, shard->bucket)) fetch(b, shard->bucket);
     }
     if (from >= 0) fetch_ahead(b, from);
+}
+
+void dsc_build_fetch_rest(dsc_builder *b)
+{
+    for (int64_t i = 0; i < b->bucket_count; i++)
+        if (b->buckets[i].chunk == b->chunk && is_wanted(b, i)) fetch(b, i);
 }
 
 dsc_span dsc_build_weights(dsc_builder *b, const dsc_shard *shard)

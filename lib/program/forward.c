@@ -171,14 +171,15 @@ void pass_name_template(dsc_builder *b, const char *name)
     dsc_build_template(b, full);
 }
 
-void dsc_build_forward(dsc_builder *b)
+void dsc_build_forward(dsc_builder *b, bool gathers_updated)
 {
     const dsc_chunk *chunk = b->here->chunk;
 
-    pass_name_template(b, "forward");
+    pass_name_template(b, gathers_updated ? "gather+forward" : "forward");
     if (b->status == DSC_OK) b->template_->is_forward = true;
     b->pass = (dsc_backward){0};
     b->direction = 1;
+    b->gathers_updated = gathers_updated;
     pass_enter(b);
     if (b->here->tokens >= 0) load(b);
     if (chunk->has_embedding) embed_fwd(b);
@@ -193,6 +194,8 @@ void dsc_build_forward(dsc_builder *b)
         dsc_build_fetch(b, chunk->first_layer + i, DSC_ROLE_NORM2_W, DSC_ROLE_OUT_B);
         pass_mlp_fwd(b, DSC_OP_MLP_FWD, chunk->first_layer + i, &l, b->here->inputs[i + 1]);
     }
+    if (gathers_updated) dsc_build_fetch_rest(b);
+    b->gathers_updated = false;
     if (!chunk->has_head) pass_message(b, DSC_OP_SEND, pass_virtual_stage(b), false, b->here->inputs[chunk->layers]);
 }
 

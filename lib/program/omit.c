@@ -19,7 +19,7 @@ static int64_t count_in(const family *f, const dsc_template *template_, int64_t 
     return count;
 }
 
-/* The how-manieth of its family an op is in the rank's whole program. */
+/* The how-manieth of its family an op is in the rank's whole program, segment after segment. */
 static int64_t sequence_of(const dsc_program *program, const family *f, int64_t number)
 {
     int64_t sequence = 0;
@@ -28,9 +28,11 @@ static int64_t sequence_of(const dsc_program *program, const family *f, int64_t 
         for (int64_t u = 0; u < program->segments[s].use_count; u++) {
             const dsc_use *use = &program->segments[s].uses[u];
             const dsc_template *template_ = &program->templates[use->template_];
+            const int64_t before = number - use->base;
+            const bool is_here = before >= 0 && before < template_->op_count;
 
-            if (use->base >= number) continue;
-            sequence += count_in(f, template_, DSC_MIN(template_->op_count, number - use->base));
+            sequence += count_in(f, template_, is_here ? before : template_->op_count);
+            if (is_here) return sequence;
         }
     return sequence;
 }

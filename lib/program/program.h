@@ -167,9 +167,14 @@ typedef struct dsc_buffer {
 } dsc_buffer;
 
 /* A range of a buffer. buffer -1: absent. Where parts is not 0 it is one of so many ranges of `bytes` in a row, from
- * offset on: each replica of a worker has its own, by its place in dp_intra. */
+ * offset on, of which each replica has its own: with ZeRO by its place in dp, else by that in dp_intra, of those that
+ * are one worker. */
 typedef struct dsc_span { int32_t buffer; int64_t offset, bytes, parts; } dsc_span;
-/* The range that a replica in that place has. Pure. */
+/* How many ranges such spans of a plan have, and which is a rank's. Pure. */
+int64_t dsc_span_parts(const dsc_plan *plan);
+int64_t dsc_span_place(const dsc_plan *plan, int64_t rank);
+/* All that a span covers, as such parts; and the range that a replica in that place has. Pure. */
+dsc_span dsc_span_part(const dsc_plan *plan, dsc_span whole);
 dsc_span dsc_span_at(dsc_span span, int64_t place);
 
 /* Scalars (fp64) in the static buffer `scalars`, summed over all ranks by the op agree. It is in host memory, which the
@@ -343,10 +348,11 @@ dsc_status dsc_program_fits(const dsc_plan *plan, const dsc_program *const *prog
 /* ---- Whole-machine check (program/check.c) */
 
 /* Proves for all ranks (programs[rank]; replicas may share a pointer): operands fit their buffers and buffers the
- * arena; no read before write; no race between lanes; gradients are reduced before they are used; members of a group
- * see its collectives in one order with one size; every send meets a receive of its size, channel and micro-batch; no
- * cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind. Where replicas share programs one of them
- * stands for all, so that the check of a large machine is that of its stages. */
+ * arena; no read before write, nor of weights of before the last update; no race between lanes; gradients are reduced
+ * before they are used; members of a group see its collectives in one order with one size; every send meets a receive
+ * of its size, channel and micro-batch; no cycle across lanes and ranks. DSC_EINVAL names rank, op number and kind.
+ * Where replicas share programs one of them stands for all, so that the check of a large machine is that of its
+ * stages. */
 dsc_status dsc_program_check(const dsc_plan *plan, const dsc_program *const *programs, int64_t ranks);
 
 /* Programs of all ranks, replicas sharing one: made for each stage once, listed by rank. programs[plan->ranks] and the

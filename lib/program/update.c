@@ -2,15 +2,18 @@
 #include "program/build.h"
 
 /* Where a part of new weights in the training type is made: in the parameters themselves, where the rank keeps no more
- * of them than its part and in the same space; in host memory's copy; else for a moment. In fp32 it is the master. */
+ * of them than its part and in the same space, or where they wait there until they are gathered; in host memory's copy;
+ * else for a moment. In fp32 it is the master. */
 dsc_span dsc_build_new_weights(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];
+    const dsc_span parameters = dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
     bool is_own = b->plan->parts == 1 || bucket->is_gathered;
 
     if (b->type == DSC_FP32) return dsc_program_kept(b->program, bucket, DSC_KEPT_MASTER);
     if (bucket->home[DSC_KEPT_COPY] >= 0) return dsc_program_kept(b->program, bucket, DSC_KEPT_COPY);
-    if (is_own) return dsc_program_kept(b->program, bucket, DSC_KEPT_PARAMETERS);
+    if (is_own) return parameters;
+    if (b->plan->config.strategy.late_gather) return dsc_span_part(b->plan, parameters);
     return dsc_build_part(b, DSC_SPACE_DEVICE, "new weights", DSC_CLASS_PARAMETERS, index, b->type);
 }
 
@@ -106,7 +109,11 @@ static void build(dsc_builder *b, const char *name, int steps)
     }
 }
 
-void dsc_build_update(dsc_builder *b) { build(b, "update", UPDATES | SPREADS); }
+void dsc_build_update(dsc_builder *b)
+{
+    build(b, "update", b->plan->config.strategy.late_gather ? UPDATES : UPDATES | SPREADS);
+}
+
 void dsc_build_update_alone(dsc_builder *b) { build(b, "update before", UPDATES); }
 void dsc_build_spread_alone(dsc_builder *b) { build(b, "spread after", SPREADS); }
 void dsc_build_spread(dsc_builder *b) { build(b, "spread", ROUNDS | SPREADS); }

@@ -44,6 +44,7 @@ static void find_bounds(dsc_schedule_uses *s)
     for (int64_t i = s->count - 1; i >= 0; i--) {
         const dsc_pass *pass = &s->passes[i];
 
+        s->bounds[pass->chunk].first = i;
         if (has_inputs(pass)) s->bounds[pass->chunk].first_x = i;
         if (has_weights(pass)) s->bounds[pass->chunk].first_w = i;
     }
@@ -82,12 +83,13 @@ void dsc_uses_fini(dsc_schedule_uses *s)
     for (int life = 0; life < DSC_LIFE_COUNT; life++) free(s->pools[life].free);
 }
 
-static int32_t forward_of(dsc_builder *b, dsc_schedule_uses *s)
+static int32_t forward_of(dsc_builder *b, dsc_schedule_uses *s, int64_t index)
 {
-    int32_t *made = &s->templates[b->chunk].forward;
+    const bool gathers = b->plan->config.strategy.late_gather && index == s->bounds[b->chunk].first;
+    int32_t *made = &s->templates[b->chunk].forwards[gathers];
 
     if (*made < 0) {
-        dsc_build_forward(b);
+        dsc_build_forward(b, gathers);
         *made = b->template_index;
     }
     return *made;
@@ -148,7 +150,7 @@ void dsc_use_passes(dsc_builder *b, dsc_schedule_uses *s, int segment)
 
         dsc_enter_chunk(b, pass->chunk);
         lease(s, pass, u.copy, s->leases[pass->micro_batch * b->stage->chunk_count + pass->chunk]);
-        use(b, segment, pass->kind == DSC_PASS_FORWARD ? forward_of(b, s) : backward_of(b, s, i), u);
+        use(b, segment, pass->kind == DSC_PASS_FORWARD ? forward_of(b, s, i) : backward_of(b, s, i), u);
     }
     for (int64_t c = 0; c < b->stage->chunk_count; c++) join_halves(b, &s->templates[c]);
 }
@@ -176,7 +178,7 @@ void dsc_use_losses(dsc_builder *b, dsc_schedule_uses *s)
         dsc_enter_chunk(b, pass->chunk);
         u.copy[DSC_LIFE_SLOT] = (int32_t)(forwards % slots);
         u.copy[DSC_LIFE_BOX] = (int32_t)(forwards++ % 2);
-        use(b, DSC_SEGMENT_EVALUATE, forward_of(b, s), u);
+        use(b, DSC_SEGMENT_EVALUATE, forward_of(b, s, i), u);
         if (!b->here->chunk->has_head) continue;
         if (loss < 0) {
             dsc_build_loss(b);

@@ -71,7 +71,7 @@ static dsc_status look_at(dsc_search *search, const dsc_candidate *c, const dsc_
 
     search->tried = dsc_search_config(search, c);
     *stack = dsc_stack_find(search->stack, &search->tried.strategy, search->cluster);
-    dsc_stack_apply(*stack, search->model->layers, &search->tried.strategy);
+    dsc_stack_apply(*stack, search->model->layers, dsc_cluster_devices(search->cluster), &search->tried.strategy);
     DSC_TRY(dsc_plan_outline(search->model, search->cluster, &search->tried, &search->outline));
 out:
     return status;
@@ -432,14 +432,24 @@ static dsc_status price_boundaries(dsc_search *search, look *l)
                          rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->messages_ns);
 }
 
+/* ZeRO and offload come later, and what goes with them. */
+static dsc_status look_at_passes(dsc_search *search, look *l, int software)
+{
+    dsc_strategy *s = &search->outline.config.strategy;
+    dsc_status status = look_at(search, &l->c, &l->stack[software]);
+
+    s->zero = 0;
+    s->late_gather = false;
+    return status;
+}
+
 static dsc_status begin_look(dsc_search *search, look *l)
 {
     dsc_status status = DSC_OK;
     bool is_shared;
 
     l->c.zero = 2;
-    DSC_TRY(look_at(search, &l->c, &l->stack[1]));
-    search->outline.config.strategy.zero = 0;
+    DSC_TRY(look_at_passes(search, l, 1));
     DSC_TRY(find_machine(search, l->stack[1], &l->machine[1]));
     l->stack[0] = l->stack[1];
     l->c.zero = 0;
@@ -447,7 +457,7 @@ static dsc_status begin_look(dsc_search *search, look *l)
     l->stack[0] = dsc_stack_find(search->stack, &search->tried.strategy, search->cluster);
     is_shared = are_alike(l);
     if (!is_shared) DSC_TRY(find_passes(search, l, 1, 1));
-    if (!is_shared) DSC_TRY(look_at(search, &l->c, &l->stack[0]));
+    if (!is_shared) DSC_TRY(look_at_passes(search, l, 0));
     DSC_TRY(find_machine(search, l->stack[0], &l->machine[0]));
     DSC_TRY(price_boundaries(search, l));
     DSC_TRY(find_passes(search, l, 0, is_shared && l->machine[0] != l->machine[1] ? 2 : 1));
@@ -478,9 +488,11 @@ static bool is_legal_pair(dsc_search *search, pairs *known, const dsc_candidate 
     if (*is_legal < 0) {
         s->zero = zero;
         s->offload = offload;
+        s->late_gather = search->config.strategy.late_gather;
         *is_legal = dsc_plan_check_legal(&search->outline) == DSC_OK;
         s->zero = 0;
         s->offload = DSC_OFFLOAD_NONE;
+        s->late_gather = false;
     }
     return *is_legal > 0;
 }

@@ -165,8 +165,29 @@ static void padding_is_small(void)
     trainer_fini(&t);
 }
 
+static void late_gathers_send_as_much(void)
+{
+    for (int zero = 1; zero <= 2 && dsc_comm_size(job) > 1; zero++)
+        for (int precision = DSC_FP32; precision <= DSC_BF16; precision++) {
+            dsc_config config = of_stage(zero, DSC_OFFLOAD_NONE, precision, MICRO_BATCHES);
+            dsc_step_report report;
+            trainer t = {0};
+            int64_t sent, expected;
+
+            config.strategy.late_gather = true;
+            if (run_steps(&t, &config, &report, &sent)) {
+                expected = expected_bytes(t.plan, zero, MICRO_BATCHES) +
+                           2 * (dsc_comm_size(job) - 1) * DSC_SCALAR_COUNT * dsc_dtype_bytes(DSC_FP64);
+                CHECK(over_ranks(report.wire_bytes) == expected, "ZeRO %d, precision %d: %lld bytes, by theory %lld",
+                      zero, precision, (long long)over_ranks(report.wire_bytes), (long long)expected);
+            }
+            trainer_fini(&t);
+        }
+}
+
 static const tap_case cases[] = {
     {"bytes between ranks are the theory's for each stage of ZeRO, as MPI is given them", between_ranks},
+    {"weights that are gathered late are sent once a step, as others", late_gathers_send_as_much},
     {"bytes between device and host are the theory's, each way", between_spaces},
     {"padding is below a hundredth", padding_is_small},
 };

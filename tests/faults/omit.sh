@@ -15,6 +15,7 @@ layouts=("2 --dp 2 --micro-batch 4 --recompute none"
     "8 $cut --dp 2 --micro-batch 2 --virtual-stages 2 --sequence-parallel"
     "4 $cut --dp 1 --micro-batch 4 --schedule zb-h1"
     "2 --dp 2 --micro-batch 4 --zero 2 --offload optimizer --precision bf16 --bucket-size 20000"
+    "2 --dp 2 --micro-batch 8 --zero 1 --late-gather --precision bf16 --bucket-size 20000"
     "2 --dp 2 --micro-batch 4 --zero 3 --offload params --bucket-size 20000"
     "2 $tensor --micro-batch 2 --recompute full --activation-checkpoints host"
     "2 $tensor --micro-batch 16 --recompute full --activation-checkpoints cut --precision bf16 --widen-gradients")

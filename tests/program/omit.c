@@ -11,6 +11,7 @@ static dsc_strategy strategy(void)
 
     s.tp = s.pp = s.dp = s.virtual_stages = 2;
     s.sequence_parallel = true;
+    s.zero = 1;
     s.schedule = DSC_INTERLEAVED;
     s.micro_batch = 1;
     s.global_batch = 8;

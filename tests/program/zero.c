@@ -28,8 +28,9 @@ static bool is_legal(const dsc_strategy *s)
     bool is_apart = s->offload == DSC_OFFLOAD_PARAMS && s->dp > 1 && (s->zero == 1 || s->zero == 2);
     bool has_ratio = s->offload == DSC_OFFLOAD_OPTIMIZER || s->offload_ratio == 1;
     bool has_delay = s->delay_update == 0 || (s->offload == DSC_OFFLOAD_OPTIMIZER && s->offload_ratio == 1);
+    bool has_gather = (s->zero == 1 || s->zero == 2) && s->dp > 1 && s->offload == DSC_OFFLOAD_NONE;
 
-    return !is_split && !is_apart && has_ratio && has_delay;
+    return !is_split && !is_apart && has_ratio && has_delay && (has_gather || !s->late_gather);
 }
 
 static void check_layout(const dsc_strategy *s)
@@ -57,6 +58,8 @@ static void every_combination_passes(void)
                     dsc_strategy s = layout(tp, pp, ranks / tp / pp, combination % 4, combination / 4);
 
                     check_layout(&s);
+                    s.late_gather = true;
+                    check_layout(&s);
                 }
 }
 
@@ -71,23 +74,26 @@ static void random_combinations_pass(void)
         s.offload_ratio = s.offload == DSC_OFFLOAD_OPTIMIZER ? (double)tap_random_between(0, 16) / 16 : 1;
         s.partition = (int)tap_random_between(DSC_PARTITION_UNIFORM, DSC_PARTITION_COST);
         s.delay_update = tap_random_between(0, 1);
+        s.late_gather = s.offload == DSC_OFFLOAD_NONE && tap_random_between(0, 1);
         check_layout(&s);
     }
 }
 
 /* ---- What the check must refuse */
 
-enum { LAYOUTS = 6 };
+enum { LAYOUTS = 8 };
 
 static dsc_strategy spoiled_layout(int which)
 {
-    static const struct { int64_t tp, pp, dp; int zero, offload; int64_t delay; } rows[LAYOUTS] = {
-        {1, 1, 2, 1, DSC_OFFLOAD_NONE, 0},      {1, 1, 2, 2, DSC_OFFLOAD_NONE, 0},
-        {2, 1, 2, 3, DSC_OFFLOAD_NONE, 0},      {1, 1, 1, 0, DSC_OFFLOAD_PARAMS, 0},
-        {1, 2, 2, 1, DSC_OFFLOAD_OPTIMIZER, 0}, {1, 1, 2, 2, DSC_OFFLOAD_OPTIMIZER, 1}};
+    static const struct { int64_t tp, pp, dp; int zero, offload; int64_t delay; bool late; } rows[LAYOUTS] = {
+        {1, 1, 2, 1, DSC_OFFLOAD_NONE, 0, false},      {1, 1, 2, 2, DSC_OFFLOAD_NONE, 0, false},
+        {2, 1, 2, 3, DSC_OFFLOAD_NONE, 0, false},      {1, 1, 1, 0, DSC_OFFLOAD_PARAMS, 0, false},
+        {1, 2, 2, 1, DSC_OFFLOAD_OPTIMIZER, 0, false}, {1, 1, 2, 2, DSC_OFFLOAD_OPTIMIZER, 1, false},
+        {2, 2, 2, 2, DSC_OFFLOAD_NONE, 0, true},       {1, 1, 3, 1, DSC_OFFLOAD_NONE, 0, true}};
     dsc_strategy s = layout(rows[which].tp, rows[which].pp, rows[which].dp, rows[which].zero, rows[which].offload);
 
     s.delay_update = rows[which].delay;
+    s.late_gather = rows[which].late;
     s.precision = which % 2 ? DSC_BF16 : DSC_FP32;
     return s;
 }
@@ -111,7 +117,7 @@ static void drop_random(int which)
 
 static void drops_any_op(void)
 {
-    for (int draw = 0; draw < 240; draw++) drop_random(draw % LAYOUTS);
+    for (int draw = 0; draw < 320; draw++) drop_random(draw % LAYOUTS);
 }
 
 /* Kinds of ZeRO and offload by name: each has words of its own where only its history can tell. */
@@ -129,6 +135,10 @@ static void drops_what_moves(void)
         {4, DSC_OP_UPDATE, -1, "no op writes some of master"},
         {5, DSC_OP_GRAD_NORM, -1, "no norm has counted"},
         {5, DSC_OP_ROUND, -1, "reads what nobody wrote: copy"},
+        {6, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "reads weights of before the last update, of parameters"},
+        {7, DSC_OP_ALL_GATHER, DSC_AXIS_DP, "reads weights of before the last update, of parameters"},
+        {7, DSC_OP_UPDATE, -1, "no op writes some of parameters"},
+        {7, DSC_OP_ROUND, -1, "reads weights of before the last update, of parameters"},
     };
 
     for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
@@ -168,12 +178,45 @@ static void forgets_a_micro_batch(void)
     machine_fini(&m);
 }
 
+/* Of a span of parts, on all ranks the range of one, the first or the last. */
+static void spoil_part(dsc_span *span, bool is_last)
+{
+    span->offset += is_last ? (span->parts - 1) * span->bytes : 0;
+    span->parts = 0;
+}
+
+static void takes_a_part_for_another(void)
+{
+    for (int way = 0; way < 4; way++) {
+        dsc_strategy s = spoiled_layout(7);
+        const dsc_op_kind kind = way / 2 == 0 ? DSC_OP_UPDATE : DSC_OP_ALL_GATHER;
+        int64_t t = 0;
+        int32_t op = 0;
+        machine m;
+
+        machine_init(&m, MODEL, &s);
+        if (CHECK(machine_find(m.programs[0], kind, &t, &op), "no %s", DSC_OP_NAMES[kind]))
+            for (int64_t rank = 0; rank < m.plan->ranks; rank++) {
+                dsc_template *template_ = &m.programs[rank]->templates[t];
+                const int32_t call = template_->ops[op].first_call;
+
+                spoil_part(kind == DSC_OP_UPDATE ? &template_->calls[call].operands[4] : &template_->ops[op].source,
+                           way % 2 == 1);
+                machine_depend(m.programs[rank]);
+            }
+        machine_refuses(&m, "a part that is not the rank's own",
+                        kind == DSC_OP_UPDATE ? "no op writes some of parameters" : "reads weights of before the last update");
+        machine_fini(&m);
+    }
+}
+
 static const tap_case cases[] = {
     {"ZeRO 0 to 3 with each kind of offload make right programs on 1 to 8 ranks", every_combination_passes},
     {"random schedules, precisions, bucket sizes, ratios and delays make right programs", random_combinations_pass},
     {"a program without any one of its ops is refused", drops_any_op},
     {"a program without what reduces, gathers, copies or adds is refused, by what is missing", drops_what_moves},
     {"a sum that a later micro-batch begins anew is refused", forgets_a_micro_batch},
+    {"a part of new weights that is not the rank's own is refused", takes_a_part_for_another},
 };
 
 int main(void) { return tap_run(cases, DSC_COUNT(cases), NULL); }

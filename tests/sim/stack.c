@@ -40,20 +40,20 @@ static void what_is_open_is_filled(void)
     const dsc_stack *megatron = dsc_stack_find("megatron-2021", NULL, NULL);
     dsc_strategy strategy = {.grad_accum_dtype = -1, .precision = DSC_FP16};
 
-    dsc_stack_apply(megatron, 24, &strategy);
+    dsc_stack_apply(megatron, 24, 8, &strategy);
     CHECK(strategy.grad_accum_dtype == DSC_FP16 && strategy.bucket_elems > 0, "%d", strategy.grad_accum_dtype);
     strategy = (dsc_strategy){.grad_accum_dtype = DSC_FP32, .bucket_elems = 7, .precision = DSC_FP16};
-    dsc_stack_apply(megatron, 24, &strategy);
+    dsc_stack_apply(megatron, 24, 8, &strategy);
     CHECK(strategy.grad_accum_dtype == DSC_FP32 && strategy.bucket_elems == 7, "what is given changes");
     strategy = (dsc_strategy){.grad_accum_dtype = -1, .precision = DSC_FP16};
-    dsc_stack_apply(dsc_stack_find("dsc", NULL, NULL), 24, &strategy);
+    dsc_stack_apply(dsc_stack_find("dsc", NULL, NULL), 24, 8, &strategy);
     CHECK(strategy.grad_accum_dtype == -1 && strategy.bucket_elems == 0, "ours changes the strategy");
     CHECK(!strategy.keeps_outputs && !strategy.widens_gradients, "ours keeps more than it has to");
 }
 
 static dsc_strategy applied(const char *name, dsc_strategy strategy)
 {
-    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, &strategy);
+    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, 8, &strategy);
     return strategy;
 }
 
@@ -79,7 +79,7 @@ static int checkpoints_of(const char *name, int zero, int recompute, int given)
 {
     dsc_strategy strategy = {.zero = zero, .recompute = recompute, .checkpoints = given};
 
-    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, &strategy);
+    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, 8, &strategy);
     return strategy.checkpoints;
 }
 
@@ -92,6 +92,27 @@ static void checkpoints_go_to_the_host(void)
     CHECK(checkpoints_of("deepspeed-2021", 3, DSC_RECOMPUTE_NONE, none) == none, "nothing is recomputed");
     CHECK(checkpoints_of("deepspeed-2021", 3, full, DSC_CHECKPOINTS_CUT) == DSC_CHECKPOINTS_CUT, "given");
     CHECK(checkpoints_of("fsdp-2023", 3, full, none) == none, "another software");
+}
+
+static bool gathers_late(const char *name, int zero, int64_t dp, int offload)
+{
+    dsc_strategy strategy = {.zero = zero, .dp = dp, .offload = offload, .tp = 2};
+
+    dsc_stack_apply(dsc_stack_find(name, NULL, NULL), 24, 4, &strategy);
+    return strategy.late_gather;
+}
+
+static void weights_are_gathered_late(void)
+{
+    const char *megatron = "megatron-2024";
+
+    CHECK(gathers_late(megatron, 1, 2, DSC_OFFLOAD_NONE) && gathers_late(megatron, 2, 2, DSC_OFFLOAD_NONE), "ZeRO 1, 2");
+    CHECK(gathers_late(megatron, 1, 0, DSC_OFFLOAD_NONE), "what devices leave is dp 2");
+    CHECK(!gathers_late(megatron, 1, 1, DSC_OFFLOAD_NONE), "one replica");
+    CHECK(!gathers_late(megatron, 0, 2, DSC_OFFLOAD_NONE) && !gathers_late(megatron, 3, 2, DSC_OFFLOAD_NONE),
+          "nothing is left in parts");
+    CHECK(!gathers_late(megatron, 1, 2, DSC_OFFLOAD_OPTIMIZER), "parts in host memory");
+    CHECK(!gathers_late("dsc", 1, 2, DSC_OFFLOAD_NONE), "ours waits to be asked");
 }
 
 static int64_t price_of(const char *name, int64_t ranks, const dsc_shape *shape, int64_t *launch_ns)
@@ -204,6 +225,7 @@ static void collectives_carry_a_share(void)
 static const tap_case cases[] = {
     {"GPU, precision, ZeRO stage and attention choose", strategies_choose},
     {"ZeRO 3's software keeps checkpoints in host memory", checkpoints_go_to_the_host},
+    {"Megatron-Core gathers updated weights late, where replicas hold all and update parts", weights_are_gathered_late},
     {"rows past 2048 keys are scaled and masked apart", long_rows_are_masked_apart},
     {"scores of blocks and compressed elements have their bytes", elements_have_their_bytes},
     {"a strategy is filled in where it is open, and nowhere else", what_is_open_is_filled},

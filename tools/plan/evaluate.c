@@ -206,7 +206,7 @@ dsc_status evaluate_on(const dsc_config *given, const plan_options *options, eva
 
     DSC_TRY(load_calibration(options->calibration, e));
     DSC_TRY(find_stack(options->stack, &config, e));
-    dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
+    dsc_stack_apply(e->stack, e->model.layers, dsc_cluster_devices(e->cluster), &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
     if (options->calibration[0] == '\0') warn_of_peak(e);
     DSC_TRY(parse_ranks(options, e, &list, &ranks));
@@ -228,7 +228,7 @@ dsc_status fits_on(const dsc_config *given, const plan_options *options, evaluat
 
     DSC_TRY(load_calibration(options->calibration, e));
     DSC_TRY(find_stack(options->stack, &config, e));
-    dsc_stack_apply(e->stack, e->model.layers, &config.strategy);
+    dsc_stack_apply(e->stack, e->model.layers, dsc_cluster_devices(e->cluster), &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
     DSC_TRY(judge(e));
     *out = e->feasible;
