@@ -96,12 +96,12 @@ static void *take(void *argument)
     return NULL;
 }
 
+static int count_cores(void) { return (int)DSC_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1); }
+
 /* The results do not depend on the threads: as many as there are cores, one where a calibration is read each time. */
 static int count_threads(const finder *f, int64_t jobs)
 {
-    const int64_t cores = DSC_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
-
-    return f->options.calibration[0] != '\0' ? 1 : (int)DSC_MIN(DSC_MIN(cores, jobs), MOST_THREADS);
+    return f->options.calibration[0] != '\0' ? 1 : (int)DSC_MIN(DSC_MIN(count_cores(), jobs), MOST_THREADS);
 }
 
 static dsc_status run_group(group *g)
@@ -543,7 +543,8 @@ static dsc_status find(finder *f, const dsc_given *given, const tool *self)
     dsc_status status = DSC_OK;
 
     DSC_TRY(resolve_given(&config, &fixed));
-    DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, &f->search));
+    DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration,
+                              count_cores(), &f->search));
     screened = seconds() - start;
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
     status = simulate_best(f);
