@@ -393,3 +393,15 @@ dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_tr
 out:
     return status;
 }
+
+/* The gradient that a backward pass waits for meets the last layer first, which is not computed again. */
+void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers, dsc_costs *out)
+{
+    for (int kind = 0; kind < DSC_STAGE_KINDS; kind++)
+        for (int q = 0; q < DSC_Q_COUNT; q++) {
+            const dsc_linear first = whole->of[kind][q], last = none->of[kind][q];
+
+            out->of[kind][q] = (dsc_linear){first.base + (first.slope - last.slope) * layers, last.slope};
+            if (q == DSC_Q_LEAD) out->of[kind][q] = last;
+        }
+}

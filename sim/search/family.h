@@ -41,6 +41,10 @@ static inline int64_t dsc_linear_at(dsc_linear l, int64_t layers) { return l.bas
 
 typedef struct dsc_costs { dsc_linear of[DSC_STAGE_KINDS][DSC_Q_COUNT]; } dsc_costs;
 
+/* Chunks of more than `layers` layers whose first `layers` are computed again: whole's costs up to there, those of
+ * `none` beyond. Pure. */
+void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers, dsc_costs *out);
+
 /* The programs of a family: of a pipeline, or of a single stage. */
 typedef struct dsc_family dsc_family;
 
