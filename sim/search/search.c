@@ -886,9 +886,7 @@ static dsc_status gather(dsc_search *search, const degrees *all)
     for (int64_t i = 0; i < all->count; i++) {
         const degree *d = &all->all[i];
 
-        if (d->count > 0)
-            memcpy(search->candidates + search->candidate_count, d->candidates, (size_t)d->count * sizeof *d->candidates);
-        search->candidate_count += d->count;
+        for (int64_t j = 0; j < d->count; j++) search->candidates[search->candidate_count++] = d->candidates[j];
     }
     return DSC_OK;
 }
