@@ -54,9 +54,11 @@ dsc_status dsc_family_cluster(const dsc_cluster *cluster, dsc_cluster *out);
 
 /* config is that of any strategy of the family, resolved (dsc_plan_outline) but for bucket_elems, which is the wanted
  * strategy's; of pp it counts only whether there is a pipeline, of micro-batches whether there are several, of the
- * schedule whether it splits backward passes. Model and cluster are read. */
+ * schedule whether it splits backward passes. Stages are built of `shallow` layers, and of more: from 2 on times are
+ * those of the engine where layers are all that differs, from 1 on the first and the last layer are one, which memory
+ * does not notice. Model and cluster are read. */
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
-                             bool is_several, dsc_family **out);
+                             bool is_several, int64_t shallow, dsc_family **out);
 void dsc_family_destroy(dsc_family *family);
 
 /* Priced, transfers on the grid of `plan` (dsc_plan_outline). Where the family is of a pipeline all kinds but ONLY are

@@ -41,6 +41,7 @@ struct dsc_search {
     family_costs *families; int64_t family_slots, family_count; /* open addressing */
     dsc_candidate *candidates; int64_t candidate_count, candidate_capacity;
     dsc_search_counts counts;
+    bool is_first_look;         /* families are for bounds */
     int64_t capacity_bytes[DSC_SPACE_COUNT], libraries_bytes[DSC_SPACE_COUNT];
     dsc_plan outline;           /* of the strategy at hand */
     dsc_config tried;           /* its configuration */
@@ -199,7 +200,8 @@ static dsc_status measure(dsc_search *search, bool is_split, const int64_t *mach
     config.strategy.schedule = is_split ? DSC_ZB_H1 : DSC_1F1B;
     config.strategy.recompute_layers = 0;
     config.strategy.exchange = search->config.strategy.exchange; /* to be found anew: there may be fewer nodes */
-    DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1, &family));
+    DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1,
+                              search->is_first_look ? 1 : 2, &family));
     search->counts.families++;
     for (int i = 0; i < count; i++) {
         const machine *m = &search->machines[machines[i]];
@@ -841,6 +843,7 @@ static void *take_degrees(void *argument)
     int64_t i;
 
     if (own != NULL) *own = *all->search;
+    if (own != NULL) own->is_first_look = true;
     while ((i = atomic_fetch_add(&all->next, 1)) < all->count) {
         degree *d = &all->all[all->count - 1 - i];
 
