@@ -164,15 +164,6 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
     strategy->late_gather |= stack->late_gather && updates_parts_of_wholes(strategy, devices);
 }
 
-bool dsc_stack_is_alike(const dsc_stack *a, const dsc_stack *b)
-{
-    return a->ahead == b->ahead && a->selects_layers == b->selects_layers && a->reduces_late == b->reduces_late &&
-           a->has_fp16_gradients == b->has_fp16_gradients && a->has_bf16_gradients == b->has_bf16_gradients &&
-           a->recomputes_outputs == b->recomputes_outputs && a->scatters_messages == b->scatters_messages &&
-           a->widens_gradients == b->widens_gradients && a->keeps_outputs == b->keeps_outputs &&
-           a->checkpoints == b->checkpoints;
-}
-
 static int64_t sequence_of(const dsc_shape *shape)
 {
     return shape->kernel == DSC_K_SCORES_FWD || shape->kernel == DSC_K_SCORES_BWD ? shape->d[1] : 0;

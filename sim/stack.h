@@ -44,9 +44,6 @@ const dsc_stack *dsc_stack_find(const char *name, const dsc_strategy *strategy, 
  * open. */
 void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, dsc_strategy *strategy);
 
-/* Whether both fill in every strategy alike, so that programs differ in time alone. Pure. */
-bool dsc_stack_is_alike(const dsc_stack *a, const dsc_stack *b);
-
 /* All rows, and how many. */
 const dsc_stack *dsc_stacks(int64_t *count);
 

@@ -9,6 +9,9 @@
 static const tool self = {"dsc-plan",
                           "dsc-plan --model MODEL --cluster CLUSTER [OPTION]...\n"
                           "       dsc-plan --model MODEL --cluster CLUSTER --search [--top N] [OPTION]...\n"
+                          "       dsc-plan --model MODEL --cluster CLUSTER --smallest-cluster --tokens N --deadline T "
+                          "[OPTION]...\n"
+                          "       dsc-plan --model MODEL --cluster CLUSTER --largest-model [OPTION]...\n"
                           "       dsc-plan --batch FILE.csv [-o OUT.csv] [OPTION]...",
                           "Predict memory and time of training a transformer on a described cluster."};
 
@@ -48,6 +51,11 @@ static const dsc_field fields[] = {
          "ZeRO, offload, recompute and sequence parallelism; needs --global-batch"),
     {.name = "top", .type = DSC_FIELD_INT, .offset = offsetof(plan_options, top), .low = 1, .high = 1000,
      .argument = "N", .help = "strategies that --search prints (10)"},
+    FLAG("smallest-cluster", smallest_cluster,
+         "print the fewest nodes of --cluster's kind on which some strategy trains --tokens before the --deadline"),
+    TEXT("deadline", deadline, "30d", "of --smallest-cluster: a number and s, h or d"),
+    FLAG("largest-model", largest_model,
+         "print the largest model of hidden 128 x layers, vocab and seq of --model, that some strategy fits"),
     TEXT("batch", batch, "FILE.csv",
          "evaluate each row of a table of trainings, by the names of columns, and print it with predictions added"),
     TEXT("o", out, "OUT.csv", "file for the table of --batch; - is standard output (-)"),
@@ -349,6 +357,35 @@ static dsc_status check_search(const plan_options *options)
     return DSC_OK;
 }
 
+/* Their search has sent the log nowhere. */
+static dsc_status end_scaling(dsc_status status)
+{
+    tool_log(&self);
+    return status;
+}
+
+static bool is_scaling(const plan_options *o) { return o->smallest_cluster || o->largest_model; }
+
+/* What they go without, and --deadline with --tokens. */
+static dsc_status check_scaling(const plan_options *o)
+{
+    if (o->deadline[0] != '\0' && !o->smallest_cluster)
+        return DSC_FAIL(DSC_EINVAL, "--deadline %s is for --smallest-cluster", o->deadline);
+    if (o->smallest_cluster && (o->tokens[0] == '\0' || o->deadline[0] == '\0'))
+        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster needs --tokens N and --deadline TIME");
+    if (o->largest_model && o->tokens[0] != '\0')
+        return DSC_FAIL(DSC_EINVAL, "--largest-model goes without --tokens: evaluate what it finds");
+    if (o->smallest_cluster && o->largest_model)
+        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster and --largest-model are two questions; ask one");
+    if (is_scaling(o) && (o->search || o->trace[0] != '\0' || o->check || o->explain || o->longest_seq ||
+                          o->break_even || o->batch[0] != '\0' || o->what_if || o->emit[0] != '\0' ||
+                          o->html[0] != '\0'))
+        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster and --largest-model go without --search, --trace, --check, "
+                        "--explain, --longest-seq, --break-even, --batch, --what-if, --emit and --html: evaluate what "
+                        "they find");
+    return DSC_OK;
+}
+
 static dsc_status act(tool_inputs *inputs, const plan_options *options, const dsc_given *given)
 {
     dsc_status status = DSC_OK;
@@ -359,7 +396,7 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options, const ds
     if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
     if (options->svg[0] != '\0' || options->num_heads > 0)
         return DSC_FAIL(DSC_EINVAL, "--svg and --num-heads are for --show-layout FILE|NAME");
-    if (check_search(options) != DSC_OK) return DSC_EINVAL;
+    if (check_search(options) != DSC_OK || check_scaling(options) != DSC_OK) return DSC_EINVAL;
     if (options->batch[0] != '\0') return plan_table(inputs, options);
     if (options->out[0] != '\0') return DSC_FAIL(DSC_EINVAL, "-o %s is for --batch FILE.csv", options->out);
     if (inputs->cluster[0] == '\0')
@@ -389,6 +426,11 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options, const ds
     if (options->what_if) return show_what_if(inputs, options);
     if (options->break_even) return show_break_even(inputs, options);
     if (options->longest_seq) return show_longest(inputs, options);
+    if (is_scaling(options))
+        tool_progress(&self, inputs->progress, "searching strategies of sizes of %s on %s", inputs->model,
+                      inputs->cluster);
+    if (options->smallest_cluster) return end_scaling(show_smallest(inputs, options, given));
+    if (options->largest_model) return end_scaling(show_largest(inputs, options, given));
     if (options->search) {
         tool_progress(&self, inputs->progress, "searching strategies of %s on %s", inputs->model, inputs->cluster);
         return show_search(inputs, options, given, &self);
@@ -412,7 +454,8 @@ int main(int argc, char **argv)
     options.words = argv;
     tool_log(&self);
     DSC_TRY(tool_load(argc, argv, own, &inputs));
-    if (inputs.asked == 0 && options.search) DSC_TRY(find_given(argc, argv, own, &inputs, &given));
+    if (inputs.asked == 0 && (options.search || is_scaling(&options)))
+        DSC_TRY(find_given(argc, argv, own, &inputs, &given));
     if (inputs.asked != 0) tool_answer(&self, own, inputs.asked);
     else DSC_TRY(act(&inputs, &options, &given));
 out:

@@ -6,12 +6,12 @@
 
 /* A pipeline is one of three stages, all deep, and the middle of another whose stages are shallow; a single stage is
  * built deep and shallow. As many micro-batches as it takes for a forward and a backward pass between others. */
-enum { STAGES = 3, SHALLOW = 2, MOST_DEEPER = 6, SEVERAL = 4, FORWARD_SEEN = 3, BACKWARD_SEEN = 1, MOST_PROGRAMS = 4 };
+enum { STAGES = 3, MOST_DEEPER = 6, SEVERAL = 4, FORWARD_SEEN = 3, BACKWARD_SEEN = 1, MOST_PROGRAMS = 4 };
 
 struct dsc_family {
     dsc_plan *plans[2];                    /* deep, shallow */
     dsc_program *programs[MOST_PROGRAMS]; int program_count; /* deep ones, then a shallow one */
-    int64_t deep;
+    int64_t shallow, deep;                 /* layers of a stage */
     bool is_pipeline;
 };
 
@@ -72,7 +72,7 @@ static int64_t period_of(const dsc_model *model, const dsc_config *config)
 }
 
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
-                             bool is_several, dsc_family **out)
+                             bool is_several, int64_t shallow, dsc_family **out)
 {
     const int64_t micro_batches = is_several ? SEVERAL : 1;
     dsc_family *family = calloc(1, sizeof *family);
@@ -81,10 +81,11 @@ dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster,
 
     if (family == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *family);
     family->is_pipeline = config->strategy.pp > 1;
-    family->deep = SHALLOW + period_of(model, config);
+    family->shallow = shallow;
+    family->deep = shallow + period_of(model, config);
     DSC_TRY(dsc_family_cluster(cluster, &larger));
     for (int i = 0; i < 2; i++) {
-        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? family->deep : SHALLOW;
+        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? family->deep : shallow;
         const int64_t first = i == 0 ? 0 : stages / 2;
 
         DSC_TRY(make_plan(model, &larger, config, stages * layers, stages, micro_batches, &family->plans[i]));
@@ -385,11 +386,23 @@ dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_tr
     for (int i = 0; i < family->program_count; i++)
         DSC_TRY(measure(family->programs[i], prices, transfers, plan, values[i]));
     for (int q = 0; q < DSC_Q_COUNT; q++) {
-        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->deep - SHALLOW);
+        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->deep - family->shallow);
 
         for (int i = 0; i < shallow; i++)
             out->of[family->is_pipeline ? i : DSC_STAGE_ONLY][q] = line_through(q, values[i][q], slope, family->deep);
     }
 out:
     return status;
+}
+
+/* The gradient that a backward pass waits for meets the last layer first, which is not computed again. */
+void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers, dsc_costs *out)
+{
+    for (int kind = 0; kind < DSC_STAGE_KINDS; kind++)
+        for (int q = 0; q < DSC_Q_COUNT; q++) {
+            const dsc_linear first = whole->of[kind][q], last = none->of[kind][q];
+
+            out->of[kind][q] = (dsc_linear){first.base + (first.slope - last.slope) * layers, last.slope};
+            if (q == DSC_Q_LEAD) out->of[kind][q] = last;
+        }
 }

@@ -41,6 +41,10 @@ static inline int64_t dsc_linear_at(dsc_linear l, int64_t layers) { return l.bas
 
 typedef struct dsc_costs { dsc_linear of[DSC_STAGE_KINDS][DSC_Q_COUNT]; } dsc_costs;
 
+/* Chunks of more than `layers` layers whose first `layers` are computed again: whole's costs up to there, those of
+ * `none` beyond. Pure. */
+void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers, dsc_costs *out);
+
 /* The programs of a family: of a pipeline, or of a single stage. */
 typedef struct dsc_family dsc_family;
 
@@ -50,9 +54,11 @@ dsc_status dsc_family_cluster(const dsc_cluster *cluster, dsc_cluster *out);
 
 /* config is that of any strategy of the family, resolved (dsc_plan_outline) but for bucket_elems, which is the wanted
  * strategy's; of pp it counts only whether there is a pipeline, of micro-batches whether there are several, of the
- * schedule whether it splits backward passes. Model and cluster are read. */
+ * schedule whether it splits backward passes. Stages are built of `shallow` layers, and of more: from 2 on times are
+ * those of the engine where layers are all that differs, from 1 on the first and the last layer are one, which memory
+ * does not notice. Model and cluster are read. */
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
-                             bool is_several, dsc_family **out);
+                             bool is_several, int64_t shallow, dsc_family **out);
 void dsc_family_destroy(dsc_family *family);
 
 /* Priced, transfers on the grid of `plan` (dsc_plan_outline). Where the family is of a pipeline all kinds but ONLY are

@@ -1,10 +1,13 @@
 #include "sim/search/search.h"
 #include "sim/search/walk.h"
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ZEROS = 4, OFFLOADS = 3 };
+/* Classes of ZeRO that software tells apart: 0 and 1, 2, 3. */
+enum { ZEROS = 4, OFFLOADS = 3, CLASSES = 3 };
 
 /* Software, prices and transfers of so many ranks. */
 typedef struct machine {
@@ -18,7 +21,7 @@ typedef struct machine {
 /* Everything that decides a family and the grid that its transfers go over. */
 typedef struct family_key {
     int64_t tp, pp, dp, micro_batch, bucket_elems, gradient_type;
-    int64_t recompute, sequence_parallel, zero, offload, is_split, is_several, stack, order;
+    int64_t recompute, again, sequence_parallel, zero, offload, is_split, is_several, stack, order;
 } family_key;
 
 /* What is kept of a family: its costs, and its messages over all boundaries. */
@@ -38,6 +41,7 @@ struct dsc_search {
     family_costs *families; int64_t family_slots, family_count; /* open addressing */
     dsc_candidate *candidates; int64_t candidate_count, candidate_capacity;
     dsc_search_counts counts;
+    bool is_first_look;         /* families are for bounds */
     int64_t capacity_bytes[DSC_SPACE_COUNT], libraries_bytes[DSC_SPACE_COUNT];
     dsc_plan outline;           /* of the strategy at hand */
     dsc_config tried;           /* its configuration */
@@ -145,6 +149,14 @@ static dsc_status grow(dsc_search *search)
     return DSC_OK;
 }
 
+/* How many layers of each chunk are computed again, where not all or none are; else 0. */
+static int64_t layers_again(const dsc_strategy *s, int64_t layers)
+{
+    const int64_t longest = dsc_ceil_div(layers, s->pp * DSC_MAX(s->virtual_stages, 1));
+
+    return s->recompute == DSC_RECOMPUTE_FULL && s->recompute_layers < longest ? s->recompute_layers : 0;
+}
+
 /* Of the outline at hand. */
 static family_key key_of(const dsc_search *search, int64_t stack)
 {
@@ -154,8 +166,8 @@ static family_key key_of(const dsc_search *search, int64_t stack)
 
     for (int i = 0; i < 4; i++) order = 4 * order + search->outline.order[i];
     return (family_key){s->tp, s->pp, s->dp, s->micro_batch, s->bucket_elems, search->outline.gradient_type,
-                        s->recompute, s->sequence_parallel, s->zero, s->offload, is_split,
-                        search->outline.micro_batches > 1, stack, order};
+                        s->recompute, layers_again(s, search->model->layers), s->sequence_parallel, s->zero,
+                        s->offload, is_split, search->outline.micro_batches > 1, stack, order};
 }
 
 /* Over all boundaries: those inside nodes and those between them are priced once each. */
@@ -186,8 +198,10 @@ static dsc_status measure(dsc_search *search, bool is_split, const int64_t *mach
     dsc_status status = DSC_OK;
 
     config.strategy.schedule = is_split ? DSC_ZB_H1 : DSC_1F1B;
+    config.strategy.recompute_layers = 0;
     config.strategy.exchange = search->config.strategy.exchange; /* to be found anew: there may be fewer nodes */
-    DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1, &family));
+    DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1,
+                              search->is_first_look ? 1 : 2, &family));
     search->counts.families++;
     for (int i = 0; i < count; i++) {
         const machine *m = &search->machines[machines[i]];
@@ -231,17 +245,56 @@ out:
     return status;
 }
 
+/* The outline at hand is the same for all `count` machines: costs of each. */
+static dsc_status make_costs(dsc_search *search, const int64_t *machines, int count, dsc_costs *out)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(measure(search, false, machines, count, out));
+    if (search->outline.config.strategy.schedule == DSC_ZB_H1 && search->outline.config.strategy.pp > 1)
+        DSC_TRY(take_split(search, machines[0], &out[0]));
+out:
+    return status;
+}
+
+static dsc_status find_family(dsc_search *search, const int64_t *machines, int count, const family_costs **out);
+
+/* Layers that are computed again beside others that are not: by families of either. */
+static dsc_status mix_costs(dsc_search *search, const int64_t *machines, int count, int64_t again, dsc_costs *out)
+{
+    dsc_strategy *s = &search->outline.config.strategy;
+    const int64_t layers = s->recompute_layers;
+    const family_costs *family;
+    dsc_status status = DSC_OK;
+
+    s->recompute_layers = 0;
+    for (int i = 0; i < count; i++) {
+        dsc_costs whole;
+
+        DSC_TRY(find_family(search, &machines[i], count - i, &family));
+        whole = family->costs;
+        s->recompute = DSC_RECOMPUTE_NONE;
+        status = find_family(search, &machines[i], count - i, &family);
+        s->recompute = DSC_RECOMPUTE_FULL;
+        if (status != DSC_OK) break;
+        dsc_costs_mix(&whole, &family->costs, again, &out[i]);
+    }
+out:
+    s->recompute_layers = layers;
+    return status;
+}
+
 /* Of the outline at hand, which is the same for all `count` machines: the first one's. What is made is made for all. */
 static dsc_status find_family(dsc_search *search, const int64_t *machines, int count, const family_costs **out)
 {
     const family_key key = key_of(search, machines[0]);
-    dsc_costs costs[2];
+    dsc_costs costs[CLASSES];
     dsc_status status = DSC_OK;
 
     *out = search->family_slots == 0 ? NULL : find_slot(search->families, search->family_slots, &key);
     if (*out != NULL && (*out)->is_used) return DSC_OK;
-    DSC_TRY(measure(search, false, machines, count, costs));
-    if (key.is_split) DSC_TRY(take_split(search, machines[0], &costs[0]));
+    if (key.again > 0) DSC_TRY(mix_costs(search, machines, count, key.again, costs));
+    else DSC_TRY(make_costs(search, machines, count, costs));
     for (int i = 0; i < count; i++) {
         family_costs made = {.key = key_of(search, machines[i]), .is_used = true, .costs = costs[i]};
 
@@ -375,12 +428,15 @@ out:
 }
 
 /* What candidates of one grid, micro-batch, recomputation and sequence parallelism have in common: passes by the
- * software of ZeRO below 2 and from 2 on, states by ZeRO and offload. */
+ * class of ZeRO, states by ZeRO and offload. */
 typedef struct look {
     dsc_candidate c;
-    int64_t machine[2], messages_ns;
-    const dsc_stack *stack[2];
-    dsc_costs costs[2];
+    int64_t machine[CLASSES], messages_ns;
+    const dsc_stack *stack[CLASSES];
+    dsc_plan outline[CLASSES];
+    dsc_costs costs[CLASSES];
+    dsc_costs whole[CLASSES];    /* where some layers are computed again: of those; costs: of the others */
+    dsc_costs mixed[CLASSES];    /* of the schedule at hand */
     states states[ZEROS][OFFLOADS];
     bool has_states[ZEROS][OFFLOADS];
     bool fits;                   /* any of them, by its bound */
@@ -390,78 +446,122 @@ typedef struct look {
  * -1 unknown. */
 typedef struct pairs { int8_t is_legal[ZEROS][OFFLOADS][2][2]; } pairs;
 
-static int software_of(int zero) { return zero >= 2; }
+static int class_of(int zero) { return DSC_MAX(zero - 1, 0); }
+static bool is_tried(bool is_given, int64_t given, int64_t value) { return !is_given || given == value; }
 
-/* Passes without replicas: the shortest that they can be. Where tensor ranks are neighbours, for all grids. Looks by
- * software from `first` on, of which the outline at hand is. */
-static dsc_status find_passes(dsc_search *search, look *l, int first, int count)
+static bool is_class_tried(const dsc_search *search, int class_)
+{
+    return !search->given.zero || class_of(search->config.strategy.zero) == class_;
+}
+
+/* Passes without replicas: the shortest that they can be. Where tensor ranks are neighbours, for all grids. Of the
+ * outline at hand, for all of the machines. */
+static dsc_status find_passes(dsc_search *search, const int64_t *machines, int count, dsc_costs *out[])
 {
     dsc_strategy *s = &search->outline.config.strategy;
-    const int64_t pp = s->pp, dp = s->dp;
+    const dsc_plan kept = search->outline;
     const family_costs *family;
     dsc_status status = DSC_OK;
 
     s->dp = 1;
     if (search->outline.order[0] == DSC_AXIS_TP || s->tp == 1) {
-        s->pp = DSC_MIN(pp, 2);
+        s->pp = DSC_MIN(kept.config.strategy.pp, 2);
         for (int i = 0; i < 4; i++) search->outline.order[i] = i;
     }
     for (int i = 0; i < count && status == DSC_OK; i++) {
-        status = find_family(search, &l->machine[first + i], count - i, &family);
-        if (status == DSC_OK) l->costs[first + i] = family->costs;
+        status = find_family(search, &machines[i], count - i, &family);
+        if (status == DSC_OK) *out[i] = family->costs;
     }
-    s->pp = pp;
-    s->dp = dp;
+    search->outline = kept;
     return status;
 }
 
-/* Both kinds of software make one program where they leave the strategy alike. */
-static bool are_alike(const look *l)
-{
-    const dsc_stack *a = l->stack[0], *b = l->stack[1];
+static bool is_mixed(const dsc_strategy *s) { return s->recompute == DSC_RECOMPUTE_FULL && s->recompute_layers > 0; }
 
-    return dsc_stack_is_alike(a, b);
+/* Whether passes of both are the same program without replicas, but for the type of gradients. */
+static bool are_alike(const dsc_plan *x, const dsc_plan *y)
+{
+    const dsc_strategy *a = &x->config.strategy, *b = &y->config.strategy;
+    const bool is_full = a->recompute == DSC_RECOMPUTE_FULL;
+
+    return a->recompute == b->recompute && is_mixed(a) == is_mixed(b) && a->checkpoints == b->checkpoints &&
+           a->keeps_outputs == b->keeps_outputs && a->scatters_messages == b->scatters_messages &&
+           a->widens_gradients == b->widens_gradients && a->bucket_elems == b->bucket_elems &&
+           (!is_full || a->recomputes_outputs == b->recomputes_outputs);
 }
 
-static dsc_status price_boundaries(dsc_search *search, look *l)
+/* Of all classes that are like this one and not done, by the program of the shortest gradients. */
+static dsc_status find_class(dsc_search *search, look *l, int class_, bool is_done[CLASSES])
+{
+    dsc_costs *costs[CLASSES], *whole[CLASSES];
+    int64_t machines[CLASSES];
+    dsc_strategy *s = &search->outline.config.strategy;
+    dsc_status status = DSC_OK;
+    int count = 0, shortest = class_;
+
+    for (int k = class_; k < CLASSES; k++) {
+        if (is_done[k] || !is_class_tried(search, k) || !are_alike(&l->outline[class_], &l->outline[k])) continue;
+        if (dsc_dtype_bytes(l->outline[k].gradient_type) < dsc_dtype_bytes(l->outline[shortest].gradient_type))
+            shortest = k;
+        is_done[k] = true;
+        machines[count] = l->machine[k];
+        costs[count] = &l->costs[k];
+        whole[count++] = &l->whole[k];
+    }
+    search->outline = l->outline[shortest];
+    if (is_mixed(s)) {
+        s->recompute_layers = 0;
+        DSC_TRY(find_passes(search, machines, count, whole));
+        s->recompute = DSC_RECOMPUTE_NONE;
+    }
+    DSC_TRY(find_passes(search, machines, count, costs));
+out:
+    return status;
+}
+
+static dsc_status price_boundaries(dsc_search *search, look *l, int class_)
 {
     const dsc_strategy *s = &search->outline.config.strategy;
     const int64_t rows = s->micro_batch * s->seq_len / (s->sequence_parallel ? s->tp : 1);
 
-    return price_messages(search, &search->machines[l->machine[0]],
+    return price_messages(search, &search->machines[l->machine[class_]],
                          rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->messages_ns);
 }
 
-/* ZeRO and offload come later, and what goes with them. */
-static dsc_status look_at_passes(dsc_search *search, look *l, int software)
+/* ZeRO 2 is what ZeRO 3 is but for its software's checkpoints. */
+static bool are_one_software(const dsc_search *search, const look *l)
 {
-    dsc_strategy *s = &search->outline.config.strategy;
-    dsc_status status = look_at(search, &l->c, &l->stack[software]);
+    const dsc_config config = dsc_search_config(search, &l->c);
 
-    s->zero = 0;
-    s->late_gather = false;
-    return status;
+    return dsc_stack_find(search->stack, &config.strategy, search->cluster) == l->stack[2] &&
+           l->stack[2]->checkpoints == DSC_CHECKPOINTS_AUTO;
 }
 
 static dsc_status begin_look(dsc_search *search, look *l)
 {
+    static const int8_t zeros[CLASSES] = {0, 2, 3};
+    bool is_done[CLASSES] = {false};
     dsc_status status = DSC_OK;
-    bool is_shared;
 
-    l->c.zero = 2;
-    DSC_TRY(look_at_passes(search, l, 1));
-    DSC_TRY(find_machine(search, l->stack[1], &l->machine[1]));
-    l->stack[0] = l->stack[1];
-    l->c.zero = 0;
-    search->tried = dsc_search_config(search, &l->c);
-    l->stack[0] = dsc_stack_find(search->stack, &search->tried.strategy, search->cluster);
-    is_shared = are_alike(l);
-    if (!is_shared) DSC_TRY(find_passes(search, l, 1, 1));
-    if (!is_shared) DSC_TRY(look_at_passes(search, l, 0));
-    DSC_TRY(find_machine(search, l->stack[0], &l->machine[0]));
-    DSC_TRY(price_boundaries(search, l));
-    DSC_TRY(find_passes(search, l, 0, is_shared && l->machine[0] != l->machine[1] ? 2 : 1));
-    if (l->machine[0] == l->machine[1]) l->costs[1] = l->costs[0];
+    for (int k = CLASSES - 1; k >= 0; k--) {
+        if (!is_class_tried(search, k)) continue;
+        l->c.zero = zeros[k];
+        if (k == 1 && is_class_tried(search, 2) && are_one_software(search, l)) {
+            l->stack[1] = l->stack[2];
+            l->machine[1] = l->machine[2];
+            l->outline[1] = l->outline[2];
+            continue;
+        }
+        DSC_TRY(look_at(search, &l->c, &l->stack[k]));
+        DSC_TRY(find_machine(search, l->stack[k], &l->machine[k]));
+        DSC_TRY(price_boundaries(search, l, k));
+        search->outline.config.strategy.zero = 0; /* ZeRO and offload come later, and what goes with them */
+        search->outline.config.strategy.late_gather = false;
+        l->outline[k] = search->outline;
+    }
+    for (int k = 0; k < CLASSES; k++)
+        if (is_class_tried(search, k) && !is_done[k]) DSC_TRY(find_class(search, l, k, is_done));
+    search->outline = l->outline[search->given.zero ? class_of(search->config.strategy.zero) : 0];
 out:
     return status;
 }
@@ -497,13 +597,24 @@ static bool is_legal_pair(dsc_search *search, pairs *known, const dsc_candidate 
     return *is_legal > 0;
 }
 
-static bool is_tried(bool is_given, int64_t given, int64_t value) { return !is_given || given == value; }
+/* The costs of a class in the schedule at hand: how many layers are computed again may depend on the chunks. */
+static dsc_costs *costs_of(const dsc_search *search, look *l, const dsc_candidate *c, int class_)
+{
+    dsc_strategy strategy = search->config.strategy;
 
-static dsc_status bound(dsc_search *search, look *l, const dsc_candidate *c, const int64_t step_ns[2],
+    if (!is_mixed(&l->outline[class_].config.strategy)) return &l->costs[class_];
+    strategy.pp = c->pp;
+    strategy.virtual_stages = c->virtual_stages;
+    strategy.recompute = c->recompute;
+    dsc_stack_apply(l->stack[class_], search->model->layers, dsc_cluster_devices(search->cluster), &strategy);
+    if (layers_again(&strategy, search->model->layers) == 0) return &l->whole[class_];
+    dsc_costs_mix(&l->whole[class_], &l->costs[class_], strategy.recompute_layers, &l->mixed[class_]);
+    return &l->mixed[class_];
+}
+
+static dsc_status bound(dsc_search *search, look *l, const dsc_candidate *c, dsc_costs *costs, int64_t step_ns,
                         const dsc_shape_of_step *shape)
 {
-    const int software = software_of(c->zero);
-    dsc_costs *costs = &l->costs[software];
     dsc_candidate found = *c;
     const states *states;
     dsc_status status = DSC_OK;
@@ -512,7 +623,7 @@ static dsc_status bound(dsc_search *search, look *l, const dsc_candidate *c, con
     for (int kind = 0; kind < DSC_STAGE_KINDS; kind++)
         for (int space = 0; space < DSC_SPACE_COUNT; space++)
             costs->of[kind][DSC_Q_STATIC + space] = states->of[kind][space];
-    found.step_ns = step_ns[software];
+    found.step_ns = step_ns;
     set_bytes(search, &found, costs, shape);
     l->fits |= found.fits;
     search->counts.fitting += found.fits;
@@ -525,12 +636,17 @@ out:
 static dsc_status look_at_states(dsc_search *search, look *l, pairs *known, dsc_candidate c)
 {
     const dsc_strategy *given = &search->config.strategy;
-    const dsc_shape_of_step shape = shape_of(search, &c, &search->machines[l->machine[0]], l->messages_ns);
-    int64_t step_ns[2];
+    const int any = search->given.zero ? class_of(given->zero) : 0;
+    const dsc_shape_of_step shape = shape_of(search, &c, &search->machines[l->machine[any]], l->messages_ns);
+    dsc_costs *costs[CLASSES];
+    int64_t step_ns[CLASSES];
     dsc_status status = DSC_OK;
 
-    for (int software = 0; software < 2; software++)
-        step_ns[software] = dsc_score_bound(&l->costs[software], &shape);
+    for (int k = 0; k < CLASSES; k++) {
+        if (!is_class_tried(search, k)) continue;
+        costs[k] = costs_of(search, l, &c, k);
+        step_ns[k] = dsc_score_bound(costs[k], &shape);
+    }
     for (int zero = 0; zero < ZEROS; zero++)
         for (int offload = 0; offload < OFFLOADS; offload++) {
             if (!is_tried(search->given.zero, given->zero, zero) ||
@@ -542,7 +658,7 @@ static dsc_status look_at_states(dsc_search *search, look *l, pairs *known, dsc_
             search->counts.legal++;
             c.zero = (int8_t)zero;
             c.offload = (int8_t)offload;
-            DSC_TRY(bound(search, l, &c, step_ns, &shape));
+            DSC_TRY(bound(search, l, &c, costs[class_of(zero)], step_ns[class_of(zero)], &shape));
         }
 out:
     return status;
@@ -657,7 +773,8 @@ static bool find_replicas(const dsc_search *search, int64_t tp, int64_t pp, int6
     return search->given.dp ? others * *dp <= devices : devices % others == 0;
 }
 
-static dsc_status look_at_all(dsc_search *search)
+/* All grids of so many tensor ranks. */
+static dsc_status look_at_degree(dsc_search *search, int64_t tp)
 {
     const dsc_strategy *given = &search->config.strategy;
     const int64_t devices = dsc_cluster_devices(search->cluster), most_stages = search->model->layers + 1;
@@ -668,23 +785,151 @@ static dsc_status look_at_all(dsc_search *search)
 
     memset(&known, -1, sizeof known);
     if (l == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *l);
-    for (int64_t tp = 1; tp <= DSC_MIN(devices, search->model->heads); tp++)
-        for (int64_t pp = 1; pp <= DSC_MIN(devices / tp, most_stages); pp++) {
-            if (!is_tried(search->given.tp, given->tp, tp) || !is_tried(search->given.pp, given->pp, pp) ||
-                (search->model->heads % tp != 0 && !search->given.tp) || !find_replicas(search, tp, pp, &dp))
-                continue;
-            l->c = (dsc_candidate){.tp = (int32_t)tp, .pp = (int32_t)pp, .dp = (int32_t)dp, .virtual_stages = 1,
-                                   .schedule = DSC_1F1B};
-            DSC_TRY(look_at_grid(search, l, &known));
-        }
+    for (int64_t pp = 1; pp <= DSC_MIN(devices / tp, most_stages); pp++) {
+        if (!is_tried(search->given.pp, given->pp, pp) || !find_replicas(search, tp, pp, &dp)) continue;
+        l->c = (dsc_candidate){.tp = (int32_t)tp, .pp = (int32_t)pp, .dp = (int32_t)dp, .virtual_stages = 1,
+                               .schedule = DSC_1F1B};
+        DSC_TRY(look_at_grid(search, l, &known));
+    }
+out:
+    free(l);
+    return status;
+}
+
+/* ---- The first look, on several threads: one degree of tensor parallelism shares no family with another */
+
+typedef struct degree {
+    int64_t tp;
+    dsc_candidate *candidates; int64_t count;
+    dsc_search_counts counts;
+    dsc_status status;
+    char *message;               /* the thread's last; NULL where it had none */
+} degree;
+
+/* Degrees that threads take one after another, the largest first. */
+typedef struct degrees { dsc_search *search; degree *all; int64_t count; atomic_int_fast64_t next; } degrees;
+
+static void drop_families(dsc_search *search)
+{
+    free(search->families);
+    search->families = NULL;
+    search->family_slots = search->family_count = 0;
+}
+
+static void drop_machines(dsc_search *search)
+{
+    for (int64_t i = 0; i < search->machine_count; i++) {
+        dsc_prices_destroy(search->machines[i].prices);
+        dsc_transfers_destroy(search->machines[i].transfers);
+    }
+    free(search->machines);
+}
+
+static void take_degree(dsc_search *own, degree *d)
+{
+    own->candidates = NULL;
+    own->candidate_count = own->candidate_capacity = 0;
+    own->counts = (dsc_search_counts){0};
+    d->status = look_at_degree(own, d->tp);
+    if (d->status != DSC_OK || own->candidate_count < own->counts.considered) d->message = strdup(dsc_message());
+    d->candidates = own->candidates;
+    d->count = own->candidate_count;
+    d->counts = own->counts;
+    own->candidates = NULL;
+    drop_families(own);
+}
+
+static void *take_degrees(void *argument)
+{
+    degrees *all = argument;
+    dsc_search *own = malloc(sizeof *own); /* machines and families of the thread's own */
+    int64_t i;
+
+    if (own != NULL) *own = *all->search;
+    if (own != NULL) own->is_first_look = true;
+    while ((i = atomic_fetch_add(&all->next, 1)) < all->count) {
+        degree *d = &all->all[all->count - 1 - i];
+
+        if (own == NULL) d->status = DSC_ENOMEM;
+        else take_degree(own, d);
+    }
+    if (own != NULL) drop_machines(own);
+    free(own);
+    return NULL;
+}
+
+static void run_degrees(degrees *all, int threads)
+{
+    enum { MOST_THREADS = 64 };
+    pthread_t started[MOST_THREADS];
+    const int64_t wanted = DSC_MIN(DSC_MIN(threads, MOST_THREADS), all->count);
+    int count = 0;
+
+    while (count < wanted - 1 && pthread_create(&started[count], NULL, take_degrees, all) == 0) count++;
+    take_degrees(all);
+    for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
+}
+
+/* In the order of degrees: as if one thread had looked at all. */
+static dsc_status gather(dsc_search *search, const degrees *all)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < all->count; i++) {
+        const degree *d = &all->all[i];
+
+        if (d->message != NULL) DSC_FAIL(DSC_EINVAL, "%s", d->message);
+        if (d->status != DSC_OK) return d->message == NULL ? DSC_FAIL(d->status, "search: a thread") : d->status;
+        count += d->count;
+        search->counts.considered += d->counts.considered;
+        search->counts.legal += d->counts.legal;
+        search->counts.fitting += d->counts.fitting;
+        search->counts.families += d->counts.families;
+    }
+    search->candidates = malloc((size_t)DSC_MAX(count, 1) * sizeof *search->candidates);
+    if (search->candidates == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " strategies", count);
+    search->candidate_capacity = DSC_MAX(count, 1);
+    for (int64_t i = 0; i < all->count; i++) {
+        const degree *d = &all->all[i];
+
+        for (int64_t j = 0; j < d->count; j++) search->candidates[search->candidate_count++] = d->candidates[j];
+    }
+    return DSC_OK;
+}
+
+static dsc_status list_degrees(const dsc_search *search, degrees *out)
+{
+    const int64_t most = DSC_MIN(dsc_cluster_devices(search->cluster), search->model->heads);
+
+    out->all = calloc((size_t)DSC_MAX(most, 1), sizeof *out->all);
+    if (out->all == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " degrees", most);
+    for (int64_t tp = 1; tp <= most; tp++)
+        if (is_tried(search->given.tp, search->config.strategy.tp, tp) &&
+            (search->model->heads % tp == 0 || search->given.tp))
+            out->all[out->count++].tp = tp;
+    return DSC_OK;
+}
+
+static dsc_status look_at_all(dsc_search *search, int threads)
+{
+    degrees all = {.search = search};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(list_degrees(search, &all));
+    run_degrees(&all, threads);
+    DSC_TRY(gather(search, &all));
     if (search->counts.considered == 0)
         status = DSC_FAIL(DSC_EINVAL, "--search: with what is given no tp x pp x cp x dp is the cluster's %" PRId64
-                          " devices; --dp leaves some idle", devices);
+                          " devices; --dp leaves some idle", dsc_cluster_devices(search->cluster));
     else if (search->candidate_count == 0)
         status = dsc_fail_in(DSC_EINVAL, "--search: of %" PRId64 " strategies none is legal; the last",
                              search->counts.considered);
 out:
-    free(l);
+    for (int64_t i = 0; i < all.count; i++) {
+        free(all.all[i].candidates);
+        free(all.all[i].message);
+    }
+    free(all.all);
     return status;
 }
 
@@ -712,7 +957,7 @@ out:
 
 dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
                              const dsc_given *given, const char *stack, const dsc_calibration *calibration,
-                             dsc_search **out)
+                             int threads, dsc_search **out)
 {
     dsc_search *search = calloc(1, sizeof *search);
     dsc_status status = DSC_OK;
@@ -730,7 +975,7 @@ dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster,
     if (dsc_stack_find(stack, &config->strategy, cluster) == NULL)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", stack));
     DSC_TRY(note_capacity(search));
-    DSC_TRY(look_at_all(search));
+    DSC_TRY(look_at_all(search, threads));
     *out = search;
     search = NULL;
 out:
@@ -741,11 +986,7 @@ out:
 void dsc_search_destroy(dsc_search *search)
 {
     if (search == NULL) return;
-    for (int64_t i = 0; i < search->machine_count; i++) {
-        dsc_prices_destroy(search->machines[i].prices);
-        dsc_transfers_destroy(search->machines[i].transfers);
-    }
-    free(search->machines);
+    drop_machines(search);
     free(search->families);
     free(search->candidates);
     free(search);

@@ -43,10 +43,11 @@ typedef struct dsc_search_counts {
 typedef struct dsc_search dsc_search;
 
 /* Everything is borrowed until destroy. config's strategy holds the given axes and a global batch; stack is a label or
- * "auto". DSC_EINVAL when there is no global batch, or no strategy is legal (the message is that of the last). */
+ * "auto". The first look takes up to `threads` threads; how many does not change what is found. DSC_EINVAL when there
+ * is no global batch, or no strategy is legal (the message is that of the last). */
 dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
                              const dsc_given *given, const char *stack, const dsc_calibration *calibration,
-                             dsc_search **out);
+                             int threads, dsc_search **out);
 void dsc_search_destroy(dsc_search *search);
 
 /* Scores what may be among the `count` fastest that fit, walks those whose schedule takes it, and orders: those that

@@ -63,6 +63,15 @@ none_fits() {
     [ $? -eq 1 ] && [ "$(cat found.json)" = '[]' ] && grep -q 'none fits' messages
 }
 
+# Software whose selective recomputation is all of every second layer: it costs about half of what all layers do.
+selects_layers() {
+    "$build/dsc-plan" --model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-h100:2 --precision bf16 \
+        --global-batch 64 --zero 3 --tp 1 --pp 1 --micro-batch 4 --stack fsdp-2025 --search --top 1 >table 2>messages
+    cat table
+    awk '/recompute selective: [0-9.]+ % slower/ { half = $3 } /recompute full: [0-9.]+ % slower/ { all = $3 }
+         END { exit !(half > 0.3 * all && half < 0.75 * all) }' table
+}
+
 # refuses TEXT OPTIONS...
 refuses() {
     local text=$1
@@ -71,7 +80,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 13
+plan 14
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -80,6 +89,7 @@ ok "what a configuration gives is kept, the default's value too" keeps_given_by_
 ok "the same command prints the same bytes" same_twice
 ok "it says why neighbours lose, and on stderr how fast it was" says_why
 ok "where nothing fits it prints an empty array and ends with status 1" none_fits
+ok "layers that software selects to be computed again cost about half of all" selects_layers
 ok "without a global batch it is refused" refuses 'give --global-batch' --search
 ok "degrees that leave devices idle are refused" refuses 'is the cluster.s 8 devices' --search --global-batch 32 --tp 3
 ok "heads that tp does not divide are refused" refuses 'does not divide' --search --global-batch 30 --tp 6 --pp 1 --dp 1

@@ -9,6 +9,8 @@
 
 typedef struct plan_options {
     bool json, explain, check, list_models, list_clusters, list_stacks, longest_seq, break_even, search;
+    bool smallest_cluster, largest_model;
+    char deadline[32];                  /* of --smallest-cluster; "": not given */
     char show_layout[4096], svg[4096];  /* of sparse attention */
     int64_t num_heads;
     char trace[4096], trace_ranks[4096], calibration[4096], stack[64];
@@ -106,6 +108,27 @@ dsc_status show_break_even(const tool_inputs *inputs, const plan_options *option
  * single strategies go nowhere. DSC_EINFEASIBLE when nothing fits. */
 dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
                        const tool *self);
+
+/* The fastest strategy that fits, as --search finds it; days of --tokens, or 0. json (with --json): the caller's. */
+typedef struct best { bool fits; dsc_candidate c; int64_t step_ns, peak_bytes; double days; json_t *json; } best;
+
+/* Borrows model and cluster; --calibration may change what the cluster's libraries take. Where nothing fits out->fits
+ * is false. DSC_EINVAL where no strategy is legal. */
+dsc_status find_best(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
+                     const dsc_model *model, dsc_cluster *cluster, best *out);
+
+/* The columns of a strategy in a table, after a space, without the line's end. */
+void print_candidate_heading(dsc_text *out);
+void print_candidate(const dsc_candidate *c, dsc_text *out);
+
+/* --smallest-cluster: prints the fewest nodes of the cluster's kind on which some strategy trains --tokens before the
+ * --deadline, what was tried, and the strategy. Nodes are doubled, then halved between in sixteenths.
+ * DSC_EINFEASIBLE when the most nodes are too few. Notes of single strategies go nowhere. */
+dsc_status show_smallest(const tool_inputs *inputs, const plan_options *options, const dsc_given *given);
+
+/* --largest-model: prints the model of most layers, of hidden 128 x layers, that some strategy fits on the cluster.
+ * DSC_EINFEASIBLE when that of one layer does not. */
+dsc_status show_largest(const tool_inputs *inputs, const plan_options *options, const dsc_given *given);
 
 /* The offload ratio that --offload-ratio auto stands for: of 0, 1/16, ..., 1 that of the fastest step among those that
  * fit, else what comes nearest to fitting. Where the ratio is given, that. Evaluates them all: notes of these go

@@ -24,7 +24,7 @@ typedef struct result {
     bool feasible;
     dsc_timing timing;
     int64_t peak_bytes, capacity_bytes;
-    double utilization, tokens_per_s;
+    double utilization, days;  /* days: of --tokens, else 0 */
     json_t *json;
 } result;
 
@@ -48,7 +48,7 @@ static result result_of(const dsc_candidate *c, const evaluation *e, bool json)
     return (result){.c = *c, .feasible = e->feasible, .timing = e->timing,
                     .peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries,
                     .capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE],
-                    .utilization = flops_utilization(e), .tokens_per_s = tokens_per_s(e),
+                    .utilization = flops_utilization(e), .days = e->run.days,
                     .json = json && e->feasible ? evaluation_json(e) : NULL};
 }
 
@@ -63,6 +63,7 @@ static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
     e->model = f->base->model;
     e->cluster = f->base->cluster; /* borrowed */
     status = evaluate_on(&config, &f->options, e);
+    if (status == DSC_OK && f->options.tokens[0] != '\0') status = plan_campaign(&f->options, e);
     if (status == DSC_OK) *out = result_of(c, e, f->options.json);
     else if (status == DSC_EINVAL || status == DSC_ENOTSUP) { /* layers that --partition cuts otherwise */
         *out = (result){.c = *c};
@@ -96,12 +97,12 @@ static void *take(void *argument)
     return NULL;
 }
 
+static int count_cores(void) { return (int)DSC_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1); }
+
 /* The results do not depend on the threads: as many as there are cores, one where a calibration is read each time. */
 static int count_threads(const finder *f, int64_t jobs)
 {
-    const int64_t cores = DSC_MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
-
-    return f->options.calibration[0] != '\0' ? 1 : (int)DSC_MIN(DSC_MIN(cores, jobs), MOST_THREADS);
+    return f->options.calibration[0] != '\0' ? 1 : (int)DSC_MIN(DSC_MIN(count_cores(), jobs), MOST_THREADS);
 }
 
 static dsc_status run_group(group *g)
@@ -237,20 +238,30 @@ static const char *word_of(const char *name, int value)
 
 static const char *schedule_of(const dsc_candidate *c) { return word_of("schedule", c->schedule); }
 
+void print_candidate_heading(dsc_text *out)
+{
+    dsc_text_add(out, " %5s %4s %5s %5s %-12s %3s %4s %-9s %-9s %-3s", "tp", "pp", "dp", "batch", "schedule", "v",
+                 "zero", "offload", "recompute", "sp");
+}
+
+void print_candidate(const dsc_candidate *c, dsc_text *out)
+{
+    dsc_text_add(out, " %5d %4d %5d %5d %-12s %3d %4d %-9s %-9s %-3s", c->tp, c->pp, c->dp, c->micro_batch,
+                 schedule_of(c), c->virtual_stages, c->zero, word_of("offload", c->offload),
+                 word_of("recompute", c->recompute), c->sequence_parallel ? "yes" : "no");
+}
+
 static void print_heading(dsc_text *out)
 {
-    dsc_text_add(out, "%4s %5s %4s %5s %5s %-12s %3s %4s %-9s %-9s %-3s %12s %8s %8s %12s %12s\n", "", "tp", "pp", "dp",
-                 "batch", "schedule", "v", "zero", "offload", "recompute", "sp", "step", "bubble", "MFU", "memory",
-                 "free");
+    dsc_text_add(out, "%4s", "");
+    print_candidate_heading(out);
+    dsc_text_add(out, " %12s %8s %8s %12s %12s\n", "step", "bubble", "MFU", "memory", "free");
 }
 
 static void print_result(const result *r, int64_t place, dsc_text *out)
 {
-    const dsc_candidate *c = &r->c;
-
-    dsc_text_add(out, "%4" PRId64 " %5d %4d %5d %5d %-12s %3d %4d %-9s %-9s %-3s", place, c->tp, c->pp, c->dp,
-                 c->micro_batch, schedule_of(c), c->virtual_stages, c->zero, word_of("offload", c->offload),
-                 word_of("recompute", c->recompute), c->sequence_parallel ? "yes" : "no");
+    dsc_text_add(out, "%4" PRId64, place);
+    print_candidate(&r->c, out);
     dsc_text_add(out, " %12s %6.1f %% %6.1f %% %12s %12s\n", dsc_ns_str(r->timing.step_ns).str,
                  100 * (double)r->timing.bubble_ns / (double)DSC_MAX(r->timing.step_ns, 1), 100 * r->utilization,
                  dsc_bytes_str(r->peak_bytes).str, dsc_bytes_str(r->capacity_bytes - r->peak_bytes).str);
@@ -533,17 +544,27 @@ static dsc_status resolve_given(dsc_config *config, dsc_given *given)
     return DSC_OK;
 }
 
-static dsc_status find(finder *f, const dsc_given *given, const tool *self)
+static dsc_status screen(finder *f, const dsc_given *given)
 {
     const dsc_calibration *calibration = f->options.calibration[0] == '\0' ? NULL : &f->base->calibration;
     const char *stack = f->options.stack[0] == '\0' ? "auto" : f->options.stack;
     dsc_config config = f->inputs->config;
     dsc_given fixed = *given;
-    double start = seconds(), screened;
     dsc_status status = DSC_OK;
 
     DSC_TRY(resolve_given(&config, &fixed));
-    DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, &f->search));
+    DSC_TRY(dsc_search_create(&f->base->model, f->base->cluster, &config, &fixed, stack, calibration, count_cores(),
+                              &f->search));
+out:
+    return status;
+}
+
+static dsc_status find(finder *f, const dsc_given *given, const tool *self)
+{
+    double start = seconds(), screened;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(screen(f, given));
     screened = seconds() - start;
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
     status = simulate_best(f);
@@ -557,19 +578,71 @@ out:
     return status;
 }
 
+static void finder_init(const tool_inputs *inputs, const plan_options *options, evaluation *base, finder *f)
+{
+    *f = (finder){.inputs = inputs, .options = *options, .base = base};
+    memcpy(f->errors, ERRORS, sizeof ERRORS);
+    f->options.html[0] = '\0';
+    f->options.trusts_builders = true; /* whoever evaluates one of them by itself has it checked */
+    f->options.top = options->top > 0 ? options->top : TOP;
+}
+
+/* Not the base. */
+static void finder_fini(finder *f)
+{
+    for (int64_t i = 0; i < f->count; i++) json_decref(f->results[i].json);
+    free(f->results);
+    free(f->done);
+    dsc_search_destroy(f->search);
+}
+
+static dsc_status find_on(finder *f, const dsc_given *given, best *out)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(load_calibration(f->options.calibration, f->base));
+    DSC_TRY(screen(f, given));
+    DSC_TRY(simulate_best(f));
+    if (f->count == 0) goto out;
+    *out = (best){.fits = true, .c = f->results[0].c, .step_ns = f->results[0].timing.step_ns,
+                  .days = f->results[0].days, .peak_bytes = f->results[0].peak_bytes,
+                  .json = json_incref(f->results[0].json)};
+out:
+    return status;
+}
+
+dsc_status find_best(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
+                     const dsc_model *model, dsc_cluster *cluster, best *out)
+{
+    evaluation *base = calloc(1, sizeof *base);
+    dsc_status status;
+    finder f;
+
+    *out = (best){0};
+    if (base == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *base);
+    evaluation_init(base);
+    base->model = *model;
+    base->cluster = cluster;
+    finder_init(inputs, options, base, &f);
+    f.options.top = 1;
+    status = find_on(&f, given, out);
+    finder_fini(&f);
+    base->cluster = NULL;
+    evaluation_fini(base);
+    free(base);
+    return status;
+}
+
 dsc_status show_search(const tool_inputs *inputs, const plan_options *options, const dsc_given *given,
                        const tool *self)
 {
     evaluation *base = calloc(1, sizeof *base);
-    finder f = {.inputs = inputs, .options = *options, .base = base};
     dsc_status status = DSC_OK;
+    finder f;
 
     if (base == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *base);
     evaluation_init(base);
-    memcpy(f.errors, ERRORS, sizeof ERRORS);
-    f.options.html[0] = '\0';
-    f.options.trusts_builders = true; /* whoever evaluates one of them by itself has it checked */
-    f.options.top = options->top > 0 ? options->top : TOP;
+    finder_init(inputs, options, base, &f);
     DSC_TRY(load_base(&f, given));
     DSC_TRY(find(&f, given, self));
     if (f.count > 0 && options->html[0] != '\0') DSC_TRY(write_first(&f, options, self));
@@ -577,10 +650,7 @@ dsc_status show_search(const tool_inputs *inputs, const plan_options *options, c
     if (f.count == 0) status = DSC_FAIL(DSC_EINFEASIBLE, "--search: of %" PRId64 " legal strategies none fits",
                                         dsc_search_count(f.search).legal);
 out:
-    for (int64_t i = 0; i < f.count; i++) json_decref(f.results[i].json);
-    free(f.results);
-    free(f.done);
-    dsc_search_destroy(f.search);
+    finder_fini(&f);
     evaluation_fini(base);
     free(base);
     return status;
