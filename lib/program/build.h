@@ -20,8 +20,8 @@ typedef struct dsc_layer_buffers {
 typedef struct dsc_layer_deferred { int32_t dy, dfc, dgate, dmid, dqkv; } dsc_layer_deferred;
 
 /* A bucket in the template under construction: shards whose gradients are not complete yet; the buffer that all its
- * weights have been fetched to; transient buffers of all its gradients, of the packets that came last, of the norms of its tensors and of its sums in fp32
- * (-1: none yet). */
+ * weights have been fetched to; transient buffers of all its gradients, of the packets that came last, of the norms of
+ * its tensors and of its sums in fp32 (-1: none yet). */
 typedef struct dsc_bucket_state { int64_t missing; int32_t weights, gradients, packets, norms, wide; } dsc_bucket_state;
 
 /* Gradients that have come to where their sum is, but are not yet added to it. bucket -1: there are none. */

@@ -32,7 +32,8 @@ static dsc_status check_span(const rank_check *c, dsc_span span, int64_t needed)
     int64_t start;
 
     if (span.buffer < 0 || span.buffer >= c->program->buffer_count) return check_refuse(c, "an operand is no buffer");
-    if (span.parts != 0 && span.parts != dsc_span_parts(c->plan)) return check_refuse(c, "an operand is cut into other parts");
+    if (span.parts != 0 && span.parts != dsc_span_parts(c->plan))
+        return check_refuse(c, "an operand is cut into other parts");
     span = dsc_span_at(span, c->place);
     buffer = &c->program->buffers[span.buffer];
     start = dsc_program_offset(c->program, span, c->use);

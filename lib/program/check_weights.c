@@ -1,6 +1,6 @@
-/* Weights that passes read where another copy is updated: from the update until its new ones have been written over them
- * they are behind, and nothing may read them but passes that are meant to, while delayed updates are made. Where they are
- * gathered late updates leave them so. */
+/* Weights that passes read where another copy is updated: from the update until its new ones have been written over
+ * them they are behind, and nothing may read them but passes that are meant to, while delayed updates are made. Where
+ * they are gathered late updates leave them so. */
 #include "program/check_rank.h"
 
 typedef struct atoms_range { atom_fact *first, *end; } atoms_range;

@@ -1,6 +1,6 @@
 /* Parameters on their way to the passes that need them, a bucket at a time, ahead of the pass by as many buckets as the
- * strategy says. Those that are whole only meanwhile are gathered from the replicas' parts (ZeRO stage 3), streamed from
- * the host's memory, or both. Those that stay whole come so where the update has left them in parts. */
+ * strategy says. Those that are whole only meanwhile are gathered from the replicas' parts (ZeRO stage 3), streamed
+ * from the host's memory, or both. Those that stay whole come so where the update has left them in parts. */
 #include "program/build.h"
 
 static int64_t layer_of(const dsc_builder *b, int64_t shard)

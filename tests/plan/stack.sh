@@ -75,10 +75,22 @@ messages_cost_the_host() {
     done
 }
 
-plan 6
+# Updated weights that long passes hide cost less than behind the update, and Megatron-Core gathers so.
+gathers_late() {
+    local late behind
+    behind=$(seconds dsc 4096 --dp 8 --zero 1 --micro-batch 8)
+    late=$(seconds dsc 4096 --dp 8 --zero 1 --micro-batch 8 --late-gather)
+    echo "late $late s, behind the update $behind s"
+    awk -v l="$late" -v b="$behind" 'BEGIN { exit !(l < 0.95 * b) }' || return
+    "$build/dsc-plan" --model gpt2 --cluster hgx-h100:1 --zero 1 --stack megatron-2024 --json |
+        grep -q '"late_gather": true'
+}
+
+plan 7
 ok "stacks are listed" lists_labels
 ok "another label is refused, with the nearest" refuses_others
 ok "small kernels wait for the host" waits_for_the_host
 ok "gradients are summed late where the software does so" sums_late
+ok "updated weights are gathered late where the software does so" gathers_late
 ok "collectives of tensor ranks are hidden where the software does so" hides_collectives
 ok "a message between stages costs the host" messages_cost_the_host

@@ -205,7 +205,8 @@ static void takes_a_part_for_another(void)
                 machine_depend(m.programs[rank]);
             }
         machine_refuses(&m, "a part that is not the rank's own",
-                        kind == DSC_OP_UPDATE ? "no op writes some of parameters" : "reads weights of before the last update");
+                        kind == DSC_OP_UPDATE ? "no op writes some of parameters"
+                                              : "reads weights of before the last update");
         machine_fini(&m);
     }
 }
