@@ -403,7 +403,7 @@ static void gpus_are_known_by_their_names(void)
         {"NVIDIA H100 80GB HBM3", "h100-80g"}, {"NVIDIA H100", "h100-96g"},
         {"NVIDIA B300 SXM6 AC", "b300-288g"},  {"AMD Instinct MI250X", "mi250x-gcd"},
         {"NVIDIA GB200", "gb200-186g"},        {"gb300-288g", "gb300-288g"},
-        {"V100-SXM3-32GB", "v100-32g"},        {"V100-SXM2-32GB", "v100-32g"},
+        {"V100-SXM3-32GB", "v100-32g"},        {"V100-SXM2-32GB", "v100-sxm2-32g"},
         {"V100-32GB", "v100-32g"},             {"A100-SXM4-40GB", "a100-40g"},
         {"A100-SXM4-80GB", "a100-80g"},        {"H100-SXM5-80GB", "h100-80g"},
         {"H200", "h200-141g"},                 {"B200-180GB", "b200-180g"},
