@@ -93,7 +93,7 @@ static void drop_random(int64_t nodes, int64_t dp)
     const int64_t pp = tap_random_between(1, 2);
     const int64_t which = tap_random_between(0, 2), tp = which == 2 && dp > 1 ? 2 : 1;
     dsc_strategy s = which == 0 ? layout(1, pp, dp) : which == 1 ? zero_one(1, pp, dp) : lamb(tp, pp, dp);
-    char how[120];
+    char how[200];
     machine m;
     int64_t rank, t;
     int32_t op;
@@ -101,8 +101,9 @@ static void drop_random(int64_t nodes, int64_t dp)
     if (tap_random_between(0, 1) > 0) s.global_batch = dp; /* of one micro-batch gradients look like an exact step's */
     machine_init_on(&m, MODEL, &s, nodes);
     machine_pick(&m, &rank, &t, &op);
-    snprintf(how, sizeof how, "%d nodes, without op %d of %s, %s", (int)nodes, op,
-             m.programs[rank]->templates[t].name, DSC_OP_NAMES[m.programs[rank]->templates[t].ops[op].kind]);
+    snprintf(how, sizeof how, "%d nodes, tp %d pp %d dp %d, optimizer %d, batch %d: without op %d of %s, %s on rank %d",
+             (int)nodes, (int)tp, (int)pp, (int)dp, s.optimizer, (int)s.global_batch, op,
+             m.programs[rank]->templates[t].name, DSC_OP_NAMES[m.programs[rank]->templates[t].ops[op].kind], (int)rank);
     machine_drop_everywhere(&m, rank, t, op);
     machine_refuses(&m, how, "rank ");
     machine_fini(&m);
