@@ -67,8 +67,8 @@ static dsc_status cut_layers(const dsc_plan *plan, int64_t parts, int64_t *first
     }
     if (plan->config.strategy.partition == DSC_PARTITION_UNIFORM) {
         dsc_partition_uniform(layers, parts, first);
-        /* The embedding, and then the head, are chunks by themselves where there are too few layers for all. */
-        for (int64_t part = 0; part <= parts && layers < parts; part++)
+        /* The embedding, and then the head, are chunks by themselves where interleaved ones are more than layers. */
+        for (int64_t part = 0; part <= parts && layers < parts && plan->config.strategy.virtual_stages > 1; part++)
             first[part] = DSC_MIN(DSC_MAX(part - 1, 0), layers);
         goto out;
     }

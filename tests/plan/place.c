@@ -164,6 +164,8 @@ static void refuses_what_a_pipeline_cannot_run(void)
     dsc_strategy s = pipeline(7, 1, DSC_1F1B);
 
     refused(&s, 8, DSC_EINVAL, (const char *const[]){"--pp 7", "4 layers", NULL});
+    s = pipeline(6, 1, DSC_1F1B);
+    refused(&s, 8, DSC_EINVAL, (const char *const[]){"6 chunks", "4 layers", NULL});
     s = pipeline(2, 2, DSC_1F1B);
     refused(&s, 8, DSC_EINVAL, (const char *const[]){"--virtual-stages 2", "interleaved", NULL});
     s = pipeline(1, 2, DSC_INTERLEAVED);
