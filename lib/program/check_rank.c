@@ -371,13 +371,15 @@ out:
 /* ---- What holds something before the first step: parameters, optimizer states and layouts; of the gradients, what
  * lies between shards, and positions past the sequence, which stay zero */
 
+/* What goes on behind the span, since no op says where that begins, is not known to hold anything. */
 static void mark(rank_check *c, dsc_span span)
 {
     const dsc_buffer *buffer = &c->program->buffers[span.buffer];
     const int64_t *bounds = c->atoms.bounds[buffer->space][DSC_LIFE_STATIC];
     int64_t count = c->atoms.counts[buffer->space][DSC_LIFE_STATIC], start = buffer->offset + span.offset;
+    const int64_t end = start + span.bytes;
 
-    for (int64_t a = dsc_atoms_at(bounds, count, start); a < count && bounds[a] < start + span.bytes; a++)
+    for (int64_t a = dsc_atoms_at(bounds, count, start); a + 1 < count && bounds[a + 1] <= end; a++)
         c->facts[c->atoms.first[buffer->space][DSC_LIFE_STATIC] + a].buffer = span.buffer;
 }
 

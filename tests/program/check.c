@@ -61,6 +61,31 @@ static void drops_any_op(void)
     }
 }
 
+/* Positions past a short sequence are zero from the start; the norm whose gradients follow them is not. */
+static void drops_what_lies_behind_zeros(void)
+{
+    dsc_strategy s = strategy(1, 1, DSC_RECOMPUTE_NONE);
+    int dropped = 0;
+    machine m;
+
+    s.seq_len = 16;
+    machine_init(&m, MODEL, &s);
+    CHECK_OK(machine_check(&m));
+    for (int64_t t = 0; t < m.programs[0]->template_count; t++) {
+        dsc_template *template_ = &m.programs[0]->templates[t];
+        int32_t last = (int32_t)template_->op_count;
+
+        while (--last >= 0 && template_->ops[last].kind != DSC_OP_NORM_BWD_W) {}
+        if (last < 0) continue;
+        CHECK(template_->ops[last].layer == 0, "layer %d", template_->ops[last].layer);
+        machine_drop(m.programs[0], t, last);
+        dropped++;
+    }
+    CHECK(dropped == 1, "%d passes back", dropped);
+    refused(&m, "a program without the gradients behind the positions");
+    machine_fini(&m);
+}
+
 static void drops_a_collective_on_one_rank(void)
 {
     static const dsc_op_kind kinds[] = {DSC_OP_ALL_REDUCE, DSC_OP_AGREE};
@@ -193,6 +218,7 @@ static void lays_one_buffer_over_another(void)
 static const tap_case cases[] = {
     {"what the builders make is accepted", accepts_what_is_built},
     {"a program without any one of its ops is refused", drops_any_op},
+    {"one without the gradients that lie behind zeros is refused", drops_what_lies_behind_zeros},
     {"a collective that one rank leaves out is refused", drops_a_collective_on_one_rank},
     {"two collectives exchanged on one rank are refused", swaps_two_collectives},
     {"any buffer that is a byte too small is refused", shrinks_any_buffer},
