@@ -175,6 +175,7 @@ dsc_status tool_load(int argc, char **argv, const dsc_field_table *own, tool_inp
     DSC_TRY(parse(argc, argv, own, &out->config, out));
     merge_batch(&said, file_batch, &out->config);
     DSC_TRY(dsc_config_check(&out->config));
+    dsc_config_report(&out->config);
     DSC_TRY(load_attention(&said, out));
 out:
     return status;

@@ -79,8 +79,12 @@ dsc_status dsc_config_check(const dsc_config *config)
     DSC_TRY(check_trust(&config->trust));
     DSC_TRY(check_rank_order(config->strategy.rank_order));
     DSC_TRY(check_scheduler(&config->scheduler));
-    report_unused_lr(config);
-    report_unused_checkpoints(&config->strategy);
 out:
     return status;
+}
+
+void dsc_config_report(const dsc_config *config)
+{
+    report_unused_lr(config);
+    report_unused_checkpoints(&config->strategy);
 }

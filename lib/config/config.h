@@ -170,8 +170,11 @@ char *dsc_config_json(const dsc_config *config);
 char *dsc_config_deepspeed(const dsc_config *config);
 
 /* What one field alone does not say and no model or cluster is needed for: betas below 1, a scheduler's parameters, the
- * axes of the rank order. Reports through dsc_log a scheduler that replaces a given lr. */
+ * axes of the rank order. Pure. */
 dsc_status dsc_config_check(const dsc_config *config);
+/* Warns through dsc_log of what is given and has no effect beside the rest: an lr that a scheduler replaces,
+ * checkpoints of what is not recomputed. For whoever has read a configuration, once. */
+void dsc_config_report(const dsc_config *config);
 
 /* ---- Pure functions of training */
 

@@ -48,7 +48,7 @@ by_key() {
 
 needs_recomputation() {
     plan_of --activation-checkpoints cut --recompute none >out 2>err || return
-    grep -q 'only where recompute is full' err && diff out <(plan_of --recompute none)
+    [ "$(grep -c "only where recompute is full" err)" -eq 1 ] && diff out <(plan_of --recompute none)
 }
 
 # as_deepspeed WORD OPTION...

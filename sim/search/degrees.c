@@ -1,0 +1,126 @@
+/* The first look on several threads: one degree of tensor parallelism shares no family with another. */
+#include "sim/search/parts.h"
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct degree {
+    int64_t tp;
+    dsc_candidate *candidates; int64_t count;
+    dsc_search_counts counts;
+    dsc_status status;
+    char *message;               /* the thread's last; NULL where it had none */
+} degree;
+
+/* Degrees that threads take one after another, the largest first. */
+typedef struct degrees { dsc_search *search; degree *all; int64_t count; atomic_int_fast64_t next; } degrees;
+
+static void take_degree(dsc_search *own, degree *d)
+{
+    own->candidates = NULL;
+    own->candidate_count = own->candidate_capacity = 0;
+    own->counts = (dsc_search_counts){0};
+    d->status = search_look_at_degree(own, d->tp);
+    if (d->status != DSC_OK || own->candidate_count < own->counts.considered) d->message = strdup(dsc_message());
+    d->candidates = own->candidates;
+    d->count = own->candidate_count;
+    d->counts = own->counts;
+    own->candidates = NULL;
+    search_drop_families(own);
+}
+
+static void *take_degrees(void *argument)
+{
+    degrees *all = argument;
+    dsc_search *own = malloc(sizeof *own); /* machines and families of the thread's own */
+    int64_t i;
+
+    if (own != NULL) *own = *all->search;
+    if (own != NULL) own->is_first_look = true;
+    while ((i = atomic_fetch_add(&all->next, 1)) < all->count) {
+        degree *d = &all->all[all->count - 1 - i];
+
+        if (own == NULL) d->status = DSC_ENOMEM;
+        else take_degree(own, d);
+    }
+    if (own != NULL) search_drop_machines(own);
+    free(own);
+    return NULL;
+}
+
+static void run_degrees(degrees *all, int threads)
+{
+    enum { MOST_THREADS = 64 };
+    pthread_t started[MOST_THREADS];
+    const int64_t wanted = DSC_MIN(DSC_MIN(threads, MOST_THREADS), all->count);
+    int count = 0;
+
+    while (count < wanted - 1 && pthread_create(&started[count], NULL, take_degrees, all) == 0) count++;
+    take_degrees(all);
+    for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
+}
+
+/* In the order of degrees: as if one thread had looked at all. */
+static dsc_status gather(dsc_search *search, const degrees *all)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < all->count; i++) {
+        const degree *d = &all->all[i];
+
+        if (d->message != NULL) DSC_FAIL(DSC_EINVAL, "%s", d->message);
+        if (d->status != DSC_OK) return d->message == NULL ? DSC_FAIL(d->status, "search: a thread") : d->status;
+        count += d->count;
+        search->counts.considered += d->counts.considered;
+        search->counts.legal += d->counts.legal;
+        search->counts.fitting += d->counts.fitting;
+        search->counts.families += d->counts.families;
+    }
+    search->candidates = malloc((size_t)DSC_MAX(count, 1) * sizeof *search->candidates);
+    if (search->candidates == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " strategies", count);
+    search->candidate_capacity = DSC_MAX(count, 1);
+    for (int64_t i = 0; i < all->count; i++) {
+        const degree *d = &all->all[i];
+
+        for (int64_t j = 0; j < d->count; j++) search->candidates[search->candidate_count++] = d->candidates[j];
+    }
+    return DSC_OK;
+}
+
+static dsc_status list_degrees(const dsc_search *search, degrees *out)
+{
+    const int64_t most = DSC_MIN(dsc_cluster_devices(search->cluster), search->model->heads);
+
+    out->all = calloc((size_t)DSC_MAX(most, 1), sizeof *out->all);
+    if (out->all == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " degrees", most);
+    for (int64_t tp = 1; tp <= most; tp++)
+        if (search_is_tried(search->given.tp, search->config.strategy.tp, tp) &&
+            (search->model->heads % tp == 0 || search->given.tp))
+            out->all[out->count++].tp = tp;
+    return DSC_OK;
+}
+
+dsc_status search_look_at_all(dsc_search *search, int threads)
+{
+    degrees all = {.search = search};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(list_degrees(search, &all));
+    run_degrees(&all, threads);
+    DSC_TRY(gather(search, &all));
+    if (search->counts.considered == 0)
+        status = DSC_FAIL(DSC_EINVAL, "--search: with what is given no tp x pp x cp x dp is the cluster's %" PRId64
+                          " devices; --dp leaves some idle", dsc_cluster_devices(search->cluster));
+    else if (search->candidate_count == 0)
+        status = dsc_fail_in(DSC_EINVAL, "--search: of %" PRId64 " strategies none is legal; the last",
+                             search->counts.considered);
+out:
+    for (int64_t i = 0; i < all.count; i++) {
+        free(all.all[i].candidates);
+        free(all.all[i].message);
+    }
+    free(all.all);
+    return status;
+}
