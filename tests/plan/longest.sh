@@ -7,10 +7,11 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/dsc-test-XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch" || exit 3
 
+model=layers=2,hidden=64,heads=4,vocab=64
 evaluate() { # SEQ MEMORY OPTIONS...
     local seq=$1 memory=$2
     shift 2
-    "$build/dsc-plan" --cluster local --model "layers=2,hidden=64,heads=4,vocab=64,seq=$seq" \
+    "$build/dsc-plan" --cluster local --model "$model,seq=$seq" \
         --device-memory "$memory" "$@"
 }
 
@@ -23,6 +24,12 @@ is_longest() {
     shift
     longest "$@" && cat table && found=$(awk 'NR == 1 { print $2 }' table) || return
     evaluate "$found" "$@" >/dev/null && ! evaluate $((found + step)) "$@" >/dev/null 2>&1
+}
+
+# 77 M parameters, whose gradients megatron-2021 copies to fp32 for the update
+software_counts() {
+    local model=layers=24,hidden=512,heads=8,vocab=2048
+    is_longest "$@" --stack megatron-2021
 }
 
 beats_stored_scores() {
@@ -45,11 +52,13 @@ of_another_length() { # a file's layout is of one length
     "$build/dsc-plan" --show-layout fixed --seq-len 128 --num-heads 4 --json >f.json && refuses --attention ./f.json
 }
 
-plan 9
+plan 10
 ok "dense: that length fits, 128 tokens more do not" is_longest 128 100MiB
 ok "bslongformer: that length fits, 128 tokens more do not" is_longest 128 100MiB --attention bslongformer
 ok "blocks of 48 divide the length" is_longest 384 100MiB --sparse-attention '{"mode": "fixed", "block": 48}'
 ok "stored scores stop far earlier" beats_stored_scores
+ok "what software keeps beside the plan is counted" \
+    software_counts 128 4GiB --cluster dgx-a100-80g --dp 1 --attention dense-unfused --precision fp16
 ok "where none fits it says so" none_fits
 ok "lengths too short for a pattern are passed over" \
     is_longest 128 150MiB --sparse-attention '{"mode": "bigbird", "num_random_blocks": 24}'

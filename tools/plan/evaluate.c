@@ -197,17 +197,27 @@ static void warn_of_peak(const evaluation *e)
             place.device->name, dsc_dtype_name(type));
 }
 
-dsc_status evaluate_on(const dsc_config *given, const plan_options *options, evaluation *e)
+/* Programs as the software has them. */
+static dsc_status place_on(const dsc_config *given, const plan_options *options, evaluation *e)
 {
-    dsc_status status = DSC_OK;
     dsc_config config = *given;
-    dsc_sim_options ranks;
-    int64_t *list = NULL;
+    dsc_status status = DSC_OK;
 
     DSC_TRY(load_calibration(options->calibration, e));
     DSC_TRY(find_stack(options->stack, &config, e));
     dsc_stack_apply(e->stack, e->model.layers, dsc_cluster_devices(e->cluster), &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
+out:
+    return status;
+}
+
+dsc_status evaluate_on(const dsc_config *config, const plan_options *options, evaluation *e)
+{
+    dsc_status status = DSC_OK;
+    dsc_sim_options ranks;
+    int64_t *list = NULL;
+
+    DSC_TRY(place_on(config, options, e));
     if (options->calibration[0] == '\0') warn_of_peak(e);
     DSC_TRY(parse_ranks(options, e, &list, &ranks));
     if (!options->trusts_builders) DSC_TRY(dsc_program_check(e->plan, e->programs, e->plan->ranks));
@@ -221,15 +231,11 @@ out:
     return status;
 }
 
-dsc_status fits_on(const dsc_config *given, const plan_options *options, evaluation *e, bool *out)
+dsc_status fits_on(const dsc_config *config, const plan_options *options, evaluation *e, bool *out)
 {
-    dsc_config config = *given;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(load_calibration(options->calibration, e));
-    DSC_TRY(find_stack(options->stack, &config, e));
-    dsc_stack_apply(e->stack, e->model.layers, dsc_cluster_devices(e->cluster), &config.strategy);
-    DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
+    DSC_TRY(place_on(config, options, e));
     DSC_TRY(judge(e));
     *out = e->feasible;
 out:

@@ -10,27 +10,36 @@ enum { LEAST_STEP = 128, FEW_STEPS = 1 << 10 };
 static const int64_t most_tokens = INT64_C(1) << 24;
 
 /* The strategy with another sequence, of a multiple of `step` tokens. */
-typedef struct trial { tool_inputs inputs; dsc_model model; dsc_cluster *cluster; int64_t step; } trial;
+typedef struct trial {
+    tool_inputs inputs;
+    const plan_options *options;
+    dsc_model model;
+    dsc_cluster *cluster;
+    int64_t step;
+} trial;
 
 /* What came of a length: its pattern asks for more blocks than there are, or there are more than can be kept. */
 typedef enum verdict { FITS, DOES_NOT_FIT, CANNOT_BE } verdict;
 
 static dsc_status look_at(trial *t, int64_t steps, verdict *out)
 {
-    const dsc_program *const *programs = NULL;
-    dsc_model model = t->model;
-    dsc_status status = DSC_OK;
-    dsc_plan *plan = NULL;
+    evaluation *e = calloc(1, sizeof *e);
+    dsc_status status;
+    bool fits;
 
+    *out = CANNOT_BE;
+    if (e == NULL) return DSC_FAIL(DSC_ENOMEM, "--longest-seq: %zu bytes", sizeof *e);
+    evaluation_init(e);
     t->inputs.config.strategy.seq_len = steps * t->step;
-    model.seq = DSC_MAX(model.seq, steps * t->step);
-    DSC_TRY(dsc_programs_place(&model, t->cluster, &t->inputs.config, &plan, &programs));
-    status = dsc_program_fits(plan, programs, plan->ranks);
-out:
-    *out = status == DSC_OK ? FITS : status == DSC_EINFEASIBLE ? DOES_NOT_FIT : CANNOT_BE;
-    dsc_programs_destroy(plan, programs);
-    dsc_plan_destroy(plan);
-    return status == DSC_EINFEASIBLE ? DSC_OK : status;
+    e->model = t->model;
+    e->model.seq = DSC_MAX(e->model.seq, steps * t->step);
+    e->cluster = t->cluster;
+    status = fits_on(&t->inputs.config, t->options, e, &fits);
+    if (status == DSC_OK) *out = fits ? FITS : DOES_NOT_FIT;
+    e->cluster = NULL; /* the trial's */
+    evaluation_fini(e);
+    free(e);
+    return status;
 }
 
 /* So that blocks divide it, and tensor ranks where they cut it. */
@@ -134,6 +143,7 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options)
 
     if (t == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--longest-seq: %zu bytes", sizeof *t));
     t->inputs = *inputs;
+    t->options = options;
     strategy = &t->inputs.config.strategy;
     snprintf(asked, sizeof asked, "%s", dsc_attention_words(strategy->attention, inputs->config.sparse_attention));
     strcpy(strategy->attention, asked);
