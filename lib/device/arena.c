@@ -81,5 +81,3 @@ void dsc_arena_unpoison(const dsc_arena *arena, int64_t offset, int64_t bytes)
 {
     ASAN_UNPOISON_MEMORY_REGION(arena->base + offset, (size_t)bytes);
 }
-
-void dsc_copy(void *to, const void *from, int64_t bytes) { memcpy(to, from, (size_t)bytes); }

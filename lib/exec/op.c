@@ -139,7 +139,7 @@ static void copy_piece(dsc_run *run, exec_lane *lane, const dsc_use *use, const 
     const char *source = exec_address(run, op->source, use);
     int64_t bytes = DSC_MIN(op->data.bytes - lane->copied, COPY_PIECE);
 
-    dsc_copy(data + lane->copied, source + lane->copied, bytes);
+    memcpy(data + lane->copied, source + lane->copied, (size_t)bytes);
     lane->copied += bytes;
     atomic_fetch_add(&run->copied_bytes[op->kind == DSC_OP_COPY_OUT], bytes);
 }
