@@ -300,12 +300,13 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     dsc_status status = DSC_OK;
     int64_t cores;
 
-    *out = (dsc_run_options){.plan = j->plan, .program = j->programs[j->rank], .comm = j->comm,
+    *out = (dsc_run_options){.plan = j->plan, .program = j->programs[j->rank], .comm = j->comm, .device = j->device,
                              .train = {j->source, j->sampler}, .evaluation = {j->eval_source, j->eval_sampler},
                              .fake_compute_ns = 1000 * j->options.fake_compute_us, .stop = &stop_requested};
     DSC_TRY(find_omitted(j, &out->omitted));
     DSC_TRY(find_failing(j, &out->failing));
-    DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->kernels));
+    DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->host_kernels));
+    out->kernels = out->host_kernels;
     DSC_TRY(check_room(j));
     DSC_TRY(bind_rank(j, &cores));
     if (cores == 0 && j->cluster->is_local) cores = j->cluster->node_types[0].cores / dsc_comm_machine_size(j->comm);
@@ -380,6 +381,7 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
     dsc_run_options options;
 
     DSC_TRY(dsc_comm_agree(j->comm, check_options(j, inputs), false));
+    DSC_TRY(dsc_comm_agree(j->comm, dsc_device_open("cpu", 0, &j->device), false));
     DSC_TRY(dsc_comm_agree(j->comm, make_plan(j, inputs), false));
     DSC_TRY(compare_plans(j));
     if (j->options.dry_run) {
@@ -405,6 +407,7 @@ out:
 static void end_job(job *j)
 {
     dsc_run_destroy(j->run);
+    dsc_device_close(j->device);
     dsc_source_close(j->source);
     dsc_source_close(j->eval_source);
     if (j->plan != NULL) dsc_programs_destroy(j->plan, j->programs);

@@ -10,9 +10,21 @@
 /* An op starts or ends. */
 typedef struct exec_moment { int64_t t_ns; const dsc_op_row *row; bool is_start; } exec_moment;
 
-/* A lane in a segment under way. `done` is read by every thread, the rest by the lane's own. */
+/* The ops of a lane, in a segment, that others wait for, and its last: by their places in the lane, in order. */
+typedef struct exec_marks { int32_t *places; int64_t count; } exec_marks;
+
+/* A lane in a segment under way. What is atomic is read by every thread, the rest by the lane's own. An op of a lane
+ * with a queue is handed to the device, and over when the device says so; others are handed over when they are over. */
 typedef struct exec_lane {
+    atomic_int handed;        /* instances that are over or in the queue */
     atomic_int done;          /* instances that are over */
+    dsc_queue *queue;         /* NULL: none */
+    exec_marks marks[DSC_SEGMENT_COUNT];
+    dsc_event **events; int64_t event_count;  /* of the marks, in order */
+    int64_t recorded;         /* events of this segment so far */
+    int64_t polled;           /* and those that were found over: whoever moves lanes */
+    dsc_event **times; int64_t time_count;    /* of a traced segment's rows: start and end */
+    int64_t first_row;        /* the traced segment's */
     int64_t t_ready_ns;       /* messages and copies: when the head was ready to start */
     bool is_under_way;        /* the head was started, and is not over */
     dsc_request request;      /* a message's */
@@ -37,6 +49,10 @@ struct dsc_run {
     dsc_group *groups[DSC_AXIS_COUNT];  /* NULL where the rank is alone */
     dsc_unfolded unfolded[DSC_SEGMENT_COUNT];
     dsc_step step;
+    const dsc_step *device_step;        /* where the device's kernels read it */
+    dsc_arena constants[2];             /* of a device with queues: the step in either memory, then, in the host's, room
+                                           for the tokens of a segment's ops load */
+    int64_t load_bytes;                 /* of one's tokens */
     dsc_step own, pending;              /* whose update scalars are this step's, and those of an update put off */
     bool is_pending;
     dsc_scaler scaler;
@@ -49,6 +65,8 @@ struct dsc_run {
     exec_lane lanes[DSC_LANE_COUNT];
     int segment;                        /* under way */
     bool is_traced;                     /* the step under way */
+    dsc_event *anchor;                  /* of a traced segment: when the host's clock was anchor_ns, but for */
+    int64_t anchor_ns, uncertainty_ns;
     int64_t traced_bytes[DSC_SPACE_COUNT]; /* of the last memory row; -1: there is none */
     exec_moment *moments; int64_t moment_capacity; /* room for those of a traced step */
     dsc_extent *extent;                 /* by the addresses that were handed out */
@@ -78,16 +96,40 @@ dsc_status exec_run_segment(dsc_run *run, int segment);
 /* Notes the calling thread's failure, if it is the first, and tells the other ranks. */
 void exec_fail(dsc_run *run, dsc_status status);
 
+/* Another op is over, or one more was handed over: those who wait look again. */
+void exec_progressed(dsc_run *run);
+
+/* ---- queue.c: lanes that are queues of the device */
+
+dsc_status exec_queues_create(dsc_run *run);
+void exec_queues_destroy(dsc_run *run);
+/* Room for the times of a traced step's ops. */
+dsc_status exec_queues_trace(dsc_run *run);
+dsc_status exec_queues_begin(dsc_run *run);
+/* Before and behind what an op gives to its lane's queue: the queue waits for what others are to have done; who waits
+ * for the op will find when it is over. */
+dsc_status exec_queue_before(dsc_run *run, exec_lane *lane, const dsc_instance *instance);
+dsc_status exec_queue_behind(dsc_run *run, exec_lane *lane);
+/* Where in the host's memory the tokens of the lane's next op wait to be copied. */
+void *exec_load_place(dsc_run *run, const exec_lane *lane);
+/* Finds what is over. Only whoever moves lanes. */
+dsc_status exec_queues_poll(dsc_run *run, bool *has_moved);
+/* Waits until all that was handed over is done; the times of traced rows are then known. */
+dsc_status exec_queues_end(dsc_run *run);
+
 /* ---- op.c */
-/* Performs an op of kernels; starts a message or a copy, which exec_go_on is then to end. */
+/* Performs an op of kernels, or hands it to the lane's queue; starts a message or, without a queue, a copy, which
+ * exec_go_on is then to end. */
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);
 /* Moves a message or a copy on; a copy by a piece, so that those who move lanes can look after the others. */
 dsc_status exec_go_on(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op, bool *is_over);
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use); /* NULL for an absent span; use NULL: static */
+/* Whether the device alone can touch what the span is in. */
+bool exec_is_away(const dsc_run *run, dsc_span span);
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index);
 /* In place of an op that is left out: what it alone would have written in transient buffers, where something else, or
  * the same of an earlier pass, may lie, becomes what no number is. */
-void exec_omit(dsc_run *run, const dsc_use *use, const dsc_op *op);
+dsc_status exec_omit(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);
 
 /* ---- state.c */
 /* The first to touch what the host updates are the threads that will do so, each its own: their pages come from
@@ -100,7 +142,8 @@ dsc_status exec_record(dsc_run *run, exec_lane *lane, dsc_instance instance, con
                        int64_t bytes, int64_t flops);
 /* Collects the rows of all lanes, gaps and memory into rows. */
 dsc_status exec_collect(dsc_run *run, int64_t t_start_ns, int64_t t_end_ns, dsc_trace *rows);
-/* Under ASan: what lives or ends with this op may, or may not, be touched. */
+/* Under ASan: what lives or ends with this op may, or may not, be touched. Of a device without queues: with them nobody
+ * here knows when an op is run. */
 void exec_poison_segment(dsc_run *run);
 void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_start);
 

@@ -1,7 +1,8 @@
 /* Three threads step the lanes of a segment: the caller's runs compute, a worker's what the host computes, the mover's
  * all others, so that messages and copies move while kernels run (MPI progresses only inside MPI calls). A caller that
  * has to wait moves them itself, which spares two changes of thread, milliseconds where ranks outnumber cores. Each
- * lane is in order; across lanes an op waits until the counters say that what it needs is over. */
+ * lane is in order; across lanes an op waits until the counters say that what it needs is over, or, where both lanes are
+ * queues of a device, that it was handed over: the threads then only hand ops over (queue.c). */
 #include "exec/internal.h"
 #include <errno.h>
 #include <omp.h>
@@ -21,12 +22,24 @@ static void wake_all(dsc_run *run)
     pthread_mutex_unlock(&run->mutex);
 }
 
-/* An op of the lane is over. */
-static void advance(dsc_run *run, exec_lane *lane)
+void exec_progressed(dsc_run *run)
 {
-    atomic_fetch_add(&lane->done, 1);
     atomic_fetch_add(&run->progress, 1);
     if (atomic_load(&run->waiters) > 0) wake_all(run);
+}
+
+/* An op of the lane is over, or in its queue. */
+static void advance(dsc_run *run, exec_lane *lane)
+{
+    if (lane->queue == NULL) atomic_fetch_add(&lane->done, 1);
+    atomic_fetch_add(&lane->handed, 1);
+    exec_progressed(run);
+}
+
+/* What an op of `lane` has to see of another: queues wait for each other by themselves. */
+static const atomic_int *counter_of(const exec_lane *lane, const exec_lane *other)
+{
+    return lane->queue != NULL && other->queue != NULL ? &other->handed : &other->done;
 }
 
 /* Notes the thread's message as this rank's failure, unless one stands already. */
@@ -79,10 +92,11 @@ static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *in
 
     op_of(run, instance, &use, &op);
     omitted = exec_is_omitted(run, use, instance->index);
+    if (lane->queue != NULL) DSC_TRY(exec_queue_before(run, lane, instance));
     exec_poison_op(run, use, instance->index, true); /* its buffers' lives begin and end even if it is left out */
-    if (!omitted) DSC_TRY(exec_op(run, lane, use, op));
-    else exec_omit(run, use, op);
+    DSC_TRY(omitted ? exec_omit(run, lane, use, op) : exec_op(run, lane, use, op));
     exec_poison_op(run, use, instance->index, false);
+    if (lane->queue != NULL) DSC_TRY(exec_queue_behind(run, lane));
     if (omitted) goto out; /* and it leaves no row */
     measure(run, use, op, &bytes, &flops);
     DSC_TRY(exec_record(run, lane, *instance, op, start, bytes, flops));
@@ -92,12 +106,12 @@ out:
 
 /* ---- All other lanes: whoever moves them */
 
-static bool is_ready(dsc_run *run, const dsc_unfolded *unfolded, const dsc_instance *instance)
+static bool is_ready(dsc_run *run, const exec_lane *lane, const dsc_unfolded *unfolded, const dsc_instance *instance)
 {
     for (int32_t n = 0; n < instance->needs; n++) {
         dsc_need need = unfolded->needs[instance->first_need + n];
 
-        if (atomic_load(&run->lanes[need.lane].done) < need.count) return false;
+        if (atomic_load(counter_of(lane, &run->lanes[need.lane])) < need.count) return false;
     }
     return true;
 }
@@ -121,14 +135,17 @@ out:
     return status;
 }
 
-static bool takes_time(const dsc_op *op) { return dsc_op_is_communication(op->kind) || dsc_op_is_copy(op->kind); }
+static bool takes_time(const exec_lane *lane, const dsc_op *op)
+{
+    return lane->queue == NULL && (dsc_op_is_communication(op->kind) || dsc_op_is_copy(op->kind));
+}
 
 /* Moves one lane on by a step, if it can. */
 static dsc_status move_lane(dsc_run *run, int which, bool *has_moved)
 {
     const dsc_unfolded *unfolded = &run->unfolded[run->segment];
     exec_lane *lane = &run->lanes[which];
-    const dsc_instance *instance = &unfolded->lanes[which][atomic_load(&lane->done)];
+    const dsc_instance *instance = &unfolded->lanes[which][atomic_load(&lane->handed)];
     dsc_status status = DSC_OK;
     bool is_over = true;
     const dsc_use *use;
@@ -139,9 +156,9 @@ static dsc_status move_lane(dsc_run *run, int which, bool *has_moved)
     if (lane->is_under_way) {
         DSC_TRY(go_on(run, lane, instance, &is_over));
         *has_moved = dsc_op_is_copy(op->kind);
-    } else if (!is_ready(run, unfolded, instance)) {
+    } else if (!is_ready(run, lane, unfolded, instance)) {
         is_over = false;
-    } else if (takes_time(op) && !exec_is_omitted(run, use, instance->index)) {
+    } else if (takes_time(lane, op) && !exec_is_omitted(run, use, instance->index)) {
         lane->t_ready_ns = dsc_clock_ns();
         exec_poison_op(run, use, instance->index, true);
         DSC_TRY(exec_op(run, lane, use, op));
@@ -177,23 +194,32 @@ static void sleep_until_progress(dsc_run *run, int seen)
     pthread_mutex_unlock(&run->mutex);
 }
 
-/* One round over the lanes. */
+/* Whose lane it is to move: neither compute nor, unless it waits for queues, which somebody has to look at, the
+ * host's. */
+static bool has_to_move(const dsc_run *run, int lane)
+{
+    return lane != DSC_LANE_COMPUTE && (lane != DSC_LANE_HOST || run->o.device->has_queues);
+}
+
+/* One round over the lanes. Active: something goes on of which nobody tells when it ends. */
 static dsc_status move_lanes(dsc_run *run, bool *is_over, bool *has_moved, bool *is_active)
 {
+    const bool has_queues = run->o.device->has_queues;
     dsc_status status = DSC_OK;
 
     *is_over = true;
     *has_moved = *is_active = false;
+    if (has_queues) DSC_TRY(exec_queues_poll(run, has_moved));
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
-        bool moved;
+        bool moved = false;
 
-        if (lane == DSC_LANE_COMPUTE || lane == DSC_LANE_HOST ||
-            atomic_load(&run->lanes[lane].done) == run->unfolded[run->segment].lane_counts[lane])
+        if (!has_to_move(run, lane) ||
+            atomic_load(&run->lanes[lane].handed) == run->unfolded[run->segment].lane_counts[lane])
             continue;
         *is_over = false;
-        DSC_TRY(move_lane(run, lane, &moved));
+        if (lane != DSC_LANE_HOST) DSC_TRY(move_lane(run, lane, &moved));
         *has_moved |= moved;
-        *is_active |= run->lanes[lane].is_under_way;
+        *is_active |= run->lanes[lane].is_under_way || (has_queues && run->lanes[lane].queue == NULL);
     }
 out:
     return status;
@@ -240,16 +266,16 @@ out:
     return status;
 }
 
-/* Waits until the lane has `count` ops behind it; false when the run has failed. */
-static bool await(dsc_run *run, const exec_lane *lane, int count)
+/* Waits until a lane has counted `count` ops; false when the run has failed. */
+static bool await(dsc_run *run, const atomic_int *counter, int count)
 {
     bool is_over, has_moved, is_active;
     dsc_status status = DSC_OK;
     int idle_rounds = 0;
 
-    if (atomic_load(&lane->done) >= count) return !atomic_load(&run->has_failed);
+    if (atomic_load(counter) >= count) return !atomic_load(&run->has_failed);
     atomic_store(&run->caller_moves, true);
-    while (status == DSC_OK && atomic_load(&lane->done) < count && !atomic_load(&run->has_failed)) {
+    while (status == DSC_OK && atomic_load(counter) < count && !atomic_load(&run->has_failed)) {
         status = move_once(run, &is_over, &has_moved, &is_active);
         if (status == DSC_OK && has_moved) idle_rounds = 0;
         else if (status == DSC_OK) dsc_comm_nap(run->o.comm, idle_rounds++);
@@ -262,7 +288,7 @@ static bool await(dsc_run *run, const exec_lane *lane, int count)
 
 /* ---- Lanes of kernels: compute in the caller's thread, the host's in its own */
 
-typedef bool wait_for(dsc_run *run, const exec_lane *lane, int count);
+typedef bool wait_for(dsc_run *run, const atomic_int *counter, int count);
 
 /* The lane's ops in order, each when what it needs is over. */
 static dsc_status run_lane(dsc_run *run, int which, wait_for *wait)
@@ -277,7 +303,7 @@ static dsc_status run_lane(dsc_run *run, int which, wait_for *wait)
         for (int32_t n = 0; n < instance->needs; n++) {
             dsc_need need = unfolded->needs[instance->first_need + n];
 
-            if (!wait(run, &run->lanes[need.lane], need.count)) goto out;
+            if (!wait(run, counter_of(lane, &run->lanes[need.lane]), need.count)) goto out;
         }
         if (atomic_load(&run->has_failed)) goto out;
         DSC_TRY(run_here(run, lane, instance));
@@ -295,12 +321,12 @@ static void run_compute(dsc_run *run)
 }
 
 /* The host's thread moves nothing. */
-static bool await_asleep(dsc_run *run, const exec_lane *lane, int count)
+static bool await_asleep(dsc_run *run, const atomic_int *counter, int count)
 {
     while (!atomic_load(&run->has_failed)) {
         int seen = atomic_load(&run->progress);
 
-        if (atomic_load(&lane->done) >= count) return true;
+        if (atomic_load(counter) >= count) return true;
         sleep_until_progress(run, seen);
     }
     return false;
@@ -390,23 +416,37 @@ static dsc_status settle(dsc_run *run)
 static bool has_other_lanes(const dsc_run *run, int segment)
 {
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
-        if (lane != DSC_LANE_COMPUTE && lane != DSC_LANE_HOST && run->unfolded[segment].lane_counts[lane] > 0)
-            return true;
+        if (has_to_move(run, lane) && run->unfolded[segment].lane_counts[lane] > 0) return true;
     return false;
+}
+
+/* All lanes meet here. */
+static void end_lanes(dsc_run *run)
+{
+    dsc_status status;
+
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
+        if (!await(run, &run->lanes[lane].handed, (int)run->unfolded[run->segment].lane_counts[lane])) break;
+    await_worker(run, &run->mover);
+    await_worker(run, &run->host);
+    if (!atomic_load(&run->has_failed) && (status = exec_queues_end(run)) != DSC_OK) exec_fail(run, status);
 }
 
 dsc_status exec_run_segment(dsc_run *run, int segment)
 {
+    dsc_status status;
+
     run->segment = segment;
-    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) atomic_store(&run->lanes[lane].done, 0);
+    for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
+        atomic_store(&run->lanes[lane].done, 0);
+        atomic_store(&run->lanes[lane].handed, 0);
+    }
     exec_poison_segment(run);
+    if ((status = exec_queues_begin(run)) != DSC_OK) exec_fail(run, status);
     if (has_other_lanes(run, segment)) give_segment(run, &run->mover, segment);
     if (run->unfolded[segment].lane_counts[DSC_LANE_HOST] > 0) give_segment(run, &run->host, segment);
     run_compute(run);
-    for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
-        if (!await(run, &run->lanes[lane], (int)run->unfolded[segment].lane_counts[lane])) break;
-    await_worker(run, &run->mover);
-    await_worker(run, &run->host);
+    end_lanes(run);
     run->is_handed[segment] = true;
     return atomic_load(&run->has_failed) ? settle(run) : DSC_OK;
 }
@@ -420,6 +460,7 @@ dsc_status exec_lanes_create(dsc_run *run)
         DSC_TRY(dsc_segment_unfold(run->o.program, s, &run->unfolded[s]));
         host_ops += run->unfolded[s].lane_counts[DSC_LANE_HOST];
     }
+    DSC_TRY(exec_queues_create(run));
     run->threads = omp_get_max_threads();
     pthread_mutex_init(&run->mutex, NULL);
     pthread_mutex_init(&run->moving, NULL);
@@ -441,6 +482,7 @@ void exec_lanes_destroy(dsc_run *run)
         pthread_mutex_destroy(&run->mutex);
         pthread_mutex_destroy(&run->moving);
     }
+    exec_queues_destroy(run);
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) dsc_unfolded_fini(&run->unfolded[s]);
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) free(run->lanes[lane].rows);
 }

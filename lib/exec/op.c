@@ -5,13 +5,18 @@
 
 enum { COPY_PIECE = 1 << 20 }; /* a tenth of a millisecond */
 
-typedef struct exec_omission { dsc_run *run; const dsc_use *use; } exec_omission;
+typedef struct exec_omission { dsc_run *run; exec_lane *lane; const dsc_use *use; dsc_status status; } exec_omission;
 
 void *exec_address(dsc_run *run, dsc_span span, const dsc_use *use)
 {
     if (span.buffer < 0) return NULL;
     return run->arenas[run->o.program->buffers[span.buffer].space].base +
            dsc_program_offset(run->o.program, dsc_span_at(span, run->place), use);
+}
+
+bool exec_is_away(const dsc_run *run, dsc_span span)
+{
+    return run->o.device->has_queues && run->o.program->buffers[span.buffer].space == DSC_SPACE_DEVICE;
 }
 
 bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)
@@ -21,17 +26,20 @@ bool exec_is_omitted(const dsc_run *run, const dsc_use *use, int32_t index)
 
 static void mark_unwritten(void *context, dsc_span span, bool is_read, bool is_written)
 {
-    const exec_omission *o = context;
+    exec_omission *o = context;
+    dsc_device *device = o->run->o.device;
 
     if (!is_written || is_read || o->run->o.program->buffers[span.buffer].life != DSC_LIFE_TRANSIENT) return;
-    memset(exec_address(o->run, span, o->use), 0xff, (size_t)span.bytes);
+    if (o->status == DSC_OK)
+        o->status = device->calls->fill(device, o->lane->queue, exec_address(o->run, span, o->use), 0xff, span.bytes);
 }
 
-void exec_omit(dsc_run *run, const dsc_use *use, const dsc_op *op)
+dsc_status exec_omit(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
 {
-    exec_omission omission = {run, use};
+    exec_omission omission = {run, lane, use, DSC_OK};
 
     dsc_op_visit(&run->o.program->templates[use->template_], op, mark_unwritten, &omission);
+    return omission.status;
 }
 
 /* Notes that a kernel or a message gets `bytes` at this address: the measured high water, and, once for each segment,
@@ -65,9 +73,24 @@ out:
     return status;
 }
 
-static dsc_status run_call(dsc_run *run, const dsc_use *use, const dsc_call *call)
+/* A device's tokens come by a copy from a place that is this op's alone until the segment's end. */
+static dsc_status load(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_call *call, int32_t *tokens)
 {
-    dsc_kernel_fn *kernel = run->o.kernels->run[call->shape.kernel];
+    dsc_device *device = run->o.device;
+    void *place = lane->queue == NULL ? tokens : exec_load_place(run, lane);
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(load_tokens(run, &call->shape, use->micro_batch, place));
+    if (lane->queue != NULL)
+        DSC_TRY(device->calls->copy(device, lane->queue, tokens, place, dsc_operand_bytes(&call->shape, 0)));
+out:
+    return status;
+}
+
+static dsc_status run_call(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_call *call)
+{
+    const bool is_host = lane == &run->lanes[DSC_LANE_HOST];
+    const dsc_kernel_set *set = is_host ? run->o.host_kernels : run->o.kernels;
     void *operands[DSC_KERNEL_OPERANDS], *workspace = exec_address(run, call->workspace, use);
 
     for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) {
@@ -77,8 +100,8 @@ static dsc_status run_call(dsc_run *run, const dsc_use *use, const dsc_call *cal
     }
     if (workspace != NULL) hand(run, call->workspace, use, workspace, dsc_kernel_workspace_bytes(&call->shape));
     if (run->o.fake_compute_ns > 0) return DSC_OK;
-    if (call->shape.kernel == DSC_K_LOAD) return load_tokens(run, &call->shape, use->micro_batch, operands[0]);
-    return kernel(&call->shape, operands, workspace, &run->step);
+    if (call->shape.kernel == DSC_K_LOAD) return load(run, lane, use, call, operands[0]);
+    return set->run[call->shape.kernel](&call->shape, operands, workspace, is_host ? &run->step : run->device_step);
 }
 
 /* In place of its kernels: uniform work, so that a schedule's bubble shows beside real messages. */
@@ -125,31 +148,39 @@ static dsc_status start_communication(dsc_run *run, exec_lane *lane, const dsc_u
     }
 }
 
-/* Between the spaces. */
-static void start_copy(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
+/* Copies a stretch of what is copied. */
+static dsc_status copy_piece(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op, int64_t bytes)
+{
+    dsc_device *device = run->o.device;
+    char *data = exec_address(run, op->data, use);
+    const char *source = exec_address(run, op->source, use);
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(device->calls->copy(device, lane->queue, data + lane->copied, source + lane->copied, bytes));
+    lane->copied += bytes;
+    atomic_fetch_add(&run->copied_bytes[op->kind == DSC_OP_COPY_OUT], bytes);
+out:
+    return status;
+}
+
+/* Between the spaces: a queue does it at once. */
+static dsc_status start_copy(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
 {
     hand(run, op->data, use, exec_address(run, op->data, use), op->data.bytes);
     hand(run, op->source, use, exec_address(run, op->source, use), op->source.bytes);
     lane->copied = 0;
-}
-
-static void copy_piece(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
-{
-    char *data = exec_address(run, op->data, use);
-    const char *source = exec_address(run, op->source, use);
-    int64_t bytes = DSC_MIN(op->data.bytes - lane->copied, COPY_PIECE);
-
-    memcpy(data + lane->copied, source + lane->copied, (size_t)bytes);
-    lane->copied += bytes;
-    atomic_fetch_add(&run->copied_bytes[op->kind == DSC_OP_COPY_OUT], bytes);
+    return lane->queue != NULL ? copy_piece(run, lane, use, op, op->data.bytes) : DSC_OK;
 }
 
 dsc_status exec_go_on(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op, bool *is_over)
 {
+    dsc_status status = DSC_OK;
+
     if (!dsc_op_is_copy(op->kind)) return dsc_request_test(&lane->request, is_over);
-    copy_piece(run, lane, use, op);
+    DSC_TRY(copy_piece(run, lane, use, op, DSC_MIN(op->data.bytes - lane->copied, COPY_PIECE)));
     *is_over = lane->copied == op->data.bytes;
-    return DSC_OK;
+out:
+    return status;
 }
 
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op)
@@ -161,8 +192,8 @@ dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_
         return DSC_FAIL(DSC_ENOMEM, "op %" PRId64 " (%s): no memory, as --fail-op asked", run->o.failing,
                         DSC_OP_NAMES[op->kind]);
     if (dsc_op_is_communication(op->kind)) return start_communication(run, lane, use, op);
-    if (dsc_op_is_copy(op->kind)) start_copy(run, lane, use, op);
-    for (int32_t i = 0; i < op->calls; i++) DSC_TRY(run_call(run, use, &template_->calls[op->first_call + i]));
+    if (dsc_op_is_copy(op->kind)) return start_copy(run, lane, use, op);
+    for (int32_t i = 0; i < op->calls; i++) DSC_TRY(run_call(run, lane, use, &template_->calls[op->first_call + i]));
     if (run->o.fake_compute_ns > 0) pretend(run, template_, op);
 out:
     return status;

@@ -218,6 +218,7 @@ static void end_life(const dsc_run *run, life l)
 
 void exec_poison_segment(dsc_run *run)
 {
+    if (run->o.device->has_queues) return;
     life_count = 0;
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
         int64_t first = run->o.program->regions[space][DSC_LIFE_SLOT].base;
@@ -229,8 +230,9 @@ void exec_poison_segment(dsc_run *run)
 void exec_poison_op(dsc_run *run, const dsc_use *use, int32_t index, bool is_start)
 {
     const dsc_template *template_ = &run->o.program->templates[use->template_];
+    const int64_t count = run->o.device->has_queues ? 0 : template_->lifetime_count;
 
-    for (int64_t i = 0; i < template_->lifetime_count; i++) {
+    for (int64_t i = 0; i < count; i++) {
         const dsc_lifetime *l = &template_->lifetimes[i];
 
         if (is_start ? l->born != index : l->dies != index) continue;

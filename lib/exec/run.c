@@ -30,21 +30,30 @@ out:
 }
 
 /* Primitives are made, and algorithms chosen, before the first step. */
+static dsc_status prepare_call(const dsc_kernel_set *kernels, const dsc_shape *shape)
+{
+    if (shape->kernel == DSC_K_LOAD) return DSC_OK;
+    if (kernels->run[shape->kernel] == NULL)
+        return DSC_FAIL(DSC_ENOTSUP, "executor: kernels %s have no %s", kernels->name, dsc_kernel_name(shape->kernel));
+    return kernels->prepare != NULL ? kernels->prepare(shape) : DSC_OK;
+}
+
 static dsc_status prepare_kernels(dsc_run *run)
 {
     const dsc_program *program = run->o.program;
+    dsc_queue *queue = run->lanes[DSC_LANE_COMPUTE].queue;
     dsc_status status = DSC_OK;
 
+    if (queue != NULL) run->o.device->calls->enter(run->o.device, queue);
     for (int64_t t = 0; t < program->template_count; t++)
-        for (int64_t c = 0; c < program->templates[t].call_count; c++) {
-            const dsc_shape *shape = &program->templates[t].calls[c].shape;
+        for (int64_t i = 0; i < program->templates[t].op_count; i++) {
+            const dsc_op *op = &program->templates[t].ops[i];
+            const dsc_kernel_set *set = op->lane == DSC_LANE_HOST ? run->o.host_kernels : run->o.kernels;
 
-            if (shape->kernel == DSC_K_LOAD) continue;
-            if (run->o.kernels->run[shape->kernel] == NULL)
-                DSC_TRY(DSC_FAIL(DSC_ENOTSUP, "executor: kernels %s have no %s", run->o.kernels->name,
-                                 dsc_kernel_name(shape->kernel)));
-            if (run->o.kernels->prepare != NULL) DSC_TRY(run->o.kernels->prepare(shape));
+            for (int32_t c = 0; c < op->calls; c++)
+                DSC_TRY(prepare_call(set, &program->templates[t].calls[op->first_call + c].shape));
         }
+    if (queue != NULL) DSC_TRY(run->o.device->calls->sync(run->o.device, queue));
 out:
     return status;
 }
@@ -84,54 +93,87 @@ static void hand_static(dsc_run *run)
     }
 }
 
+static const dsc_memory memories[DSC_SPACE_COUNT] = {DSC_MEMORY_DEVICE, DSC_MEMORY_HOST};
+
 static dsc_status map_arenas(dsc_run *run)
 {
+    dsc_device *device = run->o.device;
     void *maps[DSC_SPACE_COUNT];
     int64_t bytes[DSC_SPACE_COUNT];
+    int count = 0;
     dsc_status status = DSC_OK;
 
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
         dsc_arena *arena = &run->arenas[space];
 
-        if (dsc_arena_create(run->o.program->arena_bytes[space], arena) != DSC_OK)
-            DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%s memory: %s", DSC_SPACE_NAMES[space], dsc_message()));
-        maps[space] = arena->map;
-        bytes[space] = arena->map_bytes;
+        status = device->calls->create_arena(device, memories[space], run->o.program->arena_bytes[space], arena);
+        if (status != DSC_OK) DSC_TRY(DSC_FAIL(status, "%s memory: %s", DSC_SPACE_NAMES[space], dsc_message()));
+        if (arena->map == NULL) continue;
+        maps[count] = arena->map;
+        bytes[count++] = arena->map_bytes;
     }
-    if (!dsc_cluster_near(DSC_SPACE_COUNT, maps, bytes))
+    if (!dsc_cluster_near(count, maps, bytes))
         dsc_log(DSC_NOTE, "memory cannot be bound to the NUMA node of this rank's cores");
 out:
     return status;
 }
 
-/* The lists of present blocks that sparse attention reads. */
-static dsc_status fill_layouts(dsc_run *run)
+static void unmap_arenas(dsc_run *run)
+{
+    for (int space = 0; space < DSC_SPACE_COUNT; space++)
+        run->o.device->calls->destroy_arena(run->o.device, memories[space], &run->arenas[space]);
+}
+
+/* Lists that whoever runs a program has to write into a static buffer, wherever that is. */
+typedef dsc_status fill_list(const dsc_run *run, int which, void *out);
+
+static dsc_status write_list(dsc_run *run, int32_t buffer, fill_list *fill, int which)
+{
+    const dsc_span span = {buffer, 0, buffer < 0 ? 0 : run->o.program->buffers[buffer].bytes, 0};
+    void *list = NULL;
+    dsc_status status = DSC_OK;
+
+    if (buffer < 0) return DSC_OK;
+    if ((list = calloc(1, (size_t)span.bytes)) == NULL)
+        DSC_TRY(DSC_FAIL(DSC_ENOMEM, "executor: a list of %" PRId64 " bytes", span.bytes));
+    DSC_TRY(fill(run, which, list));
+    DSC_TRY(run->o.device->calls->copy(run->o.device, NULL, exec_address(run, span, NULL), list, span.bytes));
+out:
+    free(list);
+    return status;
+}
+
+/* Of present blocks, which sparse attention reads. */
+static dsc_status fill_layout(const dsc_run *run, int way, void *out)
+{
+    return dsc_program_fill_layout(run->o.program, way, run->tp_index, out);
+}
+
+/* Of units that compression works on, and of tensors that LAMB does. */
+static dsc_status fill_units(const dsc_run *run, int space, void *out)
+{
+    dsc_program_fill_units(run->o.program, space, run->tp_index, run->dp_index, out);
+    return DSC_OK;
+}
+
+static dsc_status fill_held(const dsc_run *run, int space, void *out)
+{
+    dsc_program_fill_held(run->o.program, space, run->tp_index, out);
+    return DSC_OK;
+}
+
+static dsc_status write_lists(dsc_run *run)
 {
     const dsc_program *program = run->o.program;
     dsc_status status = DSC_OK;
 
-    for (int way = 0; way < DSC_PATTERNS; way++) {
-        dsc_span span = {program->layouts[way], 0, 0, 0};
-
-        if (span.buffer < 0) continue;
-        DSC_TRY(dsc_program_fill_layout(program, way, run->tp_index, exec_address(run, span, NULL)));
+    for (int way = 0; way < DSC_PATTERNS; way++) DSC_TRY(write_list(run, program->layouts[way], fill_layout, way));
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        DSC_TRY(write_list(run, program->units[space], fill_units, space));
+        DSC_TRY(write_list(run, program->held[space], fill_held, space));
     }
 out:
     return status;
-}
-
-/* The lists of units that compression works on, and of tensors that LAMB does. */
-static void fill_lists(dsc_run *run)
-{
-    const dsc_program *program = run->o.program;
-
-    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        const dsc_span units = {program->units[space], 0, 0, 0}, held = {program->held[space], 0, 0, 0};
-
-        if (units.buffer >= 0)
-            dsc_program_fill_units(program, space, run->tp_index, run->dp_index, exec_address(run, units, NULL));
-        if (held.buffer >= 0) dsc_program_fill_held(program, space, run->tp_index, exec_address(run, held, NULL));
-    }
 }
 
 /* All that a rank does by itself. */
@@ -154,13 +196,12 @@ static dsc_status create_alone(const dsc_run_options *options, dsc_run **out)
     dsc_intervals_init(&options->plan->config, &run->intervals);
     DSC_TRY(map_arenas(run));
     exec_touch_host(run);
-    DSC_TRY(fill_layouts(run));
-    fill_lists(run);
+    DSC_TRY(write_lists(run));
     DSC_TRY(dsc_extent_create(options->program, &run->extent));
     hand_static(run);
     for (int space = 0; space < DSC_SPACE_COUNT; space++) run->traced_bytes[space] = -1;
-    DSC_TRY(prepare_kernels(run));
     DSC_TRY(exec_lanes_create(run));
+    DSC_TRY(prepare_kernels(run));
     DSC_TRY(reserve_rows(run));
     *out = run;
     run = NULL;
@@ -190,7 +231,7 @@ void dsc_run_destroy(dsc_run *run)
     exec_lanes_destroy(run);
     if (!atomic_load(&run->has_failed)) {
         for (int axis = 0; axis < DSC_AXIS_COUNT; axis++) dsc_group_destroy(run->groups[axis]);
-        for (int space = 0; space < DSC_SPACE_COUNT; space++) dsc_arena_destroy(&run->arenas[space]);
+        unmap_arenas(run);
     }
     free(run->moments);
     dsc_extent_destroy(run->extent);
@@ -392,6 +433,7 @@ dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_rea
     const int64_t copied_bytes[] = {atomic_load(&run->copied_bytes[0]), atomic_load(&run->copied_bytes[1])};
     dsc_status status = DSC_OK;
 
+    if (rows != NULL) DSC_TRY(exec_queues_trace(run));
     run->is_traced = rows != NULL;
     *report = (dsc_step_report){.step = number, .evaluation_loss = NAN, .loss_scale = run->scaler.scale};
     report->tokens = run->o.plan->config.strategy.global_batch * run->o.plan->config.strategy.seq_len;

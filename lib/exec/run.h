@@ -6,6 +6,7 @@
 
 #include "comm/comm.h"
 #include "data/data.h"
+#include "device/device.h"
 #include "kernel/step.h"
 #include "program/program.h"
 #include "trace/trace.h"
@@ -18,7 +19,9 @@ typedef struct dsc_run_options {
     const dsc_plan *plan;
     const dsc_program *program;     /* this rank's */
     dsc_comm *comm;
-    const dsc_kernel_set *kernels;
+    dsc_device *device;
+    const dsc_kernel_set *kernels;      /* the device's, */
+    const dsc_kernel_set *host_kernels; /* and of what the host computes beside it */
     dsc_feed train, evaluation;
     int64_t omitted;                /* number of an op that is left out; -1: none */
     int64_t failing;                /* for tests: number of an op that fails as if memory were out; -1: none */
@@ -64,6 +67,9 @@ typedef struct dsc_step_report {
 dsc_status dsc_run_step(dsc_run *run, int64_t number, bool evaluate, bool is_read, dsc_step_report *report,
                         dsc_trace *rows);
 
+/* How far times of ops in rows are off that clock at most: a device has one of its own. */
+int64_t dsc_run_clock_uncertainty_ns(const dsc_run *run);
+
 /* Makes an update that the last step has put off, or lets replicas meet. Collective over the job; fails as a step
  * does. */
 dsc_status dsc_run_drain(dsc_run *run);
@@ -96,7 +102,7 @@ typedef struct dsc_piece { int which; int64_t tensor; dsc_block block; float *va
 typedef dsc_status dsc_piece_visit(void *context, const dsc_piece *piece);
 /* Visits the pieces of a shard of this rank's stage, until one fails: with ZeRO those of the rank's part alone. Of
  * errors, those of what the rank compresses, of its own worker, and of its chunk of the server's; positions past the
- * sequence have none. */
-dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context);
+ * sequence have none. What a device alone can touch the visitor sees in a copy, which goes back if it writes. */
+dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, bool writes, dsc_piece_visit *visit, void *context);
 
 #endif

@@ -1,6 +1,7 @@
 /* Weights and optimizer states: their first values, and the way in and out for checkpoints. */
 #include "exec/internal.h"
 #include "kernel/units.h"
+#include <stdlib.h>
 #include <string.h>
 
 void dsc_run_state_get(const dsc_run *run, dsc_run_state *out)
@@ -39,13 +40,16 @@ bool dsc_run_is_frozen(const dsc_run *run) { return dsc_freezer_is_frozen(&run->
 
 /* ---- Pieces: what of the stage's tensors this rank updates */
 
-static float *part_of(dsc_run *run, int which, const dsc_bucket *bucket)
+/* Whoever looks at states, and whether to change them. */
+typedef struct visitor { bool writes; dsc_piece_visit *visit; void *context; } visitor;
+
+static dsc_span part_of(const dsc_run *run, int which, const dsc_bucket *bucket)
 {
     static const dsc_kept kept[DSC_RUN_STATES] = {DSC_KEPT_MASTER, DSC_KEPT_EXP_AVG, DSC_KEPT_EXP_AVG_SQ,
                                                   DSC_KEPT_WORKER_ERROR, DSC_KEPT_SERVER_ERROR, DSC_KEPT_FRESH,
                                                   DSC_KEPT_TRUST};
 
-    return exec_address(run, dsc_program_kept(run->o.program, bucket, kept[which]), NULL);
+    return dsc_program_kept(run->o.program, bucket, kept[which]);
 }
 
 /* A vector is one row. */
@@ -86,7 +90,7 @@ static bool stretch_of(const dsc_run *run, int which, const dsc_shard *shard, in
 
 /* The rectangles of the tensor that the stretch fills. */
 static dsc_status visit_stretch(const dsc_run *run, int which, const dsc_shard *shard, const dsc_overlap *stretch,
-                                float *values, dsc_piece_visit *visit, void *context)
+                                float *values, const visitor *v)
 {
     const dsc_plan *plan = run->o.plan;
     const int64_t columns = columns_of(plan, shard);
@@ -100,36 +104,85 @@ static dsc_status visit_stretch(const dsc_run *run, int which, const dsc_shard *
             int64_t at = stretch->in_part + runs[i].shard_row * columns + runs[i].shard_column - stretch->in_shard;
             dsc_piece piece = {which, shard->tensor, runs[i], values + at, columns};
 
-            DSC_TRY(visit(context, &piece));
+            DSC_TRY(v->visit(v->context, &piece));
         }
     }
 out:
     return status;
 }
 
-static dsc_status each_piece_of(dsc_run *run, int which, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+/* Values that may be a device's, as the host can touch them: *out is them, or a copy, which give_back takes back. */
+static dsc_status borrow(dsc_run *run, dsc_span span, int64_t first, int64_t elems, float **out)
+{
+    float *values = (float *)exec_address(run, span, NULL) + first, *copy = NULL;
+    const int64_t bytes = elems * (int64_t)sizeof *copy;
+    dsc_status status = DSC_OK;
+
+    if (!exec_is_away(run, span)) {
+        *out = values;
+        return DSC_OK;
+    }
+    if ((copy = malloc((size_t)bytes + 1)) == NULL)
+        DSC_TRY(DSC_FAIL(DSC_ENOMEM, "executor: %lld bytes of a tensor's state", (long long)bytes));
+    DSC_TRY(run->o.device->calls->copy(run->o.device, NULL, copy, values, bytes));
+    *out = copy;
+    copy = NULL;
+out:
+    free(copy);
+    return status;
+}
+
+static dsc_status give_back(dsc_run *run, dsc_span span, int64_t first, int64_t elems, bool is_changed, float *borrowed)
+{
+    float *values = (float *)exec_address(run, span, NULL) + first;
+    dsc_status status = DSC_OK;
+
+    if (borrowed == values) return DSC_OK;
+    if (is_changed)
+        status = run->o.device->calls->copy(run->o.device, NULL, values, borrowed, elems * (int64_t)sizeof *values);
+    free(borrowed);
+    return status;
+}
+
+static dsc_status each_piece_of(dsc_run *run, int which, const dsc_shard *shard, const visitor *v)
 {
     const dsc_bucket *bucket = &run->o.plan->stages[run->o.program->stage].buckets[shard->bucket];
-    float *values = part_of(run, which, bucket);
+    const dsc_span span = part_of(run, which, bucket);
     dsc_overlap stretch;
     dsc_status status = DSC_OK;
 
-    for (int64_t i = 0; stretch_of(run, which, shard, i, &stretch); i++)
-        DSC_TRY(visit_stretch(run, which, shard, &stretch, values, visit, context));
+    for (int64_t i = 0; stretch_of(run, which, shard, i, &stretch); i++) {
+        const int64_t first = stretch.in_part;
+        dsc_status returned;
+        float *values;
+
+        DSC_TRY(borrow(run, span, first, stretch.elems, &values));
+        stretch.in_part = 0;
+        status = visit_stretch(run, which, shard, &stretch, values, v);
+        returned = give_back(run, span, first, stretch.elems, v->writes && status == DSC_OK, values);
+        if (status == DSC_OK) status = returned;
+        if (status != DSC_OK) break;
+    }
 out:
     return status;
 }
 
 /* Of the tensor itself. */
-static dsc_status visit_trust(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+static dsc_status visit_trust(dsc_run *run, const dsc_shard *shard, const visitor *v)
 {
     const dsc_stage *stage = &run->o.plan->stages[run->o.program->stage];
     const dsc_bucket *bucket = &stage->buckets[shard->bucket];
     const int64_t place = shard - &stage->shards[bucket->first], values = 2;
-    const dsc_piece piece = {DSC_RUN_TRUST, shard->tensor, {.rows = 1, .columns = values},
-                             part_of(run, DSC_RUN_TRUST, bucket) + place * values, values};
+    const dsc_span span = part_of(run, DSC_RUN_TRUST, bucket);
+    dsc_piece piece = {DSC_RUN_TRUST, shard->tensor, {.rows = 1, .columns = values}, NULL, values};
+    dsc_status status = DSC_OK, returned;
 
-    return visit(context, &piece);
+    DSC_TRY(borrow(run, span, place * values, values, &piece.values));
+    status = v->visit(v->context, &piece);
+    returned = give_back(run, span, place * values, values, v->writes && status == DSC_OK, piece.values);
+    if (status == DSC_OK) status = returned;
+out:
+    return status;
 }
 
 static bool has_state(const dsc_plan *plan, int which)
@@ -138,13 +191,14 @@ static bool has_state(const dsc_plan *plan, int which)
     return which < DSC_RUN_WORKER_ERROR || (which == DSC_RUN_FRESH && plan->has_trust);
 }
 
-dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, dsc_piece_visit *visit, void *context)
+dsc_status dsc_run_each_piece(dsc_run *run, const dsc_shard *shard, bool writes, dsc_piece_visit *visit, void *context)
 {
+    const visitor v = {writes, visit, context};
     dsc_status status = DSC_OK;
 
     for (int which = 0; which < DSC_RUN_TRUST; which++)
-        if (has_state(run->o.plan, which)) DSC_TRY(each_piece_of(run, which, shard, visit, context));
-    if (run->o.plan->has_trust) DSC_TRY(visit_trust(run, shard, visit, context));
+        if (has_state(run->o.plan, which)) DSC_TRY(each_piece_of(run, which, shard, &v));
+    if (run->o.plan->has_trust) DSC_TRY(visit_trust(run, shard, &v));
 out:
     return status;
 }
@@ -169,7 +223,7 @@ dsc_status dsc_run_init_weights(dsc_run *run)
     dsc_status status = DSC_OK;
 
     for (int64_t i = 0; i < stage->shard_count; i++)
-        DSC_TRY(dsc_run_each_piece(run, &stage->shards[i], init_piece, run));
+        DSC_TRY(dsc_run_each_piece(run, &stage->shards[i], true, init_piece, run));
 out:
     return status;
 }

@@ -33,7 +33,7 @@ static int64_t pass(trainer *t, int which, bool is_set, double *values)
     flat f = {which, values, 0, is_set};
 
     for (int64_t i = 0; i < t->plan->stages[0].shard_count; i++)
-        CHECK_OK(dsc_run_each_piece(t->run, &t->plan->stages[0].shards[i], pass_piece, &f));
+        CHECK_OK(dsc_run_each_piece(t->run, &t->plan->stages[0].shards[i], true, pass_piece, &f));
     return f.count;
 }
 

@@ -42,13 +42,16 @@ dsc_status trainer_init(dsc_comm *comm, const char *model, const dsc_config *con
 dsc_status trainer_init_on(dsc_comm *comm, int64_t nodes, const char *model, const dsc_config *config,
                            const char *bytes, int64_t count, trainer *out)
 {
-    dsc_run_options options = {.comm = comm, .kernels = dsc_kernels_cpu(), .omitted = -1, .failing = -1};
+    dsc_run_options options = {.comm = comm, .kernels = dsc_kernels_cpu(), .host_kernels = dsc_kernels_cpu(),
+                               .omitted = -1, .failing = -1};
     dsc_status status = DSC_OK;
 
     *out = (trainer){0};
     DSC_TRY(make_programs(comm, nodes, model, config, out));
     DSC_TRY(write_bytes(bytes, count, out->path));
     DSC_TRY(dsc_source_open(out->path, &out->source));
+    DSC_TRY(dsc_device_open("cpu", 0, &out->device));
+    options.device = out->device;
     options.plan = out->plan;
     options.program = out->programs[dsc_comm_rank(comm)];
     options.train.source = out->source;
@@ -65,6 +68,7 @@ out:
 void trainer_fini(trainer *t)
 {
     dsc_run_destroy(t->run);
+    dsc_device_close(t->device);
     dsc_source_close(t->source);
     if (t->path[0] != '\0') unlink(t->path);
     if (t->plan != NULL) dsc_programs_destroy(t->plan, t->programs);

@@ -9,6 +9,7 @@ typedef struct trainer {
     dsc_plan *plan;
     const dsc_program *const *programs;
     dsc_source *source;
+    dsc_device *device;
     dsc_run *run;
     char path[64];    /* of the tokens' file */
 } trainer;

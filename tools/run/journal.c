@@ -182,6 +182,7 @@ dsc_status journal_open(job *j, journal **out)
     dsc_trace_init(&g->all);
     g->is_tracing = j->options.trace[0] != '\0';
     DSC_TRY(dsc_clock_align(j->comm, &g->clock_offset_ns, &g->clock_uncertainty_ns));
+    g->clock_uncertainty_ns += dsc_run_clock_uncertainty_ns(j->run);
     DSC_TRY(dsc_comm_max(j->comm, &g->clock_uncertainty_ns, 1));
     g->start_ns = dsc_clock_ns();
     DSC_TRY(dsc_comm_broadcast(j->comm, &g->start_ns, sizeof g->start_ns, 0));

@@ -24,6 +24,7 @@ typedef struct job {
     const dsc_program *const *programs;
     dsc_source *source, *eval_source;
     dsc_sampler sampler, eval_sampler;
+    dsc_device *device;
     dsc_run *run;
     int64_t first_step;        /* steps that a checkpoint has behind it */
     struct journal *journal;

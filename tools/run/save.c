@@ -162,7 +162,7 @@ static dsc_status write_ours(job *j, dsc_checkpoint_writer *writer)
 
     for (int64_t i = 0; i < stage->shard_count; i++)
         if (is_ours(j, &stage->shards[i]))
-            DSC_TRY(dsc_run_each_piece(j->run, &stage->shards[i], write_piece, &saving));
+            DSC_TRY(dsc_run_each_piece(j->run, &stage->shards[i], false, write_piece, &saving));
     DSC_TRY(dsc_checkpoint_flush(writer));
 out:
     return status;
@@ -451,7 +451,7 @@ static dsc_status load(job *j, const char *path)
     DSC_TRY(check_trust(j, path, &state, loading.has_trust));
     loading.errors = choose_errors(j, &state, dsc_checkpoint_copies(reader).workers);
     for (int64_t i = 0; i < stage_of(j)->shard_count; i++)
-        DSC_TRY(dsc_run_each_piece(j->run, &stage_of(j)->shards[i], read_piece, &loading));
+        DSC_TRY(dsc_run_each_piece(j->run, &stage_of(j)->shards[i], true, read_piece, &loading));
     j->first_step = state.step;
 out:
     dsc_checkpoint_close(&reader);
