@@ -97,7 +97,7 @@ out:
 /* More events until there are `count`. */
 static dsc_status reserve_events(dsc_run *run, bool is_timed, int64_t count, dsc_event ***events, int64_t *there)
 {
-    dsc_event **more = realloc(*events, (size_t)DSC_MAX(count, 1) * sizeof *more);
+    dsc_event **more = realloc(*events, (size_t)(DSC_MAX(count, *there) + 1) * sizeof *more);
     dsc_status status = DSC_OK;
 
     if (more == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "executor: %lld events", (long long)count));
