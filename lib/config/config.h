@@ -16,6 +16,7 @@ typedef enum dsc_recompute { DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_SELECTIVE, DSC_RE
 typedef enum dsc_checkpoints {
     DSC_CHECKPOINTS_AUTO, DSC_CHECKPOINTS_WHOLE, DSC_CHECKPOINTS_CUT, DSC_CHECKPOINTS_HOST
 } dsc_checkpoints;
+typedef enum dsc_communication { DSC_COMMUNICATION_DIRECT, DSC_COMMUNICATION_STAGED } dsc_communication;
 typedef enum dsc_optimizer { DSC_ADAM, DSC_ADAMW, DSC_ONEBIT_ADAM, DSC_ZERO_ONE_ADAM, DSC_ONEBIT_LAMB } dsc_optimizer;
 typedef enum dsc_exchange { DSC_EXCHANGE_AUTO, DSC_EXCHANGE_FLAT, DSC_EXCHANGE_HIERARCHICAL } dsc_exchange;
 typedef enum dsc_semantics { DSC_SEMANTICS_PAPER, DSC_SEMANTICS_REFERENCE } dsc_semantics;
@@ -36,6 +37,7 @@ typedef struct dsc_strategy {
     bool scatters_messages;   /* tensor ranks send a part each of what they have alike to the next stage */
     bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
     bool late_gather;         /* ZeRO 1 and 2: updated weights are gathered beside the next first passes */
+    int communication;        /* dsc_communication: of device memory by itself, or by way of the host's */
     bool sequence_parallel;
     int precision;            /* dsc_dtype: DSC_FP32, DSC_FP16, DSC_BF16, DSC_FP8 */
     int grad_accum_dtype;     /* dsc_dtype; -1: by the rule of the plan */

@@ -46,6 +46,7 @@ static const char *const stages[] = {"0", "1", "2", "3", NULL};
 static const char *const offloads[] = {"none", "optimizer", "params", NULL};
 static const char *const recomputes[] = {"none", "selective", "full", NULL};
 static const char *const checkpoints[] = {"auto", "whole", "cut", "host", NULL};
+static const char *const communications[] = {"direct", "staged", NULL};
 static const char *const optimizers[] = {"adam", "adamw", "onebit-adam", "zero-one-adam", "onebit-lamb", NULL};
 static const char *const semantics[] = {"paper", "reference", NULL};
 static const char *const exchanges[] = {"auto", "flat", "hierarchical", NULL};
@@ -113,6 +114,8 @@ static const dsc_field fields[] = {
          "all 16-bit gradients are copied to fp32 before the update (off, or as --stack does)"),
     FLAG("late-gather", strategy.late_gather,
          "--zero 1, 2: updated weights are gathered beside the next step's first passes (off, or as --stack does)"),
+    CHOICE("communication", strategy.communication, communications, NULL,
+           "of what is in device memory: direct, or staged, copied to the host's memory and back (direct)"),
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,

@@ -42,6 +42,7 @@ static void hash_plan(dsc_plan *plan)
     if (s->recomputes_outputs) dsc_text_add(&text, "outputs again\n");
     if (s->scatters_messages) dsc_text_add(&text, "scattered\n");
     if (s->late_gather) dsc_text_add(&text, "gathered late\n");
+    if (s->communication == DSC_COMMUNICATION_STAGED) dsc_text_add(&text, "staged\n");
     if (s->checkpoints > DSC_CHECKPOINTS_WHOLE) dsc_text_add(&text, "checkpoints %d\n", s->checkpoints);
     if (plan->compresses)
         dsc_text_add(&text, "semantics %d %d intra %" PRId64 "\n", s->semantics,

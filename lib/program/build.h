@@ -100,9 +100,21 @@ void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
 void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer);
 void dsc_build_call(dsc_builder *b, const dsc_shape *shape, const dsc_span operands[DSC_KERNEL_OPERANDS]);
 void dsc_build_end(dsc_builder *b);  /* of the op: its workspace is made */
-/* A collective, message or copy (axis -1). Returns the op, for sends and receives to be told their peer. */
+/* A collective, message or copy (axis -1), with copies around it where the strategy stages communication. Returns the
+ * op, for sends and receives to be told their peer. */
 dsc_op *dsc_build_transfer(dsc_builder *b, dsc_op_kind kind, int axis, int64_t layer, dsc_span source, dsc_span data,
                            dsc_dtype type);
+
+/* ---- Communication by way of the host's memory (staging.c) */
+
+/* What the op itself reads and makes. */
+typedef struct dsc_staging { dsc_span source, data; } dsc_staging;
+/* Before the op: what it reads of the device's memory is copied out, if the strategy says so; behind it: what it has
+ * made is copied in. */
+dsc_staging dsc_build_stage_out(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_span source, dsc_span data,
+                                dsc_dtype type);
+void dsc_build_stage_in(dsc_builder *b, dsc_op_kind kind, int64_t layer, const dsc_staging *staging, dsc_span data,
+                        dsc_dtype type);
 
 extern const dsc_span DSC_NO_SPAN;
 /* All of a buffer; absent for -1. */

@@ -18,8 +18,8 @@ static bool is_sum(const rank_check *c, dsc_span span)
 /* Brings gradients from one place to another. */
 static bool is_move(const dsc_op *op)
 {
-    return op->kind == DSC_OP_REDUCE_SCATTER || op->kind == DSC_OP_COPY_OUT || op->kind == DSC_OP_ACCUMULATE ||
-           op->kind == DSC_OP_WIDEN;
+    return op->kind == DSC_OP_REDUCE_SCATTER || op->kind == DSC_OP_ACCUMULATE || op->kind == DSC_OP_WIDEN ||
+           dsc_op_is_copy(op->kind);
 }
 
 /* Adds to a sum, for a micro-batch; not what sums over a group, or moves. */
@@ -196,6 +196,10 @@ static dsc_status check_partial(rank_check *c, const atom_fact *fact, dsc_span s
     int allowed = sums_parts(c) ? LACKS_SUM | LACKS_BIAS : c->op->kind == DSC_OP_JOIN ? LACKS_BIAS : 0;
     int wrong = fact->lacks & ~(adds_part ? LACKS_SUM : allowed);
 
+    if (dsc_op_is_copy(c->op->kind)) {
+        c->lacking |= fact->lacks; /* so does the copy */
+        return DSC_OK;
+    }
     if (adds_part && !(fact->lacks & LACKS_SUM))
         return check_refuse_buffer(c, "adds a part to what is whole:", span.buffer);
     if (wrong & LACKS_SUM) return check_refuse_buffer(c, "reads a part that is not summed over tp:", span.buffer);

@@ -128,18 +128,23 @@ dsc_op *dsc_build_transfer(dsc_builder *b, dsc_op_kind kind, int axis, int64_t l
                            dsc_dtype type)
 {
     static dsc_op nowhere; /* what callers may write to after a failure */
-    dsc_op *op;
+    dsc_staging staging = {source, data};
+    int64_t index = 0;
 
+    if (dsc_op_is_communication(kind)) staging = dsc_build_stage_out(b, kind, layer, source, data, type);
     dsc_build_op(b, kind, layer);
-    if (b->status != DSC_OK) return &nowhere;
-    op = &b->template_->ops[b->template_->op_count - 1];
-    op->lane = (int16_t)dsc_op_lane(kind, axis, DSC_SPACE_DEVICE);
-    op->axis = axis;
-    op->source = source;
-    op->data = data;
-    op->type = (int8_t)type;
-    op->bytes = DSC_MAX(source.buffer < 0 ? 0 : source.bytes, data.bytes);
-    return op;
+    if (b->status == DSC_OK) {
+        dsc_op *op = &b->template_->ops[index = b->template_->op_count - 1];
+
+        op->lane = (int16_t)dsc_op_lane(kind, axis, DSC_SPACE_DEVICE);
+        op->axis = axis;
+        op->source = staging.source;
+        op->data = staging.data;
+        op->type = (int8_t)type;
+        op->bytes = DSC_MAX(source.buffer < 0 ? 0 : source.bytes, data.bytes);
+    }
+    if (dsc_op_is_communication(kind)) dsc_build_stage_in(b, kind, layer, &staging, data, type);
+    return b->status == DSC_OK ? &b->template_->ops[index] : &nowhere;
 }
 
 dsc_span dsc_span_whole(const dsc_builder *b, int32_t buffer)
