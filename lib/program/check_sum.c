@@ -111,6 +111,15 @@ static void put(const rank_check *c, atom_fact *fact, bool is_read)
     fact->is_counted = c->op->kind == DSC_OP_WIDEN && c->moved.is_counted;
 }
 
+/* Brings back, summed in the host's memory, what was copied out from there: padding, to which nobody adds, too. */
+static bool is_return(const rank_check *c)
+{
+    const dsc_op *first = c->program->templates[c->use->template_].ops, *out = c->op - 2;
+
+    return c->op->kind == DSC_OP_COPY_IN && c->op - first >= 2 && out->kind == DSC_OP_COPY_OUT &&
+           out->source.buffer == c->op->data.buffer && out->data.buffer == c->op->source.buffer;
+}
+
 /* ---- Sums over groups */
 
 /* Replicas that compress, or step by themselves, sum nothing exactly. */
@@ -247,7 +256,7 @@ void check_sum_read(const rank_check *c, atom_fact *fact, dsc_span span)
 
 void check_sum_after(rank_check *c, atom_fact *fact, dsc_span span, bool is_read)
 {
-    if (!is_sum(c, span)) return;
+    if (!is_sum(c, span) || (fact->adds == 0 && is_return(c))) return;
     if (is_move(c->op) && c->moved.buffer >= 0) put(c, fact, is_read);
     else if (is_add(c)) count_add(c, fact, is_read);
     else if (c->op->axis >= 0) fact->sums |= (int16_t)(1 << c->op->axis);
