@@ -2,16 +2,29 @@
  * of queries and of keys in kernels of their own, so that no sum needs atomic operations. Scores are in registers
  * alone.
  *
- * A block has four warps; a warp has M tiles of 16 rows of its own (queries, or keys), and goes over tiles of TILE keys
- * (or queries) that lie in shared memory, the next one on its way while one is worked on. Products are by mma.m16n8k16:
+ * A warp has M tiles of 16 rows of its own (queries, or keys), and goes over tiles of TILE keys (or queries) that lie
+ * in shared memory, the next one on its way while one is worked on. Products are by mma.m16n8k16:
  * of a 16 x 16 fragment of rows, in registers, with 8 columns. A sum's fragment is laid out as that of the rows of the
  * next product, so that probabilities never leave the registers. Exponentials are to base 2. */
 #include "kernels/cuda/device.cuh"
 
-enum { WARPS = 4, LINES = WARPS * WARP, CELL = 8 /* elements of 16 bytes */ };
+enum { CELL = 8 /* elements of 16 bytes */ };
+
+/* Of heads of D: a block's warps, and its rows; blocks that share a multiprocessor, which bounds their registers. */
+template <int D_, int WARPS_, int M_, int TILE_, int BLOCKS_> struct sizes {
+    enum {
+        D = D_, WARPS = WARPS_, M = M_, TILE = TILE_, BLOCKS = BLOCKS_,
+        LINES = WARPS * WARP, ROWS = WARPS * M * 16
+    };
+};
+
+/* The fastest of ten that were tried for each, on an H100. */
+typedef sizes<64, 4, 2, 64, 2> forward_64;
+typedef sizes<128, 8, 1, 128, 1> forward_128;
+typedef sizes<64, 4, 2, 32, 2> backward_64;
+typedef sizes<128, 4, 1, 64, 2> backward_128;
 
 #define LOG2_E 1.4426950408889634f
-#define LN_2 0.6931471805599453f
 
 typedef struct call {
     dsc_shape s;
@@ -50,7 +63,7 @@ __device__ static void commit() { asm volatile("cp.async.commit_group;"); }
 template <int LEFT> __device__ static void wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT)); }
 
 /* Starts to fetch ROWS rows, of which `count` are there; others are zero. */
-template <int ROWS, int D>
+template <int ROWS, int D, int LINES>
 __device__ static void fetch(uint16_t *to, const uint16_t *from, int64_t width, int64_t count)
 {
 #pragma unroll
@@ -60,6 +73,17 @@ __device__ static void fetch(uint16_t *to, const uint16_t *from, int64_t width, 
 
         copy_cell(to + cell_at<D>(row, cell), from + (is_there ? row : 0) * width + cell * CELL, is_there);
     }
+}
+
+/* A number a thread, from thread `first` on. */
+template <int COUNT> __device__ static void fetch_floats(float *to, const float *from, int first, int count)
+{
+    const int i = threadIdx.x - first;
+    const bool is_there = i < count;
+
+    if (i < 0 || i >= COUNT) return;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"((uint32_t)__cvta_generic_to_shared(to + i)),
+                 "l"(from + (is_there ? i : 0)), "r"(is_there ? 4 : 0));
 }
 
 /* ---- Fragments */
@@ -220,12 +244,11 @@ __device__ static float exp2_of(float x)
 
 /* ---- Forward */
 
-/* Scores to base 2; minus infinity where a query does not see the key. Tiles inside of what is seen need no looking. */
+/* Minus infinity where a query does not see the key; a mask is added as if it were of the unscaled product. */
 template <int M, int TILE>
-__device__ static void finish_scores(const call &c, const head &at, int query, int key, bool is_inside,
-                                     float score[M][TILE / 8][4])
+__device__ static void mask_scores(const call &c, const head &at, int query, int key, float score[M][TILE / 8][4])
 {
-    const float scale = LOG2_E / sqrtf((float)c.s.d[4]);
+    const float unscale = sqrtf((float)c.s.d[4]);
     const bool is_causal = c.s.flags & DSC_CAUSAL;
     const int t = (int)c.s.d[1];
 
@@ -237,14 +260,13 @@ __device__ static void finish_scores(const call &c, const head &at, int query, i
             for (int i = 0; i < 4; i++) {
                 const int own = key + 8 * n + column_of(i);
 
-                score[m][n][i] *= scale;
-                if (is_inside) continue;
                 if (own >= t || (is_causal && own > query + 16 * m + row_of(i))) score[m][n][i] = -INFINITY;
-                else if (at.mask != NULL) score[m][n][i] += at.mask[own] * LOG2_E;
+                else if (at.mask != NULL) score[m][n][i] += at.mask[own] * unscale;
             }
 }
 
-/* The running softmax of Milakov and Gimelshein 2018: scores become weights, sums shrink to the new largest. */
+/* The running softmax of Milakov and Gimelshein 2018: scores become weights, sums shrink to the new largest. Scores are
+ * scaled, to base 2, on the way into their exponential. */
 template <int D, int M, int TILE>
 __device__ static void step_softmax(float score[M][TILE / 8][4], float largest[M][2], float total[M][2],
                                     float sum[M][D / 8][4])
@@ -259,15 +281,15 @@ __device__ static void step_softmax(float score[M][TILE / 8][4], float largest[M
             for (int n = 0; n < TILE / 8; n++)
                 next = fmaxf(next, fmaxf(score[m][n][2 * half], score[m][n][2 * half + 1]));
             next = quad_max(next);
-            const float from = next == -INFINITY ? 0 : next;
-            shrink = exp2_of(largest[m][half] - from);
+            const float scale = LOG2_E / sqrtf((float)D), from = next == -INFINITY ? 0 : next * scale;
+            shrink = exp2_of(largest[m][half] * scale - from);
             largest[m][half] = next;
             total[m][half] *= shrink;
 #pragma unroll
             for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
                 for (int i = 2 * half; i < 2 * half + 2; i++) {
-                    score[m][n][i] = exp2_of(score[m][n][i] - from);
+                    score[m][n][i] = exp2_of(score[m][n][i] * scale - from);
                     total[m][half] += score[m][n][i];
                 }
 #pragma unroll
@@ -275,10 +297,10 @@ __device__ static void step_softmax(float score[M][TILE / 8][4], float largest[M
         }
 }
 
-template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(LINES) void flash_fwd(call c)
+template <int TYPE, typename S> __global__ static __launch_bounds__(S::LINES, S::BLOCKS) void flash_fwd(call c)
 {
     extern __shared__ __align__(128) uint16_t memory[];
-    enum { ROWS = WARPS * M * 16 };
+    enum { D = S::D, M = S::M, TILE = S::TILE, ROWS = S::ROWS, LINES = S::LINES };
     uint16_t *q = memory, *k = q + ROWS * D, *v = k + 2 * TILE * D;
     const int t = (int)c.s.d[1], first = (gridDim.y - 1 - blockIdx.y) * ROWS; /* the longest come first */
     const head at = find_head(c, blockIdx.x / c.s.d[2], blockIdx.x % c.s.d[2]);
@@ -287,24 +309,24 @@ template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(
     float score[M][TILE / 8][4], sum[M][D / 8][4] = {}, largest[M][2], total[M][2] = {};
 
     for (int m = 0; m < M; m++) largest[m][0] = largest[m][1] = -INFINITY;
-    fetch<ROWS, D>(q, c.qkv + at.q + first * at.width, at.width, t - first);
-    fetch<TILE, D>(k, c.qkv + at.k, at.width, t);
-    fetch<TILE, D>(v, c.qkv + at.v, at.width, t);
+    fetch<ROWS, D, LINES>(q, c.qkv + at.q + first * at.width, at.width, t - first);
+    fetch<TILE, D, LINES>(k, c.qkv + at.k, at.width, t);
+    fetch<TILE, D, LINES>(v, c.qkv + at.v, at.width, t);
     commit();
     for (int key = 0, stage = 0; key < end; key += TILE, stage ^= 1) {
         const int next = key + TILE;
         const bool is_inside = next <= t && (!is_causal || next <= first + own + 1) && at.mask == NULL;
 
         if (next < end) {
-            fetch<TILE, D>(k + (stage ^ 1) * TILE * D, c.qkv + at.k + next * at.width, at.width, t - next);
-            fetch<TILE, D>(v + (stage ^ 1) * TILE * D, c.qkv + at.v + next * at.width, at.width, t - next);
+            fetch<TILE, D, LINES>(k + (stage ^ 1) * TILE * D, c.qkv + at.k + next * at.width, at.width, t - next);
+            fetch<TILE, D, LINES>(v + (stage ^ 1) * TILE * D, c.qkv + at.v + next * at.width, at.width, t - next);
         }
         commit();
         wait<1>();
         __syncthreads();
         if (!is_causal || key < first + own + 16 * M) {
             find_products<TYPE, D, M, TILE>(score, q, own, k + stage * TILE * D);
-            finish_scores<M, TILE>(c, at, first + own, key, is_inside, score);
+            if (!is_inside) mask_scores<M, TILE>(c, at, first + own, key, score);
             step_softmax<D, M, TILE>(score, largest, total, sum);
             add_products<TYPE, D, M, TILE>(sum, score, v + stage * TILE * D);
         }
@@ -317,33 +339,33 @@ template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(
 
             total[m][half] = all == 0 ? 0 : 1 / all;
             if (query < t && threadIdx.x % 4 == 0)
-                c.lse[at.rows + query] = all == 0 ? INFINITY : largest[m][half] * LN_2 + logf(all);
+                c.lse[at.rows + query] = all == 0 ? INFINITY : largest[m][half] / sqrtf((float)D) + logf(all);
         }
     put_rows<TYPE, D, M>(c.out + at.context + first * at.context_width, at.context_width, own, t - first, sum, total);
 }
 
 /* ---- Backward */
 
-/* delta of each query: context . dcontext; a warp has one. */
+/* delta of each query: context . dcontext; a lane has a cell of each, D / 8 lanes a query of a head. */
 __global__ static void flash_delta(call c)
 {
-    const int64_t index = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP, h = index % c.s.d[2];
-    const int64_t row = index / c.s.d[2], d = c.s.d[4], t = c.s.d[1];
+    const int lanes = (int)c.s.d[4] / CELL, t = (int)c.s.d[1], heads = (int)c.s.d[2];
+    const int64_t at = (int64_t)blockIdx.x * THREADS + threadIdx.x, row = at / lanes / heads;
     float sum = 0;
 
-    if (row >= c.s.d[0] * t) return;
-    for (int64_t i = threadIdx.x % WARP * 2; i < d; i += 2 * WARP) {
-        const float2 a = widen(*(const uint32_t *)(c.context + index * d + i), c.s.type);
-        const float2 b = widen(*(const uint32_t *)(c.dcontext + index * d + i), c.s.type);
+    if (row < c.s.d[0] * t) { /* all lanes come to the sum */
+        const pack a = load_pack(c.context, at * CELL, CELL, c.s.type);
+        const pack b = load_pack(c.dcontext, at * CELL, CELL, c.s.type);
 
-        sum += a.x * b.x + a.y * b.y;
+#pragma unroll
+        for (int i = 0; i < CELL; i++) sum += a.v[i] * b.v[i];
     }
-    sum = warp_sum(sum);
-    if (threadIdx.x % WARP == 0) c.delta[(row / t * c.s.d[2] + h) * t + row % t] = sum;
+    for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
+    if (row < c.s.d[0] * t && at % lanes == 0) c.delta[(row / t * heads + at / lanes % heads) * t + row % t] = sum;
 }
 
-/* Scores become ds = p (dp - delta). */
-template <int M, int TILE>
+/* Scores become ds = p (dp - delta); lse is to base 2. */
+template <int D, int M, int TILE>
 __device__ static void find_gradients(float score[M][TILE / 8][4], const float dp[M][TILE / 8][4],
                                       const float lse[M][2], const float delta[M][2])
 {
@@ -353,14 +375,15 @@ __device__ static void find_gradients(float score[M][TILE / 8][4], const float d
         for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                score[m][n][i] = exp2_of(score[m][n][i] - lse[m][i / 2]) * (dp[m][n][i] - delta[m][i / 2]);
+                score[m][n][i] = exp2_of(score[m][n][i] * (LOG2_E / sqrtf((float)D)) - lse[m][i / 2]) *
+                                 (dp[m][n][i] - delta[m][i / 2]);
 }
 
 /* dq = scale * sum over keys of ds k. */
-template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(LINES) void flash_dq(call c)
+template <int TYPE, typename S> __global__ static __launch_bounds__(S::LINES, S::BLOCKS) void flash_dq(call c)
 {
     extern __shared__ __align__(128) uint16_t memory[];
-    enum { ROWS = WARPS * M * 16 };
+    enum { D = S::D, M = S::M, TILE = S::TILE, ROWS = S::ROWS, LINES = S::LINES };
     uint16_t *q = memory, *dcontext = q + ROWS * D, *k = dcontext + ROWS * D, *v = k + 2 * TILE * D;
     const int t = (int)c.s.d[1], first = (gridDim.y - 1 - blockIdx.y) * ROWS;
     const head at = find_head(c, blockIdx.x / c.s.d[2], blockIdx.x % c.s.d[2]);
@@ -376,27 +399,27 @@ template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(
             delta[m][half] = query < t ? c.delta[at.rows + query] : 0;
             scale[m][half] = 1 / sqrtf((float)D);
         }
-    fetch<ROWS, D>(q, c.qkv + at.q + first * at.width, at.width, t - first);
-    fetch<ROWS, D>(dcontext, c.dcontext + at.context + first * at.context_width, at.context_width, t - first);
-    fetch<TILE, D>(k, c.qkv + at.k, at.width, t);
-    fetch<TILE, D>(v, c.qkv + at.v, at.width, t);
+    fetch<ROWS, D, LINES>(q, c.qkv + at.q + first * at.width, at.width, t - first);
+    fetch<ROWS, D, LINES>(dcontext, c.dcontext + at.context + first * at.context_width, at.context_width, t - first);
+    fetch<TILE, D, LINES>(k, c.qkv + at.k, at.width, t);
+    fetch<TILE, D, LINES>(v, c.qkv + at.v, at.width, t);
     commit();
     for (int key = 0, stage = 0; key < end; key += TILE, stage ^= 1) {
         const int next = key + TILE;
         const bool is_inside = next <= t && (!is_causal || next <= first + own + 1) && at.mask == NULL;
 
         if (next < end) {
-            fetch<TILE, D>(k + (stage ^ 1) * TILE * D, c.qkv + at.k + next * at.width, at.width, t - next);
-            fetch<TILE, D>(v + (stage ^ 1) * TILE * D, c.qkv + at.v + next * at.width, at.width, t - next);
+            fetch<TILE, D, LINES>(k + (stage ^ 1) * TILE * D, c.qkv + at.k + next * at.width, at.width, t - next);
+            fetch<TILE, D, LINES>(v + (stage ^ 1) * TILE * D, c.qkv + at.v + next * at.width, at.width, t - next);
         }
         commit();
         wait<1>();
         __syncthreads();
         if (!is_causal || key < first + own + 16 * M) {
             find_products<TYPE, D, M, TILE>(score, q, own, k + stage * TILE * D);
-            finish_scores<M, TILE>(c, at, first + own, key, is_inside, score);
+            if (!is_inside) mask_scores<M, TILE>(c, at, first + own, key, score);
             find_products<TYPE, D, M, TILE>(dp, dcontext, own, v + stage * TILE * D);
-            find_gradients<M, TILE>(score, dp, lse, delta);
+            find_gradients<D, M, TILE>(score, dp, lse, delta);
             add_products<TYPE, D, M, TILE>(sum, score, k + stage * TILE * D);
         }
         __syncthreads();
@@ -404,42 +427,41 @@ template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(
     put_rows<TYPE, D, M>(c.out + at.q + first * at.width, at.width, own, t - first, sum, scale);
 }
 
-/* The same turned: rows are keys, columns queries. Scores become p, dp becomes ds. */
-template <int M, int TILE>
-__device__ static void find_turned(const call &c, const float *lse, const float *delta, int key, int query,
+/* The same turned: rows are keys, columns queries, whose lse and delta are the tile's. Scores become p, dp becomes ds.
+ * Queries past the last have rows of zeros: whatever p is of them, it weighs nothing. */
+template <int D, int M, int TILE>
+__device__ static void find_turned(const float *lse, const float *delta, int key, int query, bool is_inside,
                                    const float mask[M][2], float score[M][TILE / 8][4], float dp[M][TILE / 8][4])
 {
-    const float unit = LOG2_E / sqrtf((float)c.s.d[4]);
-    const bool is_causal = c.s.flags & DSC_CAUSAL;
+    const float unit = LOG2_E / sqrtf((float)D);
 
 #pragma unroll
-    for (int n = 0; n < TILE / 8; n++)
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            const int own = query + 8 * n + column_of(j);
-            const bool is_there = own < (int)c.s.d[1];
-            const float own_lse = is_there ? lse[own] * LOG2_E : INFINITY, own_delta = is_there ? delta[own] : 0;
+    for (int n = 0; n < TILE / 8; n++) {
+        const float2 own_lse = *(const float2 *)&lse[8 * n + column_of(0)];
+        const float2 own_delta = *(const float2 *)&delta[8 * n + column_of(0)];
 
 #pragma unroll
-            for (int m = 0; m < M; m++)
+        for (int m = 0; m < M; m++)
 #pragma unroll
-                for (int half = 0; half < 2; half++) {
-                    float *s = &score[m][n][2 * half + j], *d = &dp[m][n][2 * half + j];
-                    const bool is_later = is_causal && key + 16 * m + row_of(2 * half) > own;
+            for (int i = 0; i < 4; i++) {
+                const float from = mask[m][i / 2] - (i % 2 ? own_lse.y : own_lse.x) * LOG2_E;
+                const bool is_later = !is_inside && key + 16 * m + row_of(i) > query + 8 * n + column_of(i);
+                const float p = is_later ? 0 : exp2_of(score[m][n][i] * unit + from);
 
-                    *s = is_later ? 0 : exp2_of(*s * unit + mask[m][half] - own_lse);
-                    *d = *s * (*d - own_delta);
-                }
-        }
+                score[m][n][i] = p;
+                dp[m][n][i] = p * (dp[m][n][i] - (i % 2 ? own_delta.y : own_delta.x));
+            }
+    }
 }
 
 /* dk = scale * sum of ds q, dv = sum of p dcontext, over the queries of the heads that share the keys, in their
  * order. */
-template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(LINES) void flash_dkv(call c)
+template <int TYPE, typename S> __global__ static __launch_bounds__(S::LINES, S::BLOCKS) void flash_dkv(call c)
 {
     extern __shared__ __align__(128) uint16_t memory[];
-    enum { ROWS = WARPS * M * 16 };
+    enum { D = S::D, M = S::M, TILE = S::TILE, ROWS = S::ROWS, LINES = S::LINES };
     uint16_t *k = memory, *v = k + ROWS * D, *q = v + ROWS * D, *dcontext = q + 2 * TILE * D;
+    float *lse = (float *)(dcontext + 2 * TILE * D), *delta = lse + 2 * TILE; /* of two tiles, as q and dcontext are */
     const int t = (int)c.s.d[1], first = blockIdx.y * ROWS, group = (int)(c.s.d[2] / c.s.d[3]);
     const head at = find_head(c, blockIdx.x / c.s.d[3], blockIdx.x % c.s.d[3] * group); /* the first of the group */
     const bool is_causal = c.s.flags & DSC_CAUSAL;
@@ -456,26 +478,30 @@ template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(
             one[m][half] = 1;
             mask[m][half] = at.mask != NULL && key < t ? at.mask[key] * LOG2_E : 0;
         }
-    fetch<ROWS, D>(k, c.qkv + at.k + first * at.width, at.width, t - first);
-    fetch<ROWS, D>(v, c.qkv + at.v + first * at.width, at.width, t - first);
+    fetch<ROWS, D, LINES>(k, c.qkv + at.k + first * at.width, at.width, t - first);
+    fetch<ROWS, D, LINES>(v, c.qkv + at.v + first * at.width, at.width, t - first);
     for (int i = -1; i < group * tiles; i++) { /* tile i is worked on, the next is fetched */
         const int next = i + 1, there = begin + next % tiles * TILE, h = next / tiles, stage = i & 1;
 
         if (next < group * tiles) {
-            fetch<TILE, D>(q + (next & 1) * TILE * D, c.qkv + at.q + h * D + there * at.width, at.width, t - there);
-            fetch<TILE, D>(dcontext + (next & 1) * TILE * D,
+            fetch<TILE, D, LINES>(q + (next & 1) * TILE * D, c.qkv + at.q + h * D + there * at.width, at.width,
+                                  t - there);
+            fetch<TILE, D, LINES>(dcontext + (next & 1) * TILE * D,
                            c.dcontext + at.context + h * D + there * at.context_width, at.context_width, t - there);
+            fetch_floats<TILE>(lse + (next & 1) * TILE, c.lse + at.rows + h * t + there, 0, t - there);
+            fetch_floats<TILE>(delta + (next & 1) * TILE, c.delta + at.rows + h * t + there, TILE, t - there);
         }
         commit();
         if (i < 0) continue;
-        const int query = begin + i % tiles * TILE, head_row = i / tiles * t;
+        const int query = begin + i % tiles * TILE;
+        const bool is_inside = !is_causal || query >= first + own + 16 * M - 1;
         wait<1>();
         __syncthreads();
         if (!is_causal || query + TILE > first + own) {
             find_products<TYPE, D, M, TILE>(score, k, own, q + stage * TILE * D);
             find_products<TYPE, D, M, TILE>(dp, v, own, dcontext + stage * TILE * D);
-            find_turned<M, TILE>(c, c.lse + at.rows + head_row, c.delta + at.rows + head_row, first + own, query, mask,
-                                 score, dp);
+            find_turned<D, M, TILE>(lse + stage * TILE, delta + stage * TILE, first + own, query, is_inside, mask,
+                                    score, dp);
             add_products<TYPE, D, M, TILE>(dv, score, dcontext + stage * TILE * D);
             add_products<TYPE, D, M, TILE>(dk, dp, q + stage * TILE * D);
         }
@@ -489,31 +515,37 @@ template <int TYPE, int D, int M, int TILE> __global__ static __launch_bounds__(
 
 typedef void kernel_fn(call);
 
-static dsc_status launch(kernel_fn *kernel, const char *name, const call *c, int64_t units, int rows, int bytes)
+/* `own` matrices of a block's rows, two times two tiles, and two times two numbers of each row of a tile. */
+template <typename S>
+static dsc_status launch(kernel_fn *kernel, const char *name, const call *c, int64_t units, int own)
 {
-    const dim3 blocks((unsigned)units, blocks_for(c->s.d[1], rows));
+    const int bytes = 2 * S::D * (own * S::ROWS + 4 * S::TILE) + 4 * S::TILE * (int)sizeof(float);
+    const dim3 blocks((unsigned)units, blocks_for(c->s.d[1], S::ROWS));
     dsc_status status = DSC_OK;
 
     DSC_TRY(DSC_CUDA(cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)));
-    kernel<<<blocks, LINES, bytes, dsc_cuda_stream()>>>(*c);
+    kernel<<<blocks, S::LINES, bytes, dsc_cuda_stream()>>>(*c);
     status = DSC_CUDA_LAUNCHED(name);
 out:
     return status;
 }
 
-/* Of heads of D: tiles of 16 rows a warp has, rows of the other side's tile; what fits the registers. */
-#define OWN_TILES(D) (128 / (D))
-#define OWN_ROWS(D) (WARPS * 16 * OWN_TILES(D))
-#define KEY_ROWS 64
-#define BACK_ROWS(D) ((D) / 2)
+template <int TYPE, typename S> static dsc_status forward(const call *c)
+{
+    return launch<S>(flash_fwd<TYPE, S>, "flash_fwd", c, c->s.d[0] * c->s.d[2], 1);
+}
 
-#define PICK(kernel, type, d, tile)                                                                                   \
-    ((d) == 64 ? ((type) == DSC_BF16 ? kernel<DSC_BF16, 64, OWN_TILES(64), tile(64)>                                  \
-                                     : kernel<DSC_FP16, 64, OWN_TILES(64), tile(64)>)                                 \
-               : ((type) == DSC_BF16 ? kernel<DSC_BF16, 128, OWN_TILES(128), tile(128)>                               \
-                                     : kernel<DSC_FP16, 128, OWN_TILES(128), tile(128)>))
+template <int TYPE, typename S> static dsc_status backward(const call *c)
+{
+    const int64_t cells = c->s.d[0] * c->s.d[1] * c->s.d[2] * c->s.d[4] / CELL;
+    dsc_status status = DSC_OK;
 
-#define FORWARD_ROWS(D) KEY_ROWS
+    DSC_TRY(LAUNCH(flash_delta, blocks_for(cells, THREADS), THREADS, 0, *c));
+    DSC_TRY(launch<S>(flash_dq<TYPE, S>, "flash_dq", c, c->s.d[0] * c->s.d[2], 2));
+    DSC_TRY(launch<S>(flash_dkv<TYPE, S>, "flash_dkv", c, c->s.d[0] * c->s.d[3], 2));
+out:
+    return status;
+}
 
 /* Cells are fetched whole. */
 static bool has_cells(const void *operand) { return (uintptr_t)operand % 16 == 0; }
@@ -527,28 +559,25 @@ bool dsc_cuda_flash_has(const dsc_shape *s, void *const *o)
 
 dsc_status dsc_cuda_flash_fwd(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
-    const int d = (int)s->d[4], bytes = 2 * d * (OWN_ROWS(d) + 4 * FORWARD_ROWS(d));
+    const bool is_bf16 = s->type == DSC_BF16;
     call c = {};
 
     (void)workspace, (void)step;
     c.s = *s;
     c.qkv = (const uint16_t *)o[0], c.out = (uint16_t *)o[1], c.lse = (float *)o[2], c.mask = (const float *)o[4];
-    return launch(PICK(flash_fwd, s->type, d, FORWARD_ROWS), "flash_fwd", &c, s->d[0] * s->d[2], OWN_ROWS(d), bytes);
+    if (s->d[4] == 64) return is_bf16 ? forward<DSC_BF16, forward_64>(&c) : forward<DSC_FP16, forward_64>(&c);
+    return is_bf16 ? forward<DSC_BF16, forward_128>(&c) : forward<DSC_FP16, forward_128>(&c);
 }
 
 dsc_status dsc_cuda_flash_bwd(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
-    const int d = (int)s->d[4], bytes = 2 * d * (2 * OWN_ROWS(d) + 4 * BACK_ROWS(d));
-    dsc_status status = DSC_OK;
+    const bool is_bf16 = s->type == DSC_BF16;
     call c = {};
 
     (void)step;
     c.s = *s;
     c.dcontext = (const uint16_t *)o[0], c.qkv = (const uint16_t *)o[1], c.context = (const uint16_t *)o[2];
     c.lse = (float *)o[3], c.out = (uint16_t *)o[4], c.mask = (const float *)o[6], c.delta = (float *)workspace;
-    DSC_TRY(LAUNCH(flash_delta, blocks_for(s->d[0] * s->d[1] * s->d[2], THREADS / WARP), THREADS, 0, c));
-    DSC_TRY(launch(PICK(flash_dq, s->type, d, BACK_ROWS), "flash_dq", &c, s->d[0] * s->d[2], OWN_ROWS(d), bytes));
-    DSC_TRY(launch(PICK(flash_dkv, s->type, d, BACK_ROWS), "flash_dkv", &c, s->d[0] * s->d[3], OWN_ROWS(d), bytes));
-out:
-    return status;
+    if (s->d[4] == 64) return is_bf16 ? backward<DSC_BF16, backward_64>(&c) : backward<DSC_FP16, backward_64>(&c);
+    return is_bf16 ? backward<DSC_BF16, backward_128>(&c) : backward<DSC_FP16, backward_128>(&c);
 }

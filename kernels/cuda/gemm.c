@@ -9,13 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNMENT = 16 }; /* of all addresses; others are for our own product */
+enum { ALIGNMENT = 16, CANDIDATES = 16 }; /* of all addresses, others are for our own product; algorithms looked at */
 
 /* ---- The library */
 
 #define FUNCTIONS(F)                                                                                            \
-    F(Create) F(MatmulDescCreate) F(MatmulDescSetAttribute) F(MatrixLayoutCreate) F(MatmulPreferenceCreate)     \
-    F(MatmulPreferenceSetAttribute) F(MatmulPreferenceDestroy) F(MatmulAlgoGetHeuristic) F(Matmul)
+    F(Create) F(MatmulDescCreate) F(MatmulDescDestroy) F(MatmulDescSetAttribute) F(MatrixLayoutCreate)          \
+    F(MatrixLayoutDestroy) F(MatmulPreferenceCreate) F(MatmulPreferenceSetAttribute)                            \
+    F(MatmulPreferenceDestroy) F(MatmulAlgoGetHeuristic) F(Matmul)
 
 static struct {
     cublasLtHandle_t handle;
@@ -106,20 +107,144 @@ out:
     return status;
 }
 
-/* The first of the library's own ranking: timing several would choose differently from run to run, and their bits
- * differ. No reduction within the result, whose order is nobody's. */
+static void fini(product *p)
+{
+    if (p->desc != NULL) lt.MatmulDescDestroy(p->desc);
+    if (p->a != NULL) lt.MatrixLayoutDestroy(p->a);
+    if (p->b != NULL) lt.MatrixLayoutDestroy(p->b);
+    if (p->out != NULL) lt.MatrixLayoutDestroy(p->out);
+}
+
+static dsc_status multiply(const product *p, void *const *o, void *workspace, cublasStatus_t *out)
+{
+    const float one = 1, added = p->shape.flags & (DSC_HAS_RESIDUAL | DSC_ACCUMULATE) ? 1 : 0;
+    const void *residual = p->shape.flags & DSC_HAS_RESIDUAL ? o[3] : o[4];
+    dsc_status status = DSC_OK;
+
+    if (p->shape.flags & DSC_HAS_BIAS)
+        TRY_LT(MatmulDescSetAttribute, p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o[2], sizeof o[2]);
+    *out = lt.Matmul(lt.handle, p->desc, &one, o[1], p->b, o[0], p->a, &added, residual, p->out, o[4], p->out,
+                     &p->algo, workspace, (size_t)dsc_kernel_workspace_bytes(&p->shape), dsc_cuda_stream());
+out:
+    return status;
+}
+
+/* ---- Whether an algorithm rounds once. Some round the product before they add a bias, which can be seen where both
+ * all but cancel: with e the storage type's last place at 1, (1 + e)^2 - (1 + 2 e) is e^2, but 0 of a rounded square. */
+
+enum { PROBE_ROWS = 128 };
+
+typedef struct probe { product p; void *operands[DSC_KERNEL_OPERANDS], *workspace; } probe;
+
+static const struct { uint16_t one_e, bias, square; } probe_bits[] = {
+    [DSC_BF16] = {0x3f81, 0xbf82, 0x3880}, /* e = 2^-7 */
+    [DSC_FP16] = {0x3c01, 0xbc02, 0x0010}, /* e = 2^-10 */
+};
+
+/* Of a product over the first row and column only. */
+static dsc_status put_line(void *to, bool is_row, int64_t count, int64_t width, uint16_t bits)
+{
+    uint16_t *line = malloc((size_t)count * sizeof *line);
+    dsc_status status = DSC_OK;
+
+    if (line == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld halves", (long long)count);
+    for (int64_t i = 0; i < count; i++) line[i] = bits;
+    if (is_row) DSC_TRY(DSC_CUDA(cudaMemcpy(to, line, (size_t)count * sizeof bits, cudaMemcpyHostToDevice)));
+    else
+        DSC_TRY(DSC_CUDA(cudaMemcpy2D(to, (size_t)width * sizeof bits, line, sizeof bits, sizeof bits, (size_t)count,
+                                      cudaMemcpyHostToDevice)));
+out:
+    free(line);
+    return status;
+}
+
+static dsc_status open_probe(const product *p, probe *out)
+{
+    dsc_shape *s = &out->p.shape;
+    dsc_status status = DSC_OK;
+
+    *s = p->shape;
+    s->d[0] = DSC_MIN(s->d[0], PROBE_ROWS);
+    DSC_TRY(describe(&out->p));
+    for (int i = 0; i < 5; i++) {
+        const size_t bytes = (size_t)dsc_operand_bytes(s, i);
+
+        if (bytes == 0) continue;
+        DSC_TRY(DSC_CUDA(cudaMalloc(&out->operands[i], bytes)));
+        DSC_TRY(DSC_CUDA(cudaMemset(out->operands[i], 0, bytes)));
+    }
+    DSC_TRY(DSC_CUDA(cudaMalloc(&out->workspace, (size_t)dsc_kernel_workspace_bytes(&p->shape))));
+    DSC_TRY(put_line(out->operands[0], s->flags & DSC_TRANS_A, s->d[0], s->d[2], probe_bits[s->type].one_e));
+    DSC_TRY(put_line(out->operands[1], !(s->flags & DSC_TRANS_B), s->d[1], s->d[2], probe_bits[s->type].one_e));
+    DSC_TRY(put_line(out->operands[2], true, s->d[1], s->d[1], probe_bits[s->type].bias));
+    DSC_TRY(DSC_CUDA(cudaDeviceSynchronize()));
+out:
+    return status;
+}
+
+static void close_probe(probe *b)
+{
+    fini(&b->p);
+    for (int i = 0; i < DSC_KERNEL_OPERANDS; i++) cudaFree(b->operands[i]);
+    cudaFree(b->workspace);
+}
+
+static dsc_status rounds_once(probe *b, const cublasLtMatmulAlgo_t *algo, bool *out)
+{
+    const int64_t elems = b->p.shape.d[0] * b->p.shape.d[1];
+    uint16_t *result = malloc((size_t)elems * sizeof *result);
+    cublasStatus_t status_of_call;
+    dsc_status status = DSC_OK;
+
+    *out = false;
+    if (result == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld halves", (long long)elems);
+    b->p.algo = *algo;
+    if (b->p.shape.flags & DSC_ACCUMULATE)
+        DSC_TRY(DSC_CUDA(cudaMemsetAsync(b->operands[4], 0, (size_t)elems * sizeof *result, dsc_cuda_stream())));
+    DSC_TRY(multiply(&b->p, b->operands, b->workspace, &status_of_call));
+    if (status_of_call != CUBLAS_STATUS_SUCCESS) goto out; /* not for fewer rows */
+    DSC_TRY(DSC_CUDA(cudaStreamSynchronize(dsc_cuda_stream())));
+    DSC_TRY(DSC_CUDA(cudaMemcpy(result, b->operands[4], (size_t)elems * sizeof *result, cudaMemcpyDeviceToHost)));
+    *out = true;
+    for (int64_t i = 0; i < elems; i++) *out &= result[i] == probe_bits[b->p.shape.type].square;
+out:
+    free(result);
+    return status;
+}
+
+/* The first that does, of `count`; count: none. */
+static dsc_status find_rounding(const product *p, const cublasLtMatmulHeuristicResult_t *found, int count, int *out)
+{
+    probe b = {0};
+    bool is_found = false;
+    dsc_status status = DSC_OK;
+
+    *out = 0;
+    if (!(p->shape.flags & DSC_HAS_BIAS) || p->shape.type == DSC_FP32) return DSC_OK;
+    DSC_TRY(open_probe(p, &b));
+    for (; *out < count; ++*out) {
+        DSC_TRY(rounds_once(&b, &found[*out].algo, &is_found));
+        if (is_found) break;
+    }
+out:
+    close_probe(&b);
+    return status;
+}
+
+/* The first of the library's own ranking that rounds once: timing several would choose differently from run to run,
+ * and their bits differ. Parts of a sum are reduced in fp32, in the workspace: the result is rounded once. */
 static dsc_status choose(product *p)
 {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint32_t alignment = ALIGNMENT;
-    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint64_t workspace = (uint64_t)dsc_kernel_workspace_bytes(&p->shape);
     cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t result;
+    cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     cublasStatus_t found;
-    int count = 0;
+    int count = 0, first;
     dsc_status status = DSC_OK;
 
     TRY_LT(MatmulPreferenceCreate, &preference);
@@ -129,10 +254,12 @@ static dsc_status choose(product *p)
            sizeof reductions);
     for (int i = 0; i < DSC_COUNT(alignments); i++)
         TRY_LT(MatmulPreferenceSetAttribute, preference, alignments[i], &alignment, sizeof alignment);
-    found = lt.MatmulAlgoGetHeuristic(lt.handle, p->desc, p->b, p->a, p->out, p->out, preference, 1, &result, &count);
+    found = lt.MatmulAlgoGetHeuristic(lt.handle, p->desc, p->b, p->a, p->out, p->out, preference, CANDIDATES,
+                                      results, &count);
     if (found != CUBLAS_STATUS_NOT_SUPPORTED) DSC_TRY(status_of(found, "cublasLtMatmulAlgoGetHeuristic"));
-    p->is_taken = count > 0;
-    if (p->is_taken) p->algo = result.algo;
+    DSC_TRY(find_rounding(p, results, count, &first));
+    p->is_taken = first < count;
+    if (p->is_taken) p->algo = results[first].algo;
 out:
     if (preference != NULL) lt.MatmulPreferenceDestroy(preference);
     return status;
@@ -152,7 +279,9 @@ static dsc_status find_product(const dsc_shape *shape, product **out)
     }
     DSC_TRY(DSC_PUSH(products.items, products.count, products.capacity, p));
     *out = &products.items[products.count - 1];
+    p = (product){0}; /* ownership has moved */
 out:
+    fini(&p);
     return status;
 }
 
@@ -172,17 +301,14 @@ static bool are_aligned(void *const *operands)
 
 dsc_status dsc_cuda_gemm(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
-    const float one = 1, added = s->flags & (DSC_HAS_RESIDUAL | DSC_ACCUMULATE) ? 1 : 0;
-    const void *residual = s->flags & DSC_HAS_RESIDUAL ? o[3] : o[4];
+    cublasStatus_t done;
     product *p;
     dsc_status status = DSC_OK;
 
     DSC_TRY(find_product(s, &p));
     if (!p->is_taken || !are_aligned(o)) return dsc_cuda_product(s, o, workspace, step);
-    if (s->flags & DSC_HAS_BIAS)
-        TRY_LT(MatmulDescSetAttribute, p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o[2], sizeof o[2]);
-    TRY_LT(Matmul, lt.handle, p->desc, &one, o[1], p->b, o[0], p->a, &added, residual, p->out, o[4], p->out, &p->algo,
-           workspace, (size_t)dsc_kernel_workspace_bytes(s), dsc_cuda_stream());
+    DSC_TRY(multiply(p, o, workspace, &done));
+    status = status_of(done, "cublasLtMatmul");
 out:
     return status;
 }

@@ -1,11 +1,15 @@
-/* A block has a row of logits. It passes over it twice, of which the second finds it in the L2 cache: logits are read
- * from memory once, and become their gradient there. */
+/* A block has a row of logits, over which it passes twice. Rows of 16 bits that fit stay in shared memory from the
+ * first pass to the second, others in the caches as well as they can: logits are read once, and become their gradient
+ * there. */
 extern "C" {
 #include "kernels/shard.h"
 }
 #include "kernels/cuda/device.cuh"
 
-enum { ROW_THREADS = 512 };
+enum { ROW_THREADS = 512, STEP = ROW_THREADS * PACK, MOST_KEPT = 112 << 10 /* two blocks of a multiprocessor */ };
+
+/* What 16 bits hold of a logit needs no more than the short form, whose error is below theirs. */
+__device__ static float exponential(float x, int type) { return type == DSC_FP32 ? expf(x) : __expf(x); }
 
 /* The largest of some logits (of none: the lowest number), and the sum of exponentials relative to it. */
 typedef struct softmax { float largest, sum; } softmax;
@@ -17,28 +21,70 @@ __device__ static softmax join(softmax a, softmax b)
     return (softmax){largest, a.sum * expf(a.largest - largest) + b.sum * expf(b.largest - largest)};
 }
 
-__device__ static softmax add_pack(softmax all, const pack &p, int64_t count)
+__device__ static softmax add_pack(softmax all, const pack &p, int64_t count, int type)
 {
     float largest = all.largest, sum;
 
+    if (count >= PACK) {
 #pragma unroll
-    for (int k = 0; k < PACK; k++)
-        if (k < count) largest = fmaxf(largest, p.v[k]);
-    sum = all.sum * expf(all.largest - largest);
+        for (int k = 0; k < PACK; k++) largest = fmaxf(largest, p.v[k]);
+        sum = all.sum * exponential(all.largest - largest, type);
 #pragma unroll
-    for (int k = 0; k < PACK; k++)
-        if (k < count) sum += expf(p.v[k] - largest);
+        for (int k = 0; k < PACK; k++) sum += exponential(p.v[k] - largest, type);
+        return (softmax){largest, sum};
+    }
+#pragma unroll
+    for (int k = 0; k < PACK; k++) largest = k < count ? fmaxf(largest, p.v[k]) : largest;
+    sum = all.sum * exponential(all.largest - largest, type);
+#pragma unroll
+    for (int k = 0; k < PACK; k++) sum += k < count ? exponential(p.v[k] - largest, type) : 0;
     return (softmax){largest, sum};
 }
 
+/* A row's packs, of which a thread keeps its own: kept[i] is that of its turn i, NULL: none is kept. */
+typedef struct logits_row { void *logits; int64_t first, stride; int type; uint4 *kept; } logits_row;
+
+__device__ static pack open_pack(uint4 raw, int type)
+{
+    const float2 a = widen(raw.x, type), b = widen(raw.y, type), c = widen(raw.z, type), d = widen(raw.w, type);
+
+    return (pack){{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+}
+
+__device__ static pack first_pack(const logits_row &r, int64_t v, int turn)
+{
+    if (r.kept == NULL) return load_pack(r.logits, r.first + v, r.stride - v, r.type);
+    r.kept[turn * ROW_THREADS] = *(const uint4 *)address_of(r.logits, r.first + v, r.type);
+    return open_pack(r.kept[turn * ROW_THREADS], r.type);
+}
+
+__device__ static pack second_pack(const logits_row &r, int64_t v, int turn)
+{
+    if (r.kept == NULL) return load_pack(r.logits, r.first + v, r.stride - v, r.type);
+    return open_pack(r.kept[turn * ROW_THREADS], r.type);
+}
+
+/* What is kept is whole packs at whole addresses. */
+__device__ static logits_row find_row(const dsc_shape &s, void *logits, bool is_kept)
+{
+    extern __shared__ uint4 kept[];
+
+    return (logits_row){logits, blockIdx.x * s.d[3], s.d[3], s.type, is_kept ? kept + threadIdx.x : NULL};
+}
+
 /* Of the block's row; every thread has the result. */
-__device__ static softmax row_softmax(const void *logits, int64_t first, int64_t columns, int type)
+__device__ static softmax row_softmax(const logits_row &r, int64_t columns)
 {
     __shared__ softmax of_warp[ROW_THREADS / WARP];
     softmax all = {-FLT_MAX, 0};
+    int turn = 0;
 
-    for (int64_t v = threadIdx.x * PACK; v < columns; v += ROW_THREADS * PACK)
-        all = add_pack(all, load_pack(logits, first + v, columns - v, type), columns - v);
+#pragma unroll 4
+    for (int64_t v = threadIdx.x * PACK; v < r.stride; v += STEP, turn++) {
+        const pack p = first_pack(r, v, turn);
+
+        if (v < columns) all = add_pack(all, p, columns - v, r.type);
+    }
     for (int step = WARP / 2; step > 0; step /= 2)
         all = join(all, (softmax){__shfl_xor_sync(0xffffffff, all.largest, step),
                                   __shfl_xor_sync(0xffffffff, all.sum, step)});
@@ -50,18 +96,24 @@ __device__ static softmax row_softmax(const void *logits, int64_t first, int64_t
 }
 
 /* (p - onehot) * scale, and zero from `columns` to `stride`. target lies outside of them where another rank owns it. */
-__device__ static void differentiate(void *logits, int64_t first, int64_t columns, int64_t stride, int type,
-                                     int64_t target, softmax all, float scale)
+__device__ static void differentiate(const logits_row &r, int64_t columns, int64_t target, softmax all, float scale)
 {
     const float inverse = 1 / all.sum;
+    int turn = 0;
 
-    for (int64_t v = threadIdx.x * PACK; v < stride; v += ROW_THREADS * PACK) {
-        pack p = load_pack(logits, first + v, stride - v, type);
+#pragma unroll 2
+    for (int64_t v = threadIdx.x * PACK; v < r.stride; v += STEP, turn++) {
+        const int at = target >= v && target < v + PACK ? (int)(target - v) : PACK;
+        const int real = (int)DSC_MAX(0, DSC_MIN(columns - v, PACK));
+        pack p = second_pack(r, v, turn);
 
 #pragma unroll
-        for (int k = 0; k < PACK; k++)
-            p.v[k] = v + k < columns ? (expf(p.v[k] - all.largest) * inverse - (v + k == target)) * scale : 0;
-        store_pack(logits, first + v, stride - v, type, p);
+        for (int k = 0; k < PACK; k++) {
+            const float probability = exponential(p.v[k] - all.largest, r.type) * inverse;
+
+            p.v[k] = k < real ? (probability - (k == at)) * scale : 0;
+        }
+        store_pack(r.logits, r.first + v, r.stride - v, r.type, p);
     }
 }
 
@@ -71,15 +123,16 @@ __device__ static int64_t token_of(const int32_t *tokens, int64_t row, int64_t t
 }
 
 /* A target outside the vocabulary makes NaN of the loss. */
-__global__ static void loss_rows(dsc_shape s, const int32_t *tokens, void *logits, double *losses,
-                                 const dsc_step *step)
+__global__ static void loss_rows(dsc_shape s, bool is_kept, const int32_t *tokens, void *logits,
+                                 double *losses, const dsc_step *step)
 {
-    const int64_t row = blockIdx.x, first = row * s.d[3], target = token_of(tokens, row, s.d[1]);
+    const int64_t row = blockIdx.x, target = token_of(tokens, row, s.d[1]);
+    const logits_row r = find_row(s, logits, is_kept);
     const bool is_token = target >= 0 && target < s.d[2];
-    const float target_logit = is_token ? load(logits, first + target, s.type) : NAN;
-    const softmax all = row_softmax(logits, first, s.d[2], s.type); /* and a barrier before the logits are written */
+    const float target_logit = is_token ? load(logits, r.first + target, s.type) : NAN;
+    const softmax all = row_softmax(r, s.d[2]); /* and a barrier before the logits are written */
 
-    differentiate(logits, first, s.d[2], s.d[3], s.type, is_token ? target : -1, all, step->loss_gradient);
+    differentiate(r, s.d[2], is_token ? target : -1, all, step->loss_gradient);
     if (threadIdx.x == 0) losses[row] = log((double)all.sum) + all.largest - target_logit;
 }
 
@@ -92,13 +145,25 @@ __global__ static void sum_losses(int64_t rows, int32_t flags, const double *los
     if (threadIdx.x == 0) *loss = flags & DSC_ACCUMULATE ? *loss + sum : sum;
 }
 
+/* Of a row; 0: it is not kept. */
+static int kept_bytes(const dsc_shape *s, const void *logits)
+{
+    const int64_t bytes = dsc_ceil_div(s->d[3], STEP) * ROW_THREADS * (int64_t)sizeof(uint4);
+    const bool is_whole = s->d[3] % PACK == 0 && (uintptr_t)logits % sizeof(uint4) == 0;
+
+    return s->type != DSC_FP32 && is_whole && bytes <= MOST_KEPT ? (int)bytes : 0;
+}
+
 dsc_status dsc_cuda_cross_entropy(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
     const int64_t rows = s->d[0] * s->d[1];
+    const int bytes = kept_bytes(s, o[1]);
     double *losses = (double *)workspace;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(LAUNCH(loss_rows, (unsigned)rows, ROW_THREADS, 0, *s, (const int32_t *)o[0], o[1], losses, step));
+    DSC_TRY(DSC_CUDA(cudaFuncSetAttribute(loss_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)));
+    DSC_TRY(LAUNCH(loss_rows, (unsigned)rows, ROW_THREADS, bytes, *s, bytes > 0, (const int32_t *)o[0], o[1], losses,
+                   step));
     DSC_TRY(LAUNCH(sum_losses, 1, 1024, 0, rows, s->flags, losses, (double *)o[2]));
 out:
     return status;
@@ -109,14 +174,15 @@ out:
 __global__ static void part_rows(dsc_shape s, const int32_t *tokens, const void *logits, float *part,
                                  const dsc_step *step)
 {
-    const int64_t row = blockIdx.x, first = row * s.d[3], token = token_of(tokens, row, s.d[1]);
+    const int64_t row = blockIdx.x, token = token_of(tokens, row, s.d[1]);
     const int64_t target = dsc_own_row(token, s.d[4], step->tp_index);
-    const softmax all = row_softmax(logits, first, dsc_real_columns(&s, step), s.type);
+    const logits_row r = find_row(s, (void *)logits, false);
+    const softmax all = row_softmax(r, dsc_real_columns(&s, step));
 
     if (threadIdx.x > 0) return;
     part[3 * row] = all.largest;
     part[3 * row + 1] = all.sum;
-    part[3 * row + 2] = token < 0 || token >= s.d[2] ? NAN : target < 0 ? 0 : load(logits, first + target, s.type);
+    part[3 * row + 2] = token < 0 || token >= s.d[2] ? NAN : target < 0 ? 0 : load(logits, r.first + target, s.type);
 }
 
 /* Ranks' parts joined in their order, in double: so all of them have the same bits. */
@@ -139,8 +205,8 @@ __global__ static void join_rows(dsc_shape s, const int32_t *tokens, const float
     softmax all;
     const double loss = join_parts(parts + 3 * row, 3 * rows, s.d[5], is_token ? token / s.d[4] : 0, &all);
 
-    differentiate(logits, row * s.d[3], dsc_real_columns(&s, step), s.d[3], s.type,
-                  dsc_own_row(token, s.d[4], step->tp_index), all, step->loss_gradient);
+    differentiate(find_row(s, logits, false), dsc_real_columns(&s, step), dsc_own_row(token, s.d[4], step->tp_index),
+                  all, step->loss_gradient);
     if (threadIdx.x == 0) losses[row] = is_token ? loss : NAN;
 }
 

@@ -56,7 +56,7 @@ __global__ static void norm_parts(dsc_shape s, int64_t chunks, const void *dy, c
     const part at = find_part(s.d[0], chunks);
     pack gamma_sum = {}, beta_sum = {};
 
-#pragma unroll 2
+#pragma unroll 4
     for (int64_t row = at.first + threadIdx.x / WARP; row < at.end; row += WARPS) {
         const float mean = stats[2 * row], inverse = stats[2 * row + 1];
         const pack p = load_pack(x, row * cols + at.column, cols - at.column, s.type);
@@ -72,21 +72,33 @@ __global__ static void norm_parts(dsc_shape s, int64_t chunks, const void *dy, c
     if (beta != NULL) put_partial(beta_sum, at.column, cols, beta);
 }
 
-__global__ static void join_parts(int64_t cols, int64_t chunks, int32_t flags, int type, const float *partial,
-                                  void *out)
-{
-    const int64_t j = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    double sum;
+/* 32 columns a block; a warp adds up some of the parts, the first then the warps' sums. Block (i, 1) has a second
+ * matrix. */
+typedef struct sums { const float *partial; void *out; } sums;
 
-    if (j >= cols) return;
-    sum = flags & DSC_ACCUMULATE ? load(out, j, type) : 0;
-    for (int64_t i = 0; i < chunks; i++) sum += partial[i * cols + j];
-    store(out, j, type, (float)sum);
+__global__ static void join_parts(int64_t cols, int64_t chunks, int32_t flags, int type, sums one, sums other)
+{
+    __shared__ double of_warp[WARPS][WARP];
+    const int64_t j = (int64_t)blockIdx.x * WARP + threadIdx.x % WARP, each = dsc_ceil_div(chunks, WARPS);
+    const int64_t warp = threadIdx.x / WARP, first = warp * each;
+    const sums s = blockIdx.y == 0 ? one : other;
+    double sum = 0;
+
+#pragma unroll 8
+    for (int64_t i = first; i < DSC_MIN(chunks, first + each); i++) sum += j < cols ? s.partial[i * cols + j] : 0;
+    of_warp[warp][threadIdx.x % WARP] = sum;
+    __syncthreads();
+    if (warp > 0 || j >= cols) return;
+    sum = flags & DSC_ACCUMULATE ? load(s.out, j, type) : 0;
+    for (int w = 0; w < WARPS; w++) sum += of_warp[w][threadIdx.x];
+    store(s.out, j, type, (float)sum);
 }
 
-static dsc_status launch_join(const dsc_shape *s, int64_t chunks, const float *partial, void *out)
+static dsc_status launch_join(const dsc_shape *s, int64_t chunks, sums one, sums other)
 {
-    return LAUNCH(join_parts, blocks_for(s->d[1], 64), 64, 0, s->d[1], chunks, s->flags, s->out, partial, out);
+    const dim3 blocks(blocks_for(s->d[1], WARP), other.out != NULL ? 2 : 1);
+
+    return LAUNCH(join_parts, blocks, THREADS, 0, s->d[1], chunks, s->flags, s->out, one, other);
 }
 
 static dim3 parts_of(const dsc_shape *s, int64_t chunks) { return dim3(blocks_for(s->d[1], SPAN), (unsigned)chunks); }
@@ -99,7 +111,7 @@ dsc_status dsc_cuda_column_sum(const dsc_shape *s, void *const *o, void *workspa
 
     (void)step;
     DSC_TRY(LAUNCH(column_parts, parts_of(s, chunks), THREADS, 0, *s, chunks, o[0], partial));
-    DSC_TRY(launch_join(s, chunks, partial, o[1]));
+    DSC_TRY(launch_join(s, chunks, (sums){partial, o[1]}, (sums){}));
 out:
     return status;
 }
@@ -113,8 +125,7 @@ dsc_status dsc_cuda_norm_bwd_w(const dsc_shape *s, void *const *o, void *workspa
     (void)step;
     DSC_TRY(LAUNCH(norm_parts, parts_of(s, chunks), THREADS, 0, *s, chunks, o[0], o[1], (const float *)o[2], gamma,
                    beta));
-    DSC_TRY(launch_join(s, chunks, gamma, o[3]));
-    if (beta != NULL) DSC_TRY(launch_join(s, chunks, beta, o[4]));
+    DSC_TRY(launch_join(s, chunks, (sums){gamma, o[3]}, (sums){beta, o[4]}));
 out:
     return status;
 }

@@ -479,7 +479,7 @@ int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]) { return DSC_MIN(d
 
 int64_t dsc_row_chunks(int64_t rows, int64_t cols)
 {
-    enum { LEAST_ROWS = 32, MOST_ELEMS = 192 << 10 }; /* of a part; of all parts' sums, where they are many */
+    enum { LEAST_ROWS = 32, MOST_ELEMS = 384 << 10 }; /* of a part; of all parts' sums, where they are many */
 
     return DSC_MAX(1, DSC_MIN(dsc_ceil_div(rows, LEAST_ROWS), MOST_ELEMS / cols));
 }

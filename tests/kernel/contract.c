@@ -252,7 +252,7 @@ static void workspaces(void)
           "%lld", (long long)dsc_kernel_workspace_bytes(&long_context));
     CHECK(dsc_kernel_workspace_bytes(&many_heads) == 1024 * 64 * 64 * 4, "%lld: a value for each query",
           (long long)dsc_kernel_workspace_bytes(&many_heads));
-    CHECK(dsc_kernel_workspace_bytes(&sums) == 256 * 768 * 4 * 2, "%lld: sums of 256 parts of the rows",
+    CHECK(dsc_kernel_workspace_bytes(&sums) == 512 * 768 * 4 * 2, "%lld: sums of 512 parts of the rows",
           (long long)dsc_kernel_workspace_bytes(&sums));
     CHECK(dsc_kernel_workspace_bytes(&few) == 2 * 768 * 4, "%lld", (long long)dsc_kernel_workspace_bytes(&few));
     CHECK(dsc_kernel_workspace_bytes(&loss) == 64 * 1024 * 8, "%lld: a row's loss",
