@@ -130,7 +130,8 @@ out:
 }
 
 /* ---- Whether an algorithm rounds once. Some round the product before they add a bias, which can be seen where both
- * all but cancel: with e the storage type's last place at 1, (1 + e)^2 - (1 + 2 e) is e^2, but 0 of a rounded square. */
+ * all but cancel: with e the storage type's last place at 1, (1 + e)^2 - (1 + 2 e) is e^2, and 0 where the square was
+ * rounded. */
 
 enum { PROBE_ROWS = 128 };
 
