@@ -98,12 +98,24 @@ const dsc_kernel_set *dsc_kernels_cpu(void)
     return &best;
 }
 
+static dsc_status find_cuda(const dsc_kernel_set **out)
+{
+#ifdef HAVE_CUDA_KERNELS
+    *out = dsc_kernels_cuda();
+    return DSC_OK;
+#else
+    (void)out;
+    return DSC_FAIL(DSC_ENOTSUP, "this build has no kernels for CUDA");
+#endif
+}
+
 dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
 {
     if (name == NULL || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) {
         *out = dsc_kernels_cpu();
         return DSC_OK;
     }
+    if (strcmp(name, "cuda") == 0) return find_cuda(out);
     for (int i = 0; i < DSC_COUNT(sets); i++) {
         if (strcmp(name, sets[i].name) != 0) continue;
         if (!sets[i].runs())
