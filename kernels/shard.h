@@ -9,33 +9,36 @@
 
 /* ---- Embeddings: the row in the rank's table, -1 when another rank owns it */
 
-static inline int64_t dsc_own_row(int64_t row, int64_t rows, int64_t index)
+DSC_ANYWHERE static inline int64_t dsc_own_row(int64_t row, int64_t rows, int64_t index)
 {
     const int64_t own = row - index * rows;
 
     return own >= 0 && own < rows ? own : -1;
 }
 
-static inline int64_t dsc_own_token(const dsc_shape *s, const dsc_step *step, int64_t token)
+DSC_ANYWHERE static inline int64_t dsc_own_token(const dsc_shape *s, const dsc_step *step, int64_t token)
 {
     return s->flags & DSC_SHARD ? dsc_own_row(token, s->d[4], step->tp_index) : token;
 }
 
-static inline int64_t dsc_position_rows(const dsc_shape *s) { return s->flags & DSC_SHARD ? s->d[5] : s->d[1]; }
+DSC_ANYWHERE static inline int64_t dsc_position_rows(const dsc_shape *s)
+{
+    return s->flags & DSC_SHARD ? s->d[5] : s->d[1];
+}
 
-static inline int64_t dsc_first_position(const dsc_shape *s, const dsc_step *step)
+DSC_ANYWHERE static inline int64_t dsc_first_position(const dsc_shape *s, const dsc_step *step)
 {
     return s->flags & DSC_SHARD ? step->tp_index * s->d[5] : 0;
 }
 
-static inline int64_t dsc_own_position(const dsc_shape *s, const dsc_step *step, int64_t position)
+DSC_ANYWHERE static inline int64_t dsc_own_position(const dsc_shape *s, const dsc_step *step, int64_t position)
 {
     return s->flags & DSC_SHARD ? dsc_own_row(position, s->d[5], step->tp_index) : position;
 }
 
 /* What tokens must be below. A shard does not know the whole vocabulary: a token past it is nobody's there, and refused
  * by the loss, which knows. */
-static inline int64_t dsc_token_limit(const dsc_shape *s)
+DSC_ANYWHERE static inline int64_t dsc_token_limit(const dsc_shape *s)
 {
     return s->flags & DSC_SHARD ? (int64_t)INT32_MAX + 1 : s->d[3];
 }
@@ -43,7 +46,7 @@ static inline int64_t dsc_token_limit(const dsc_shape *s)
 /* ---- Logits (cross_entropy_part, cross_entropy_join) */
 
 /* Columns that stand for tokens: the last ranks have fewer, or none. */
-static inline int64_t dsc_real_columns(const dsc_shape *s, const dsc_step *step)
+DSC_ANYWHERE static inline int64_t dsc_real_columns(const dsc_shape *s, const dsc_step *step)
 {
     return DSC_MAX(0, DSC_MIN(s->d[4], s->d[2] - step->tp_index * s->d[4]));
 }

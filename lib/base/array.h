@@ -7,6 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Marks small functions that kernels of a GPU call too. */
+#ifdef __CUDACC__
+#define DSC_ANYWHERE __host__ __device__
+#else
+#define DSC_ANYWHERE
+#endif
+
 #define DSC_COUNT(array) ((int64_t)(sizeof(array) / sizeof *(array)))
 #define DSC_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define DSC_MAX(a, b) ((a) > (b) ? (a) : (b))
@@ -26,7 +33,7 @@ bool dsc_mul(int64_t a, int64_t b, int64_t *out);
 bool dsc_add(int64_t a, int64_t b, int64_t *out);
 
 /* ceil(a / b) for a >= 0, b > 0, and the next multiple of b. Pure. */
-static inline int64_t dsc_ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-static inline int64_t dsc_round_up(int64_t a, int64_t b) { return dsc_ceil_div(a, b) * b; }
+DSC_ANYWHERE static inline int64_t dsc_ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+DSC_ANYWHERE static inline int64_t dsc_round_up(int64_t a, int64_t b) { return dsc_ceil_div(a, b) * b; }
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef DSC_KERNEL_BLOCKS_H
 #define DSC_KERNEL_BLOCKS_H
 
+#include "base/array.h"
 #include "kernel/kernel.h"
 
 enum { DSC_BLOCK_UNIT = 16, DSC_BLOCK_MOST = 128 }; /* a block's side is a multiple of the one, up to the other */
@@ -17,20 +18,20 @@ typedef struct dsc_blocks {
     int32_t *order;                /* [heads n] lists of rows, the longest first: so threads end together */
 } dsc_blocks;
 
-static inline int64_t dsc_blocks_elems(int64_t n, int64_t heads, int64_t present)
+DSC_ANYWHERE static inline int64_t dsc_blocks_elems(int64_t n, int64_t heads, int64_t present)
 {
     return 3 * n * heads + 2 + 2 * present;
 }
 
 /* Where a shape's lists lie in its operand. Its last dimensions are present and block: attention has seven, products
  * six. */
-static inline dsc_blocks dsc_blocks_of(const dsc_shape *shape, void *operand)
+DSC_ANYWHERE static inline dsc_blocks dsc_blocks_of(const dsc_shape *shape, void *operand)
 {
     const int64_t *last = shape->d + (shape->d[6] != 0 ? 5 : 4), side = last[1];
     const int64_t n = (shape->d[1] + side - 1) / side, lists = n * shape->d[2];
     dsc_blocks b = {.side = side, .n = n, .heads = shape->d[2], .present = last[0]};
 
-    b.row_start = operand;
+    b.row_start = (int32_t *)operand;
     b.columns = b.row_start + lists + 1;
     b.column_start = b.columns + b.present;
     b.rows = b.column_start + lists + 1;

@@ -477,18 +477,34 @@ int64_t dsc_attention_unit_floats(const int64_t d[DSC_KERNEL_DIMS])
 
 int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]) { return DSC_MIN(d[0] * d[3], DSC_ATTENTION_UNITS); }
 
+int64_t dsc_row_chunks(int64_t rows, int64_t cols)
+{
+    enum { LEAST_ROWS = 32, MOST_ELEMS = 192 << 10 }; /* of a part; of all parts' sums, where they are many */
+
+    return DSC_MAX(1, DSC_MIN(dsc_ceil_div(rows, LEAST_ROWS), MOST_ELEMS / cols));
+}
+
+/* One value of each query: the product of context and its gradient. */
+static int64_t query_floats(const int64_t *d) { return d[0] * d[1] * d[2]; }
+
 int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape)
 {
+    enum { FLOAT = sizeof(float), DOUBLE = sizeof(double) };
+    const int64_t *d = shape->d, sums = DSC_SUM_CHUNKS * 2 * DOUBLE;
+
     switch ((dsc_kernel)shape->kernel) {
-    case DSC_K_GEMM: return gemm_workspace(shape->d);
+    case DSC_K_GEMM: return gemm_workspace(d);
     case DSC_K_ATTENTION_BWD:
-        return dsc_attention_units(shape->d) * dsc_attention_unit_floats(shape->d) * (int64_t)sizeof(float);
+        return FLOAT * DSC_MAX(query_floats(d), dsc_attention_units(d) * dsc_attention_unit_floats(d));
+    case DSC_K_SCORES_BWD: return FLOAT * query_floats(d);
+    case DSC_K_NORM_BWD_W: return 2 * FLOAT * dsc_row_chunks(d[0], d[1]) * d[1];
+    case DSC_K_COLUMN_SUM: return FLOAT * dsc_row_chunks(d[0], d[1]) * d[1];
     case DSC_K_CROSS_ENTROPY:
-    case DSC_K_CROSS_ENTROPY_JOIN:
+    case DSC_K_CROSS_ENTROPY_JOIN: return DSC_MAX(sums, DOUBLE * d[0] * d[1]);
     case DSC_K_SIGN_COMPRESS:
-    case DSC_K_SIGN_AVERAGE:
-    case DSC_K_SQUARE_SUM: return DSC_SUM_CHUNKS * 2 * (int64_t)sizeof(double);
-    case DSC_K_LAMB_NORMS: return (shape->d[1] + DSC_SUM_CHUNKS) * LAMB_SUMS * (int64_t)sizeof(double);
+    case DSC_K_SIGN_AVERAGE: return DSC_MAX(sums, DOUBLE * DSC_SUM_CHUNKS * sign_dims(shape)[2]);
+    case DSC_K_SQUARE_SUM: return DSC_DEVICE_CHUNKS * 2 * DOUBLE;
+    case DSC_K_LAMB_NORMS: return (d[1] + 1) * DSC_SUM_CHUNKS * LAMB_SUMS * DOUBLE;
     default: return 0;
     }
 }

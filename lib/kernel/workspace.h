@@ -7,6 +7,7 @@
 
 enum {
     DSC_SUM_CHUNKS = 64,       /* square_sum, the losses, LAMB: partial sums of doubles, added in order */
+    DSC_DEVICE_CHUNKS = 1024,  /* square_sum where there are many more cores */
     DSC_ATTENTION_UNITS = 32,  /* attention_bwd: groups of heads worked on at a time */
     DSC_ATTENTION_MAX_D = 1024 /* some tiles of D columns lie on the stack */
 };
@@ -16,5 +17,8 @@ enum {
  * context and its gradient. d are the shape's dimensions. */
 int64_t dsc_attention_unit_floats(const int64_t d[DSC_KERNEL_DIMS]);
 int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]); /* that the workspace holds */
+
+/* column_sum, norm_bwd_w: parts of the rows, of each of which there may be a sum of its own. */
+int64_t dsc_row_chunks(int64_t rows, int64_t cols);
 
 #endif
