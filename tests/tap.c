@@ -119,6 +119,14 @@ static bool any(bool is_true)
     return now.job->any == NULL ? is_true : now.job->any(is_true);
 }
 
+/* DSC_CASE: only cases with these words in their claim. */
+static bool is_left_out(const char *claim)
+{
+    const char *words = getenv("DSC_CASE");
+
+    return words != NULL && strstr(claim, words) == NULL;
+}
+
 static bool run_case(const tap_case *the_case, int64_t number)
 {
     bool failed;
@@ -127,7 +135,8 @@ static bool run_case(const tap_case *the_case, int64_t number)
     now.failed = false;
     now.skipped[0] = '\0';
     now.draws = 0;
-    the_case->run();
+    if (is_left_out(the_case->claim)) snprintf(now.skipped, sizeof now.skipped, "DSC_CASE");
+    else the_case->run();
     failed = any(now.failed);
     if (now.job->quiet) return !failed;
     printf("%s %lld - %s", failed ? "not ok" : "ok", (long long)number, the_case->claim);

@@ -127,6 +127,10 @@ dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
                     name);
 }
 
+#ifndef HAVE_CUDA
+const dsc_kernel_set *dsc_kernels_cuda(void) { return NULL; }
+#endif
+
 void dsc_kernels_threads(int threads)
 {
     if (threads != omp_get_max_threads()) forget(); /* primitives are compiled for a number of threads */

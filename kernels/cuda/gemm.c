@@ -2,7 +2,7 @@
  * The library is opened when the first product is prepared, so that the tools start where it is not. */
 #include "base/array.h"
 #include "device/cuda.h"
-#include "kernel/kernel.h"
+#include "kernel/step.h"
 #include "kernels/cuda/set.h"
 #include <cublasLt.h>
 #include <dlfcn.h>

@@ -198,7 +198,8 @@ static void lamb(void)
     CHECK(dsc_operand_is_written(&trust, 1) && dsc_operand_is_written(&trust, 2), "a state and a ratio of each tensor");
     CHECK(dsc_operand_bytes(&step, 4) == 40 && dsc_operand_bytes(&step, 5) == 20, "a copy of another type");
     CHECK(dsc_operand_bytes(&wide, 3) == 24 && !dsc_operand_present(&wide, 5), "in fp64 there is no copy");
-    CHECK(dsc_kernel_workspace_bytes(&norms) == (64 + 3) * 32, "%lld", (long long)dsc_kernel_workspace_bytes(&norms));
+    CHECK(dsc_kernel_workspace_bytes(&norms) == (1 + 3) * 64 * 32, "%lld",
+          (long long)dsc_kernel_workspace_bytes(&norms));
 }
 
 static void wide_state(void)
@@ -235,6 +236,10 @@ static void arithmetic(void)
 
 static void workspaces(void)
 {
+    const dsc_shape many_heads = make(DSC_K_ATTENTION_BWD, DSC_BF16, DSC_BF16, 0, 1024, 64, 64, 64, 16);
+    const dsc_shape sums = make(DSC_K_NORM_BWD_W, DSC_BF16, DSC_FP32, 0, 1 << 20, 768, 0, 0, 0);
+    const dsc_shape few = make(DSC_K_COLUMN_SUM, DSC_BF16, DSC_FP32, 0, 40, 768, 0, 0, 0);
+    const dsc_shape loss = make(DSC_K_CROSS_ENTROPY, DSC_BF16, DSC_BF16, 0, 64, 1024, 50257, 50304, 0);
     const dsc_shape small = make(DSC_K_GEMM, DSC_FP32, DSC_FP32, 0, 16, 16, 16, 0, 0);
     const dsc_shape head = make(DSC_K_GEMM, DSC_FP16, DSC_FP16, 0, 1024, 50257, 768, 0, 0);
     const dsc_shape long_context = make(DSC_K_ATTENTION_BWD, DSC_BF16, DSC_BF16, DSC_CAUSAL, 64, 1 << 20, 128, 8, 128);
@@ -245,6 +250,13 @@ static void workspaces(void)
     CHECK(dsc_kernel_workspace_bytes(&long_context) ==
               DSC_ATTENTION_UNITS * dsc_attention_unit_floats(long_context.d) * 4,
           "%lld", (long long)dsc_kernel_workspace_bytes(&long_context));
+    CHECK(dsc_kernel_workspace_bytes(&many_heads) == 1024 * 64 * 64 * 4, "%lld: a value for each query",
+          (long long)dsc_kernel_workspace_bytes(&many_heads));
+    CHECK(dsc_kernel_workspace_bytes(&sums) == 256 * 768 * 4 * 2, "%lld: sums of 256 parts of the rows",
+          (long long)dsc_kernel_workspace_bytes(&sums));
+    CHECK(dsc_kernel_workspace_bytes(&few) == 2 * 768 * 4, "%lld", (long long)dsc_kernel_workspace_bytes(&few));
+    CHECK(dsc_kernel_workspace_bytes(&loss) == 64 * 1024 * 8, "%lld: a row's loss",
+          (long long)dsc_kernel_workspace_bytes(&loss));
     CHECK(dsc_kernel_workspace_bytes(&gelu) == 0, "%lld", (long long)dsc_kernel_workspace_bytes(&gelu));
 }
 

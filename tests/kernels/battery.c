@@ -331,28 +331,56 @@ static bool same_bits(const call *x, const call *y)
 
 /* ---- Cases */
 
-static void agrees(dsc_kernel kernel)
+static void check_shape(dsc_shape shape, bool is_prepared)
 {
     const dsc_kernel_set *sets[CALL_SETS];
     const int count = call_sets(sets);
+    call input, expected;
 
-    for (int round = 0; round < 40; round++) {
-        call input, expected;
+    call_init(&input, shape);
+    call_copy(&input, &expected);
+    if (call_run(&expected, dsc_kernels_ref()))
+        for (int i = 0; i < count; i++) {
+            call got;
 
-        call_init(&input, random_shape(kernel));
-        call_copy(&input, &expected);
-        if (call_run(&expected, dsc_kernels_ref()))
-            for (int i = 0; i < count; i++) {
-                call got;
+            call_copy(&input, &got);
+            if (sets[i]->prepare != NULL && is_prepared) CHECK_OK(sets[i]->prepare(&got.shape));
+            if (call_run(&got, sets[i])) compare(&got, &expected, sets[i]->name);
+            call_fini(&got);
+        }
+    call_fini(&expected);
+    call_fini(&input);
+}
 
-                call_copy(&input, &got);
-                if (sets[i]->prepare != NULL && round % 2 == 0) CHECK_OK(sets[i]->prepare(&got.shape));
-                if (call_run(&got, sets[i])) compare(&got, &expected, sets[i]->name);
-                call_fini(&got);
-            }
-        call_fini(&expected);
-        call_fini(&input);
+static void agrees(dsc_kernel kernel)
+{
+    for (int round = 0; round < 40; round++) check_shape(random_shape(kernel), round % 2 == 0);
+}
+
+/* Heads of 64 and 128 in bf16 and fp16 have kernels of their own on GPUs, with tiles of up to 128 tokens. */
+static void check_heads(dsc_kernel kernel)
+{
+    for (int round = 0; round < 30; round++) {
+        const int64_t kv = pick(1, 1, 2, 3), d = pick(64, 64, 64, 128);
+        dsc_shape s = {.kernel = (int16_t)kernel, .type = DSC_BF16};
+
+        if (maybe(1)) s.type = DSC_FP16;
+        s.out = s.type;
+        s.flags = maybe(DSC_CAUSAL) | maybe(DSC_HAS_MASK);
+        set_dims(&s, pick(1, 1, 2, 3), pick(64, 128, 65, tap_random_between(1, 300)), kv * pick(1, 1, 2, 3), kv, d);
+        check_shape(s, false);
     }
+}
+
+static void heads_agree(void)
+{
+    check_heads(DSC_K_ATTENTION_FWD);
+    check_heads(DSC_K_ATTENTION_BWD);
+}
+
+static void has_gpu(void)
+{
+    if (call_staged() == NULL) tap_skip("cuda", "no set of kernels for a GPU, or no GPU");
 }
 
 static void gemm(void) { agrees(DSC_K_GEMM); }
@@ -639,6 +667,24 @@ static void first_writes(void)
         }
 }
 
+static void check_refusal(call *c, const dsc_kernel_set *set)
+{
+    CHECK(set->run[c->shape.kernel](&c->shape, c->operand, c->workspace, &call_step) == DSC_EINTERNAL, "%s", set->name);
+    CHECK(strstr(dsc_message(), "vocabulary") != NULL, "%s", dsc_message());
+}
+
+/* What enqueues its work cannot refuse: something that it writes is no number. */
+static void check_no_number(call *c, const dsc_kernel_set *set)
+{
+    bool is_there = false;
+
+    call_run(c, set);
+    for (int i = 0; i < dsc_kernel_operands((dsc_kernel)c->shape.kernel); i++)
+        for (int64_t j = 0; dsc_operand_is_written(&c->shape, i) && j < call_count(c, i); j++)
+            is_there |= isnan(call_get(c, i, j));
+    CHECK(is_there, "%s: %s", set->name, dsc_kernel_name((dsc_kernel)c->shape.kernel));
+}
+
 static void check_token(dsc_kernel kernel, double token)
 {
     const dsc_kernel_set *sets[1 + CALL_SETS] = {dsc_kernels_ref()};
@@ -648,9 +694,10 @@ static void check_token(dsc_kernel kernel, double token)
         call c;
 
         call_init(&c, token < 0 ? random_shape(kernel) : random_unsharded(kernel));
-        call_set(&c, 0, call_count(&c, 0) - 1, token);
-        CHECK(sets[i]->run[kernel](&c.shape, c.operand, c.workspace, &call_step) == DSC_EINTERNAL, "%s", sets[i]->name);
-        CHECK(strstr(dsc_message(), "vocabulary") != NULL, "%s", dsc_message());
+        const bool is_first = sets[i] == call_staged() && kernel == DSC_K_EMBED_FWD; /* an input, not only a target */
+        call_set(&c, 0, is_first ? 0 : call_count(&c, 0) - 1, token);
+        if (sets[i] == call_staged()) check_no_number(&c, sets[i]);
+        else check_refusal(&c, sets[i]);
         call_fini(&c);
     }
 }
@@ -688,12 +735,14 @@ static void keeps_to_workspace(void)
 }
 
 static const tap_case cases[] = {
+    {"a GPU's kernels are among the sets", has_gpu},
     {"gemm of every set equals the reference", gemm},
     {"norm_fwd of every set equals the reference", norm_fwd},
     {"norm_bwd_x of every set equals the reference", norm_bwd_x},
     {"norm_bwd_w of every set equals the reference", norm_bwd_w},
     {"attention_fwd of every set equals the reference", attention_fwd},
     {"attention_bwd of every set equals the reference", attention_bwd},
+    {"so does attention of heads of 64 and 128 in bf16 and fp16", heads_agree},
     {"scores far below zero leave no trace past the last key", low_scores_stay_inside},
     {"scores_fwd of every set equals the reference", scores_fwd},
     {"scores_bwd of every set equals the reference", scores_bwd},
@@ -734,7 +783,7 @@ static const tap_case cases[] = {
     {"those that a block product reads do, and those that none reads do not", spreads_from_blocks},
     {"square_sum counts what is not finite", counts_overflow},
     {"embed_bwd's first table is the sum that starts at zero", first_writes},
-    {"a token outside the vocabulary is refused", refuses_tokens},
+    {"a token outside the vocabulary is refused, or leaves no number", refuses_tokens},
     {"products keep to their workspace with many threads", keeps_to_workspace},
 };
 

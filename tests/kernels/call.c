@@ -395,6 +395,8 @@ static int64_t alignment_of(const call *c, int operand)
 /* Only what the contract says is read holds numbers: all else starts as the mark. */
 void call_init(call *c, dsc_shape shape)
 {
+    const int64_t most = tap_random_between(0, 1) ? 7 : 0; /* all aligned to 64 bytes, or each to its elements */
+
     memset(c, 0, sizeof *c);
     c->shape = shape;
     c->tp_index = pick_index(&shape);
@@ -402,7 +404,7 @@ void call_init(call *c, dsc_shape shape)
     for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape.kernel); i++) {
         if (!dsc_operand_present(&shape, i)) continue;
         c->type[i] = find_type(c, i);
-        c->operand[i] = take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, 7) * alignment_of(c, i));
+        c->operand[i] = take(c, i, dsc_operand_bytes(&shape, i), tap_random_between(0, most) * alignment_of(c, i));
         if (dsc_operand_is_read(&shape, i)) fill(c, i);
     }
     c->workspace = take(c, WORKSPACE, dsc_kernel_workspace_bytes(&shape), 0);
@@ -448,11 +450,12 @@ bool call_run(call *c, const dsc_kernel_set *set)
 
 int call_sets(const dsc_kernel_set *out[CALL_SETS])
 {
-    static const char *const names[CALL_SETS] = {"cpu-avx2", "cpu-avx512", "cpu-avx512bf16", "cpu"};
+    static const char *const names[] = {"cpu-avx2", "cpu-avx512", "cpu-avx512bf16", "cpu"};
     int count = 0;
 
-    for (int i = 0; i < CALL_SETS; i++)
+    for (int i = 0; i < DSC_COUNT(names); i++)
         if (dsc_kernels_find(names[i], &out[count]) == DSC_OK) count++;
+    if (call_staged() != NULL) out[count++] = call_staged();
     return count;
 }
 

@@ -1,5 +1,5 @@
 /* A kernel call with its operands, for tests: every operand and the workspace lie between guards, at addresses that are
- * aligned to their elements only, and hold what a training step would hand over. */
+ * aligned to their elements only, or all to 64 bytes, and hold what a training step would hand over. */
 #ifndef TESTS_KERNELS_CALL_H
 #define TESTS_KERNELS_CALL_H
 
@@ -29,9 +29,10 @@ void call_fini(call *c);
 /* Runs a set's kernel; false, with a failed check, when it fails or writes outside of what it was given. */
 bool call_run(call *c, const dsc_kernel_set *set);
 
-/* The sets that this machine can run, without the reference; returns how many. */
-enum { CALL_SETS = 4 };
+/* The sets that this machine can run, without the reference; returns how many. A GPU's works on this memory too. */
+enum { CALL_SETS = 5 };
 int call_sets(const dsc_kernel_set *out[CALL_SETS]);
+const dsc_kernel_set *call_staged(void); /* the GPU's; NULL: the build or the machine has none */
 
 /* The number of an operand's elements, and one of them as a double. */
 int64_t call_count(const call *c, int operand);
