@@ -276,7 +276,7 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     DSC_TRY(find_failing(j, &out->failing));
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->host_kernels));
     out->kernels = out->host_kernels;
-    if (j->device->is_apart) DSC_TRY(dsc_kernels_find(j->device->calls->kind, &out->kernels));
+    if (j->device->is_apart) out->kernels = dsc_kernels_cuda();
     DSC_TRY(check_room(j));
     DSC_TRY(bind_rank(j, &cores));
     if (cores == 0 && (j->cluster->is_local || j->device->is_apart))

@@ -98,16 +98,9 @@ const dsc_kernel_set *dsc_kernels_cpu(void)
     return &best;
 }
 
-static dsc_status find_cuda(const dsc_kernel_set **out)
-{
-#ifdef HAVE_CUDA_KERNELS
-    *out = dsc_kernels_cuda();
-    return DSC_OK;
-#else
-    (void)out;
-    return DSC_FAIL(DSC_ENOTSUP, "this build has no kernels for CUDA");
+#ifndef HAVE_CUDA
+const dsc_kernel_set *dsc_kernels_cuda(void) { return NULL; }
 #endif
-}
 
 dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
 {
@@ -115,7 +108,6 @@ dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
         *out = dsc_kernels_cpu();
         return DSC_OK;
     }
-    if (strcmp(name, "cuda") == 0) return find_cuda(out);
     for (int i = 0; i < DSC_COUNT(sets); i++) {
         if (strcmp(name, sets[i].name) != 0) continue;
         if (!sets[i].runs())
@@ -126,10 +118,6 @@ dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
     return DSC_FAIL(DSC_EINVAL, "kernels \"%s\" do not exist: auto, cpu, ref, cpu-avx2, cpu-avx512 or cpu-avx512bf16",
                     name);
 }
-
-#ifndef HAVE_CUDA
-const dsc_kernel_set *dsc_kernels_cuda(void) { return NULL; }
-#endif
 
 void dsc_kernels_threads(int threads)
 {
