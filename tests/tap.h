@@ -46,6 +46,8 @@ void tap_skip(const char *needs, const char *format, ...) __attribute__((format(
 /* Adds a line to the output, as a comment. */
 void tap_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The environment's DSC_CASE runs only cases with these words in their claim; others are skipped. */
+
 /* Random inputs of property tests. The seed is the environment's DSC_SEED or the clock, and is printed by the case that
  * first draws; every case draws from a stream of its own, so that it can be repeated alone. Under MPI, set DSC_SEED:
  * tests/mpi-run does, for all ranks. */
