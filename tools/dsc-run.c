@@ -4,7 +4,6 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/parse.h"
-#include "device/device.h"
 #include "kernels/kernels.h"
 #include <inttypes.h>
 #include <signal.h>
@@ -32,7 +31,7 @@ static const tool self = {
 static const dsc_field fields[] = {
     TEXT("data", data, "DATA", "text files or folders (bytes as tokens), an llm.c .bin, a Megatron prefix"),
     COUNT("steps", steps, 0, "step to reach, counted from the start of training"),
-    TEXT("device", device, "cpu|cuda|auto", "where to compute (auto)"),
+    TEXT("device", device, "cpu|cuda|auto", "where to compute (auto: cuda where all hosts have such a GPU)"),
     TEXT("save", save, "DIR", "folder of checkpoints"),
     COUNT("save-every", save_every, 1, "steps between checkpoints (only at the end)"),
     TEXT("resume", resume, "auto|PATH", "checkpoint to go on from; auto: the newest in --save that verifies"),
@@ -51,8 +50,8 @@ static const dsc_field fields[] = {
      .offset = offsetof(run_options, json),
      .help = "print --log's JSON lines in place of lines for people"},
     TEXT("bind", bind, "cores|none",
-         "keep each rank to its share of its machine's cores (cores), or leave it as it is"),
-    TEXT("kernels", kernels, "NAME", "set: ref, cpu, cpu-avx2, cpu-avx512, cpu-avx512bf16 (the fastest here)"),
+         "keep each rank to its share of its machine's cores, near its GPU (cores), or leave it as it is"),
+    TEXT("kernels", kernels, "NAME", "the CPU's: ref, cpu, cpu-avx2, cpu-avx512, cpu-avx512bf16 (the fastest here)"),
     TEXT("omit-op", omit_op, "RANK:OP", "for tests: run without that op of the program; turns the check off"),
     COUNT("fake-compute", fake_compute_us, 0,
           "for tests: kernels are not run, ops with products of a layer sleep K us"),
@@ -88,11 +87,6 @@ static dsc_status check_options(const job *j, const tool_inputs *inputs)
     if (inputs->model[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--model is missing");
     if (o->data[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--data is missing");
     if (o->steps < 0) return DSC_FAIL(DSC_EINVAL, "--steps is missing");
-    if (o->device[0] != '\0' && strcmp(o->device, "cpu") != 0 && strcmp(o->device, "auto") != 0)
-        return DSC_FAIL(DSC_EINVAL,
-                        strcmp(o->device, "cuda") == 0 ? "--device cuda: this build has no CUDA; use cpu"
-                                                       : "--device %s is none of cpu, cuda, auto",
-                        o->device);
     if (strcmp(o->data, "-") == 0 || strcmp(o->eval_data, "-") == 0)
         return DSC_FAIL(DSC_EINVAL, "data cannot be standard input: it is mapped, and read in any order");
     if (strcmp(o->log, "-") == 0) return DSC_FAIL(DSC_EINVAL, "--log cannot be standard output: use --json for that");
@@ -123,21 +117,23 @@ out:
  * ranks. */
 static dsc_status make_cluster(job *j, const tool_inputs *inputs)
 {
-    dsc_cluster *local = NULL;
     dsc_status status = DSC_OK;
-    int nodes = dsc_comm_nodes(j->comm);
 
-    if (inputs->cluster[0] != '\0' && strcmp(inputs->cluster, "local") != 0) {
-        DSC_TRY(dsc_cluster_load(inputs->cluster, &j->cluster));
-        if (j->cluster->is_local) DSC_TRY(take_cores(j->cluster));
-        goto out;
-    }
-    DSC_TRY(dsc_cluster_local(&local));
-    DSC_TRY(dsc_cluster_of_ranks(local, nodes, dsc_ceil_div(dsc_comm_size(j->comm), nodes), &j->cluster));
-    j->cluster->node_types[0].nodes_per_machine = dsc_comm_machine_size(j->comm) / dsc_comm_node_size(j->comm);
+    if (inputs->cluster[0] == '\0' || strcmp(inputs->cluster, "local") == 0) return make_live_cluster(j);
+    DSC_TRY(dsc_cluster_load(inputs->cluster, &j->cluster));
+    if (j->cluster->is_local) DSC_TRY(take_cores(j->cluster));
 out:
-    dsc_cluster_destroy(local);
     return status;
+}
+
+/* What MPI cannot send from a device's memory goes by way of the host's. */
+static void stage_communication(const job *j, dsc_config *config)
+{
+    if (!j->device->is_apart || dsc_comm_size(j->comm) == 1 ||
+        config->strategy.communication == DSC_COMMUNICATION_STAGED)
+        return;
+    config->strategy.communication = DSC_COMMUNICATION_STAGED;
+    dsc_log(DSC_NOTE, "--communication staged: ranks with GPUs send by way of the host's memory");
 }
 
 /* An option that changes the program, or another version of ours, makes another one than was planned. */
@@ -161,6 +157,7 @@ static dsc_status make_plan(job *j, const tool_inputs *inputs)
 
     DSC_TRY(dsc_model_load(inputs->model, &model));
     DSC_TRY(make_cluster(j, inputs));
+    stage_communication(j, &config);
     others = DSC_MAX(config.strategy.tp, 1) * DSC_MAX(config.strategy.pp, 1) * DSC_MAX(config.strategy.cp, 1);
     if (config.strategy.dp == 0 && size % others == 0) config.strategy.dp = size / others;
     DSC_TRY(dsc_programs_place(&model, j->cluster, &config, &j->plan, &j->programs));
@@ -267,34 +264,6 @@ out:
     return status;
 }
 
-/* The kernel kills a process that touches more than there is, in mid-step and without a word: whether the ranks of this
- * host have room for their arenas is asked before. */
-static dsc_status check_room(const job *j)
-{
-    int64_t needed = 0, free_bytes = dsc_memory_room(""), size = dsc_comm_size(j->comm);
-
-    for (int rank = 0; rank < size; rank++)
-        if (dsc_comm_node_of(j->comm, rank) == dsc_comm_node_of(j->comm, (int)j->rank))
-            for (int space = 0; space < DSC_SPACE_COUNT; space++) needed += j->programs[rank]->arena_bytes[space];
-    if (needed <= free_bytes) return DSC_OK;
-    return DSC_FAIL(DSC_ENOMEM,
-                    "the host of rank %d: its ranks' arenas need %s (%" PRId64 " bytes) of memory, %s (%" PRId64
-                    " bytes) are free",
-                    j->rank, dsc_bytes_str(needed).str, needed, dsc_bytes_str(free_bytes).str, free_bytes);
-}
-
-/* *cores: how many the rank has for itself; 0: it shares them as the system likes. */
-static dsc_status bind_rank(const job *j, int64_t *cores)
-{
-    const char *how = j->options.bind;
-
-    *cores = 0;
-    if (how[0] != '\0' && strcmp(how, "cores") != 0 && strcmp(how, "none") != 0)
-        return DSC_FAIL(DSC_EINVAL, "--bind %s: must be cores or none", how);
-    if (strcmp(how, "none") == 0) return DSC_OK;
-    return dsc_cluster_bind(dsc_comm_machine_rank(j->comm), dsc_comm_machine_size(j->comm), cores);
-}
-
 static dsc_status describe_run(const job *j, dsc_run_options *out)
 {
     dsc_status status = DSC_OK;
@@ -307,9 +276,11 @@ static dsc_status describe_run(const job *j, dsc_run_options *out)
     DSC_TRY(find_failing(j, &out->failing));
     DSC_TRY(dsc_kernels_find(j->options.kernels[0] != '\0' ? j->options.kernels : NULL, &out->host_kernels));
     out->kernels = out->host_kernels;
+    if (j->device->is_apart) out->kernels = dsc_kernels_cuda();
     DSC_TRY(check_room(j));
     DSC_TRY(bind_rank(j, &cores));
-    if (cores == 0 && j->cluster->is_local) cores = j->cluster->node_types[0].cores / dsc_comm_machine_size(j->comm);
+    if (cores == 0 && (j->cluster->is_local || j->device->is_apart))
+        cores = j->cluster->node_types[0].cores / dsc_comm_machine_size(j->comm);
     dsc_kernels_threads((int)DSC_MAX(cores, 1));
 out:
     return status;
@@ -381,7 +352,7 @@ static dsc_status run_job(job *j, const tool_inputs *inputs)
     dsc_run_options options;
 
     DSC_TRY(dsc_comm_agree(j->comm, check_options(j, inputs), false));
-    DSC_TRY(dsc_comm_agree(j->comm, dsc_device_open("cpu", 0, &j->device), false));
+    DSC_TRY(open_device(j));
     DSC_TRY(dsc_comm_agree(j->comm, make_plan(j, inputs), false));
     DSC_TRY(compare_plans(j));
     if (j->options.dry_run) {
@@ -408,6 +379,7 @@ static void end_job(job *j)
 {
     dsc_run_destroy(j->run);
     dsc_device_close(j->device);
+    free(j->seats);
     dsc_source_close(j->source);
     dsc_source_close(j->eval_source);
     if (j->plan != NULL) dsc_programs_destroy(j->plan, j->programs);

@@ -98,6 +98,10 @@ const dsc_kernel_set *dsc_kernels_cpu(void)
     return &best;
 }
 
+#ifndef HAVE_CUDA
+const dsc_kernel_set *dsc_kernels_cuda(void) { return NULL; }
+#endif
+
 dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
 {
     if (name == NULL || strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0) {
@@ -114,10 +118,6 @@ dsc_status dsc_kernels_find(const char *name, const dsc_kernel_set **out)
     return DSC_FAIL(DSC_EINVAL, "kernels \"%s\" do not exist: auto, cpu, ref, cpu-avx2, cpu-avx512 or cpu-avx512bf16",
                     name);
 }
-
-#ifndef HAVE_CUDA
-const dsc_kernel_set *dsc_kernels_cuda(void) { return NULL; }
-#endif
 
 void dsc_kernels_threads(int threads)
 {

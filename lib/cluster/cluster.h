@@ -104,8 +104,11 @@ void dsc_cluster_destroy(dsc_cluster *cluster); /* takes NULL */
  * vector width, bandwidth a first guess: calibration measures them. */
 dsc_status dsc_cluster_local(dsc_cluster **out);
 
-/* The same with `nodes` nodes and `ranks_per_node` devices on each: what dsc-run sees of its job; also what dsc-plan
- * makes of `local`, or of a description that says so, for a strategy of that many ranks (one node). A device has its
+/* This machine with so many GPUs of a type, which who can see them describes. Links by hwloc. */
+dsc_status dsc_cluster_of_gpus(const dsc_device_type *gpu, int64_t gpus, dsc_cluster **out);
+
+/* Such a machine with `nodes` nodes and `ranks_per_node` devices on each: what dsc-run sees of its job; also what
+ * dsc-plan makes of `local`, or of a description that says so, for a strategy of that many ranks (one node). A device has its
  * share of what the node's devices have together of memory, bandwidth and peaks. */
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out);
 
@@ -123,8 +126,9 @@ void dsc_cluster_scale(dsc_cluster *cluster, dsc_aspect aspect, double factor);
 
 /* Binds this process to its share, number `part` of `parts`, of the machine's cores, neighbours as far as they go: so
  * ranks of one machine do not push each other about. *cores is how many it then has; 0 when it was left alone: bound by
- * its launcher before, alone on the machine, or with fewer cores than parts. Before any thread is started. */
-dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores);
+ * its launcher before, alone on the machine, or with fewer cores than parts. near[parts]: PCI devices whose nearest
+ * cores the parts are of, as "0000:3b:00.0"; NULL, "" or unknown: none. Before any thread is started. */
+dsc_status dsc_cluster_bind(int64_t part, int64_t parts, const char *const near[], int64_t *cores);
 /* Has pages that nobody has touched yet come from the NUMA node of this process' cores, whichever thread touches them
  * first. Where the machine has one node there is nothing to do; where the process' cores are of several each page stays
  * with who touches it first. False where the system refuses. bases are at pages' starts. */

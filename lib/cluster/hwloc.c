@@ -149,21 +149,44 @@ static bool is_free(hwloc_topology_t topology)
     return is_free;
 }
 
-static dsc_status bind_share(hwloc_topology_t topology, int64_t part, int64_t parts, int64_t *cores)
+/* The object whose cores are near the PCI device: the whole machine where that is none, or nobody tells. */
+static hwloc_obj_t near_object(hwloc_topology_t topology, const char *bus)
 {
-    hwloc_cpuset_t *shares = calloc((size_t)parts, sizeof(hwloc_cpuset_t));
-    hwloc_obj_t root = hwloc_get_root_obj(topology);
+    hwloc_obj_t device = bus == NULL || bus[0] == '\0' ? NULL : hwloc_get_pcidev_by_busidstring(topology, bus);
+    hwloc_obj_t object = device == NULL ? NULL : hwloc_get_non_io_ancestor_obj(topology, device);
 
-    if (shares == NULL) return DSC_FAIL(DSC_ENOMEM, "hwloc: %lld shares of cores", (long long)parts);
-    if (hwloc_distrib(topology, &root, 1, shares, (unsigned)parts, INT_MAX, 0) == 0 &&
-        hwloc_set_cpubind(topology, shares[part], HWLOC_CPUBIND_PROCESS) == 0)
-        *cores = hwloc_get_nbobjs_inside_cpuset_by_type(topology, shares[part], HWLOC_OBJ_CORE);
-    for (int64_t i = 0; i < parts; i++) hwloc_bitmap_free(shares[i]);
+    return object != NULL ? object : hwloc_get_root_obj(topology);
+}
+
+/* Which part of how many of an object's cores: those are shared by who is near the same. */
+typedef struct share { hwloc_obj_t of; int64_t part, parts; } share;
+
+static share share_of(hwloc_topology_t topology, int64_t part, int64_t parts, const char *const near[])
+{
+    share s = {near_object(topology, near == NULL ? NULL : near[part]), 0, 0};
+
+    for (int64_t i = 0; i < parts; i++) {
+        if (near_object(topology, near == NULL ? NULL : near[i]) != s.of) continue;
+        if (i < part) s.part++;
+        s.parts++;
+    }
+    return s;
+}
+
+static dsc_status bind_share(hwloc_topology_t topology, share s, int64_t *cores)
+{
+    hwloc_cpuset_t *shares = calloc((size_t)s.parts, sizeof(hwloc_cpuset_t));
+
+    if (shares == NULL) return DSC_FAIL(DSC_ENOMEM, "hwloc: %lld shares of cores", (long long)s.parts);
+    if (hwloc_distrib(topology, &s.of, 1, shares, (unsigned)s.parts, INT_MAX, 0) == 0 &&
+        hwloc_set_cpubind(topology, shares[s.part], HWLOC_CPUBIND_PROCESS) == 0)
+        *cores = hwloc_get_nbobjs_inside_cpuset_by_type(topology, shares[s.part], HWLOC_OBJ_CORE);
+    for (int64_t i = 0; i < s.parts; i++) hwloc_bitmap_free(shares[i]);
     free(shares);
     return DSC_OK;
 }
 
-dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores)
+dsc_status dsc_cluster_bind(int64_t part, int64_t parts, const char *const near[], int64_t *cores)
 {
     hwloc_topology_t topology;
     dsc_status status = DSC_OK;
@@ -171,9 +194,10 @@ dsc_status dsc_cluster_bind(int64_t part, int64_t parts, int64_t *cores)
     *cores = 0;
     if (parts < 2) return DSC_OK;
     DSC_TRY(init(&topology));
+    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
     if (hwloc_topology_load(topology) != 0) status = DSC_FAIL(DSC_EIO, "hwloc cannot read this machine");
     else if (hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE) >= parts && is_free(topology))
-        status = bind_share(topology, part, parts, cores);
+        status = bind_share(topology, share_of(topology, part, parts, near), cores);
     hwloc_topology_destroy(topology);
 out:
     return status;

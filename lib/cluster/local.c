@@ -164,6 +164,22 @@ static void set_nics(const dsc_machine *machine, dsc_cluster *cluster)
     snprintf(tier->name, sizeof tier->name, "fabric");
 }
 
+dsc_status dsc_cluster_of_gpus(const dsc_device_type *gpu, int64_t gpus, dsc_cluster **out)
+{
+    const cpu_speed cpu = cpu_here();
+    dsc_machine machine;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_hwloc_here(&machine));
+    machine.memory_bytes = memory_here();
+    machine.gpus = gpus;
+    machine.gpu_memory_bytes = gpu->memory_bytes;
+    DSC_TRY(make_cluster("local", &machine, &cpu, out));
+    set_gpus(&machine, gpu, &(*out)->node_types[0]);
+out:
+    return status;
+}
+
 dsc_status dsc_cluster_of_machine(const char *name, const dsc_machine *machine, dsc_cluster **out)
 {
     bool has_gpus = machine->gpus > 0;

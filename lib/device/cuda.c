@@ -282,7 +282,7 @@ static dsc_status describe(int index, dsc_device *out)
     struct cudaDeviceProp properties;
     dsc_status status = DSC_OK;
 
-    *out = (dsc_device){.calls = &calls, .has_queues = true, .index = index};
+    *out = (dsc_device){.calls = &calls, .has_queues = true, .is_apart = true, .index = index};
     DSC_TRY(DSC_CUDA(cudaGetDeviceProperties(&properties, index)));
     DSC_TRY(DSC_CUDA(cudaDeviceGetPCIBusId(out->bus, sizeof out->bus, index)));
     snprintf(out->name, sizeof out->name, "%.63s", properties.name);
@@ -305,7 +305,6 @@ dsc_status dsc_cuda_open(int index, dsc_device *out)
         return DSC_FAIL(DSC_EINVAL, "no CUDA device here: %s", cudaGetErrorString(error));
     if (index >= count) return DSC_FAIL(DSC_EINVAL, "CUDA device %d: this machine has %d", index, count);
     DSC_TRY(describe(index, out));
-    DSC_TRY(choose(out));
 out:
     return status;
 }

@@ -79,6 +79,7 @@ typedef struct dsc_device_calls {
 struct dsc_device {
     const dsc_device_calls *calls;
     bool has_queues;
+    bool is_apart;          /* the host cannot touch its memory, nor can what the host sends by */
     int index;
     char name[64];          /* the driver's */
     char bus[32];           /* where it sits: "0000:3b:00.0"; "": nowhere */

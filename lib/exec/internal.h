@@ -41,6 +41,9 @@ typedef struct exec_worker {
     int segment;                        /* under the run's mutex: to run, -1 none, -2 end */
 } exec_worker;
 
+/* A segment that the device does by itself: what its queues were given, once, and what of that were copies. */
+typedef struct exec_graph { dsc_graph *graph; int64_t copied_bytes[2]; } exec_graph;
+
 struct dsc_run {
     dsc_run_options o;
     int64_t rank, dp_index, tp_index;
@@ -65,6 +68,9 @@ struct dsc_run {
     exec_lane lanes[DSC_LANE_COUNT];
     int segment;                        /* under way */
     bool is_traced;                     /* the step under way */
+    exec_graph graphs[DSC_SEGMENT_COUNT];
+    dsc_event *fork, *joins[DSC_LANE_COUNT]; /* of queues beside compute's, where a graph begins and ends */
+    bool is_noted;                      /* what queues are given now is for a graph */
     dsc_event *anchor;                  /* of a traced segment: when the host's clock was anchor_ns, but for */
     int64_t anchor_ns, uncertainty_ns;
     int64_t traced_bytes[DSC_SPACE_COUNT]; /* of the last memory row; -1: there is none */
@@ -93,6 +99,8 @@ dsc_status exec_lanes_create(dsc_run *run);
 void exec_lanes_destroy(dsc_run *run);
 /* Runs a segment to its end on all threads. */
 dsc_status exec_run_segment(dsc_run *run, int segment);
+/* Hands all ops of the segment over, or runs them, and moves what others do not. */
+void exec_hand_over(dsc_run *run);
 /* Notes the calling thread's failure, if it is the first, and tells the other ranks. */
 void exec_fail(dsc_run *run, dsc_status status);
 
@@ -110,14 +118,26 @@ dsc_status exec_queues_begin(dsc_run *run);
  * for the op will find when it is over. */
 dsc_status exec_queue_before(dsc_run *run, exec_lane *lane, const dsc_instance *instance);
 dsc_status exec_queue_behind(dsc_run *run, exec_lane *lane);
-/* Where in the host's memory the tokens of the lane's next op wait to be copied. */
-void *exec_load_place(dsc_run *run, const exec_lane *lane);
+/* Where in the host's memory the tokens of the segment's so-manieth op load wait to be copied. */
+void *exec_load_place(dsc_run *run, int64_t index);
 /* Finds what is over. Only whoever moves lanes. */
 dsc_status exec_queues_poll(dsc_run *run, bool *has_moved);
 /* Waits until all that was handed over is done; the times of traced rows are then known. */
 dsc_status exec_queues_end(dsc_run *run);
 
+/* ---- graph.c: segments whose ops are all the device's */
+
+dsc_status exec_graphs_create(dsc_run *run);
+void exec_graphs_destroy(dsc_run *run);
+/* Whether this run of the segment can be one launch. */
+bool exec_graph_serves(const dsc_run *run);
+/* Launches the segment, which is noted before, the first time. */
+dsc_status exec_graph_run(dsc_run *run);
+
 /* ---- op.c */
+
+/* Reads the tokens of an op load to where they wait to be copied. */
+dsc_status exec_read_tokens(dsc_run *run, const dsc_use *use, const dsc_op *op, void *place);
 /* Performs an op of kernels, or hands it to the lane's queue; starts a message or, without a queue, a copy, which
  * exec_go_on is then to end. */
 dsc_status exec_op(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_op *op);

@@ -420,21 +420,26 @@ static bool has_other_lanes(const dsc_run *run, int segment)
     return false;
 }
 
-/* All lanes meet here. */
-static void end_lanes(dsc_run *run)
+void exec_hand_over(dsc_run *run)
 {
-    dsc_status status;
-
+    run_compute(run);
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
         if (!await(run, &run->lanes[lane].handed, (int)run->unfolded[run->segment].lane_counts[lane])) break;
+}
+
+/* On all threads. */
+static void run_lanes(dsc_run *run)
+{
+    if (has_other_lanes(run, run->segment)) give_segment(run, &run->mover, run->segment);
+    if (run->unfolded[run->segment].lane_counts[DSC_LANE_HOST] > 0) give_segment(run, &run->host, run->segment);
+    exec_hand_over(run);
     await_worker(run, &run->mover);
     await_worker(run, &run->host);
-    if (!atomic_load(&run->has_failed) && (status = exec_queues_end(run)) != DSC_OK) exec_fail(run, status);
 }
 
 dsc_status exec_run_segment(dsc_run *run, int segment)
 {
-    dsc_status status;
+    dsc_status status = DSC_OK;
 
     run->segment = segment;
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++) {
@@ -442,11 +447,12 @@ dsc_status exec_run_segment(dsc_run *run, int segment)
         atomic_store(&run->lanes[lane].handed, 0);
     }
     exec_poison_segment(run);
-    if ((status = exec_queues_begin(run)) != DSC_OK) exec_fail(run, status);
-    if (has_other_lanes(run, segment)) give_segment(run, &run->mover, segment);
-    if (run->unfolded[segment].lane_counts[DSC_LANE_HOST] > 0) give_segment(run, &run->host, segment);
-    run_compute(run);
-    end_lanes(run);
+    DSC_TRY(exec_queues_begin(run));
+    if (exec_graph_serves(run)) DSC_TRY(exec_graph_run(run));
+    else run_lanes(run);
+    if (!atomic_load(&run->has_failed)) DSC_TRY(exec_queues_end(run));
+out:
+    if (status != DSC_OK) exec_fail(run, status);
     run->is_handed[segment] = true;
     return atomic_load(&run->has_failed) ? settle(run) : DSC_OK;
 }

@@ -77,7 +77,7 @@ out:
 static dsc_status load(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_call *call, int32_t *tokens)
 {
     dsc_device *device = run->o.device;
-    void *place = lane->queue == NULL ? tokens : exec_load_place(run, lane);
+    void *place = lane->queue == NULL ? tokens : exec_load_place(run, atomic_load(&lane->handed));
     dsc_status status = DSC_OK;
 
     DSC_TRY(load_tokens(run, &call->shape, use->micro_batch, place));
@@ -85,6 +85,13 @@ static dsc_status load(dsc_run *run, exec_lane *lane, const dsc_use *use, const 
         DSC_TRY(device->calls->copy(device, lane->queue, tokens, place, dsc_operand_bytes(&call->shape, 0)));
 out:
     return status;
+}
+
+dsc_status exec_read_tokens(dsc_run *run, const dsc_use *use, const dsc_op *op, void *place)
+{
+    const dsc_template *template_ = &run->o.program->templates[use->template_];
+
+    return load_tokens(run, &template_->calls[op->first_call].shape, use->micro_batch, place);
 }
 
 static dsc_status run_call(dsc_run *run, exec_lane *lane, const dsc_use *use, const dsc_call *call)

@@ -162,6 +162,7 @@ dsc_status exec_queues_create(dsc_run *run)
     }
     DSC_TRY(device->calls->create_event(device, true, &run->anchor));
     DSC_TRY(measure_clock(run));
+    DSC_TRY(exec_graphs_create(run));
 out:
     return status;
 }
@@ -179,6 +180,7 @@ void exec_queues_destroy(dsc_run *run)
     dsc_device *device = run->o.device;
 
     if (!device->has_queues) return;
+    exec_graphs_destroy(run);
     for (int which = 0; which < DSC_LANE_COUNT; which++) {
         exec_lane *lane = &run->lanes[which];
 
@@ -229,9 +231,9 @@ out:
     return status;
 }
 
-void *exec_load_place(dsc_run *run, const exec_lane *lane)
+void *exec_load_place(dsc_run *run, int64_t index)
 {
-    return run->constants[1].base + sizeof run->step + atomic_load(&lane->handed) * run->load_bytes;
+    return run->constants[1].base + sizeof run->step + index * run->load_bytes;
 }
 
 /* The event of the lane's op in that place, which is a mark. */
@@ -307,7 +309,7 @@ dsc_status exec_queues_poll(dsc_run *run, bool *has_moved)
 {
     dsc_status status = DSC_OK;
 
-    for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
+    for (int lane = 0; lane < DSC_LANE_COUNT && !run->is_noted; lane++)
         if (run->lanes[lane].queue != NULL) DSC_TRY(poll_lane(run, &run->lanes[lane], has_moved));
 out:
     return status;

@@ -14,6 +14,7 @@ typedef enum task_kind { TASK_COPY, TASK_FILL, TASK_KERNEL, TASK_RECORD, TASK_WA
 
 typedef struct task {
     struct task *next;
+    dsc_queue *queue;       /* of a graph: which it is given to */
     task_kind kind;
     void *to;
     const void *from;
@@ -36,6 +37,9 @@ struct dsc_queue {
 /* Turns count records; it is passed when all are. */
 struct dsc_event { int64_t recorded, passed, t_ns; };
 
+/* Tasks of queues, in the order in which they were given. */
+struct dsc_graph { task *tasks; int64_t count, capacity; };
+
 /* Of all queues and events. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -43,6 +47,7 @@ static dsc_status failure = DSC_OK;
 static char failure_message[1024];
 
 static _Thread_local dsc_queue *entered;
+static dsc_graph *noted; /* that tasks are for now; NULL: they are to be done */
 static const dsc_kernel_set *inner;
 
 static int64_t now_ns(void)
@@ -131,16 +136,30 @@ static void append(dsc_queue *queue, task *t)
     pthread_cond_broadcast(&changed);
 }
 
-static dsc_status give(dsc_queue *queue, const task *wanted)
+/* Under the mutex. Turns of events count as things are done. */
+static dsc_status append_now(dsc_queue *queue, const task *wanted)
 {
     task *t = malloc(sizeof *t);
 
     if (t == NULL) return DSC_FAIL(DSC_ENOMEM, "a task of a queue");
     *t = *wanted;
-    pthread_mutex_lock(&mutex);
+    t->next = NULL;
+    if (t->kind == TASK_RECORD) t->turn = ++t->event->recorded;
+    if (t->kind == TASK_WAIT) t->turn = t->event->recorded;
     append(queue, t);
-    pthread_mutex_unlock(&mutex);
     return DSC_OK;
+}
+
+static dsc_status give(dsc_queue *queue, const task *wanted)
+{
+    dsc_status status;
+    task t = *wanted;
+
+    pthread_mutex_lock(&mutex);
+    t.queue = queue;
+    status = noted == NULL ? append_now(queue, &t) : DSC_PUSH(noted->tasks, noted->count, noted->capacity, t);
+    pthread_mutex_unlock(&mutex);
+    return status;
 }
 
 /* Under the mutex. */
@@ -247,23 +266,17 @@ static void destroy_event(dsc_device *device, dsc_event *event)
 
 static dsc_status record(dsc_device *device, dsc_queue *queue, dsc_event *event)
 {
-    task t = {.kind = TASK_RECORD, .event = event};
+    const task t = {.kind = TASK_RECORD, .event = event};
 
     (void)device;
-    pthread_mutex_lock(&mutex);
-    t.turn = ++event->recorded;
-    pthread_mutex_unlock(&mutex);
     return give(queue, &t);
 }
 
 static dsc_status wait_for(dsc_device *device, dsc_queue *queue, dsc_event *event)
 {
-    task t = {.kind = TASK_WAIT, .event = event};
+    const task t = {.kind = TASK_WAIT, .event = event};
 
     (void)device;
-    pthread_mutex_lock(&mutex);
-    t.turn = event->recorded;
-    pthread_mutex_unlock(&mutex);
     return give(queue, &t);
 }
 
@@ -284,6 +297,40 @@ static dsc_status elapsed(dsc_device *device, dsc_event *from, dsc_event *to, in
     (void)device;
     *ns = to->t_ns - from->t_ns;
     return DSC_OK;
+}
+
+static dsc_status begin_graph(dsc_device *device, dsc_queue *queue)
+{
+    (void)device, (void)queue;
+    noted = calloc(1, sizeof *noted);
+    return noted != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "a graph");
+}
+
+static dsc_status end_graph(dsc_device *device, dsc_queue *queue, dsc_graph **out)
+{
+    (void)device, (void)queue;
+    *out = noted;
+    noted = NULL;
+    return DSC_OK;
+}
+
+static dsc_status launch(dsc_device *device, dsc_queue *queue, dsc_graph *graph)
+{
+    dsc_status status = DSC_OK;
+
+    (void)device, (void)queue;
+    pthread_mutex_lock(&mutex);
+    for (int64_t i = 0; i < graph->count && status == DSC_OK; i++)
+        status = append_now(graph->tasks[i].queue, &graph->tasks[i]);
+    pthread_mutex_unlock(&mutex);
+    return status;
+}
+
+static void destroy_graph(dsc_device *device, dsc_graph *graph)
+{
+    (void)device;
+    if (graph != NULL) free(graph->tasks);
+    free(graph);
 }
 
 /* ---- In place of the CPU */
@@ -327,7 +374,8 @@ dsc_status __wrap_dsc_device_open(const char *kind, int index, dsc_device **out)
         .kind = "threads", .close = close_device, .room = room, .create_arena = create_arena,
         .destroy_arena = destroy_arena, .copy = copy, .fill = fill, .create_queue = create_queue,
         .destroy_queue = destroy_queue, .enter = enter, .sync = sync, .create_event = create_event,
-        .destroy_event = destroy_event, .record = record, .wait = wait_for, .test = test, .elapsed = elapsed};
+        .destroy_event = destroy_event, .record = record, .wait = wait_for, .test = test, .elapsed = elapsed,
+        .begin_graph = begin_graph, .end_graph = end_graph, .launch = launch, .destroy_graph = destroy_graph};
     static const dsc_device threads = {.calls = &calls, .has_queues = true, .name = "threads"};
     dsc_device *device = malloc(sizeof *device);
 

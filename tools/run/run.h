@@ -25,10 +25,23 @@ typedef struct job {
     dsc_source *source, *eval_source;
     dsc_sampler sampler, eval_sampler;
     dsc_device *device;
+    struct seat *seats;        /* where each rank computes (device.c) */
     dsc_run *run;
     int64_t first_step;        /* steps that a checkpoint has behind it */
     struct journal *journal;
 } job;
+
+/* ---- device.c: where a rank computes */
+
+typedef struct seat { int32_t node; char bus[32]; } seat; /* bus "": on the host's cores */
+/* Collective. By --device: one GPU a rank, in turns where there are fewer; and who else sits where. */
+dsc_status open_device(job *j);
+/* The nodes of this job, as many devices on each as it has ranks there. */
+dsc_status make_live_cluster(job *j);
+/* Whether there is room for the arenas of this host's ranks, and of those that have this one's device. */
+dsc_status check_room(const job *j);
+/* *cores: how many the rank has for itself, near its device; 0: it shares them as the system likes. */
+dsc_status bind_rank(const job *j, int64_t *cores);
 
 /* ---- journal.c: step lines, --log and --trace. Rank 0 writes; all ranks bring their part. */
 
