@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cluster/cluster.h"
+#include "device/device.h"
 #include "kernels/kernels.h"
 #include "store/calibration_file.h"
 #include "tools/bench/bench.h"
@@ -23,7 +24,7 @@ static const tool self = {
 
 typedef struct options {
     bool json, list, quick, progress;
-    char out[4096], worker[4096];
+    char out[4096], worker[4096], device[16];
     int64_t update, compression, attention;
     bench_blocks blocks;
 } options;
@@ -31,6 +32,8 @@ typedef struct options {
 static const dsc_field fields[] = {
     {.name = "o", .type = DSC_FIELD_STRING, .offset = offsetof(options, out), .size = sizeof ((options *)0)->out,
      .argument = "FILE.h5", .help = "calibration to write"},
+    {.name = "device", .type = DSC_FIELD_STRING, .offset = offsetof(options, device),
+     .size = sizeof ((options *)0)->device, .argument = "cpu|cuda", .help = "that kernels are measured on (cpu)"},
     {.name = "json", .type = DSC_FIELD_FLAG, .offset = offsetof(options, json),
      .help = "one JSON object on standard output"},
     {.name = "list", .type = DSC_FIELD_FLAG, .offset = offsetof(options, list), .help = "says what can be measured"},
@@ -129,6 +132,11 @@ static dsc_status parse(int argc, char **argv, options *o, bench_request *reques
     if (o->attention == 0 && (o->blocks.window > 0 || o->blocks.density != DENSITY))
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--density and --window are for --attention T"));
     DSC_TRY(check_path(o->out));
+    DSC_TRY(dsc_device_open(o->device, 0, &request->device));
+    if (request->device->has_queues && count > 0 && (request->copies || request->collectives))
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--device %s is for kernels: %s and %s are this machine's", o->device, copies_name,
+                         collectives_name));
+    if (request->device->has_queues) request->copies = request->collectives = false;
     request->quick = o->quick;
     request->every_line = o->progress;
     request->shows_progress = o->progress || isatty(STDERR_FILENO);
@@ -153,13 +161,13 @@ static void answer(int asked)
     dsc_text_fini(&text);
 }
 
-static dsc_status list(const options *o)
+static dsc_status list(const options *o, dsc_device *device)
 {
     json_t *array = json_array();
     dsc_status status = DSC_OK;
 
     for (int kernel = 0; kernel < DSC_KERNEL_COUNT; kernel++) {
-        bench_request request = {.quick = true};
+        bench_request request = {.quick = true, .device = device};
         dsc_shape *shapes = NULL;
         int64_t count = 0;
 
@@ -282,15 +290,15 @@ static dsc_status measure_crowd(const bench_request *request, dsc_calibration *o
     return DSC_OK;
 }
 
-/* What ranks that share the machine's cores do, then one rank with all of them. Where there is no launcher, one rank is
- * measured all the same. */
+/* What ranks that share the machine's cores do, then one rank with all of them, or with a GPU. Where there is no
+ * launcher, one rank is measured all the same. */
 static dsc_status measure_by_workers(const bench_request *request, dsc_calibration *out)
 {
     bench_request shared = *request;
     dsc_status status = DSC_OK;
 
     shared.copies = false;
-    if (request->cores > 1 && (has_kernels(request) || request->collectives))
+    if (request->cores > 1 && !request->device->has_queues && (has_kernels(request) || request->collectives))
         status = bench_launch((int)request->cores, &shared, out);
     if (status == DSC_ENOTSUP) dsc_log(DSC_WARNING, "%s: only one rank is measured", dsc_message());
     else if (status != DSC_OK) return status;
@@ -333,7 +341,7 @@ static void run_job(int argc, char **argv, const options *o, bench_request *requ
 
 int main(int argc, char **argv)
 {
-    options o = {.blocks = {.density = DENSITY}};
+    options o = {.blocks = {.density = DENSITY}, .device = "cpu"};
     bench_request request = {0};
     dsc_calibration calibration;
     dsc_status status;
@@ -347,7 +355,7 @@ int main(int argc, char **argv)
         goto out;
     }
     if (o.list || o.update > 0 || o.compression > 0 || o.attention > 0) {
-        status = o.list ? list(&o) : show_comparison(&o);
+        status = o.list ? list(&o, request.device) : show_comparison(&o);
         goto out;
     }
     DSC_TRY(describe_machine(&calibration, &request.cores));
@@ -355,6 +363,7 @@ int main(int argc, char **argv)
     DSC_TRY(measure_by_workers(&request, &calibration));
     DSC_TRY(write_results(&o, &calibration));
 out:
+    dsc_device_close(request.device);
     dsc_calibration_fini(&calibration);
     return tool_end(&self, status);
 }

@@ -47,24 +47,26 @@ dsc_status dsc_cuda_embed_fwd(const dsc_shape *s, void *const *o, void *workspac
 /* ---- Backward: a block has some rows of the table and looks through all tokens for theirs. A thread has a column of
  * them, and adds what rows of dx belong there in their order: so every sum has one owner and one order. */
 
-enum { TABLE_ROWS = 64, SCAN = 1024, AHEAD = 8 };
+enum { TABLE_ROWS = 64, SCAN = 2048, AHEAD = 8 };
 
 typedef struct matches { int count; int32_t row[SCAN]; uint8_t to[SCAN]; } matches;
 
 /* Those of the tokens first .. first + SCAN that belong to the block's rows, in order. */
-__device__ static void find_matches(const dsc_shape &s, const dsc_step *step, const int32_t *tokens, int64_t first,
+__device__ static void find_matches(const dsc_shape &s, const dsc_step *step, const int32_t *tokens, int first,
                                     int64_t low, matches *found)
 {
     __shared__ int counts[THREADS / WARP];
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, each = SCAN / THREADS;
-    int64_t to[SCAN / THREADS];
-    int own = 0, before = 0, all = 0;
+    enum { EACH = SCAN / THREADS };
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, rows = (int)(s.d[0] * s.d[1]), t = (int)s.d[1];
+    const int64_t high = DSC_MIN(low + TABLE_ROWS, s.d[3]);
+    int to[EACH], own = 0, before = 0, all = 0;
 
-    for (int i = 0; i < each; i++) { /* a thread's are neighbours */
-        const int64_t row = first + threadIdx.x * each + i;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) { /* a thread's are neighbours */
+        const int row = first + threadIdx.x * EACH + i;
+        const int64_t token = row < rows ? dsc_own_token(&s, step, tokens[row + row / t]) : -1;
 
-        to[i] = row < s.d[0] * s.d[1] ? dsc_own_token(&s, step, tokens[row + row / s.d[1]]) - low : -1;
-        if (to[i] < 0 || to[i] >= TABLE_ROWS || to[i] + low >= s.d[3]) to[i] = -1;
+        to[i] = token >= low && token < high ? (int)(token - low) : -1;
         own += to[i] >= 0;
     }
     int sum = own;
@@ -81,9 +83,10 @@ __device__ static void find_matches(const dsc_shape &s, const dsc_step *step, co
         all += counts[w];
     }
     before += sum - own;
-    for (int i = 0; i < each; i++) {
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
         if (to[i] < 0) continue;
-        found->row[before] = (int32_t)(first + threadIdx.x * each + i);
+        found->row[before] = first + threadIdx.x * EACH + i;
         found->to[before++] = (uint8_t)to[i];
     }
     if (threadIdx.x == 0) found->count = all;
@@ -95,12 +98,12 @@ __global__ static void add_tokens(dsc_shape s, const int32_t *tokens, const void
 {
     extern __shared__ float sums[]; /* [TABLE_ROWS][THREADS] */
     __shared__ matches found;
-    const int64_t cols = s.d[2], low = (int64_t)blockIdx.x * TABLE_ROWS, rows = s.d[0] * s.d[1];
+    const int64_t cols = s.d[2], low = (int64_t)blockIdx.x * TABLE_ROWS;
     const int64_t column = (int64_t)blockIdx.y * THREADS + threadIdx.x;
     const bool is_mine = column < cols;
     uint64_t is_there = 0;
 
-    for (int64_t first = 0; first < rows; first += SCAN) {
+    for (int first = 0; first < (int)(s.d[0] * s.d[1]); first += SCAN) {
         find_matches(s, step, tokens, first, low, &found);
         for (int i = 0; is_mine && i < found.count; i += AHEAD) {
             float value[AHEAD];

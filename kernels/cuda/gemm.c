@@ -142,15 +142,15 @@ out:
     return status;
 }
 
-/* ---- Whether an algorithm rounds once. Some round the product before they add a bias, which can be seen where both
- * all but cancel: with e the storage type's last place at 1, (1 + e)^2 - (1 + 2 e) is e^2, and 0 where the square was
- * rounded. */
+/* ---- Whether an algorithm rounds once. Some round a 16-bit product, or its sum with the bias, before they add the
+ * rest, which can be seen where terms all but cancel: with e the storage type's last place at 1, (1 + e)^2 - (1 + 2 e)
+ * is e^2, and 0 where the square was rounded. */
 
 enum { PROBE_ROWS = 128 };
 
 typedef struct probe { product p; void *operands[DSC_KERNEL_OPERANDS], *workspace; } probe;
 
-static const struct { uint16_t one_e, bias, square; } probe_bits[] = {
+static const struct { uint16_t one_e, added, square; } probe_bits[] = {
     [DSC_BF16] = {0x3f81, 0xbf82, 0x3880}, /* e = 2^-7 */
     [DSC_FP16] = {0x3c01, 0xbc02, 0x0010}, /* e = 2^-10 */
 };
@@ -190,8 +190,6 @@ static dsc_status open_probe(const product *p, probe *out)
     DSC_TRY(DSC_CUDA(cudaMalloc(&out->workspace, (size_t)dsc_kernel_workspace_bytes(&p->shape))));
     DSC_TRY(put_line(out->operands[0], s->flags & DSC_TRANS_A, s->d[0], s->d[2], probe_bits[s->type].one_e));
     DSC_TRY(put_line(out->operands[1], !(s->flags & DSC_TRANS_B), s->d[1], s->d[2], probe_bits[s->type].one_e));
-    DSC_TRY(put_line(out->operands[2], true, s->d[1], s->d[1], probe_bits[s->type].bias));
-    DSC_TRY(DSC_CUDA(cudaDeviceSynchronize()));
 out:
     return status;
 }
@@ -203,26 +201,52 @@ static void close_probe(probe *b)
     cudaFree(b->workspace);
 }
 
-static dsc_status rounds_once(probe *b, const cublasLtMatmulAlgo_t *algo, bool *out)
+static dsc_status put_added(probe *b, int operand, uint16_t bits)
 {
-    const int64_t elems = b->p.shape.d[0] * b->p.shape.d[1];
-    uint16_t *result = malloc((size_t)elems * sizeof *result);
-    cublasStatus_t status_of_call;
+    const int64_t elems = dsc_operand_bytes(&b->p.shape, operand) / (int64_t)sizeof bits;
+
+    return elems > 0 ? put_line(b->operands[operand], true, elems, elems, bits) : DSC_OK;
+}
+
+/* Whether all of the result is e^2. */
+static dsc_status check_squares(probe *b, bool *out)
+{
+    const size_t bytes = (size_t)dsc_operand_bytes(&b->p.shape, 4);
+    uint16_t *result = malloc(bytes);
     dsc_status status = DSC_OK;
 
-    *out = false;
-    if (result == NULL) return DSC_FAIL(DSC_ENOMEM, "%lld halves", (long long)elems);
-    b->p.algo = *algo;
-    if (b->p.shape.flags & DSC_ACCUMULATE)
-        DSC_TRY(DSC_CUDA(cudaMemsetAsync(b->operands[4], 0, (size_t)elems * sizeof *result, dsc_cuda_stream())));
-    DSC_TRY(multiply(&b->p, b->operands, b->workspace, &status_of_call));
-    if (status_of_call != CUBLAS_STATUS_SUCCESS) goto out; /* not for fewer rows */
-    DSC_TRY(DSC_CUDA(cudaStreamSynchronize(dsc_cuda_stream())));
-    DSC_TRY(DSC_CUDA(cudaMemcpy(result, b->operands[4], (size_t)elems * sizeof *result, cudaMemcpyDeviceToHost)));
+    if (result == NULL) return DSC_FAIL(DSC_ENOMEM, "%zu bytes", bytes);
+    DSC_TRY(DSC_CUDA(cudaMemcpy(result, b->operands[4], bytes, cudaMemcpyDeviceToHost)));
     *out = true;
-    for (int64_t i = 0; i < elems; i++) *out &= result[i] == probe_bits[b->p.shape.type].square;
+    for (size_t i = 0; i < bytes / sizeof *result; i++) *out &= result[i] == probe_bits[b->p.shape.type].square;
 out:
     free(result);
+    return status;
+}
+
+/* Where the bias, or what else is added, cancels the product; the others are zero. */
+static dsc_status rounds_once(probe *b, const cublasLtMatmulAlgo_t *algo, bool *out)
+{
+    enum { BIAS = 2, RESIDUAL, OUT };
+    const int32_t flags = b->p.shape.flags;
+    const int others = flags & DSC_HAS_RESIDUAL ? RESIDUAL : OUT;
+    cublasStatus_t done;
+    dsc_status status = DSC_OK;
+
+    *out = true;
+    b->p.algo = *algo;
+    for (int added = BIAS; *out && added <= OUT; added++) {
+        if (added == BIAS ? !(flags & DSC_HAS_BIAS) : added != others || !(flags & (DSC_HAS_RESIDUAL | DSC_ACCUMULATE)))
+            continue;
+        for (int i = BIAS; i <= OUT; i++)
+            DSC_TRY(put_added(b, i, i == added ? probe_bits[b->p.shape.type].added : 0));
+        DSC_TRY(DSC_CUDA(cudaDeviceSynchronize()));
+        DSC_TRY(multiply(&b->p, b->operands, b->workspace, &done));
+        DSC_TRY(DSC_CUDA(cudaStreamSynchronize(dsc_cuda_stream())));
+        if (done != CUBLAS_STATUS_SUCCESS) *out = false; /* not for fewer rows */
+        else DSC_TRY(check_squares(b, out));
+    }
+out:
     return status;
 }
 
@@ -234,7 +258,8 @@ static dsc_status find_rounding(const product *p, const cublasLtMatmulHeuristicR
     dsc_status status = DSC_OK;
 
     *out = 0;
-    if (!(p->shape.flags & DSC_HAS_BIAS) || p->shape.type == DSC_FP32) return DSC_OK;
+    if (p->shape.out == DSC_FP32 || !(p->shape.flags & (DSC_HAS_BIAS | DSC_HAS_RESIDUAL | DSC_ACCUMULATE)))
+        return DSC_OK;
     DSC_TRY(open_probe(p, &b));
     for (; *out < count; ++*out) {
         DSC_TRY(rounds_once(&b, &found[*out].algo, &is_found));

@@ -248,7 +248,8 @@ dsc_status dsc_shape_check(const dsc_shape *shape);
 struct dsc_step;
 
 /* operands[i] has dsc_operand_bytes of device memory, 64-byte aligned unless it is a slice of a flat buffer (then
- * aligned to its element), or NULL when absent. workspace has dsc_kernel_workspace_bytes. No allocation, no I/O. */
+ * aligned to its element), or NULL when absent. workspace has dsc_kernel_workspace_bytes. No allocation, no I/O. Of a
+ * GPU's set workspace and step are device memory too, and what it enqueues is not over when it returns. */
 typedef dsc_status dsc_kernel_fn(const dsc_shape *shape, void *const *operands, void *workspace,
                                  const struct dsc_step *step);
 

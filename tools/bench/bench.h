@@ -14,6 +14,7 @@ enum { BENCH_WORKERS = 8 }; /* replicas that exchange signs, where a lattice doe
 typedef struct bench_request {
     bool kernels[DSC_KERNEL_COUNT], copies, collectives;
     int64_t cores;      /* of a node; its ranks share them */
+    struct dsc_device *device; /* that kernels run on */
     bool quick;         /* fewer repetitions, one round */
     bool shows_progress; /* a line of stderr that is written over, or, with every_line, lines */
     bool every_line;
@@ -22,7 +23,11 @@ typedef struct bench_request {
 /* Shows how far a part of the measurement has come, on the rank that speaks. */
 void bench_progress(const bench_request *request, const char *what, int64_t done, int64_t of);
 
-/* The shapes that span what training calls, of the kernels asked for, quick ones first. Caller frees *out. */
+/* Of the operands of one call together, on a CPU and on a GPU: pools hold a little more. */
+enum { BENCH_BYTES = 72 << 20, BENCH_GPU_BYTES = 1000 << 20 };
+
+/* The shapes that span what training calls, of the kernels asked for, quick ones first; on a GPU, whose micro-batches
+ * are larger, those with 16 times as many tokens too. Caller frees *out. */
 dsc_status bench_grid(const bench_request *request, dsc_shape **out, int64_t *count);
 
 /* Blocks of the window that a sparse shape of the grid has: each row those up to the diagonal. Pure. */

@@ -1,11 +1,12 @@
 #include "tools/bench/bench.h"
+#include "device/device.h"
 #include <stdlib.h>
 
 /* The grids are spread evenly over logarithms of sizes, since sim/fit interpolates there: a coarse lattice of powers
  * of two and a second one in the middle of its cells, of sizes that are no powers of two, whose strides suit caches
  * better. What stands here is all that a price can rest on; no size is any model's in particular. */
 
-enum { MAX_SIZES = 8, MIB = 1 << 20 };
+enum { MAX_SIZES = 8 };
 
 typedef struct axis { int64_t sizes[MAX_SIZES]; } axis; /* ends at 0 */
 
@@ -199,27 +200,41 @@ static int64_t operand_bytes(const dsc_shape *shape)
     return sum;
 }
 
-/* Some milliseconds on one core: longer calls are cut by whatever else the machine does, and reach the speed of shorter
- * ones. And less than the pools of operands hold. */
-static bool is_affordable(const dsc_shape *shape)
+/* Some milliseconds on one core, or on a GPU: longer calls are cut by whatever else the machine does, and reach the
+ * speed of shorter ones. And less than the pools of operands hold. */
+static bool is_affordable(const dsc_shape *shape, bool is_gpu)
 {
-    return dsc_kernel_flops(shape) <= INT64_C(3) << 28 && operand_bytes(shape) <= 72 * MIB;
+    return dsc_kernel_flops(shape) <= INT64_C(3) << (is_gpu ? 40 : 28) &&
+           operand_bytes(shape) <= (is_gpu ? BENCH_GPU_BYTES : BENCH_BYTES);
+}
+
+static dsc_status add_shape(dsc_shape shape, bool is_gpu, shapes *out)
+{
+    complete(&shape);
+    return is_affordable(&shape, is_gpu) ? DSC_PUSH(out->items, out->count, out->capacity, shape) : DSC_OK;
+}
+
+/* The dimension of tokens, or of elements; lists of units are made for the sizes that they have. */
+static dsc_status add_larger(dsc_shape shape, shapes *out)
+{
+    if (bench_has_units(shape.kernel)) return DSC_OK;
+    shape.d[shape.kernel == DSC_K_GEMM && shape.flags & DSC_TRANS_A ? 2 : 0] *= 16;
+    return add_shape(shape, true, out);
 }
 
 /* All combinations of the axes from `axis` on. */
-static dsc_status add_product(const lattice *l, int axis, dsc_shape *shape, shapes *out)
+static dsc_status add_product(const lattice *l, int axis, bool is_gpu, dsc_shape *shape, shapes *out)
 {
     dsc_status status = DSC_OK;
 
     if (axis == DSC_COUNT(l->d)) {
-        dsc_shape whole = *shape;
-
-        complete(&whole);
-        return is_affordable(&whole) ? DSC_PUSH(out->items, out->count, out->capacity, whole) : DSC_OK;
+        DSC_TRY(add_shape(*shape, is_gpu, out));
+        if (is_gpu) DSC_TRY(add_larger(*shape, out));
+        goto out;
     }
     for (int i = 0; i == 0 || (i < MAX_SIZES && l->d[axis].sizes[i] != 0); i++) {
         shape->d[axis] = l->d[axis].sizes[i];
-        DSC_TRY(add_product(l, axis + 1, shape, out));
+        DSC_TRY(add_product(l, axis + 1, is_gpu, shape, out));
     }
 out:
     return status;
@@ -244,7 +259,7 @@ dsc_status bench_grid(const bench_request *request, dsc_shape **out, int64_t *co
             dsc_shape shape = {.kernel = (int16_t)l->kernel, .flags = l->flags};
 
             set_types(&shape, *type);
-            DSC_TRY(add_product(l, 0, &shape, &all));
+            DSC_TRY(add_product(l, 0, request->device->has_queues, &shape, &all));
         }
     }
     if (all.count > 0) qsort(all.items, (size_t)all.count, sizeof *all.items, compare_flops);

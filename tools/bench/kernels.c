@@ -12,9 +12,12 @@
 
 /* In a step a kernel meets operands in two states: the one that the kernel before it has just written, in the caches as
  * far as it fits, and others that lie where the last micro-batch or step left them, in memory. So operands move through
- * pools larger than the caches from call to call, and the fresh one is written right before the call. */
+ * pools larger than the caches from call to call, and the fresh one is written right before the call; not on a GPU,
+ * whose cache has no room for what a kernel writes there.
+ *
+ * What operands hold is made in this process' memory and copied to the device's. */
 
-enum { POOL_BYTES = 80 << 20, TOKEN_BYTES = 1 << 20, LINE = 64, MAX_REPEATS = 32,
+enum { POOL_BYTES = BENCH_BYTES + (8 << 20), GPU_POOL_BYTES = BENCH_GPU_BYTES + (8 << 20), LINE = 64, MAX_REPEATS = 32,
        MIN_REPEATS = 3, FULL_ROUNDS = 2, ROUNDS_IN_DOUBT = 4 };
 
 static const int64_t slot_ns = 4000000, quick_slot_ns = 1000000; /* for a shape in a round */
@@ -24,9 +27,13 @@ typedef struct pool { dsc_arena arena; int64_t at; } pool;
 
 typedef struct bench {
     dsc_comm *comm;
+    dsc_device *device;
+    dsc_queue *queue;      /* of a device that has them, and events before and behind a call */
+    dsc_event *from, *to;
     const dsc_kernel_set *set;
     pool read, written;    /* operands that are only read keep sane values */
-    dsc_arena workspace, tokens, lists;
+    dsc_arena workspace, tokens, lists, step;
+    dsc_arena image;       /* what is to be copied there */
     int64_t slot_ns, end_ns;
     dsc_shape *shapes; int64_t count;
     double *times;         /* [count] ns, the best so far; 0: none */
@@ -65,25 +72,33 @@ static void *take(pool *p, int64_t bytes)
     return address;
 }
 
-/* Numbers between 1/128 and 1/64 whether read as fp32 or bf16 (in fp16: about 1), all different. */
-static void fill(const dsc_arena *arena)
+/* The image's first bytes. */
+static dsc_status put(const bench *b, const dsc_arena *to, int64_t bytes)
 {
-    uint16_t *values = (uint16_t *)arena->base;
+    return b->device->calls->copy(b->device, NULL, to->base, b->image.base, bytes);
+}
+
+/* Numbers between 1/128 and 1/64 whether read as fp32 or bf16 (in fp16: about 1), all different. */
+static dsc_status fill(const bench *b, const dsc_arena *to)
+{
+    uint16_t *values = (uint16_t *)b->image.base;
 
 #pragma omp parallel for
-    for (int64_t i = 0; i < arena->bytes / 2; i++) values[i] = (uint16_t)(0x3c00 + (i * 7919 >> 3) % 128);
+    for (int64_t i = 0; i < to->bytes / 2; i++) values[i] = (uint16_t)(0x3c00 + (i * 7919 >> 3) % 128);
+    return put(b, to, to->bytes);
 }
 
 static bool is_loss(int kernel) { return kernel >= DSC_K_CROSS_ENTROPY && kernel <= DSC_K_CROSS_ENTROPY_JOIN; }
 
 /* Token tables hold valid tokens of the shape's vocabulary, other ranks' among them. */
-static void fill_tokens(const dsc_shape *shape, const dsc_arena *arena)
+static dsc_status fill_tokens(const bench *b, const dsc_shape *shape)
 {
     const int64_t held = is_loss(shape->kernel) ? shape->d[2] : shape->d[3];
     const int64_t vocab = shape->flags & DSC_SHARD ? BENCH_SHARDS * held : held;
-    int32_t *tokens = (int32_t *)arena->base;
+    int32_t *tokens = (int32_t *)b->image.base;
 
     for (int64_t i = 0; i < shape->d[0] * (shape->d[1] + 1); i++) tokens[i] = (int32_t)(i * 7919 % vocab);
+    return put(b, &b->tokens, dsc_operand_bytes(shape, 0));
 }
 
 bool bench_has_units(int kernel) { return kernel >= DSC_K_SIGN_COMPRESS && kernel <= DSC_K_SIGN_EXPAND; }
@@ -112,9 +127,9 @@ static void fill_held(const dsc_shape *shape, void *operand)
 }
 
 /* The lists of a window. */
-static dsc_status fill_window(const dsc_shape *shape, const dsc_arena *arena)
+static dsc_status fill_window(const dsc_shape *shape, void *operand)
 {
-    const dsc_blocks blocks = dsc_blocks_of(shape, arena->base);
+    const dsc_blocks blocks = dsc_blocks_of(shape, operand);
     const int64_t window = bench_window(shape);
     int64_t *heads = calloc((size_t)blocks.heads, sizeof *heads);
     dsc_status status = DSC_OK;
@@ -132,14 +147,6 @@ out:
     return status;
 }
 
-static dsc_status fill_lists(const dsc_shape *shape, const dsc_arena *arena)
-{
-    if (shape->flags & DSC_HAS_LAYOUT) return fill_window(shape, arena);
-    if (bench_has_units(shape->kernel)) bench_fill_units(shape, arena->base);
-    else fill_held(shape, arena->base);
-    return DSC_OK;
-}
-
 /* The operand that lists blocks, units or tensors; -1: there is none. */
 static int list_operand(const dsc_shape *shape)
 {
@@ -148,6 +155,19 @@ static int list_operand(const dsc_shape *shape)
     if (shape->kernel == DSC_K_LAMB_STEP) return 2;
     if (!(shape->flags & DSC_HAS_LAYOUT)) return -1;
     return shape->kernel == DSC_K_ATTENTION_FWD ? 3 : 5;
+}
+
+static dsc_status fill_lists(const bench *b, const dsc_shape *shape)
+{
+    void *image = b->image.base;
+    dsc_status status = DSC_OK;
+
+    if (shape->flags & DSC_HAS_LAYOUT) DSC_TRY(fill_window(shape, image));
+    else if (bench_has_units(shape->kernel)) bench_fill_units(shape, image);
+    else fill_held(shape, image);
+    DSC_TRY(put(b, &b->lists, dsc_operand_bytes(shape, list_operand(shape))));
+out:
+    return status;
 }
 
 static bool has_tokens(int kernel)
@@ -181,20 +201,40 @@ static void freshen(const dsc_shape *shape, void *const *operands)
 
 /* ---- Timing */
 
+static dsc_status run(const bench *b, const dsc_shape *shape, void *const *operands)
+{
+    return b->set->run[shape->kernel](shape, operands, b->workspace.base, (const dsc_step *)b->step.base);
+}
+
+/* By the device's own clock. */
+static dsc_status time_in_queue(const bench *b, const dsc_shape *shape, void *const *operands, int64_t *out)
+{
+    const dsc_device_calls *calls = b->device->calls;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(calls->record(b->device, b->queue, b->from));
+    DSC_TRY(run(b, shape, operands));
+    DSC_TRY(calls->record(b->device, b->queue, b->to));
+    DSC_TRY(calls->sync(b->device, b->queue));
+    DSC_TRY(calls->elapsed(b->device, b->from, b->to, out));
+out:
+    return status;
+}
+
 static dsc_status time_once(bench *b, const dsc_shape *shape, int64_t *out)
 {
-    static const dsc_step step = {.number = 1, .optimizer_step = 1, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999,
-                                  .eps = 1e-8, .bias_correction1 = 0.1, .bias_correction2 = 30, .rates = 1e-3,
-                                  .fresh_correction2 = 30, .trust = {10, 0.01, 0.9, 4, 0.5, 0.1},
-                                  .loss_scale = 1, .loss_gradient = 1e-3f, .gradient_scale = 1};
     void *operands[DSC_KERNEL_OPERANDS];
     dsc_status status = DSC_OK;
 
     place_operands(b, shape, operands);
-    freshen(shape, operands);
-    const int64_t start = dsc_clock_ns();
-    DSC_TRY(b->set->run[shape->kernel](shape, operands, b->workspace.base, &step));
-    *out = DSC_MAX(dsc_clock_ns() - start, 1);
+    if (b->queue != NULL) DSC_TRY(time_in_queue(b, shape, operands, out));
+    else {
+        freshen(shape, operands);
+        const int64_t start = dsc_clock_ns();
+        DSC_TRY(run(b, shape, operands));
+        *out = dsc_clock_ns() - start;
+    }
+    *out = DSC_MAX(*out, 1);
 out:
     return status;
 }
@@ -205,8 +245,8 @@ static dsc_status time_shape(bench *b, const dsc_shape *shape, int64_t *out)
     int64_t times[MAX_REPEATS], first;
     dsc_status status = DSC_OK;
 
-    if (has_tokens(shape->kernel)) fill_tokens(shape, &b->tokens);
-    if (list_operand(shape) >= 0) DSC_TRY(fill_lists(shape, &b->lists));
+    if (has_tokens(shape->kernel)) DSC_TRY(fill_tokens(b, shape));
+    if (list_operand(shape) >= 0) DSC_TRY(fill_lists(b, shape));
     if (b->set->prepare != NULL) DSC_TRY(b->set->prepare(shape));
     DSC_TRY(time_once(b, shape, &first));
     const int64_t repeats = DSC_MAX(MIN_REPEATS, DSC_MIN(b->slot_ns / first, MAX_REPEATS));
@@ -317,34 +357,79 @@ static int64_t largest_list(const bench *b)
     return largest;
 }
 
+static int64_t largest_tokens(const bench *b)
+{
+    int64_t largest = 0;
+
+    for (int64_t i = 0; i < b->count; i++)
+        if (has_tokens(b->shapes[i].kernel)) largest = DSC_MAX(largest, dsc_operand_bytes(&b->shapes[i], 0));
+    return largest;
+}
+
+static dsc_status open_queue(bench *b)
+{
+    const dsc_device_calls *calls = b->device->calls;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(calls->create_queue(b->device, &b->queue));
+    DSC_TRY(calls->create_event(b->device, true, &b->from));
+    DSC_TRY(calls->create_event(b->device, true, &b->to));
+    calls->enter(b->device, b->queue);
+out:
+    return status;
+}
+
+static dsc_status open_memory(bench *b)
+{
+    static const dsc_step step = {.number = 1, .optimizer_step = 1, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999,
+                                  .eps = 1e-8, .bias_correction1 = 0.1, .bias_correction2 = 30, .rates = 1e-3,
+                                  .fresh_correction2 = 30, .trust = {10, 0.01, 0.9, 4, 0.5, 0.1},
+                                  .loss_scale = 1, .loss_gradient = 1e-3f, .gradient_scale = 1};
+    const int64_t pool_bytes = b->device->has_queues ? GPU_POOL_BYTES : POOL_BYTES;
+    const struct { dsc_arena *arena; int64_t bytes; } arenas[] = {
+        {&b->read.arena, pool_bytes}, {&b->written.arena, pool_bytes}, {&b->tokens, largest_tokens(b)},
+        {&b->lists, largest_list(b)}, {&b->workspace, largest_workspace(b)}, {&b->step, sizeof step}};
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_arena_create(DSC_MAX(pool_bytes, largest_list(b)), &b->image));
+    for (int64_t i = 0; i < DSC_COUNT(arenas); i++)
+        DSC_TRY(b->device->calls->create_arena(b->device, DSC_MEMORY_DEVICE, arenas[i].bytes, arenas[i].arena));
+    DSC_TRY(fill(b, &b->read.arena));
+    DSC_TRY(fill(b, &b->written.arena));
+    memcpy(b->image.base, &step, sizeof step);
+    DSC_TRY(put(b, &b->step, sizeof step));
+out:
+    return status;
+}
+
 static dsc_status open_bench(bench *b, const bench_request *request)
 {
     dsc_status status = DSC_OK;
 
+    b->device = request->device;
     DSC_TRY(bench_grid(request, &b->shapes, &b->count));
-    b->set = dsc_kernels_cpu();
+    b->set = b->device->has_queues ? dsc_kernels_cuda() : dsc_kernels_cpu();
     b->slot_ns = request->quick ? quick_slot_ns : slot_ns;
     b->end_ns = dsc_clock_ns() + limit_ns;
     b->times = calloc((size_t)b->count + 1, sizeof *b->times);
     if (b->times == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%lld times", (long long)b->count));
-    DSC_TRY(dsc_arena_create(POOL_BYTES, &b->read.arena));
-    DSC_TRY(dsc_arena_create(POOL_BYTES, &b->written.arena));
-    DSC_TRY(dsc_arena_create(TOKEN_BYTES, &b->tokens));
-    DSC_TRY(dsc_arena_create(largest_list(b), &b->lists));
-    DSC_TRY(dsc_arena_create(largest_workspace(b), &b->workspace));
-    fill(&b->read.arena);
-    fill(&b->written.arena);
+    if (b->device->has_queues) DSC_TRY(open_queue(b));
+    DSC_TRY(open_memory(b));
 out:
     return status;
 }
 
 static void close_bench(bench *b)
 {
-    dsc_arena_destroy(&b->read.arena);
-    dsc_arena_destroy(&b->written.arena);
-    dsc_arena_destroy(&b->tokens);
-    dsc_arena_destroy(&b->lists);
-    dsc_arena_destroy(&b->workspace);
+    dsc_arena *const arenas[] = {&b->read.arena, &b->written.arena, &b->tokens, &b->lists, &b->workspace, &b->step};
+    const dsc_device_calls *calls = b->device->calls;
+
+    for (int64_t i = 0; i < DSC_COUNT(arenas); i++) calls->destroy_arena(b->device, DSC_MEMORY_DEVICE, arenas[i]);
+    dsc_arena_destroy(&b->image);
+    if (b->from != NULL) calls->destroy_event(b->device, b->from);
+    if (b->to != NULL) calls->destroy_event(b->device, b->to);
+    if (b->queue != NULL) calls->enter(b->device, NULL);
+    if (b->queue != NULL) calls->destroy_queue(b->device, b->queue);
     free(b->times);
     free(b->shapes);
 }

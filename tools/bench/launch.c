@@ -1,4 +1,5 @@
 #include "tools/bench/bench.h"
+#include "device/device.h"
 #include "store/calibration_file.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +41,8 @@ static dsc_status make_command(command *c, int ranks, const char *path, const be
     add(c, c->self);
     add(c, "--worker");
     add(c, path);
+    add(c, "--device");
+    add(c, request->device->calls->kind);
     if (request->quick) add(c, "--quick");
     if (request->shows_progress) add(c, "--progress");
     for (int i = 0; i < DSC_KERNEL_COUNT; i++)
