@@ -5,6 +5,7 @@
 
 has_gpu() { "$build/dsc-run" --model "$tiny" --data text.txt --steps 1 --device cuda --dry-run >/dev/null 2>&1; }
 
+cut=layers=2,hidden=48,heads=4,vocab=131,seq=24
 claims=(
     "1|one GPU trains as one CPU|--micro-batch 4"
     "1|so it does with micro-batches of all|--micro-batch 16"
@@ -13,7 +14,7 @@ claims=(
     "2|with two ranks on it, of replicas|--micro-batch 4 --bucket-size 5000"
     "2|with two replicas that share their states|--micro-batch 4 --zero 3 --bucket-size 5000"
     "2|with two stages|--pp 2 --micro-batch 2 --schedule zb-h1"
-    "2|with two tensor ranks|--tp 2 --sequence-parallel --micro-batch 4 --model layers=2,hidden=48,heads=4,vocab=131,seq=24"
+    "2|with two tensor ranks|--tp 2 --sequence-parallel --micro-batch 4 --model $cut"
 )
 
 plan $((${#claims[@]} + 3))
@@ -43,8 +44,8 @@ repeats() {
 
 goes_on() {
     train 1 --micro-batch 4 --steps 10 --device cuda --save save >/dev/null &&
-        train 1 --micro-batch 4 --steps 20 --save save --resume auto --log log.b >/dev/null &&
-        learn one 1 --micro-batch 4 && tail -10 one >one.end && paste <(column loss log.b) <(column loss one.end) |
+        train 1 --micro-batch 4 --steps 20 --save save --resume auto --log log.end >/dev/null &&
+        learn one 1 --micro-batch 4 && tail -10 one >one.end && paste <(column loss log.end) <(column loss one.end) |
         awk '{ d = $1 / $2 - 1; if (d < -1e-5 || d > 1e-5) { print; bad = 1 } } END { exit bad || NR != 10 }'
 }
 
