@@ -12,8 +12,8 @@ const dsc_kernel_set *dsc_kernels_ref(void);
 const dsc_kernel_set *dsc_kernels_cpu(void);
 
 /* Those of a GPU: they enqueue what they are asked for where lib/device says (device/cuda.h), and return. All
- * addresses, that of the step too, are the device's. Tokens outside the vocabulary make NaN of x and of the loss.
- * NULL: this build has no CUDA. */
+ * addresses, that of the step too, are the device's. Tokens outside the vocabulary make NaN of x and of the loss. NULL:
+ * this build has no CUDA. */
 const dsc_kernel_set *dsc_kernels_cuda(void);
 
 /* By name: "ref", "cpu-avx2", "cpu-avx512" and "cpu-avx512bf16" use our own code only; "cpu", "auto" or NULL is

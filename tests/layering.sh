@@ -74,7 +74,8 @@ plan_library=.libs/libdsc-plan.a
 
 # Lines of code that a screen does not show
 wide_lines() {
-    (cd "$1" && find lib kernels sim tools tests -regex '.*\.\([ch]\|cu\|cuh\|sh\|inc\)' |
+    (cd "$1" && find lib kernels sim tools tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.sh' \
+        -o -name '*.inc' |
         LC_ALL=C.UTF-8 xargs grep -nE '.{121,}' /dev/null)
 }
 

@@ -116,6 +116,19 @@ static void fini(product *p)
     if (p->out != NULL) lt.MatrixLayoutDestroy(p->out);
 }
 
+/* The library wants more of the workspace's address than the contract promises. */
+enum { WORKSPACE_ALIGNMENT = 256 };
+
+static void *workspace_at(void *workspace)
+{
+    return (void *)(((uintptr_t)workspace + WORKSPACE_ALIGNMENT - 1) / WORKSPACE_ALIGNMENT * WORKSPACE_ALIGNMENT);
+}
+
+static size_t workspace_left(const dsc_shape *shape)
+{
+    return (size_t)dsc_kernel_workspace_bytes(shape) - WORKSPACE_ALIGNMENT;
+}
+
 static dsc_status multiply(const product *p, void *const *o, void *workspace, cublasStatus_t *out)
 {
     const float one = 1, added = p->shape.flags & (DSC_HAS_RESIDUAL | DSC_ACCUMULATE) ? 1 : 0;
@@ -125,7 +138,7 @@ static dsc_status multiply(const product *p, void *const *o, void *workspace, cu
     if (p->shape.flags & DSC_HAS_BIAS)
         TRY_LT(MatmulDescSetAttribute, p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o[2], sizeof o[2]);
     *out = lt.Matmul(lt.handle, p->desc, &one, o[1], p->b, o[0], p->a, &added, residual, p->out, o[4], p->out,
-                     &p->algo, workspace, (size_t)dsc_kernel_workspace_bytes(&p->shape), dsc_cuda_stream());
+                     &p->algo, workspace_at(workspace), workspace_left(&p->shape), dsc_cuda_stream());
 out:
     return status;
 }
@@ -267,7 +280,7 @@ static dsc_status choose(product *p)
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
     const uint32_t alignment = ALIGNMENT;
     const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    const uint64_t workspace = (uint64_t)dsc_kernel_workspace_bytes(&p->shape);
+    const uint64_t workspace = workspace_left(&p->shape);
     cublasLtMatmulPreference_t preference = NULL;
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     cublasStatus_t found;

@@ -62,8 +62,11 @@ dsc_status dsc_cuda_open(int index, dsc_device *out)
 
 static int count_cpu(void) { return 1; }
 
-static const struct { const char *kind; int (*count)(void); dsc_status (*open)(int index, dsc_device *out); } kinds[] = {
-    {"cpu", count_cpu, open_cpu}, {"cuda", dsc_cuda_count, dsc_cuda_open}};
+static const struct {
+    const char *kind;
+    int (*count)(void);
+    dsc_status (*open)(int index, dsc_device *out);
+} kinds[] = {{"cpu", count_cpu, open_cpu}, {"cuda", dsc_cuda_count, dsc_cuda_open}};
 
 static int64_t find_kind(const char *kind)
 {

@@ -1,8 +1,8 @@
 /* Three threads step the lanes of a segment: the caller's runs compute, a worker's what the host computes, the mover's
  * all others, so that messages and copies move while kernels run (MPI progresses only inside MPI calls). A caller that
  * has to wait moves them itself, which spares two changes of thread, milliseconds where ranks outnumber cores. Each
- * lane is in order; across lanes an op waits until the counters say that what it needs is over, or, where both lanes are
- * queues of a device, that it was handed over: the threads then only hand ops over (queue.c). */
+ * lane is in order; across lanes an op waits until the counters say that what it needs is over, or, where both lanes
+ * are queues of a device, that it was handed over: the threads then only hand ops over (queue.c). */
 #include "exec/internal.h"
 #include <errno.h>
 #include <omp.h>
@@ -94,7 +94,10 @@ static dsc_status run_here(dsc_run *run, exec_lane *lane, const dsc_instance *in
     omitted = exec_is_omitted(run, use, instance->index);
     if (lane->queue != NULL) DSC_TRY(exec_queue_before(run, lane, instance));
     exec_poison_op(run, use, instance->index, true); /* its buffers' lives begin and end even if it is left out */
-    DSC_TRY(omitted ? exec_omit(run, lane, use, op) : exec_op(run, lane, use, op));
+    status = omitted ? exec_omit(run, lane, use, op) : exec_op(run, lane, use, op);
+    if (status != DSC_OK && lane->queue != NULL)
+        dsc_fail_in(status, "op %lld (%s)", (long long)(use->base + instance->index), DSC_OP_NAMES[op->kind]);
+    DSC_TRY(status);
     exec_poison_op(run, use, instance->index, false);
     if (lane->queue != NULL) DSC_TRY(exec_queue_behind(run, lane));
     if (omitted) goto out; /* and it leaves no row */

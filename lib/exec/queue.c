@@ -152,7 +152,8 @@ dsc_status exec_queues_create(dsc_run *run)
     if (!device->has_queues) return DSC_OK;
     DSC_TRY(create_constants(run));
     for (int lane = 0; lane < DSC_LANE_COUNT; lane++)
-        if (is_of_device(lane) && has_ops(run, lane)) DSC_TRY(device->calls->create_queue(device, &run->lanes[lane].queue));
+        if (is_of_device(lane) && has_ops(run, lane))
+            DSC_TRY(device->calls->create_queue(device, &run->lanes[lane].queue));
     for (int s = 0; s < DSC_SEGMENT_COUNT; s++) DSC_TRY(find_marks(run, s));
     for (int which = 0; which < DSC_LANE_COUNT; which++) {
         exec_lane *lane = &run->lanes[which];

@@ -112,6 +112,14 @@ static dsc_status check_layout(const rank_check *c, const dsc_call *call)
     return check_refuse_buffer(c, "reads the blocks of another layer's attention, of", call->operands[operand].buffer);
 }
 
+/* The host touches nothing of a device's memory; the device reaches the host's. */
+static dsc_status check_reach(const rank_check *c, dsc_span span)
+{
+    if (c->op->lane != DSC_LANE_HOST || span.buffer < 0 || c->program->buffers[span.buffer].space == DSC_SPACE_HOST)
+        return DSC_OK;
+    return check_refuse_buffer(c, "works in the host, which cannot touch", span.buffer);
+}
+
 static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 {
     dsc_status status = DSC_OK;
@@ -124,10 +132,13 @@ static dsc_status check_fit(const rank_check *c, const dsc_template *template_)
 
         DSC_TRY(dsc_shape_check(&call->shape));
         for (int o = 0; o < DSC_KERNEL_OPERANDS; o++)
-            if (dsc_operand_present(&call->shape, o))
+            if (dsc_operand_present(&call->shape, o)) {
                 DSC_TRY(check_span(c, call->operands[o], dsc_operand_bytes(&call->shape, o)));
+                DSC_TRY(check_reach(c, call->operands[o]));
+            }
         if (dsc_kernel_workspace_bytes(&call->shape) > 0)
             DSC_TRY(check_span(c, call->workspace, dsc_kernel_workspace_bytes(&call->shape)));
+        DSC_TRY(check_reach(c, call->workspace));
         DSC_TRY(check_layout(c, call));
     }
 out:

@@ -115,7 +115,8 @@ void dsc_build_end(dsc_builder *b)
         largest = DSC_MAX(largest, bytes);
     }
     if (largest == 0) return;
-    buffer = dsc_build_buffer(b, "workspace", DSC_LIFE_TRANSIENT, DSC_CLASS_BUFFERS, op->layer, largest);
+    buffer = dsc_build_buffer_in(b, op->lane == DSC_LANE_HOST ? DSC_SPACE_HOST : DSC_SPACE_DEVICE, "workspace",
+                                 DSC_LIFE_TRANSIENT, DSC_CLASS_BUFFERS, op->layer, largest);
     for (int32_t i = 0; i < op->calls && b->status == DSC_OK; i++) {
         dsc_call *call = &b->template_->calls[op->first_call + i];
         int64_t bytes = dsc_kernel_workspace_bytes(&call->shape);

@@ -32,17 +32,17 @@ struct dsc_queue {
     task *first, *last;     /* not begun */
     bool is_busy;
     unsigned seed;
+    pthread_cond_t given, idle;
 };
 
-/* Turns count records; it is passed when all are. */
-struct dsc_event { int64_t recorded, passed, t_ns; };
+/* Turns count records; it is over when all are passed. */
+struct dsc_event { int64_t recorded, passed, t_ns; pthread_cond_t passing; };
 
 /* Tasks of queues, in the order in which they were given. */
 struct dsc_graph { task *tasks; int64_t count, capacity; };
 
 /* Of all queues and events. */
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static dsc_status failure = DSC_OK;
 static char failure_message[1024];
 
@@ -81,7 +81,7 @@ static void do_task(dsc_queue *queue, const task *t)
 
     if (t->kind == TASK_WAIT) {
         pthread_mutex_lock(&mutex);
-        while (t->event->passed < t->turn) pthread_cond_wait(&changed, &mutex);
+        while (t->event->passed < t->turn) pthread_cond_wait(&t->event->passing, &mutex);
         pthread_mutex_unlock(&mutex);
         return;
     }
@@ -106,8 +106,8 @@ static void *queue_main(void *argument)
 
         if (t == NULL) {
             queue->is_busy = false;
-            pthread_cond_broadcast(&changed);
-            pthread_cond_wait(&changed, &mutex);
+            pthread_cond_broadcast(&queue->idle);
+            pthread_cond_wait(&queue->given, &mutex);
             continue;
         }
         queue->is_busy = true;
@@ -119,7 +119,7 @@ static void *queue_main(void *argument)
         if (t->kind == TASK_RECORD) {
             t->event->t_ns = now_ns();
             t->event->passed = t->turn;
-            pthread_cond_broadcast(&changed);
+            pthread_cond_broadcast(&t->event->passing);
         }
         free(t);
     }
@@ -133,7 +133,7 @@ static void append(dsc_queue *queue, task *t)
     if (queue->last == NULL) queue->first = t;
     else queue->last->next = t;
     queue->last = t;
-    pthread_cond_broadcast(&changed);
+    pthread_cond_signal(&queue->given);
 }
 
 /* Under the mutex. Turns of events count as things are done. */
@@ -215,6 +215,8 @@ static dsc_status create_queue(dsc_device *device, dsc_queue **out)
     (void)device;
     if (queue == NULL) return DSC_FAIL(DSC_ENOMEM, "a queue");
     queue->seed = ++seed;
+    pthread_cond_init(&queue->given, NULL);
+    pthread_cond_init(&queue->idle, NULL);
     if (pthread_create(&queue->thread, NULL, queue_main, queue) != 0) {
         free(queue);
         return DSC_FAIL(DSC_ENOMEM, "a queue's thread");
@@ -245,7 +247,7 @@ static dsc_status sync(dsc_device *device, dsc_queue *queue)
 
     (void)device;
     pthread_mutex_lock(&mutex);
-    while (queue->first != NULL || queue->is_busy) pthread_cond_wait(&changed, &mutex);
+    while (queue->first != NULL || queue->is_busy) pthread_cond_wait(&queue->idle, &mutex);
     status = failed();
     pthread_mutex_unlock(&mutex);
     return status;
@@ -255,7 +257,9 @@ static dsc_status create_event(dsc_device *device, bool is_timed, dsc_event **ou
 {
     (void)device, (void)is_timed;
     *out = calloc(1, sizeof **out);
-    return *out != NULL ? DSC_OK : DSC_FAIL(DSC_ENOMEM, "an event");
+    if (*out == NULL) return DSC_FAIL(DSC_ENOMEM, "an event");
+    pthread_cond_init(&(*out)->passing, NULL);
+    return DSC_OK;
 }
 
 static void destroy_event(dsc_device *device, dsc_event *event)

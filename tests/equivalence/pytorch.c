@@ -60,7 +60,8 @@ static float *values_of(trainer *t, int which, int64_t tensor)
     wanted w = {which, NULL};
 
     for (int64_t i = 0; i < stage->shard_count; i++)
-        if (stage->shards[i].tensor == tensor) CHECK_OK(dsc_run_each_piece(t->run, &stage->shards[i], false, note_piece, &w));
+        if (stage->shards[i].tensor == tensor)
+            CHECK_OK(dsc_run_each_piece(t->run, &stage->shards[i], false, note_piece, &w));
     return w.values;
 }
 

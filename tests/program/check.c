@@ -34,6 +34,7 @@ static void accepts_what_is_built(void)
 
         s.precision = (int)tap_random_between(DSC_FP32, DSC_FP16);
         if (tap_random_between(0, 1)) strcpy(s.attention, "dense-unfused");
+        s.communication = (int)tap_random_between(DSC_COMMUNICATION_DIRECT, DSC_COMMUNICATION_STAGED);
         machine_init(&m, MODEL, &s);
         CHECK_OK(machine_check(&m));
         machine_fini(&m);
@@ -215,6 +216,26 @@ static void lays_one_buffer_over_another(void)
     machine_fini(&m);
 }
 
+/* The host's Adam, a tensor of which is on the device. */
+static void lets_the_host_reach(void)
+{
+    dsc_strategy s = strategy(1, 1, DSC_RECOMPUTE_NONE);
+    machine m;
+    int64_t t;
+    int32_t op;
+
+    s.offload = DSC_OFFLOAD_OPTIMIZER;
+    machine_init(&m, MODEL, &s);
+    if (CHECK(machine_find(m.programs[0], DSC_OP_UPDATE, &t, &op), "no update")) {
+        const dsc_template *template_ = &m.programs[0]->templates[t];
+        dsc_span *moments = &template_->calls[template_->ops[op].first_call].operands[2];
+
+        moments->buffer = m.programs[0]->kept[DSC_KEPT_PARAMETERS][DSC_SPACE_DEVICE];
+        machine_refuses(&m, "moments in the device's memory", "works in the host");
+    }
+    machine_fini(&m);
+}
+
 static const tap_case cases[] = {
     {"what the builders make is accepted", accepts_what_is_built},
     {"a program without any one of its ops is refused", drops_any_op},
@@ -225,6 +246,7 @@ static const tap_case cases[] = {
     {"a cycle across lanes is refused", makes_a_cycle},
     {"a forgotten dependency is refused", forgets_a_dependency},
     {"live buffers in one place are refused", lays_one_buffer_over_another},
+    {"a host that touches the device's memory is refused", lets_the_host_reach},
 };
 
 int main(void)

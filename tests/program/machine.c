@@ -68,6 +68,7 @@ void machine_random(dsc_strategy *s)
     s->precision = (int)tap_random_between(DSC_FP32, DSC_FP16);
     s->recompute = (int)tap_random_between(DSC_RECOMPUTE_NONE, DSC_RECOMPUTE_FULL);
     s->bucket_elems = tap_random_between(1, 20000);
+    s->communication = (int)tap_random_between(DSC_COMMUNICATION_DIRECT, DSC_COMMUNICATION_STAGED);
 }
 
 void machine_init(machine *m, const char *model, const dsc_strategy *strategy) { init(m, model, strategy, NULL, 1); }
