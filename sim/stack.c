@@ -65,8 +65,8 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_fp16_gradients = true,
-     .has_bf16_gradients = true, .recomputes_outputs = true, .late_gather = true, .link = 0.82, .network = 0.95,
-     .handlings = {FP32_LOSS}},
+     .has_bf16_gradients = true, .recomputes_outputs = true, .late_gather = true, .interleaves = true,
+     .bucket = 40000000, .bucket_each = 1000000, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
      .spread = 0.03, .beside = 0.14, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
@@ -135,13 +135,18 @@ static int accumulation_of(const dsc_stack *stack, int precision)
     }
 }
 
-/* Whether replicas hold all weights, and update a part each. A degree that is not given is what the devices leave. */
-static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
+/* How many sum a gradient. A degree that is not given is what the devices leave. */
+static int64_t replicas_of(const dsc_strategy *s, int64_t devices)
 {
     const int64_t tp = DSC_MAX(s->tp, 1), pp = DSC_MAX(s->pp, 1), cp = DSC_MAX(s->cp, 1);
-    const bool has_replicas = s->dp > 0 ? s->dp * cp > 1 : devices / tp / pp > 1;
 
-    return has_replicas && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
+    return s->dp > 0 ? s->dp * cp : DSC_MAX(devices / tp / pp, 1);
+}
+
+/* Whether replicas hold all weights, and update a part each. */
+static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
+{
+    return replicas_of(s, devices) > 1 && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
 }
 
 /* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
@@ -155,6 +160,8 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
     if (stack->selects_layers && strategy->recompute == DSC_RECOMPUTE_SELECTIVE && strategy->recompute_layers == 0)
         select_layers(layers, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
+    if (strategy->bucket_elems == 0)
+        strategy->bucket_elems = DSC_MAX(stack->bucket, stack->bucket_each * replicas_of(strategy, devices));
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
     if (strategy->grad_accum_dtype < 0) strategy->grad_accum_dtype = accumulation_of(stack, strategy->precision);
     strategy->widens_gradients |= stack->widens_gradients;

@@ -12,6 +12,7 @@ typedef enum dsc_topology { DSC_SWITCH, DSC_MESH, DSC_RING, DSC_TREE } dsc_topol
  * come from first principles. */
 typedef struct dsc_efficiency {
     double product;       /* of peak_flops, large matrix products */
+    double product_fp8;   /* the same of fp8's peak; 0: as of others */
     double attention;     /* of peak_flops */
     double memory;        /* of bandwidth_bytes_per_s */
     int64_t launch_ns;    /* of one kernel */

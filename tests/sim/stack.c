@@ -75,6 +75,15 @@ static void layers_are_taken_as_software_does(void)
     CHECK(applied("megatron-2021", given).scatters_messages && !applied("dsc", given).scatters_messages, "messages");
 }
 
+/* Megatron-Core's messages hold 40 M gradients, and a million for each replica where these are more. */
+static void messages_grow_with_replicas(void)
+{
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 2}).bucket_elems == 40000000, "2 replicas");
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48}).bucket_elems == 48000000, "48 replicas");
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48, .bucket_elems = 7}).bucket_elems == 7, "given");
+    CHECK(applied("fsdp-2025", (dsc_strategy){.dp = 48}).bucket_elems == 0, "another software");
+}
+
 static int checkpoints_of(const char *name, int zero, int recompute, int given)
 {
     dsc_strategy strategy = {.zero = zero, .recompute = recompute, .checkpoints = given};
@@ -225,6 +234,7 @@ static void collectives_carry_a_share(void)
 
 static const tap_case cases[] = {
     {"GPU, precision, ZeRO stage and attention choose", strategies_choose},
+    {"messages of gradients grow with the replicas", messages_grow_with_replicas},
     {"ZeRO 3's software keeps checkpoints in host memory", checkpoints_go_to_the_host},
     {"Megatron-Core gathers updated weights late, where replicas hold all and update parts", weights_are_gathered_late},
     {"rows past 2048 keys are scaled and masked apart", long_rows_are_masked_apart},

@@ -148,6 +148,40 @@ out:
     return status;
 }
 
+/* ---- Chunks of a stage, where the row does not say */
+
+/* How many make one of each layer, where layers and micro-batches can be interleaved so; else 1. */
+static int64_t finest_chunks(const dsc_model *model, const dsc_config *config)
+{
+    const dsc_strategy *s = &config->strategy;
+    const int64_t sequences = DSC_MAX(s->dp, 1) * DSC_MAX(s->micro_batch, 1);
+
+    if (s->pp < 2 || model->layers % s->pp != 0 || s->global_batch % (sequences * s->pp) != 0) return 1;
+    return model->layers / s->pp;
+}
+
+/* Software that overlaps messages between stages does so for interleaved chunks alone. */
+static dsc_status choose_chunks(const row *row, dsc_config *config, const plan_options *options, dsc_text *reason)
+{
+    dsc_status status = DSC_OK;
+    evaluation *e = NULL;
+    dsc_text notes = {0};
+    char sentence[160];
+
+    if (row_is_printed(row, ROW_VIRTUAL_PP) || config->strategy.virtual_stages > 1) return DSC_OK;
+    DSC_TRY(begin_row(row, config, &e, &notes));
+    DSC_TRY(find_stack(options->stack, config, e));
+    if (!e->stack->interleaves || finest_chunks(&e->model, config) == 1) goto out;
+    config->strategy.virtual_stages = finest_chunks(&e->model, config);
+    snprintf(sentence, sizeof sentence, "virtual_pp not given: %" PRId64 " taken, a chunk a layer, as %s interleaves",
+             config->strategy.virtual_stages, e->stack->name);
+    add_reason(sentence, reason);
+out:
+    dsc_text_fini(&notes);
+    end_row(e);
+    return status;
+}
+
 /* A row that cannot be planned is an answer, too; what fails otherwise is passed on. */
 static dsc_status answer_row(const row *row, const tool_inputs *inputs, const plan_options *options, answer *out)
 {
@@ -162,6 +196,7 @@ static dsc_status answer_row(const row *row, const tool_inputs *inputs, const pl
     if (stack[0] != '\0') snprintf(own->options.stack, sizeof own->options.stack, "%s", stack);
     DSC_TRY(row_check(row));
     DSC_TRY(row_config(row, &own->config, &attention));
+    DSC_TRY(choose_chunks(row, &own->config, &own->options, &out->reason));
     if (row_cell(row, ROW_RECOMPUTE)[0] != '\0') DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
     else DSC_TRY(try_recomputations(row, &own->config, &own->options, out));
 out:

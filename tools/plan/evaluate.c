@@ -153,7 +153,7 @@ static dsc_status judge(evaluation *e)
 }
 
 /* Whose software it is; without --stack what strategy and GPUs say. */
-static dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e)
+dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e)
 {
     const dsc_stack *found;
     const char *names[32];

@@ -75,6 +75,10 @@ void evaluation_fini(evaluation *evaluation);
 void evaluation_init(evaluation *out);
 dsc_status evaluate_on(const dsc_config *config, const plan_options *options, evaluation *evaluation);
 
+/* The stack of that name, or, "" or "auto", whose software such a strategy is, for e->stack. DSC_EINVAL names the
+ * nearest. */
+dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e);
+
 /* Whether it fits, and nothing else; as evaluate_on. */
 dsc_status fits_on(const dsc_config *config, const plan_options *options, evaluation *evaluation, bool *out);
 
