@@ -85,13 +85,15 @@ const dsc_stack *dsc_stacks(int64_t *count)
     return stacks;
 }
 
-/* Scores that are stored are of before flash attention; pipelines on GPUs before A100 were DeepSpeed's. */
+/* Scores that are stored are of before flash attention. DeepSpeed's pipelines ran on GPUs before A100 or in bf16; they
+ * are not interleaved, and have no sequence parallelism. */
 static const char *choose_unfused(const dsc_strategy *s, const dsc_device_type *gpu)
 {
-    const bool is_old = s->pp > 1 && gpu->peak_flops[DSC_BF16] == 0;
+    const bool is_plain_pipeline = s->pp > 1 && s->virtual_stages < 2 && !s->sequence_parallel;
+    const bool is_old = gpu->peak_flops[DSC_BF16] == 0;
 
     if (s->zero >= 2) return "deepspeed-2021";
-    return s->precision == DSC_BF16 || is_old ? "deepspeed-2022" : "megatron-2021";
+    return is_plain_pipeline && (s->precision == DSC_BF16 || is_old) ? "deepspeed-2022" : "megatron-2021";
 }
 
 static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)

@@ -19,16 +19,25 @@ static void strategies_choose(void)
 {
     const dsc_strategy compressed = {.optimizer = DSC_ONEBIT_ADAM, .attention = "dense-unfused", .precision = DSC_FP16};
     const dsc_strategy staged = {.pp = 2, .attention = "dense-unfused", .precision = DSC_FP16};
+    dsc_strategy wide = staged, interleaved, parallel;
+
+    wide.precision = DSC_BF16;
+    interleaved = parallel = wide;
+    interleaved.virtual_stages = 2;
+    parallel.sequence_parallel = true;
 
     CHECK(strcmp(automatic(local, "dense-unfused", 0, DSC_FP16), "dsc") == 0, "CPU ranks run ours");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_FP16), "megatron-2021") == 0, "unfused, fp16");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 3, DSC_FP16), "deepspeed-2021") == 0, "unfused, ZeRO 3");
-    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2022") == 0, "unfused, bf16");
+    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "megatron-2021") == 0, "unfused, bf16");
     CHECK(strcmp(automatic(gpus, "", 1, DSC_BF16), "megatron-2024") == 0, "flash attention");
     CHECK(strcmp(automatic(gpus, "dense", 3, DSC_BF16), "fsdp-2023") == 0, "flash attention, ZeRO 3");
     CHECK(strcmp(automatic(newer, "dense", 3, DSC_BF16), "fsdp-2025") == 0, "flash attention, ZeRO 3, fp8");
     CHECK(strcmp(dsc_stack_find("auto", &staged, older)->name, "deepspeed-2022") == 0, "a pipeline without bf16");
     CHECK(strcmp(dsc_stack_find("auto", &staged, gpus)->name, "megatron-2021") == 0, "a pipeline");
+    CHECK(strcmp(dsc_stack_find("auto", &wide, gpus)->name, "deepspeed-2022") == 0, "a pipeline in bf16");
+    CHECK(strcmp(dsc_stack_find("auto", &interleaved, gpus)->name, "megatron-2021") == 0, "an interleaved one");
+    CHECK(strcmp(dsc_stack_find("auto", &parallel, gpus)->name, "megatron-2021") == 0, "sequence parallelism");
     CHECK(strcmp(automatic(gpus, "fixed,0=dense", 0, DSC_FP16), "deepspeed-2020") == 0, "sparse attention");
     CHECK(strcmp(automatic(gpus, "dense,3=local", 0, DSC_FP16), "megatron-2024") == 0, "one sparse layer");
     CHECK(strcmp(dsc_stack_find("auto", &compressed, gpus)->name, "deepspeed-2020") == 0, "compression");
