@@ -77,7 +77,8 @@ bool search_is_tried(bool is_given, int64_t given, int64_t value);
 
 /* ---- degrees.c */
 
-/* The same of all degrees, whatever the number of threads. DSC_EINVAL where there is no candidate. */
+/* The same of all degrees, whatever the number of threads. DSC_EINVAL where there is no candidate; the message is of
+ * the degrees that are given, or of a strategy that was passed over. */
 dsc_status search_look_at_all(dsc_search *search, int threads);
 
 #endif
