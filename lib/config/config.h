@@ -153,9 +153,9 @@ dsc_status dsc_options_parse(int argc, char **argv, const dsc_field_table *table
 void dsc_options_help(const char *usage, const char *summary, const dsc_field_table *tables, dsc_text *out);
 
 /* Reads DeepSpeed's JSON into *config (over what it holds). Every key is taken, warned about through dsc_log where it
- * asks for what we do not do, or refused by name with a suggestion; null and "auto" leave the default. All complaints
- * come at once, a line each, at most four; *config is then unspecified. What single values do not show is for
- * dsc_config_check. */
+ * asks for what we do not do, or refused by name with a suggestion; null and "auto" leave the default. The first
+ * complaint is told, in a line, and how many more there are; *config is then unspecified. What single values do not
+ * show is for dsc_config_check. */
 dsc_status dsc_config_load(const char *path, dsc_config *config);
 
 /* The same from JSON that is parsed already; `where` opens each message. */

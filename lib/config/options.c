@@ -69,6 +69,7 @@ static dsc_status set_option(const dsc_field_table *tables, const char *what, co
     } else {
         if (value == NULL && **next != NULL) value = *(*next)++;
         if (value == NULL) return DSC_FAIL(DSC_EINVAL, "%s: a value is missing", what);
+        if (value[0] == '\0') return DSC_FAIL(DSC_EINVAL, "%s: the value is empty", what);
         status = dsc_field_set(option.field, option.base, what, value);
     }
     if (status == DSC_OK && option.given != NULL) *option.given = true;

@@ -132,7 +132,7 @@ refuses_bad_input() {
         refuses '--checkpoint-rate.*0' --tokens 1B --checkpoint-rate 0 &&
         refuses '--energy-price: -1' --tokens 1B --energy-price -1 &&
         refuses '--mtbf.* are for --tokens' --mtbf 100 && refuses 'are for --tokens' --restart-time 0 &&
-        refuses 'is for --tokens' --checkpoint-rate 1GB && refuses 'go without --what-if' --tokens 1B --what-if
+        refuses 'is for --tokens' --checkpoint-rate 1GB && refuses 'what-if goes without --tokens' --tokens 1B --what-if
 }
 
 plan 8

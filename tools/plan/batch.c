@@ -135,7 +135,7 @@ static dsc_status try_recomputations(const row *row, dsc_config *config, const p
     }
     if (!fits) {
         s->recompute = DSC_RECOMPUTE_FULL;
-        DSC_TRY(find_layers(row, config, options));
+        if (s->recompute_layers == 0) DSC_TRY(find_layers(row, config, options));
         snprintf(reason, sizeof reason, "recompute not given: full taken");
     }
     if (s->recompute_layers > 0)
@@ -166,15 +166,16 @@ static dsc_status choose_chunks(const row *row, dsc_config *config, const plan_o
     dsc_status status = DSC_OK;
     evaluation *e = NULL;
     dsc_text notes = {0};
+    const dsc_stack *stack;
     char sentence[160];
 
     if (row_is_printed(row, ROW_VIRTUAL_PP) || config->strategy.virtual_stages > 1) return DSC_OK;
     DSC_TRY(begin_row(row, config, &e, &notes));
-    DSC_TRY(find_stack(options->stack, config, e));
-    if (!e->stack->interleaves || finest_chunks(&e->model, config) == 1) goto out;
+    DSC_TRY(find_stack(options->stack, config, e->cluster, &stack));
+    if (!stack->interleaves || finest_chunks(&e->model, config) == 1) goto out;
     config->strategy.virtual_stages = finest_chunks(&e->model, config);
     snprintf(sentence, sizeof sentence, "virtual_pp not given: %" PRId64 " taken, a chunk a layer, as %s interleaves",
-             config->strategy.virtual_stages, e->stack->name);
+             config->strategy.virtual_stages, stack->name);
     add_reason(sentence, reason);
 out:
     dsc_text_fini(&notes);
@@ -182,8 +183,10 @@ out:
     return status;
 }
 
-/* A row that cannot be planned is an answer, too; what fails otherwise is passed on. */
-static dsc_status answer_row(const row *row, const tool_inputs *inputs, const plan_options *options, answer *out)
+/* recomputes: the command line or CONFIG says how. A row that cannot be planned is an answer, too; what fails otherwise
+ * is passed on. */
+static dsc_status answer_row(const row *row, const tool_inputs *inputs, const plan_options *options, bool recomputes,
+                             answer *out)
 {
     struct { dsc_config config; plan_options options; } *own = malloc(sizeof *own);
     const char *stack = row_cell(row, ROW_STACK);
@@ -197,7 +200,8 @@ static dsc_status answer_row(const row *row, const tool_inputs *inputs, const pl
     DSC_TRY(row_check(row));
     DSC_TRY(row_config(row, &own->config, &attention));
     DSC_TRY(choose_chunks(row, &own->config, &own->options, &out->reason));
-    if (row_cell(row, ROW_RECOMPUTE)[0] != '\0') DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
+    recomputes |= row_cell(row, ROW_RECOMPUTE)[0] != '\0';
+    if (recomputes) DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
     else DSC_TRY(try_recomputations(row, &own->config, &own->options, out));
 out:
     dsc_attention_destroy(attention);
@@ -234,7 +238,8 @@ out:
     return status;
 }
 
-static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs, const plan_options *options)
+static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs, const plan_options *options,
+                              bool recomputes)
 {
     dsc_status status = DSC_OK;
     int64_t at[ADDED];
@@ -243,7 +248,7 @@ static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs,
     for (int i = 0; i < ADDED; i++) DSC_TRY(dsc_csv_add(csv, added[i], &at[i]));
     for (row->index = 1; row->index < csv->count; row->index++) {
         if (csv->rows[row->index].count == 0) continue;
-        DSC_TRY(answer_row(row, inputs, options, &answer));
+        DSC_TRY(answer_row(row, inputs, options, recomputes, &answer));
         DSC_TRY(write_answer(csv, row, at, &answer));
         dsc_text_fini(&answer.reason);
     }
@@ -254,16 +259,43 @@ out:
     return status;
 }
 
-dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options)
+/* What would be every row's reason. */
+static dsc_status check_table_options(const tool_inputs *inputs, const plan_options *options)
+{
+    const dsc_config *config = &inputs->config;
+    dsc_calibration calibration;
+    dsc_cluster *any = NULL;
+    dsc_status status = DSC_OK;
+    const dsc_stack *stack;
+
+    dsc_calibration_init(&calibration);
+    if (config->strategy.offload_ratio < 0)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--batch %s: --offload-ratio auto is for one strategy; give a number",
+                         options->batch));
+    if (config->gradient_accumulation_steps > 0)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--batch %s: --gradient-accumulation-steps %" PRId64 " follows from a row's "
+                         "batch; leave it out", options->batch, config->gradient_accumulation_steps));
+    DSC_TRY(dsc_cluster_load(*dsc_cluster_presets(), &any));
+    DSC_TRY(find_stack(options->stack, config, any, &stack));
+    DSC_TRY(read_calibration(options->calibration, &calibration));
+    DSC_TRY(check_output(options->out));
+out:
+    dsc_cluster_destroy(any);
+    dsc_calibration_fini(&calibration);
+    return status;
+}
+
+dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options, const dsc_given *given)
 {
     dsc_status status = DSC_OK;
     dsc_text text = {0};
     dsc_csv csv = {0};
     row row;
 
+    DSC_TRY(check_table_options(inputs, options));
     DSC_TRY(dsc_csv_load(options->batch, &csv));
     DSC_TRY(row_init(&csv, &row));
-    DSC_TRY(answer_rows(&csv, &row, inputs, options));
+    DSC_TRY(answer_rows(&csv, &row, inputs, options, given->recompute));
     dsc_csv_print(&csv, &text);
     if (text.failed) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%s: the table's text", options->batch));
     DSC_TRY(write_text(options->out[0] == '\0' ? "-" : options->out, &text));

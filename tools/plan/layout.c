@@ -30,15 +30,6 @@ out:
     return status;
 }
 
-dsc_status write_text(const char *path, const dsc_text *text)
-{
-    FILE *file = dsc_equal(path, "-") ? stdout : fopen(path, "w");
-    bool is_written = file != NULL && fputs(dsc_text_str(text), file) >= 0;
-
-    if (file != NULL && (file == stdout ? fflush(file) : fclose(file)) != 0) is_written = false;
-    return is_written ? DSC_OK : DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, strerror(errno));
-}
-
 static dsc_status print_layout(const dsc_layout *layout, const plan_options *o)
 {
     dsc_status status = DSC_OK;
@@ -64,6 +55,7 @@ dsc_status show_layout(const plan_options *options, int64_t seq_len)
     dsc_layout *layout = NULL;
     dsc_status status = DSC_OK;
 
+    DSC_TRY(check_output(options->svg));
     DSC_TRY(read_layout(options, seq_len, &layout));
     DSC_TRY(print_layout(layout, options));
 out:

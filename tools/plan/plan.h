@@ -75,10 +75,6 @@ void evaluation_fini(evaluation *evaluation);
 void evaluation_init(evaluation *out);
 dsc_status evaluate_on(const dsc_config *config, const plan_options *options, evaluation *evaluation);
 
-/* The stack of that name, or, "" or "auto", whose software such a strategy is, for e->stack. DSC_EINVAL names the
- * nearest. */
-dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e);
-
 /* Whether it fits, and nothing else; as evaluate_on. */
 dsc_status fits_on(const dsc_config *config, const plan_options *options, evaluation *evaluation, bool *out);
 
@@ -87,11 +83,18 @@ void write_order(const dsc_plan *plan, char out[32]);
 
 /* --batch: evaluates each row of a table of trainings (published measurements) and prints the table with columns of the
  * prediction behind its own, to -o or standard output; a row that cannot be evaluated has a reason. The command line's
- * configuration is what rows do not say. DSC_EINVAL for a file that cannot be read or lacks columns. */
-dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options);
+ * configuration is what rows do not say; given: of recomputation, too. DSC_EINVAL for a file that cannot be read or
+ * lacks columns, and for what no row could be evaluated with. */
+dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options, const dsc_given *given);
 
-/* Writes a text to a file or, "-", standard output. DSC_EINVAL names the file. */
+/* Whether a file can be written, before any work; "" and "-" can. What is there stays. DSC_EINVAL names the file. */
+dsc_status check_output(const char *path);
+/* Writes a text to a file or, "-", standard output. DSC_EIO names it. */
 dsc_status write_text(const char *path, const dsc_text *text);
+
+/* Of the tool's own tables, with what was given: that one question is asked, and that all options go with it.
+ * DSC_EINVAL names the one that does not. */
+dsc_status check_question(const dsc_field_table *own);
 
 /* --show-layout: prints a sparse layout of so many heads over seq_len tokens (0: what the file has), as text, JSON or
  * into an SVG file. */
@@ -166,8 +169,13 @@ double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device *
 /* Share of the dense peak of the precision; NaN where the cluster does not say it. */
 double flops_utilization(const evaluation *evaluation);
 
-/* The calibration of --calibration, and what libraries take by it. */
+/* --calibration: one file or several, apart by commas, added up. */
+dsc_status read_calibration(const char *paths, dsc_calibration *into);
+/* The same, and what libraries take by it. */
 dsc_status load_calibration(const char *paths, evaluation *evaluation);
+
+/* The software of --stack, "" being auto. DSC_EINVAL for a label that is none. */
+dsc_status find_stack(const char *name, const dsc_config *config, const dsc_cluster *cluster, const dsc_stack **out);
 
 /* The object of interfaces.md, and the strategy's keys in it. A new reference. */
 json_t *evaluation_json(const evaluation *evaluation);
@@ -186,7 +194,5 @@ typedef struct html_point { const char *label; int64_t step_ns, peak_bytes; bool
  * but for --html: pages of one plan are alike, wherever they go. points: those of a search; none (count 0) without. */
 dsc_status write_page(const char *name, const evaluation *evaluation, const html_point *points, int64_t count,
                       const plan_options *options);
-/* Whether a file can be written: known before any work. What is there stays. DSC_EINVAL names the file. */
-dsc_status check_output(const char *path);
 
 #endif

@@ -209,6 +209,7 @@ dsc_status row_config(const row *row, dsc_config *config, dsc_attention **attent
     for (int64_t i = 0; i < DSC_COUNT(rows); i++)
         if (!is_empty(row, rows[i].column))
             DSC_TRY(set_cell(row, rows[i].column, rows[i].option, rows[i].synonyms, config));
+    config->strategy.seq_len = 0;            /* the row's model has it */
     config->gradient_accumulation_steps = 0; /* follows from the row's batch */
     DSC_TRY(dsc_config_check(config));
     if (is_empty(row, ROW_FLASH_ATTN)) return DSC_OK;
