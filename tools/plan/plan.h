@@ -157,7 +157,8 @@ void print_campaign(const campaign *run, const plan_options *options, dsc_text *
 /* --emit: whether a plan can be written there, before the work; DSC_EINVAL says why not. */
 dsc_status check_emit(const char *path);
 /* Writes the folder of store/plan_folder.h for a feasible strategy, whole or not at all, and reads it back as dsc-run
- * will. attention: what --attention and CONFIG say. DSC_EINVAL, DSC_EIO; DSC_ENOTSUP for nodes of several sizes. */
+ * will. attention: what --attention and CONFIG say. DSC_EINVAL, DSC_EIO; DSC_ENOTSUP for ranks on nodes of several
+ * sizes. */
 dsc_status emit(const evaluation *e, const struct dsc_attention *attention, const char *path);
 
 /* --what-if: prints step time, memory and feasibility with one thing of the cluster changed at a time.
