@@ -66,6 +66,8 @@ static const dsc_field fields[] = {
     FLAG("list-stacks", list_stacks, "print the kinds of software that are known"),
     {0}};
 
+static const char *const drives[] = {"nvme", NULL};
+
 static const dsc_field run_fields[] = {
     TEXT("tokens", tokens, "N", "predict the run until so many tokens: days, failures, checkpoints, energy; 300B, 15T"),
     {.name = "mtbf", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, mtbf_h), .low = 1e-3, .high = 1e9,
@@ -74,8 +76,9 @@ static const dsc_field run_fields[] = {
      .high = 1e9, .argument = "SECONDS",
      .help = "from a failure until the last checkpoint is being read (600)"},
     {.name = "checkpoint-rate", .type = DSC_FIELD_BYTES, .offset = offsetof(plan_options, checkpoint_rate), .low = 1,
-     .high = 0x1p60, .argument = "SIZE",
-     .help = "bytes a second of checkpoints, to and from shared storage (the cluster's, else 711MB a node)"},
+     .high = 0x1p60, .choices = drives, .argument = "SIZE|nvme",
+     .help = "bytes a second of checkpoints, to and from shared storage (the cluster's, else 711MB a node); nvme: of "
+             "the node's own drives, where all ranks are on one node (nothing else uses them)"},
     {.name = "energy-price", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, energy_price), .low = 0,
      .high = 1e9, .argument = "X", .help = "of a kWh, in any currency"},
     {0}};
@@ -297,7 +300,9 @@ static dsc_status check_run_options(const plan_options *o)
 {
     if (o->tokens[0] == '\0' && (o->mtbf_h > 0 || o->restart_s >= 0 || o->energy_price > 0))
         return DSC_FAIL(DSC_EINVAL, "--mtbf, --restart-time and --energy-price are for --tokens N");
-    if (o->tokens[0] == '\0' && o->emit[0] == '\0' && o->checkpoint_rate > 0)
+    if (o->smallest_cluster && o->checkpoint_rate == DSC_AUTO)
+        return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate nvme is of one node, and --smallest-cluster asks how many");
+    if (o->tokens[0] == '\0' && o->emit[0] == '\0' && o->checkpoint_rate != 0)
         return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate is for --tokens N and --emit DIR");
     if (o->smallest_cluster && (o->tokens[0] == '\0' || o->deadline[0] == '\0'))
         return DSC_FAIL(DSC_EINVAL, "--smallest-cluster needs --tokens N and --deadline TIME");

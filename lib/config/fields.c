@@ -255,6 +255,10 @@ static dsc_status set_bytes(const dsc_field *field, int64_t *out, const char *wh
 {
     int64_t bytes;
 
+    if (field->choices != NULL && dsc_equal(word, field->choices[0])) {
+        *out = DSC_AUTO;
+        return DSC_OK;
+    }
     if (dsc_parse_bytes(what, word, &bytes) != DSC_OK) return DSC_EINVAL;
     if (is_bounded(field) && ((double)bytes < field->low || (double)bytes > field->high))
         return DSC_FAIL(DSC_EINVAL, "%s: %s is outside %s .. %s", what, word, dsc_bytes_str(clamp_int(field->low)).str,

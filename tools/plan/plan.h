@@ -20,7 +20,7 @@ typedef struct plan_options {
     int64_t eval_every;                 /* 0: the run does not evaluate */
     char tokens[32];                    /* of the whole run; "": not asked */
     double mtbf_h, restart_s;           /* of a node; 0 and -1: not given */
-    int64_t checkpoint_rate;            /* bytes a second; 0: the cluster's */
+    int64_t checkpoint_rate;            /* bytes a second; 0: the cluster's; DSC_AUTO: its nodes' drives' */
     double energy_price;                /* of a kWh; 0: not asked */
     char emit[4096];
     bool what_if;
