@@ -374,6 +374,11 @@ static dsc_status end_scaling(dsc_status status)
 
 static bool is_scaling(const plan_options *o) { return o->smallest_cluster || o->largest_model; }
 
+static bool is_of_many(const plan_options *o)
+{
+    return o->batch[0] != '\0' || o->search || is_scaling(o) || o->what_if || o->break_even || o->longest_seq;
+}
+
 static dsc_status act(tool_inputs *inputs, const plan_options *options, const dsc_given *given)
 {
     dsc_status status = DSC_OK;
@@ -382,6 +387,8 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options, const ds
     if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();
     if (options->list_stacks) return options->json ? list_stacks_json() : list_stacks();
     if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
+    if (inputs->config.strategy.offload_ratio < 0 && is_of_many(options))
+        return DSC_FAIL(DSC_EINVAL, "--offload-ratio auto is for one strategy; give the number that it prints");
     if (options->batch[0] != '\0') return plan_table(inputs, options, given);
     if (inputs->cluster[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--cluster is missing: a preset (--list-clusters), a JSON file, or local");

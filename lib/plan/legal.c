@@ -171,8 +171,8 @@ static dsc_status check_pipeline(const dsc_plan *plan)
     int64_t most = plan->model.layers + 2;
 
     if (s->virtual_stages > 1 && s->pp == 1)
-        return DSC_FAIL(DSC_EINVAL, "--virtual-stages %" PRId64 " interleave the stages of a pipeline, and pp is 1",
-                        s->virtual_stages);
+        return DSC_FAIL(DSC_EINVAL, "--schedule interleaved by --virtual-stages %" PRId64 " is of a pipeline's stages, "
+                        "and pp is 1", s->virtual_stages);
     if (s->virtual_stages > 1 && s->schedule != DSC_INTERLEAVED)
         return DSC_FAIL(DSC_EINVAL, "--virtual-stages %" PRId64 ": only --schedule interleaved takes more than 1",
                         s->virtual_stages);

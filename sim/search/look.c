@@ -175,6 +175,30 @@ static bool are_one_software(const dsc_search *search, const look *l)
            l->stack[2]->checkpoints == DSC_CHECKPOINTS_AUTO;
 }
 
+/* ZeRO and offload of the outline at hand, and what of the configuration goes with them. */
+static void set_states(dsc_search *search, int zero, int offload)
+{
+    const dsc_strategy *given = &search->config.strategy;
+    dsc_strategy *s = &search->outline.config.strategy;
+
+    s->zero = zero;
+    s->offload = offload;
+    s->offload_ratio = given->offload_ratio;
+    s->delay_update = given->delay_update;
+}
+
+/* None, which goes with everything. */
+static void clear_states(dsc_search *search)
+{
+    dsc_strategy *s = &search->outline.config.strategy;
+
+    s->zero = 0;
+    s->offload = DSC_OFFLOAD_NONE;
+    s->late_gather = false;
+    s->offload_ratio = 1;
+    s->delay_update = 0;
+}
+
 static dsc_status begin_look(dsc_search *search, look *l)
 {
     static const int8_t zeros[CLASSES] = {0, 2, 3};
@@ -193,8 +217,7 @@ static dsc_status begin_look(dsc_search *search, look *l)
         DSC_TRY(search_look_at(search, &l->c, &l->stack[k]));
         DSC_TRY(search_find_machine(search, l->stack[k], &l->machine[k]));
         DSC_TRY(price_boundaries(search, l, k));
-        search->outline.config.strategy.zero = 0; /* ZeRO and offload come later, and what goes with them */
-        search->outline.config.strategy.late_gather = false;
+        clear_states(search); /* they come later */
         l->outline[k] = search->outline;
     }
     for (int k = 0; k < CLASSES; k++)
@@ -206,13 +229,11 @@ out:
 
 static dsc_status states_of(dsc_search *search, look *l, int zero, int offload, const states **out)
 {
-    dsc_strategy *s = &search->outline.config.strategy;
     dsc_status status = DSC_OK;
 
     *out = &l->states[zero][offload];
     if (l->has_states[zero][offload]) return DSC_OK;
-    s->zero = zero;
-    s->offload = offload;
+    set_states(search, zero, offload);
     status = find_states(search, &l->states[zero][offload]);
     l->has_states[zero][offload] = true;
     return status;
@@ -220,17 +241,13 @@ static dsc_status states_of(dsc_search *search, look *l, int zero, int offload, 
 
 static bool is_legal_pair(dsc_search *search, pairs *known, const dsc_candidate *c, int zero, int offload)
 {
-    dsc_strategy *s = &search->outline.config.strategy;
     int8_t *is_legal = &known->is_legal[zero][offload][c->schedule == DSC_ZB_H1 && c->pp > 1][c->dp > 1];
 
     if (*is_legal < 0) {
-        s->zero = zero;
-        s->offload = offload;
-        s->late_gather = search->config.strategy.late_gather;
+        set_states(search, zero, offload);
+        search->outline.config.strategy.late_gather = search->config.strategy.late_gather;
         *is_legal = dsc_plan_check_legal(&search->outline) == DSC_OK;
-        s->zero = 0;
-        s->offload = DSC_OFFLOAD_NONE;
-        s->late_gather = false;
+        clear_states(search);
     }
     return *is_legal > 0;
 }
@@ -316,10 +333,9 @@ static dsc_status look_at_schedule(dsc_search *search, look *l, pairs *known, in
 
     c.schedule = (int8_t)schedule;
     c.virtual_stages = (int32_t)chunks;
+    clear_states(search);
     s->schedule = schedule;
     s->virtual_stages = chunks;
-    s->zero = 0;
-    s->offload = DSC_OFFLOAD_NONE;
     s->sequence_parallel = c.sequence_parallel;
     if (search->model->layers < c.pp * chunks - 1)
         return pass_over(search, DSC_FAIL(DSC_EINVAL, "--pp %d x --virtual-stages %" PRId64 " are more chunks than %"

@@ -169,7 +169,7 @@ static dsc_config plain(const dsc_search *search)
     int64_t batch;
 
     if (!given->tp) s->tp = 1;
-    if (!given->pp) s->pp = interleaves ? 2 : 1;
+    if (!given->pp) s->pp = interleaves && devices / (s->tp * DSC_MAX(given->dp ? s->dp : 1, 1)) > 1 ? 2 : 1;
     if (!given->virtual_stages) s->virtual_stages = interleaves ? 2 : 1;
     if (!given->micro_batch) s->micro_batch = 1;
     batch = s->global_batch % s->micro_batch == 0 ? s->global_batch / s->micro_batch : 1;

@@ -54,7 +54,13 @@ finds_in_large_batches() {
     grep -q '^ *1 .* no ' table
 }
 
-plan 27
+finds() { # OPTIONS...
+    timeout 60 "$build/dsc-plan" "${gpt2[@]}" --search --global-batch 32 --top 2 "$@" >table 2>messages
+    cat table messages
+    grep -q '^ *1 .* optimizer ' table
+}
+
+plan 33
 ok "a micro-batch larger than the batch" \
     search 'global batch 32 is no multiple of micro-batch 33 x dp 1 = 33; without --micro-batch 33' --micro-batch 33
 ok "chunks that the schedule has no use for" \
@@ -75,6 +81,15 @@ ok "what compression has no use for" search '--zero: compression spares' --optim
 ok "what follows from the batch is not given" \
     says 2 'without --tp 4 there are some' --search --global-batch 30 --micro-batch 2 --gradient-accumulation-steps 5 \
     --tp 4
+ok "a share of the states goes with offload, which is searched" finds --offload-ratio 0.5
+ok "so does a delayed update" finds --delay-update 3
+ok "with offload that is given, too" finds --offload-ratio 0.5 --offload optimizer
+ok "and with no other" search "it takes --offload optimizer; without --offload none there" \
+    --offload-ratio 0.5 --offload none
+ok "a schedule of stages for which there are no devices" search "is of a pipeline's stages, and pp is 1; without --dp 8" \
+    --schedule interleaved --dp 8
+ok "sizes none of which has a legal strategy are bad input" says 2 '--largest-model: of no size one is legal' \
+    --largest-model --global-batch 8 --micro-batch 9
 ok "strategies of a huge batch are found" finds_in_large_batches
 ok "and none that holds more bytes than a number does" says 1 'none fits' --search --global-batch 1e12 --json
 ok "GPipe of too many micro-batches is refused" \

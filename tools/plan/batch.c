@@ -269,9 +269,6 @@ static dsc_status check_table_options(const tool_inputs *inputs, const plan_opti
     const dsc_stack *stack;
 
     dsc_calibration_init(&calibration);
-    if (config->strategy.offload_ratio < 0)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--batch %s: --offload-ratio auto is for one strategy; give a number",
-                         options->batch));
     if (config->gradient_accumulation_steps > 0)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--batch %s: --gradient-accumulation-steps %" PRId64 " follows from a row's "
                          "batch; leave it out", options->batch, config->gradient_accumulation_steps));

@@ -68,7 +68,10 @@ dsc_status read_calibration(const char *paths, dsc_calibration *into)
     dsc_status status = DSC_OK;
 
     snprintf(words, sizeof words, "%s", paths);
-    while (paths[0] != '\0' && (path = strsep(&rest, ",")) != NULL) DSC_TRY(add_calibration(path, into));
+    while (paths[0] != '\0' && (path = strsep(&rest, ",")) != NULL) {
+        if (path[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--calibration %s: a path is empty", paths);
+        DSC_TRY(add_calibration(path, into));
+    }
 out:
     return status;
 }

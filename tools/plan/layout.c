@@ -9,11 +9,15 @@
 /* As the reference has it, or as the file says. */
 static dsc_status read_layout(const plan_options *o, int64_t seq_len, dsc_layout **out)
 {
+    static const char option[] = "--attention";
     dsc_attention *attention = NULL;
     dsc_pattern *pattern;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_attention_create(o->show_layout, o->show_layout, "", dsc_layout_load, &attention));
+    status = dsc_attention_create(o->show_layout, o->show_layout, "", dsc_layout_load, &attention);
+    if (status != DSC_OK && strncmp(dsc_message(), option, sizeof option - 1) == 0) /* nobody gave that one */
+        status = DSC_FAIL(status, "--show-layout%s", dsc_message() + sizeof option - 1);
+    DSC_TRY(status);
     pattern = &attention->patterns[0];
     if (attention->count > 1 || pattern->kind == DSC_ATTENTION_UNFUSED)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--show-layout %s: one pattern or file", o->show_layout));
