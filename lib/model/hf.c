@@ -120,8 +120,8 @@ static dsc_status find_family(const char *where, const json_t *object, const hf_
 
     if (dsc_json_string(where, object, "model_type", type, sizeof type) != DSC_OK) return DSC_EINVAL;
     if (type[0] == '\0')
-        return DSC_FAIL(DSC_EINVAL, "%s: missing key \"model_type\" (gpt2, llama or bert), or \"layers\" of dsc's own keys",
-                        where);
+        return DSC_FAIL(DSC_EINVAL, "%s: missing key \"model_type\" (gpt2, llama or bert), or \"layers\" of dsc's own "
+                        "keys", where);
     for (int64_t i = 0; i < DSC_COUNT(families); i++)
         if (dsc_equal(families[i].model_type, type)) {
             *out = &families[i];

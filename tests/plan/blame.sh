@@ -86,8 +86,8 @@ ok "so does a delayed update" finds --delay-update 3
 ok "with offload that is given, too" finds --offload-ratio 0.5 --offload optimizer
 ok "and with no other" search "it takes --offload optimizer; without --offload none there" \
     --offload-ratio 0.5 --offload none
-ok "a schedule of stages for which there are no devices" search "is of a pipeline's stages, and pp is 1; without --dp 8" \
-    --schedule interleaved --dp 8
+ok "a schedule of stages for which there are no devices" \
+    search "is of a pipeline's stages, and pp is 1; without --dp 8" --schedule interleaved --dp 8
 ok "sizes none of which has a legal strategy are bad input" says 2 '--largest-model: of no size one is legal' \
     --largest-model --global-batch 8 --micro-batch 9
 ok "strategies of a huge batch are found" finds_in_large_batches
