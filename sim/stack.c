@@ -81,8 +81,8 @@ static const dsc_stack stacks[] = {
     {.name = "fsdp-2025",
      .what = "FSDP of Megatron and TorchTitan on GPUs with fp8: compiled, weights gathered beside the passes",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true, .widens_logits = true,
-     .keeps_gathered = true, .has_fp16_gradients = true, .has_bf16_gradients = true, .link = 0.82, .network = 0.95,
-     .handlings = {LOSS_IN_STEPS}},
+     .keeps_gathered = true, .cuts_by_stages = true, .has_fp16_gradients = true, .has_bf16_gradients = true,
+     .link = 0.82, .network = 0.95, .handlings = {LOSS_IN_STEPS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */

@@ -34,6 +34,7 @@ typedef struct dsc_stack {
     bool recomputes_outputs, scatters_messages, widens_gradients, widens_logits, keeps_outputs; /* as dsc_strategy's */
     bool keeps_gathered;           /* under a pipeline ZeRO 3 gathers weights once a step, and keeps them over it */
     bool late_gather;              /* the same, where there is something to gather late */
+    bool cuts_by_stages;           /* a replica's batch is as many micro-batches as stages where nobody says */
     bool interleaves;              /* stages have a chunk for each layer where nobody says how many */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */

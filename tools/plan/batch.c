@@ -148,7 +148,7 @@ out:
     return status;
 }
 
-/* ---- Chunks of a stage, where the row does not say */
+/* ---- How stages and the batch are cut, where the row does not say */
 
 /* How many make one of each layer, where layers and micro-batches can be interleaved so; else 1. */
 static int64_t finest_chunks(const dsc_model *model, const dsc_config *config)
@@ -161,21 +161,44 @@ static int64_t finest_chunks(const dsc_model *model, const dsc_config *config)
 }
 
 /* Software that overlaps messages between stages does so for interleaved chunks alone. */
-static dsc_status choose_chunks(const row *row, dsc_config *config, const plan_options *options, dsc_text *reason)
+static void choose_chunks(const row *row, const evaluation *e, dsc_config *config, dsc_text *reason)
+{
+    const int64_t chunks = finest_chunks(&e->model, config);
+    char sentence[160];
+
+    if (row_is_printed(row, ROW_VIRTUAL_PP) || config->strategy.virtual_stages > 1) return;
+    if (!e->stack->interleaves || chunks == 1) return;
+    config->strategy.virtual_stages = chunks;
+    snprintf(sentence, sizeof sentence, "virtual_pp not given: %" PRId64 " taken, a chunk a layer, as %s interleaves",
+             chunks, e->stack->name);
+    add_reason(sentence, reason);
+}
+
+static void choose_micro_batch(const row *row, const evaluation *e, dsc_config *config, dsc_text *reason)
+{
+    dsc_strategy *s = &config->strategy;
+    const int64_t parts = DSC_MAX(s->dp, 1) * s->pp;
+    char sentence[160];
+
+    if (row_is_printed(row, ROW_MICRO_BATCH) || !e->stack->cuts_by_stages) return;
+    if (s->pp < 2 || s->global_batch % parts != 0) return;
+    s->micro_batch = s->global_batch / parts;
+    snprintf(sentence, sizeof sentence, "micro_batch not given: %" PRId64 " taken, for as many as stages, as %s cuts",
+             s->micro_batch, e->stack->name);
+    add_reason(sentence, reason);
+}
+
+static dsc_status choose_cuts(const row *row, dsc_config *config, const plan_options *options, dsc_text *reason)
 {
     dsc_status status = DSC_OK;
     evaluation *e = NULL;
     dsc_text notes = {0};
-    char sentence[160];
 
-    if (row_is_printed(row, ROW_VIRTUAL_PP) || config->strategy.virtual_stages > 1) return DSC_OK;
+    if (row_is_printed(row, ROW_VIRTUAL_PP) && row_is_printed(row, ROW_MICRO_BATCH)) return DSC_OK;
     DSC_TRY(begin_row(row, config, &e, &notes));
     DSC_TRY(find_stack(options->stack, config, e));
-    if (!e->stack->interleaves || finest_chunks(&e->model, config) == 1) goto out;
-    config->strategy.virtual_stages = finest_chunks(&e->model, config);
-    snprintf(sentence, sizeof sentence, "virtual_pp not given: %" PRId64 " taken, a chunk a layer, as %s interleaves",
-             config->strategy.virtual_stages, e->stack->name);
-    add_reason(sentence, reason);
+    choose_micro_batch(row, e, config, reason);
+    choose_chunks(row, e, config, reason);
 out:
     dsc_text_fini(&notes);
     end_row(e);
@@ -196,7 +219,7 @@ static dsc_status answer_row(const row *row, const tool_inputs *inputs, const pl
     if (stack[0] != '\0') snprintf(own->options.stack, sizeof own->options.stack, "%s", stack);
     DSC_TRY(row_check(row));
     DSC_TRY(row_config(row, &own->config, &attention));
-    DSC_TRY(choose_chunks(row, &own->config, &own->options, &out->reason));
+    DSC_TRY(choose_cuts(row, &own->config, &own->options, &out->reason));
     if (row_cell(row, ROW_RECOMPUTE)[0] != '\0') DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
     else DSC_TRY(try_recomputations(row, &own->config, &own->options, out));
 out:
