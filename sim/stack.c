@@ -159,8 +159,8 @@ static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
     return replicas_of(s, devices) > 1 && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
 }
 
-/* Weights that stay gathered from a step's first pass to its last are what ZeRO 1 gathers beside its first passes. Whole
- * gradients wait for the last pass, in fp32, as they are reduced (TorchTitan's apply_fsdp: reshard_after_forward not
+/* Weights that stay gathered from a step's first pass to its last are what ZeRO 1 gathers beside its first passes.
+ * Whole gradients wait for the last pass, in fp32, as they are reduced (TorchTitan's apply_fsdp: reshard_after_forward not
  * under a pipeline, reduce_dtype float32; PyTorch's backward_maybe_with_nosync). */
 static void keep_gathered(int64_t devices, dsc_strategy *strategy)
 {
