@@ -30,6 +30,13 @@
 /* Vocabulary parallel cross-entropy in fp32: cast r 2 w 4, maximum r 4, difference r 4 w 4, exponentials r 4 w 4, sum
  * r 4, quotient r 4 w 4, backward r 4 w 4, cast r 4 w 2: 52 bytes a logit where ours moves 4, or 6 in two parts. */
 #define FP32_LOSS {DSC_K_CROSS_ENTROPY, 13, 10}, {DSC_K_CROSS_ENTROPY_PART, 10, 4}, {DSC_K_CROSS_ENTROPY_JOIN, 8, 6}
+/* PyTorch's in steps, of fp32 copies that the program makes (widens_logits). On one rank, with rows longer than shared
+ * memory: log-softmax r 3 x 4 w 4, its gradient w 4, that of its input r 4 and 4 + 4 w 4: 36 bytes a logit where ours
+ * moves 24. Over tensor ranks (loss_parallel) maximum r 4, difference r 4 w 4, exponentials r 4 w 4, sum r 4: 24 where
+ * ours moves 4; then log-probabilities r 4 w 4, one-hot w 4, exponentials r 4 w 4, sum r 8 w 4, product r 4 w 4: 40
+ * where ours moves 32. */
+#define LOSS_IN_STEPS                                                                                          \
+    {DSC_K_CROSS_ENTROPY, 1.5, 3}, {DSC_K_CROSS_ENTROPY_PART, 6, 4}, {DSC_K_CROSS_ENTROPY_JOIN, 1.25, 5}
 /* Unscaling r 4 w 4, norm r 4, clipping r 4 w 4, Adam r 16 w 12, weights back r 4 w 2: 54 bytes a parameter where ours
  * moves 30 of fp32 gradients. Those of 16 bits are copied before (widens_gradients; Megatron's
  * Float16OptimizerWithFloat16Params, DeepSpeed's FP16_Optimizer and ZeRO). */
@@ -73,8 +80,9 @@ static const dsc_stack stacks[] = {
      .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2025",
      .what = "FSDP of Megatron and TorchTitan on GPUs with fp8: compiled, weights gathered beside the passes",
-     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true,
-     .has_fp16_gradients = true, .has_bf16_gradients = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true, .widens_logits = true,
+     .keeps_gathered = true, .cuts_by_stages = true, .has_fp16_gradients = true, .has_bf16_gradients = true,
+     .link = 0.82, .network = 0.95, .handlings = {LOSS_IN_STEPS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */
@@ -151,6 +159,19 @@ static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
     return replicas_of(s, devices) > 1 && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
 }
 
+/* Weights that stay gathered from a step's first pass to its last are what ZeRO 1 gathers beside its first passes.
+ * Whole gradients wait for the last pass, in fp32, as they are reduced (TorchTitan's apply_fsdp: reshard_after_forward not
+ * under a pipeline, reduce_dtype float32; PyTorch's backward_maybe_with_nosync). */
+static void keep_gathered(int64_t devices, dsc_strategy *strategy)
+{
+    dsc_strategy kept = *strategy;
+
+    kept.zero = 1;
+    kept.late_gather = true;
+    if (kept.grad_accum_dtype < 0) kept.grad_accum_dtype = DSC_FP32;
+    if (strategy->zero == 3 && strategy->pp > 1 && updates_parts_of_wholes(&kept, devices)) *strategy = kept;
+}
+
 /* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
  * (DeepSpeedExamples, Megatron-LM-v1.1.5-ZeRO3/examples/ds_pretrain_gpt2-zero3.sh: PA, PA_CPU), those for ZeRO 2 and 3D
  * do not. */
@@ -161,11 +182,13 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
     if (checkpoints && strategy->checkpoints == DSC_CHECKPOINTS_AUTO) strategy->checkpoints = stack->checkpoints;
     if (stack->selects_layers && strategy->recompute == DSC_RECOMPUTE_SELECTIVE && strategy->recompute_layers == 0)
         select_layers(layers, strategy);
+    if (stack->keeps_gathered) keep_gathered(devices, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
     if (strategy->bucket_elems == 0)
         strategy->bucket_elems = DSC_MAX(stack->bucket, stack->bucket_each * replicas_of(strategy, devices));
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
     if (strategy->grad_accum_dtype < 0) strategy->grad_accum_dtype = accumulation_of(stack, strategy->precision);
+    strategy->widens_logits |= stack->widens_logits;
     strategy->widens_gradients |= stack->widens_gradients;
     strategy->keeps_outputs |= stack->keeps_outputs;
     strategy->recomputes_outputs |= stack->recomputes_outputs;

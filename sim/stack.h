@@ -31,8 +31,10 @@ typedef struct dsc_stack {
     bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_fp16_gradients, has_bf16_gradients; /* passes in that type (fp8: in bf16) add them up in it */
-    bool recomputes_outputs, scatters_messages, widens_gradients, keeps_outputs; /* as dsc_strategy's */
+    bool recomputes_outputs, scatters_messages, widens_gradients, widens_logits, keeps_outputs; /* as dsc_strategy's */
+    bool keeps_gathered;           /* under a pipeline ZeRO 3 gathers weights once a step, and keeps them over it */
     bool late_gather;              /* the same, where there is something to gather late */
+    bool cuts_by_stages;           /* a replica's batch is as many micro-batches as stages where nobody says */
     bool interleaves;              /* stages have a chunk for each layer where nobody says how many */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */
     double link, network;          /* share of a rate that collectives carry: inside a node, and of NICs and tiers */

@@ -34,6 +34,7 @@ typedef struct dsc_strategy {
     bool keeps_outputs;       /* what a stage sends waits for its gradient; else for the message alone */
     bool recomputes_outputs;  /* of a layer that is recomputed in full the last product too, which nothing needs */
     bool scatters_messages;   /* tensor ranks send a part each of what they have alike to the next stage */
+    bool widens_logits;       /* 16-bit logits stand beside copies in fp32 and what a loss in steps makes of them */
     bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
     bool late_gather;         /* ZeRO 1 and 2: updated weights are gathered beside the next first passes */
     bool sequence_parallel;

@@ -109,6 +109,9 @@ static const dsc_field fields[] = {
          "a layer's last product is recomputed too, as frameworks do (off, or as --stack does)"),
     FLAG("scatter-messages", strategy.scatters_messages,
          "tensor ranks send a part each of what stages pass on, and gather it there (off, or as --stack does)"),
+    FLAG("widen-logits", strategy.widens_logits,
+         "16-bit logits are copied to fp32 for a loss whose steps stand apart, as eager frameworks have it (off, or as "
+         "--stack does)"),
     FLAG("widen-gradients", strategy.widens_gradients,
          "all 16-bit gradients are copied to fp32 before the update (off, or as --stack does)"),
     FLAG("late-gather", strategy.late_gather,

@@ -17,4 +17,9 @@ enum {
 int64_t dsc_attention_unit_floats(const int64_t d[DSC_KERNEL_DIMS]);
 int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]); /* that the workspace holds */
 
+/* Losses with DSC_APART: behind the partial sums, which losses without have too, [rows, row stride] fp32 of each step.
+ * How many steps there are: 0 without. */
+int64_t dsc_loss_steps(const dsc_shape *shape);
+float *dsc_loss_step(const dsc_shape *shape, void *workspace, int64_t index);
+
 #endif

@@ -80,7 +80,8 @@ static dsc_status list_entries(dsc_extent *x)
             dsc_use use = {.copy = {0}};
 
             use.copy[program->buffers[i].life] = copy;
-            x->entries[e] = (entry){(int32_t)i, copy, dsc_program_offset(program, span, &use) + span.bytes, false, false};
+            x->entries[e] = (entry){.buffer = (int32_t)i, .copy = copy,
+                                    .end = dsc_program_offset(program, span, &use) + span.bytes};
         }
     }
     return DSC_OK;

@@ -124,7 +124,8 @@ static bool are_alike(const dsc_plan *x, const dsc_plan *y)
 
     return a->recompute == b->recompute && is_mixed(a) == is_mixed(b) && a->checkpoints == b->checkpoints &&
            a->keeps_outputs == b->keeps_outputs && a->scatters_messages == b->scatters_messages &&
-           a->widens_gradients == b->widens_gradients && a->bucket_elems == b->bucket_elems &&
+           a->widens_logits == b->widens_logits && a->widens_gradients == b->widens_gradients &&
+           a->bucket_elems == b->bucket_elems &&
            (!is_full || a->recomputes_outputs == b->recomputes_outputs);
 }
 
@@ -166,13 +167,13 @@ static dsc_status price_boundaries(dsc_search *search, look *l, int class_)
                          rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->messages_ns);
 }
 
-/* ZeRO 2 is what ZeRO 3 is but for its software's checkpoints. */
+/* ZeRO 2 is what ZeRO 3 is but for its software's checkpoints, and for weights that stay gathered. */
 static bool are_one_software(const dsc_search *search, const look *l)
 {
     const dsc_config config = dsc_search_config(search, &l->c);
 
     return dsc_stack_find(search->stack, &config.strategy, search->cluster) == l->stack[2] &&
-           l->stack[2]->checkpoints == DSC_CHECKPOINTS_AUTO;
+           l->stack[2]->checkpoints == DSC_CHECKPOINTS_AUTO && !(l->stack[2]->keeps_gathered && l->c.pp > 1);
 }
 
 /* ZeRO and offload of the outline at hand, and what of the configuration goes with them. */
