@@ -127,11 +127,19 @@ typedef struct walker {
 /* Of what a split pass puts off: not the head's, which goes with the inputs' pass. */
 static bool is_weights(int kind) { return kind == DSC_OP_MLP_BWD_W || kind == DSC_OP_ATTENTION_BWD_W; }
 
+/* Beside those of the ranks that copy at the same time. */
+static int64_t price_copy(walker *w, const dsc_template *t, const dsc_op *op)
+{
+    const bool is_out = op->lane == DSC_LANE_COPY_OUT;
+    const int64_t ns = dsc_price_op(w->prices, t, op), latency_ns = dsc_price_copy_latency(w->prices, is_out);
+
+    return latency_ns + (int64_t)(w->copy_pace[is_out] * (double)(ns - latency_ns));
+}
+
 static dsc_status price_op(walker *w, const dsc_template *t, const dsc_op *op, int64_t *out)
 {
     *out = 0;
-    if (dsc_op_is_copy(op->kind))
-        *out = (int64_t)(w->copy_pace[op->lane == DSC_LANE_COPY_OUT] * (double)dsc_price_op(w->prices, t, op));
+    if (dsc_op_is_copy(op->kind)) *out = price_copy(w, t, op);
     else if (!dsc_op_is_communication(op->kind)) *out = dsc_price_op(w->prices, t, op);
     else if (dsc_plan_degree(w->program->plan, (dsc_axis)op->axis) == 1) *out = dsc_price_op_overhead(w->prices);
     else if (op->axis != DSC_AXIS_PP && op->axis != DSC_AXIS_WORLD)
