@@ -11,7 +11,7 @@ enum { STAGES = 3, MOST_DEEPER = 6, SEVERAL = 4, FORWARD_SEEN = 3, BACKWARD_SEEN
 struct dsc_family {
     dsc_plan *plans[2];                    /* deep, shallow */
     dsc_program *programs[MOST_PROGRAMS]; int program_count; /* deep ones, then a shallow one */
-    int64_t shallow, deep;                 /* layers of a stage */
+    dsc_depths depths;
     bool is_pipeline;
 };
 
@@ -71,8 +71,15 @@ static int64_t period_of(const dsc_model *model, const dsc_config *config)
     return DSC_MAX(DSC_MIN(dsc_ceil_div(config->strategy.bucket_elems, DSC_MAX(elems, 1)), MOST_DEEPER), 1);
 }
 
+dsc_depths dsc_family_depths(const dsc_model *model, const dsc_config *config, int64_t longest)
+{
+    const int64_t shallow = longest > 2 ? 2 : 1, deep = shallow + period_of(model, config);
+
+    return (dsc_depths){shallow, longest == 0 ? deep : DSC_MIN(deep, DSC_MAX(longest, shallow + 1))};
+}
+
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
-                             bool is_several, int64_t shallow, dsc_family **out)
+                             bool is_several, dsc_depths depths, dsc_family **out)
 {
     const int64_t micro_batches = is_several ? SEVERAL : 1;
     dsc_family *family = calloc(1, sizeof *family);
@@ -81,11 +88,10 @@ dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster,
 
     if (family == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *family);
     family->is_pipeline = config->strategy.pp > 1;
-    family->shallow = shallow;
-    family->deep = shallow + period_of(model, config);
+    family->depths = depths;
     DSC_TRY(dsc_family_cluster(cluster, &larger));
     for (int i = 0; i < 2; i++) {
-        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? family->deep : shallow;
+        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? depths.deep : depths.shallow;
         const int64_t first = i == 0 ? 0 : stages / 2;
 
         DSC_TRY(make_plan(model, &larger, config, stages * layers, stages, micro_batches, &family->plans[i]));
@@ -305,11 +311,11 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
 
         out[DSC_Q_BACKWARD + turn] = time_of(w, use);
         out[DSC_Q_SENT + turn] = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
+        out[DSC_Q_LAUNCHES_BACK + turn] = w->launches[use];
         if (turn != DSC_TURN_MIDDLE) continue;
         out[DSC_Q_WEIGHTS] = w->weights[use];
         out[DSC_Q_INPUTS] = time_of(w, use) - w->weights[use];
         out[DSC_Q_LEAD] = DSC_MAX(w->lead[use], 0);
-        out[DSC_Q_LAUNCHES_BACK] = w->launches[use];
     }
     out[DSC_Q_REST] = latest(w) - w->compute_ends[last];
     for (int i = 0; i < 2; i++) {
@@ -394,10 +400,11 @@ dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_tr
     for (int i = 0; i < family->program_count; i++)
         DSC_TRY(measure(family->programs[i], prices, transfers, plan, values[i]));
     for (int q = 0; q < DSC_Q_COUNT; q++) {
-        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->deep - family->shallow);
+        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->depths.deep - family->depths.shallow);
 
         for (int i = 0; i < shallow; i++)
-            out->of[family->is_pipeline ? i : DSC_STAGE_ONLY][q] = line_through(q, values[i][q], slope, family->deep);
+            out->of[family->is_pipeline ? i : DSC_STAGE_ONLY][q] = line_through(q, values[i][q], slope,
+                                                                                             family->depths.deep);
     }
 out:
     return status;

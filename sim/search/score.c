@@ -27,7 +27,7 @@ static dsc_stage_kind kind_of(const pipe *e, int64_t stage)
 static int64_t hidden_by_host(const dsc_linear of[DSC_Q_COUNT], int64_t layers, int64_t rest)
 {
     const int64_t least = DSC_MIN(dsc_linear_at(of[DSC_Q_REST], 1), rest);
-    const int64_t waits = dsc_linear_at(of[DSC_Q_LAUNCHES_BACK], layers) -
+    const int64_t waits = dsc_linear_at(of[DSC_Q_LAUNCHES_BACK + DSC_TURN_LAST], layers) -
                           dsc_linear_at(of[DSC_Q_BACKWARD + DSC_TURN_LAST], layers);
 
     return DSC_MIN(DSC_MAX(waits, 0), rest - least);
@@ -44,11 +44,12 @@ static int64_t value(const pipe *e, dsc_stage_kind kind, int quantity, int64_t l
 {
     const dsc_linear *of = e->costs->of[kind];
     const bool is_backward = quantity >= DSC_Q_BACKWARD && quantity < DSC_Q_BACKWARD + DSC_TURNS;
-    const int64_t ns = dsc_linear_at(of[quantity], layers);
+    const int64_t ns = DSC_MAX(dsc_linear_at(of[quantity], layers), 0); /* without layers a line may lead below */
 
     if (quantity == DSC_Q_FORWARD) return DSC_MAX(ns, dsc_linear_at(of[DSC_Q_LAUNCHES], layers));
     if (quantity == DSC_Q_REST) return ns - hidden_by_host(of, layers, ns);
-    return is_backward ? DSC_MAX(ns, dsc_linear_at(of[DSC_Q_LAUNCHES_BACK], layers)) : ns;
+    if (!is_backward) return ns;
+    return DSC_MAX(ns, dsc_linear_at(of[DSC_Q_LAUNCHES_BACK + quantity - DSC_Q_BACKWARD], layers));
 }
 
 /* Of all chunks of a stage: the first chunk of all has the embedding, the last the head. */
