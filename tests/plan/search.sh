@@ -88,7 +88,8 @@ swaps_dp_and_pp() {
     read -r -a options <<<"$(first_options | tr '\n' ' ')"
     values step_s | head -n 1 >found
     "$build/dsc-plan" "${four[@]}" "${options[@]}" --json >found.json && values step_s | head -n 1 >chosen || return
-    "$build/dsc-plan" "${four[@]}" "${options[@]}" --rank-order "$order" --json >found.json && values step_s | head -n 1 >swapped
+    "$build/dsc-plan" "${four[@]}" "${options[@]}" --rank-order "$order" --json >found.json || return
+    values step_s | head -n 1 >swapped
     echo "$order: $(cat found swapped chosen)"
     cmp found swapped && awk -v swapped="$(cat swapped)" "{ exit !(swapped < \$1) }" chosen
 }
