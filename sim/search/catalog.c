@@ -157,7 +157,7 @@ static dsc_status take_split(dsc_search *search, int64_t machine, dsc_costs *cos
     if (split == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *split);
     DSC_TRY(measure(search, true, &machine, 1, split));
     for (int kind = 0; kind < DSC_STAGE_KINDS; kind++) {
-        memcpy(&costs->of[kind][DSC_Q_INPUTS], &split->of[kind][DSC_Q_INPUTS], 2 * sizeof(dsc_linear));
+        memcpy(&costs->of[kind][DSC_Q_INPUTS], &split->of[kind][DSC_Q_INPUTS], 3 * sizeof(dsc_linear));
         memcpy(&costs->of[kind][DSC_Q_STATIC], &split->of[kind][DSC_Q_STATIC],
                (DSC_Q_COUNT - DSC_Q_STATIC) * sizeof(dsc_linear));
     }

@@ -128,6 +128,7 @@ typedef struct walker {
     int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
     int64_t *gap;                        /* [use] before its first kernel */
     int64_t free_ns[DSC_LANE_COUNT], issued_ns;
+    bool is_ahead;                       /* the host, of all passes */
 } walker;
 
 /* Of what a split pass puts off: not the head's, which goes with the inputs' pass. */
@@ -210,9 +211,8 @@ static dsc_status walk_use(walker *w, const dsc_segment *segment, int64_t u)
             if (!is_issuing) w->gap[u] = start - (u > 0 ? w->compute_ends[u - 1] : 0);
             if (!is_issuing) w->issued_ns = start;
             is_issuing = true;
-            w->issued_ns += dsc_price_op_launches(w->prices, t, op);
             w->launches[u] += dsc_price_op_launches(w->prices, t, op);
-            ns = DSC_MAX(ns, w->issued_ns - start);
+            ns = DSC_MAX(ns, w->is_ahead ? 0 : w->issued_ns + w->launches[u] - start);
         }
         note_arrival(w, t, u, i, start, ns, &arrival);
         if (op->kind == DSC_OP_SEND) w->sent[u] = start;
@@ -315,7 +315,6 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
         if (turn != DSC_TURN_MIDDLE) continue;
         out[DSC_Q_WEIGHTS] = w->weights[use];
         out[DSC_Q_INPUTS] = time_of(w, use) - w->weights[use];
-        out[DSC_Q_LEAD] = DSC_MAX(w->lead[use], 0);
     }
     out[DSC_Q_REST] = latest(w) - w->compute_ends[last];
     for (int i = 0; i < 2; i++) {
@@ -323,6 +322,23 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
 
         if (half >= 0) out[DSC_Q_INPUTS + i] = time_of(w, half);
     }
+}
+
+/* A pass that begins with what it computes again has all of its kernels launched when the gradient comes late. Of what
+ * a walk with the host ahead of all passes says; others wait for the host as in out. */
+static void note_answers(const walker *w, int64_t out[DSC_Q_COUNT])
+{
+    const int64_t backward[DSC_TURNS] = {0, BACKWARD_SEEN, INT64_MAX}, half = find_half(w, false);
+
+    for (int turn = 0; turn < DSC_TURNS; turn++) {
+        const int64_t use = find_pass(w, false, backward[turn]), lead = w->lead[use], sent = w->sent[use];
+        const int64_t until = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
+
+        out[DSC_Q_ANSWER + turn] = lead > 0 ? DSC_MAX(until - lead, 0) : out[DSC_Q_SENT + turn];
+        out[DSC_Q_TAIL + turn] = lead > 0 ? DSC_MAX(time_of(w, use) - lead, 0) : out[DSC_Q_BACKWARD + turn];
+    }
+    out[DSC_Q_INPUTS_TAIL] = out[DSC_Q_INPUTS];
+    if (half >= 0 && w->lead[half] > 0) out[DSC_Q_INPUTS_TAIL] = DSC_MAX(time_of(w, half) - w->lead[half], 0);
 }
 
 static void note_memory(const dsc_program *program, int64_t out[DSC_Q_COUNT])
@@ -370,6 +386,11 @@ static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_tr
         DSC_TRY(dsc_transfer_copy_pace(transfers, plan, way == 1, &w.copy_pace[way]));
     DSC_TRY(walk(&w, dsc_segment_next(DSC_SEGMENT_END, &outcome)));
     note_passes(&w, out);
+    walker_fini(&w);
+    w.is_ahead = true;
+    DSC_TRY(walk(&w, w.segment));
+    note_answers(&w, out);
+    w.is_ahead = false;
     while ((segment = dsc_segment_next(w.segment, &outcome)) != DSC_SEGMENT_END) {
         walker_fini(&w);
         DSC_TRY(walk(&w, segment));
@@ -418,6 +439,6 @@ void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers
             const dsc_linear first = whole->of[kind][q], last = none->of[kind][q];
 
             out->of[kind][q] = (dsc_linear){first.base + (first.slope - last.slope) * layers, last.slope};
-            if (q == DSC_Q_LEAD) out->of[kind][q] = last;
+            if (q >= DSC_Q_ANSWER && q < DSC_Q_INPUTS) out->of[kind][q].base += last.base - first.base;
         }
 }
