@@ -40,7 +40,7 @@ typedef struct finder {
     result *results; int64_t count, capacity; /* of those that fit */
     dsc_candidate *done; int64_t done_capacity, simulated; /* of all */
     double errors[DSC_COUNT(ERRORS)];
-    bool is_open;              /* strategies are left that the closed form cannot tell from the first */
+    bool is_open;              /* strategies are left that may be faster than those shown */
 } finder;
 
 /* ---- Simulating */
@@ -160,7 +160,8 @@ static dsc_status find_message(const group *g)
 static bool is_simpler(const dsc_candidate *a, const dsc_candidate *b)
 {
     const int64_t keys[][2] = {{a->zero, b->zero}, {a->offload, b->offload}, {a->recompute, b->recompute},
-                               {a->sequence_parallel, b->sequence_parallel}, {a->schedule, b->schedule},
+                               {a->sequence_parallel, b->sequence_parallel},
+                               {a->schedule != DSC_1F1B, b->schedule != DSC_1F1B}, {a->schedule, b->schedule},
                                {a->virtual_stages, b->virtual_stages}};
 
     for (int64_t i = 0; i < DSC_COUNT(keys); i++)
@@ -222,13 +223,14 @@ static int by_step(const void *a, const void *b)
     return (x->c.step_ns > y->c.step_ns) - (x->c.step_ns < y->c.step_ns);
 }
 
-/* Whether, where enough are known, the strategy cannot be faster than the first, by as much as the closed form has been
- * wrong. */
+/* Whether, where enough are known, the closed form has the strategy behind the last one shown, and behind the first
+ * even if it is as wrong as it has been. */
 static bool is_slower(const finder *f, const dsc_candidate *c)
 {
     const double least = (double)c->step_ns * (1 - f->errors[c->schedule]);
 
-    return f->count >= f->options.top && least > (double)f->results[0].timing.step_ns;
+    return f->count >= f->options.top && c->step_ns > f->results[f->options.top - 1].timing.step_ns &&
+           least > (double)f->results[0].timing.step_ns;
 }
 
 static bool are_same(const dsc_candidate *a, const dsc_candidate *b)
@@ -245,7 +247,7 @@ static bool is_done(const finder *f, const dsc_candidate *c)
     return false;
 }
 
-/* The next of the `wide` best by the closed form, those to be shown or that may be the first: at most so many. Returns
+/* The next of the `wide` best by the closed form that may be the first or among those shown: at most so many. Returns
  * how many; *is_last: none behind the `wide` may be. */
 static int64_t take_next(const finder *f, int64_t wide, int64_t most, dsc_candidate *out, bool *is_last)
 {
@@ -500,7 +502,7 @@ static dsc_status print_all(finder *f)
                  " scored by families of their own, %" PRId64 " simulated\n", n.considered, n.legal, n.fitting,
                  n.scored, f->simulated);
     if (f->is_open)
-        dsc_text_add(&text, "           more may be as fast as the first: a larger --top simulates them\n");
+        dsc_text_add(&text, "           more may be as fast: a larger --top simulates them\n");
     if (f->count > 0) print_heading(&text);
     for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) print_result(&f->results[i], i + 1, &text);
     print_orders(f, &text);
