@@ -333,6 +333,14 @@ int64_t dsc_price_op_overhead(const dsc_prices *prices)
     return prices->device->is_gpu ? 0 : CPU_OVERHEAD_NS;
 }
 
+int64_t dsc_price_copy_latency(const dsc_prices *prices, bool is_out)
+{
+    const dsc_link *link = dsc_node_link(prices->node, "device", "host");
+    const bool is_measured = measured_copy_ns(prices->calibration, is_out ? "device" : "host", 0) > 0;
+
+    return dsc_price_op_overhead(prices) + (link == NULL || is_measured ? 0 : link->latency_ns);
+}
+
 /* ---- Ops */
 
 int64_t dsc_price_op(dsc_prices *prices, const dsc_template *template_, const dsc_op *op)

@@ -21,7 +21,7 @@ typedef struct machine {
 /* Everything that decides a family and the grid that its transfers go over. */
 typedef struct family_key {
     int64_t tp, pp, dp, micro_batch, bucket_elems, gradient_type;
-    int64_t recompute, again, sequence_parallel, zero, offload, is_split, is_several, stack, order;
+    int64_t recompute, again, sequence_parallel, zero, offload, is_split, is_several, shallow, deep, stack, order;
 } family_key;
 
 /* What is kept of a family: its costs, and its messages over all boundaries. */
