@@ -153,6 +153,10 @@ static int64_t replicas_of(const dsc_strategy *s, int64_t devices)
     return s->dp > 0 ? s->dp * cp : DSC_MAX(devices / tp / pp, 1);
 }
 
+/* Whether a replica has room for all of its gradients; what streams through buffers goes in messages as small as
+ * these. */
+static bool keeps_gradients(const dsc_strategy *s) { return s->zero < 2 && s->offload == DSC_OFFLOAD_NONE; }
+
 /* Whether replicas hold all weights, and update a part each. */
 static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
 {
@@ -160,8 +164,8 @@ static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
 }
 
 /* Weights that stay gathered from a step's first pass to its last are what ZeRO 1 gathers beside its first passes.
- * Whole gradients wait for the last pass, in fp32, as they are reduced (TorchTitan's apply_fsdp: reshard_after_forward not
- * under a pipeline, reduce_dtype float32; PyTorch's backward_maybe_with_nosync). */
+ * Whole gradients wait for the last pass, in fp32, as they are reduced (TorchTitan's apply_fsdp:
+ * reshard_after_forward not under a pipeline, reduce_dtype float32; PyTorch's backward_maybe_with_nosync). */
 static void keep_gathered(int64_t devices, dsc_strategy *strategy)
 {
     dsc_strategy kept = *strategy;
@@ -184,7 +188,7 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
         select_layers(layers, strategy);
     if (stack->keeps_gathered) keep_gathered(devices, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
-    if (strategy->bucket_elems == 0)
+    if (strategy->bucket_elems == 0 && keeps_gradients(strategy))
         strategy->bucket_elems = DSC_MAX(stack->bucket, stack->bucket_each * replicas_of(strategy, devices));
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
     if (strategy->grad_accum_dtype < 0) strategy->grad_accum_dtype = accumulation_of(stack, strategy->precision);

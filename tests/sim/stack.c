@@ -92,6 +92,8 @@ static void messages_grow_with_replicas(void)
     CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48}).bucket_elems == 48000000, "48 replicas");
     CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48, .bucket_elems = 7}).bucket_elems == 7, "given");
     CHECK(applied("fsdp-2025", (dsc_strategy){.dp = 48}).bucket_elems == 0, "another software");
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48, .offload = DSC_OFFLOAD_OPTIMIZER}).bucket_elems == 0,
+          "gradients that stream out");
 }
 
 static int checkpoints_of(const char *name, int zero, int recompute, int given)
