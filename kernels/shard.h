@@ -43,12 +43,24 @@ DSC_ANYWHERE static inline int64_t dsc_token_limit(const dsc_shape *s)
     return s->flags & DSC_SHARD ? (int64_t)INT32_MAX + 1 : s->d[3];
 }
 
-/* ---- Logits (cross_entropy_part, cross_entropy_join) */
+/* ---- Logits: all of cross_entropy, a rank's of cross_entropy_part and cross_entropy_join */
+
+DSC_ANYWHERE static inline bool dsc_has_all_logits(const dsc_shape *s) { return s->kernel == DSC_K_CROSS_ENTROPY; }
 
 /* Columns that stand for tokens: the last ranks have fewer, or none. */
 DSC_ANYWHERE static inline int64_t dsc_real_columns(const dsc_shape *s, const dsc_step *step)
 {
+    if (dsc_has_all_logits(s)) return s->d[2];
     return DSC_MAX(0, DSC_MIN(s->d[4], s->d[2] - step->tp_index * s->d[4]));
+}
+
+/* The column of the row's target, -1 where another rank owns it. */
+DSC_ANYWHERE static inline int64_t dsc_target_column(const dsc_shape *s, const dsc_step *step, const int32_t *tokens,
+                                                     int64_t row)
+{
+    const int64_t token = tokens[row + row / s->d[1] + 1];
+
+    return dsc_has_all_logits(s) ? token : dsc_own_row(token, s->d[4], step->tp_index);
 }
 
 #endif

@@ -1,4 +1,5 @@
 #include "sim/collective.h"
+#include "plan/plan.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -196,6 +197,12 @@ void dsc_expansion_fini(dsc_expansion *expansion)
         dsc_load_fini(&expansion->phases[i].binding);
     }
     *expansion = (dsc_expansion){0};
+}
+
+void dsc_expansions_hide(const dsc_stack *stack, int axis, dsc_expansion inout[DSC_ALGORITHM_COUNT])
+{
+    for (int algorithm = 0; algorithm < DSC_ALGORITHM_COUNT && axis == DSC_AXIS_TP; algorithm++)
+        for (int p = 0; p < inout[algorithm].phase_count; p++) inout[algorithm].phases[p].share *= 1 - stack->hidden;
 }
 
 dsc_status dsc_expansion_seal(dsc_fabric *fabric, const dsc_links *links, const int32_t *cores, int64_t count,

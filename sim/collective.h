@@ -53,6 +53,10 @@ dsc_status dsc_expand(dsc_fabric *fabric, dsc_motion motion, dsc_algorithm algor
                       int64_t count, dsc_expansion *inout);
 void dsc_expansion_fini(dsc_expansion *expansion);
 
+/* What of a collective over that axis the software moves while the product beside it computes is not sent again: of all
+ * algorithms, before they are sealed. */
+void dsc_expansions_hide(const dsc_stack *stack, int axis, dsc_expansion inout[DSC_ALGORITHM_COUNT]);
+
 /* After the last group: computes the rates. On cores[0..count) (of the members; may be none) the transfer is work, a
  * thread on each that takes turns with the others there. */
 dsc_status dsc_expansion_seal(dsc_fabric *fabric, const dsc_links *links, const int32_t *cores, int64_t count,

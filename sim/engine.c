@@ -135,6 +135,26 @@ static int64_t wait_for_host(const dsc_engine *e, dsc_sim_rank *r, const head *h
     return DSC_MAX(ns, r->issued_ns - e->now_ns);
 }
 
+/* On a GPU a copy waits for its latency, which loads nothing, and then takes of the ways to the host's memory what its
+ * bytes need in the rest of its time: less than all, where it was measured to be slower than they are. */
+static dsc_status begin_copy(dsc_engine *e, dsc_sim_rank *r, int lane)
+{
+    r->runs[lane].type = DSC_LATENCY;
+    return dsc_activity_delay(e, &r->runs[lane], r->copy_latency_ns[lane == DSC_LANE_COPY_OUT]);
+}
+
+static dsc_status move_copy(dsc_engine *e, dsc_sim_rank *r, int lane)
+{
+    const int way = lane == DSC_LANE_COPY_OUT;
+    const head h = head_of(r, lane);
+    const int64_t ns = r->script->durations[h.use->template_][h.instance->index];
+    const double moving_ns = (double)DSC_MAX(ns - r->copy_latency_ns[way], 1);
+    const double work = fmin((double)DSC_MAX(h.op->bytes, 1) / r->copy_rate[way], moving_ns);
+
+    r->runs[lane].type = DSC_RUN;
+    return dsc_activity_flow(e, &r->runs[lane], work, &r->copies[way], work / moving_ns, 1);
+}
+
 /* On a CPU kernels of both spaces are work for the rank's cores, and a copy is for one thread of them. Beside a GPU the
  * host has cores of its own. */
 static dsc_status run_here(dsc_engine *e, dsc_sim_rank *r, int lane, const head *h)
@@ -146,8 +166,7 @@ static dsc_status run_here(dsc_engine *e, dsc_sim_rank *r, int lane, const head 
 
     if (is_copy(lane) || lane == DSC_LANE_HOST) dsc_account_wire(&r->account, lane, DSC_WIRE_TO_HOST, e->now_ns);
     if (is_cpu && lane != DSC_LANE_LOAD) return dsc_activity_flow(e, run, (double)ns, &core, 1, 1);
-    if (!is_cpu && is_copy(lane))
-        return dsc_activity_flow(e, run, (double)ns, &r->copies[lane == DSC_LANE_COPY_OUT], 1, 1);
+    if (!is_cpu && is_copy(lane)) return begin_copy(e, r, lane);
     return dsc_activity_delay(e, run, lane == DSC_LANE_COMPUTE ? wait_for_host(e, r, h, ns) : ns);
 }
 
@@ -158,7 +177,7 @@ static dsc_status record_copy(dsc_engine *e, const dsc_sim_rank *r, int lane, co
 
     if (!is_copy(lane) || r->copies[is_out].count == 0) return DSC_OK;
     return dsc_record_flow(e->recorder, &r->copies[is_out], (double)op->bytes / r->copy_rate[is_out],
-                           r->start_ns[lane], e->now_ns);
+                           r->start_ns[lane] + r->copy_latency_ns[is_out], e->now_ns);
 }
 
 /* Starts what stands at the head of the lane if it can; `cause` is the lane that has just moved. */
@@ -248,6 +267,7 @@ static dsc_status handle(dsc_engine *e, dsc_activity *a)
     DSC_TRY(end_flow(e, a));
     switch (a->type) {
     case DSC_RUN: return dsc_rank_finish(e, a->owner, a->lane);
+    case DSC_LATENCY: return move_copy(e, a->owner, a->lane);
     case DSC_TRANSFER: return dsc_meeting_go_on(e, a->owner);
     case DSC_PAUSE: return begin_segment(e, a->owner);
     }
@@ -373,6 +393,8 @@ static dsc_status init_rank(dsc_engine *e, int64_t number, const dsc_program *pr
     for (int space = 0; space < DSC_SPACE_COUNT; space++) r->extent_bytes[space] = -1; /* nothing recorded */
     DSC_TRY(dsc_fabric_core(e->fabric, number, &r->core.resource, &r->core.amount));
     r->mover = (dsc_demand){r->core.resource, 1};
+    for (int way = 0; way < DSC_COUNT(r->copies); way++)
+        r->copy_latency_ns[way] = dsc_price_copy_latency(e->prices, way == 1);
     DSC_TRY(find_script(e, program, &r->script));
 out:
     return status;

@@ -21,7 +21,7 @@ typedef struct dsc_script {
 /* Something that goes on until its event. As a flow it has work left, which shrinks at its present rate. */
 typedef struct dsc_activity {
     dsc_event event; /* first, so that an event leads to its activity */
-    enum { DSC_RUN, DSC_TRANSFER, DSC_PAUSE } type;
+    enum { DSC_RUN, DSC_LATENCY, DSC_TRANSFER, DSC_PAUSE } type; /* of a copy: its latency, then it runs */
     void *owner;     /* rank or meeting */
     int lane;
     int32_t flow;    /* -1: none */
@@ -38,6 +38,7 @@ typedef struct dsc_sim_rank {
     dsc_demand mover;      /* the one thread of them that copies take */
     dsc_load copies[2];    /* on a GPU, of a ns of a copy (in, out) by itself; else empty */
     double copy_rate[2];   /* bytes per ns */
+    int64_t copy_latency_ns[2];
     int segment;           /* DSC_SEGMENT_END: the step is over */
     int64_t left;          /* instances of the segment that are not over */
     int64_t over[DSC_LANE_COUNT], start_ns[DSC_LANE_COUNT];

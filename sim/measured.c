@@ -67,7 +67,7 @@ static int distance(const key *a, const key *b)
     static const struct { int flags, weight; } differences[] = {
         {DSC_HAS_RESIDUAL | DSC_HAS_BIAS | DSC_ACCUMULATE | DSC_DECOUPLED | DSC_FIRST | DSC_RMS | DSC_SHARD |
              DSC_HAS_MASK | DSC_COUNT_PADDING, 1},
-        {DSC_FROZEN, 4},
+        {DSC_FROZEN | DSC_APART, 4},
         {DSC_CAUSAL, 8},
         {DSC_TRANS_A | DSC_TRANS_B, 8},
     };

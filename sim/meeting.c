@@ -131,15 +131,6 @@ static int64_t list_cores(const dsc_meeting *m, int32_t *out)
     return count;
 }
 
-/* What of a collective's bytes the software moves while the product beside it computes. */
-static void hide(const dsc_engine *e, const dsc_meeting *m, dsc_expansion *expansions)
-{
-    const double exposed = 1 - dsc_prices_stack(e->prices)->hidden;
-
-    for (int algorithm = 0; algorithm < DSC_ALGORITHM_COUNT && m->axis == DSC_AXIS_TP; algorithm++)
-        for (int p = 0; p < expansions[algorithm].phase_count; p++) expansions[algorithm].phases[p].share *= exposed;
-}
-
 /* Expands the motion of the meeting's group, and where replicas are folded of those that it stands for: they run at
  * once. */
 static dsc_status expand(dsc_engine *e, dsc_meeting *m, dsc_motion motion)
@@ -163,7 +154,7 @@ static dsc_status expand(dsc_engine *e, dsc_meeting *m, dsc_motion motion)
             DSC_TRY(dsc_expand(e->fabric, motion, algorithm, group, m->size, &expansions[algorithm]));
         m->replicas++;
     } while (e->folded && next_replica(e, m, &coord));
-    hide(e, m, expansions);
+    dsc_expansions_hide(dsc_prices_stack(e->prices), m->axis, expansions);
     cores = list_cores(m, core);
     for (int algorithm = 0; algorithm < DSC_ALGORITHM_COUNT; algorithm++)
         DSC_TRY(dsc_expansion_seal(e->fabric, e->links, core, cores, &expansions[algorithm]));

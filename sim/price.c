@@ -153,11 +153,17 @@ static const double BATCHED = 0.65;
 /* Of attention by parts of a sequence, whose results are joined, over that of whole ones. */
 static const double IN_PARTS = 0.75;
 
+static double product_share(const dsc_efficiency *efficiency, int type)
+{
+    return type == DSC_FP8 && efficiency->product_fp8 > 0 ? efficiency->product_fp8 : efficiency->product;
+}
+
 /* The share of the peak that the kernel's arithmetic reaches; 0 when it is its bytes that take the time. */
 static double share_of_peak(const dsc_efficiency *efficiency, const dsc_shape *shape)
 {
     switch ((dsc_kernel)shape->kernel) {
-    case DSC_K_GEMM: return efficiency->product * quantization(efficiency, shape->d[0], shape->d[1]);
+    case DSC_K_GEMM:
+        return product_share(efficiency, shape->type) * quantization(efficiency, shape->d[0], shape->d[1]);
     case DSC_K_SCORES_FWD:
     case DSC_K_SCORES_BWD: return efficiency->product * BATCHED;
     case DSC_K_ATTENTION_PART_FWD:
@@ -325,6 +331,14 @@ int64_t dsc_price_op_overhead(const dsc_prices *prices)
 
     if (calibration != NULL && calibration->op_overhead_ns > 0) return calibration->op_overhead_ns;
     return prices->device->is_gpu ? 0 : CPU_OVERHEAD_NS;
+}
+
+int64_t dsc_price_copy_latency(const dsc_prices *prices, bool is_out)
+{
+    const dsc_link *link = dsc_node_link(prices->node, "device", "host");
+    const bool is_measured = measured_copy_ns(prices->calibration, is_out ? "device" : "host", 0) > 0;
+
+    return dsc_price_op_overhead(prices) + (link == NULL || is_measured ? 0 : link->latency_ns);
 }
 
 /* ---- Ops */

@@ -30,6 +30,13 @@
 /* Vocabulary parallel cross-entropy in fp32: cast r 2 w 4, maximum r 4, difference r 4 w 4, exponentials r 4 w 4, sum
  * r 4, quotient r 4 w 4, backward r 4 w 4, cast r 4 w 2: 52 bytes a logit where ours moves 4, or 6 in two parts. */
 #define FP32_LOSS {DSC_K_CROSS_ENTROPY, 13, 10}, {DSC_K_CROSS_ENTROPY_PART, 10, 4}, {DSC_K_CROSS_ENTROPY_JOIN, 8, 6}
+/* PyTorch's in steps, of fp32 copies that the program makes (widens_logits). On one rank, with rows longer than shared
+ * memory: log-softmax r 3 x 4 w 4, its gradient w 4, that of its input r 4 and 4 + 4 w 4: 36 bytes a logit where ours
+ * moves 24. Over tensor ranks (loss_parallel) maximum r 4, difference r 4 w 4, exponentials r 4 w 4, sum r 4: 24 where
+ * ours moves 4; then log-probabilities r 4 w 4, one-hot w 4, exponentials r 4 w 4, sum r 8 w 4, product r 4 w 4: 40
+ * where ours moves 32. */
+#define LOSS_IN_STEPS                                                                                          \
+    {DSC_K_CROSS_ENTROPY, 1.5, 3}, {DSC_K_CROSS_ENTROPY_PART, 6, 4}, {DSC_K_CROSS_ENTROPY_JOIN, 1.25, 5}
 /* Unscaling r 4 w 4, norm r 4, clipping r 4 w 4, Adam r 16 w 12, weights back r 4 w 2: 54 bytes a parameter where ours
  * moves 30 of fp32 gradients. Those of 16 bits are copied before (widens_gradients; Megatron's
  * Float16OptimizerWithFloat16Params, DeepSpeed's FP16_Optimizer and ZeRO). */
@@ -65,16 +72,17 @@ static const dsc_stack stacks[] = {
     {.name = "megatron-2024",
      .what = "Megatron-Core with Transformer Engine: flash attention, fused norms, no dropout",
      .spread = 0.03, .host_ns = 15000, .residual = 6, .hidden = 0.7, .has_fp16_gradients = true,
-     .has_bf16_gradients = true, .recomputes_outputs = true, .late_gather = true, .link = 0.82, .network = 0.95,
-     .handlings = {FP32_LOSS}},
+     .has_bf16_gradients = true, .recomputes_outputs = true, .late_gather = true, .interleaves = true,
+     .bucket = 40000000, .bucket_each = 1000000, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2023",
      .what = "PyTorch FSDP with flash attention: eager, weights gathered layer by layer",
      .spread = 0.03, .beside = 0.14, .host_ns = 15000, .residual = 6, .accumulation = 6, .ahead = 8,
      .link = 0.80, .network = 0.80, .handlings = {FP32_LOSS}},
     {.name = "fsdp-2025",
      .what = "FSDP of Megatron and TorchTitan on GPUs with fp8: compiled, weights gathered beside the passes",
-     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true,
-     .has_fp16_gradients = true, .has_bf16_gradients = true, .link = 0.82, .network = 0.95, .handlings = {FP32_LOSS}},
+     .spread = 0.03, .host_ns = 15000, .residual = 6, .ahead = 8, .selects_layers = true, .widens_logits = true,
+     .keeps_gathered = true, .cuts_by_stages = true, .has_fp16_gradients = true, .has_bf16_gradients = true,
+     .link = 0.82, .network = 0.95, .handlings = {LOSS_IN_STEPS}},
 };
 
 #define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */
@@ -85,13 +93,15 @@ const dsc_stack *dsc_stacks(int64_t *count)
     return stacks;
 }
 
-/* Scores that are stored are of before flash attention; pipelines on GPUs before A100 were DeepSpeed's. */
+/* Scores that are stored are of before flash attention. DeepSpeed's pipelines ran on GPUs before A100 or in bf16; they
+ * are not interleaved, and have no sequence parallelism. */
 static const char *choose_unfused(const dsc_strategy *s, const dsc_device_type *gpu)
 {
-    const bool is_old = s->pp > 1 && gpu->peak_flops[DSC_BF16] == 0;
+    const bool is_plain_pipeline = s->pp > 1 && s->virtual_stages < 2 && !s->sequence_parallel;
+    const bool is_old = gpu->peak_flops[DSC_BF16] == 0;
 
     if (s->zero >= 2) return "deepspeed-2021";
-    return s->precision == DSC_BF16 || is_old ? "deepspeed-2022" : "megatron-2021";
+    return is_plain_pipeline && (s->precision == DSC_BF16 || is_old) ? "deepspeed-2022" : "megatron-2021";
 }
 
 static const char *choose(const dsc_strategy *s, const dsc_cluster *cluster)
@@ -135,13 +145,35 @@ static int accumulation_of(const dsc_stack *stack, int precision)
     }
 }
 
-/* Whether replicas hold all weights, and update a part each. A degree that is not given is what the devices leave. */
-static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
+/* How many sum a gradient. A degree that is not given is what the devices leave. */
+static int64_t replicas_of(const dsc_strategy *s, int64_t devices)
 {
     const int64_t tp = DSC_MAX(s->tp, 1), pp = DSC_MAX(s->pp, 1), cp = DSC_MAX(s->cp, 1);
-    const bool has_replicas = s->dp > 0 ? s->dp * cp > 1 : devices / tp / pp > 1;
 
-    return has_replicas && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
+    return s->dp > 0 ? s->dp * cp : DSC_MAX(devices / tp / pp, 1);
+}
+
+/* Whether a replica has room for all of its gradients; what streams through buffers goes in messages as small as
+ * these. */
+static bool keeps_gradients(const dsc_strategy *s) { return s->zero < 2 && s->offload == DSC_OFFLOAD_NONE; }
+
+/* Whether replicas hold all weights, and update a part each. */
+static bool updates_parts_of_wholes(const dsc_strategy *s, int64_t devices)
+{
+    return replicas_of(s, devices) > 1 && (s->zero == 1 || s->zero == 2) && s->offload == DSC_OFFLOAD_NONE;
+}
+
+/* Weights that stay gathered from a step's first pass to its last are what ZeRO 1 gathers beside its first passes.
+ * Whole gradients wait for the last pass, in fp32, as they are reduced (TorchTitan's apply_fsdp:
+ * reshard_after_forward not under a pipeline, reduce_dtype float32; PyTorch's backward_maybe_with_nosync). */
+static void keep_gathered(int64_t devices, dsc_strategy *strategy)
+{
+    dsc_strategy kept = *strategy;
+
+    kept.zero = 1;
+    kept.late_gather = true;
+    if (kept.grad_accum_dtype < 0) kept.grad_accum_dtype = DSC_FP32;
+    if (strategy->zero == 3 && strategy->pp > 1 && updates_parts_of_wholes(&kept, devices)) *strategy = kept;
 }
 
 /* DeepSpeed's script for ZeRO 3 with Megatron's model cuts checkpoints and keeps them in host memory
@@ -154,9 +186,13 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
     if (checkpoints && strategy->checkpoints == DSC_CHECKPOINTS_AUTO) strategy->checkpoints = stack->checkpoints;
     if (stack->selects_layers && strategy->recompute == DSC_RECOMPUTE_SELECTIVE && strategy->recompute_layers == 0)
         select_layers(layers, strategy);
+    if (stack->keeps_gathered) keep_gathered(devices, strategy);
     if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
+    if (strategy->bucket_elems == 0 && keeps_gradients(strategy))
+        strategy->bucket_elems = DSC_MAX(stack->bucket, stack->bucket_each * replicas_of(strategy, devices));
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
     if (strategy->grad_accum_dtype < 0) strategy->grad_accum_dtype = accumulation_of(stack, strategy->precision);
+    strategy->widens_logits |= stack->widens_logits;
     strategy->widens_gradients |= stack->widens_gradients;
     strategy->keeps_outputs |= stack->keeps_outputs;
     strategy->recomputes_outputs |= stack->recomputes_outputs;

@@ -22,7 +22,8 @@ const dsc_field tool_plan_fields[] = {
 static const dsc_field input_fields[] = {
     {.name = "model", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, model), .size = 4096,
      .argument = "MODEL",
-     .help = "preset, Hugging Face config.json or its folder, or layers=N,hidden=N,heads=N,vocab=N,seq=N"},
+     .help = "preset, Hugging Face config.json (gpt2, llama, bert) or its folder, or layers=N,hidden=N,heads=N,vocab=N,"
+             "seq=N"},
     {.name = "cluster", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, cluster), .size = 4096,
      .argument = "CLUSTER", .help = "preset[:NODES], JSON description, hwloc XML file or synthetic string, or local"},
     {.name = "config", .type = DSC_FIELD_STRING, .offset = offsetof(tool_inputs, config_path), .size = 4096,

@@ -22,7 +22,7 @@ static const tool self = {"dsc-plan",
     {.name = word, .type = DSC_FIELD_FLAG, .offset = offsetof(plan_options, member), .help = text}
 
 static const dsc_field fields[] = {
-    FLAG("json", json, "print one JSON object; with --list-models or --list-clusters an array of them"),
+    FLAG("json", json, "print one JSON object; with --search, --what-if and --list-... an array of them"),
     FLAG("explain", explain, "print memory, program, prices and cluster in full; without --model the cluster as JSON"),
     FLAG("check", check, "say what the check of the whole machine proved (it always runs)"),
     TEXT("calibration", calibration, "FILE.h5[,FILE.h5]", "prices that dsc-bench measured on this kind of machine"),
@@ -66,6 +66,8 @@ static const dsc_field fields[] = {
     FLAG("list-stacks", list_stacks, "print the kinds of software that are known"),
     {0}};
 
+static const char *const drives[] = {"nvme", NULL};
+
 static const dsc_field run_fields[] = {
     TEXT("tokens", tokens, "N", "predict the run until so many tokens: days, failures, checkpoints, energy; 300B, 15T"),
     {.name = "mtbf", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, mtbf_h), .low = 1e-3, .high = 1e9,
@@ -74,8 +76,9 @@ static const dsc_field run_fields[] = {
      .high = 1e9, .argument = "SECONDS",
      .help = "from a failure until the last checkpoint is being read (600)"},
     {.name = "checkpoint-rate", .type = DSC_FIELD_BYTES, .offset = offsetof(plan_options, checkpoint_rate), .low = 1,
-     .high = 0x1p60, .argument = "SIZE",
-     .help = "bytes a second of checkpoints, to and from shared storage (the cluster's, else 711MB a node)"},
+     .high = 0x1p60, .choices = drives, .argument = "SIZE|nvme",
+     .help = "bytes a second of checkpoints, to and from shared storage (the cluster's, else 711MB a node); nvme: of "
+             "the node's own drives, where all ranks are on one node (nothing else uses them)"},
     {.name = "energy-price", .type = DSC_FIELD_REAL, .offset = offsetof(plan_options, energy_price), .low = 0,
      .high = 1e9, .argument = "X", .help = "of a kWh, in any currency"},
     {0}};
@@ -186,6 +189,17 @@ static dsc_status list_stacks(void)
     return DSC_OK;
 }
 
+static dsc_status list_stacks_json(void)
+{
+    int64_t count;
+    const dsc_stack *stacks = dsc_stacks(&count);
+    json_t *array = json_array();
+
+    for (int64_t i = 0; i < count; i++)
+        json_array_append_new(array, json_pack("{s:s, s:s}", "name", stacks[i].name, "what", stacks[i].what));
+    return print_array(array);
+}
+
 static dsc_status print_cluster(const tool_inputs *inputs)
 {
     dsc_cluster *cluster = NULL;
@@ -248,7 +262,9 @@ static dsc_status plan(tool_inputs *inputs, const plan_options *options)
     DSC_TRY(plan_campaign(options, e));
     if (options->trace[0] != '\0') {
         tool_progress(&self, inputs->progress, "writing %s", options->trace);
-        DSC_TRY(dsc_trace_save(options->trace, &e->trace));
+        status = dsc_trace_save(options->trace, &e->trace);
+        if (status != DSC_OK) status = DSC_EIO; /* that it can be opened is known */
+        DSC_TRY(status);
     }
     if (options->emit[0] != '\0' && e->feasible) DSC_TRY(emit_quietly(inputs, options, e));
     if (options->html[0] != '\0') {
@@ -265,47 +281,51 @@ out:
 
 /* ---- A table of them */
 
-static dsc_status plan_table(const tool_inputs *inputs, const plan_options *options)
+static dsc_status plan_table(const tool_inputs *inputs, const plan_options *options, const dsc_given *given)
 {
     dsc_status status;
 
     if (inputs->model[0] != '\0' || inputs->cluster[0] != '\0')
         return DSC_FAIL(DSC_EINVAL, "--batch %s: its rows say model and cluster; leave out --model and --cluster",
                         options->batch);
-    if (options->json || options->explain || options->check || options->trace[0] != '\0' ||
-        options->html[0] != '\0' || options->longest_seq || options->break_even || options->what_if ||
-        options->emit[0] != '\0' || options->tokens[0] != '\0')
-        return DSC_FAIL(DSC_EINVAL, "--batch %s prints CSV, and goes without --json, --explain, --check, --trace, "
-                        "--html, --longest-seq, --break-even, --what-if, --emit and --tokens", options->batch);
-    if (inputs->config.strategy.offload_ratio < 0)
-        return DSC_FAIL(DSC_EINVAL, "--batch %s: --offload-ratio auto is for one strategy; give a number",
-                        options->batch);
     tool_progress(&self, inputs->progress, "evaluating the rows of %s", options->batch);
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which row they are */
-    status = evaluate_table(inputs, options);
+    status = evaluate_table(inputs, options, given);
     tool_log(&self);
     return status;
 }
 
-/* What goes with --tokens, and what one strategy's own output goes without. */
+/* What needs --tokens. */
 static dsc_status check_run_options(const plan_options *o)
 {
-    const bool is_one = !o->what_if && !o->break_even && !o->longest_seq;
-
     if (o->tokens[0] == '\0' && (o->mtbf_h > 0 || o->restart_s >= 0 || o->energy_price > 0))
         return DSC_FAIL(DSC_EINVAL, "--mtbf, --restart-time and --energy-price are for --tokens N");
-    if (o->tokens[0] == '\0' && o->emit[0] == '\0' && o->checkpoint_rate > 0)
+    if (o->smallest_cluster && o->checkpoint_rate == DSC_AUTO)
+        return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate nvme is of one node, and --smallest-cluster asks how many");
+    if (o->tokens[0] == '\0' && o->emit[0] == '\0' && o->checkpoint_rate != 0)
         return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate is for --tokens N and --emit DIR");
-    if (!is_one && (o->tokens[0] != '\0' || o->emit[0] != '\0'))
-        return DSC_FAIL(DSC_EINVAL, "--tokens and --emit are of one strategy, and go without --what-if, "
-                        "--break-even and --longest-seq");
-    if (o->what_if && (o->trace[0] != '\0' || o->check || o->explain || o->longest_seq || o->break_even))
-        return DSC_FAIL(DSC_EINVAL, "--what-if goes without --trace, --check, --explain, --longest-seq and "
-                        "--break-even");
-    if (o->what_if && o->calibration[0] != '\0')
-        return DSC_FAIL(DSC_EINVAL, "--what-if changes what is described, and what was measured would stay; leave out "
-                        "--calibration");
-    return tool_check_path("--emit", o->emit, "a plan is a folder");
+    if (o->smallest_cluster && (o->tokens[0] == '\0' || o->deadline[0] == '\0'))
+        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster needs --tokens N and --deadline TIME");
+    return DSC_OK;
+}
+
+/* Paths that are no files, or cannot be written, are known before the work. */
+static dsc_status check_paths(const plan_options *o)
+{
+    dsc_status status = DSC_OK;
+
+    if (o->trace_ranks[0] != '\0' && o->trace[0] == '\0')
+        return DSC_FAIL(DSC_EINVAL, "--trace-ranks needs --trace FILE.h5");
+    if (dsc_equal(o->html, "-") && (o->json || o->explain || o->check))
+        return DSC_FAIL(DSC_EINVAL, "--html - is alone on standard output; leave out --json, --explain and --check");
+    DSC_TRY(tool_check_path("--trace", o->trace, "a trace is an HDF5 file"));
+    DSC_TRY(tool_check_path("--calibration", o->calibration, "a calibration is an HDF5 file"));
+    DSC_TRY(tool_check_path("--emit", o->emit, "a plan is a folder"));
+    DSC_TRY(check_output(o->trace));
+    DSC_TRY(check_output(o->html));
+    if (o->emit[0] != '\0') DSC_TRY(check_emit(o->emit));
+out:
+    return status;
 }
 
 /* ---- Many of them */
@@ -345,18 +365,6 @@ out:
     return status;
 }
 
-static dsc_status check_search(const plan_options *options)
-{
-    if (options->top > 0 && !options->search)
-        return DSC_FAIL(DSC_EINVAL, "--top %" PRId64 " is for --search", options->top);
-    if (options->search && (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq ||
-                            options->break_even || options->batch[0] != '\0' || options->what_if ||
-                            options->tokens[0] != '\0' || options->emit[0] != '\0'))
-        return DSC_FAIL(DSC_EINVAL, "--search goes without --trace, --check, --explain, --longest-seq, --break-even, "
-                        "--batch, --what-if, --tokens and --emit: evaluate what it finds");
-    return DSC_OK;
-}
-
 /* Their search has sent the log nowhere. */
 static dsc_status end_scaling(dsc_status status)
 {
@@ -366,24 +374,9 @@ static dsc_status end_scaling(dsc_status status)
 
 static bool is_scaling(const plan_options *o) { return o->smallest_cluster || o->largest_model; }
 
-/* What they go without, and --deadline with --tokens. */
-static dsc_status check_scaling(const plan_options *o)
+static bool is_of_many(const plan_options *o)
 {
-    if (o->deadline[0] != '\0' && !o->smallest_cluster)
-        return DSC_FAIL(DSC_EINVAL, "--deadline %s is for --smallest-cluster", o->deadline);
-    if (o->smallest_cluster && (o->tokens[0] == '\0' || o->deadline[0] == '\0'))
-        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster needs --tokens N and --deadline TIME");
-    if (o->largest_model && o->tokens[0] != '\0')
-        return DSC_FAIL(DSC_EINVAL, "--largest-model goes without --tokens: evaluate what it finds");
-    if (o->smallest_cluster && o->largest_model)
-        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster and --largest-model are two questions; ask one");
-    if (is_scaling(o) && (o->search || o->trace[0] != '\0' || o->check || o->explain || o->longest_seq ||
-                          o->break_even || o->batch[0] != '\0' || o->what_if || o->emit[0] != '\0' ||
-                          o->html[0] != '\0'))
-        return DSC_FAIL(DSC_EINVAL, "--smallest-cluster and --largest-model go without --search, --trace, --check, "
-                        "--explain, --longest-seq, --break-even, --batch, --what-if, --emit and --html: evaluate what "
-                        "they find");
-    return DSC_OK;
+    return o->batch[0] != '\0' || o->search || is_scaling(o) || o->what_if || o->break_even || o->longest_seq;
 }
 
 static dsc_status act(tool_inputs *inputs, const plan_options *options, const dsc_given *given)
@@ -392,37 +385,22 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options, const ds
 
     if (options->list_models) return options->json ? list_models_json() : list_models();
     if (options->list_clusters) return options->json ? list_clusters_json() : list_clusters();
-    if (options->list_stacks) return list_stacks();
+    if (options->list_stacks) return options->json ? list_stacks_json() : list_stacks();
     if (options->show_layout[0] != '\0') return show_layout(options, inputs->config.strategy.seq_len);
-    if (options->svg[0] != '\0' || options->num_heads > 0)
-        return DSC_FAIL(DSC_EINVAL, "--svg and --num-heads are for --show-layout FILE|NAME");
-    if (check_search(options) != DSC_OK || check_scaling(options) != DSC_OK) return DSC_EINVAL;
-    if (options->batch[0] != '\0') return plan_table(inputs, options);
-    if (options->out[0] != '\0') return DSC_FAIL(DSC_EINVAL, "-o %s is for --batch FILE.csv", options->out);
+    if (inputs->config.strategy.offload_ratio < 0 && is_of_many(options))
+        return DSC_FAIL(DSC_EINVAL, "--offload-ratio auto is for one strategy; give the number that it prints");
+    if (options->batch[0] != '\0') return plan_table(inputs, options, given);
     if (inputs->cluster[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--cluster is missing: a preset (--list-clusters), a JSON file, or local");
     if (inputs->model[0] == '\0' && options->explain) return print_cluster(inputs);
     if (inputs->model[0] == '\0')
         return DSC_FAIL(DSC_EINVAL, "--model is missing: a preset (--list-models), a config.json, or layers=N,hidden=N,"
                         "heads=N,vocab=N,seq=N");
-    if (options->trace_ranks[0] != '\0' && options->trace[0] == '\0')
-        return DSC_FAIL(DSC_EINVAL, "--trace-ranks needs --trace FILE.h5");
-    if (tool_check_path("--trace", options->trace, "a trace is an HDF5 file") != DSC_OK) return DSC_EINVAL;
-    if (tool_check_path("--calibration", options->calibration, "a calibration is an HDF5 file") != DSC_OK)
-        return DSC_EINVAL;
-    if (options->html[0] != '\0' && (options->longest_seq || options->break_even || options->what_if))
-        return DSC_FAIL(DSC_EINVAL, "--html %s shows one strategy, and goes without --longest-seq, --break-even and "
-                        "--what-if", options->html);
-    if (dsc_equal(options->html, "-") && (options->json || options->explain || options->check))
-        return DSC_FAIL(DSC_EINVAL, "--html - is alone on standard output; leave out --json, --explain and --check");
-    if (options->html[0] != '\0' && check_output(options->html) != DSC_OK) return DSC_EINVAL;
-    if (options->longest_seq && (options->trace[0] != '\0' || options->check || options->explain ||
-                                 inputs->config.strategy.seq_len > 0))
-        return DSC_FAIL(DSC_EINVAL, "--longest-seq finds --seq-len, and goes without --trace, --check and --explain");
-    if (options->break_even &&
-        (options->trace[0] != '\0' || options->check || options->explain || options->longest_seq))
-        return DSC_FAIL(DSC_EINVAL, "--break-even goes without --trace, --check, --explain and --longest-seq");
+    if (options->longest_seq && inputs->config.strategy.seq_len > 0)
+        return DSC_FAIL(DSC_EINVAL, "--longest-seq finds --seq-len, %" PRId64 " here; leave it out",
+                        inputs->config.strategy.seq_len);
     DSC_TRY(check_run_options(options));
+    DSC_TRY(check_paths(options));
     if (options->what_if) return show_what_if(inputs, options);
     if (options->break_even) return show_break_even(inputs, options);
     if (options->longest_seq) return show_longest(inputs, options);
@@ -435,7 +413,6 @@ static dsc_status act(tool_inputs *inputs, const plan_options *options, const ds
         tool_progress(&self, inputs->progress, "searching strategies of %s on %s", inputs->model, inputs->cluster);
         return show_search(inputs, options, given, &self);
     }
-    if (options->emit[0] != '\0') DSC_TRY(check_emit(options->emit));
     status = plan(inputs, options);
 out:
     return status;
@@ -445,16 +422,19 @@ int main(int argc, char **argv)
 {
     static tool_inputs inputs;
     static plan_options options = {.restart_s = -1};
-    const dsc_field_table own[] = {{.title = "What to show", .fields = fields, .base = &options},
-                                   {.title = "A run of many steps", .fields = run_fields, .base = &options},
-                                   {0}};
+    static bool is_given[DSC_COUNT(fields)], is_given_of_run[DSC_COUNT(run_fields)];
+    const dsc_field_table own[] = {
+        {.title = "What to show", .fields = fields, .base = &options, .given = is_given},
+        {.title = "A run of many steps", .fields = run_fields, .base = &options, .given = is_given_of_run},
+        {0}};
     dsc_status status = DSC_OK;
     dsc_given given = {0};
 
     options.words = argv;
     tool_log(&self);
     DSC_TRY(tool_load(argc, argv, own, &inputs));
-    if (inputs.asked == 0 && (options.search || is_scaling(&options)))
+    if (inputs.asked == 0) DSC_TRY(check_question(own));
+    if (inputs.asked == 0 && (options.search || is_scaling(&options) || options.batch[0] != '\0'))
         DSC_TRY(find_given(argc, argv, own, &inputs, &given));
     if (inputs.asked != 0) tool_answer(&self, own, inputs.asked);
     else DSC_TRY(act(&inputs, &options, &given));

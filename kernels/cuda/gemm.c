@@ -1,6 +1,7 @@
 /* Products by cuBLASLt: bias, and one matrix that is added, in its epilogue; what it does not take is left to our own.
  * The library is opened when the first product is prepared, so that the tools start where it is not. */
 #include "base/array.h"
+#include "base/log.h"
 #include "device/cuda.h"
 #include "kernel/step.h"
 #include "kernels/cuda/set.h"
@@ -338,6 +339,18 @@ static bool are_aligned(void *const *operands)
     return true;
 }
 
+/* A slow way is no secret. */
+static void tell(const dsc_shape *shape, const char *why)
+{
+    static bool is_told;
+    char name[256];
+
+    if (is_told) return;
+    is_told = true;
+    dsc_shape_print(shape, name, sizeof name);
+    dsc_log(DSC_WARNING, "%s, and others: %s, so our own slower product makes it", name, why);
+}
+
 dsc_status dsc_cuda_gemm(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
     cublasStatus_t done;
@@ -345,7 +358,10 @@ dsc_status dsc_cuda_gemm(const dsc_shape *s, void *const *o, void *workspace, co
     dsc_status status = DSC_OK;
 
     DSC_TRY(find_product(s, &p));
-    if (!p->is_taken || !are_aligned(o)) return dsc_cuda_product(s, o, workspace, step);
+    if (!p->is_taken || !are_aligned(o)) {
+        tell(s, p->is_taken ? "its operands are at no multiples of 16 bytes" : "cuBLASLt does not have it");
+        return dsc_cuda_product(s, o, workspace, step);
+    }
     DSC_TRY(multiply(p, o, workspace, &done));
     status = status_of(done, "cublasLtMatmul");
 out:

@@ -117,14 +117,21 @@ __device__ static void differentiate(const logits_row &r, int64_t columns, int64
     }
 }
 
+/* Log-probabilities in place of that: the first of the steps that stand apart (DSC_APART). */
+__device__ static void normalize(const logits_row &r, int64_t columns, double log_sum, float *log_p)
+{
+    for (int64_t v = threadIdx.x; v < columns; v += ROW_THREADS)
+        log_p[r.first + v] = (float)(((const float *)r.logits)[r.first + v] - log_sum);
+}
+
 __device__ static int64_t token_of(const int32_t *tokens, int64_t row, int64_t t_max)
 {
     return tokens[row + row / t_max + 1];
 }
 
 /* A target outside the vocabulary makes NaN of the loss. */
-__global__ static void loss_rows(dsc_shape s, bool is_kept, const int32_t *tokens, void *logits,
-                                 double *losses, const dsc_step *step)
+__global__ static void loss_rows(dsc_shape s, bool is_kept, const int32_t *tokens, void *logits, double *losses,
+                                 float *log_p, const dsc_step *step)
 {
     const int64_t row = blockIdx.x, target = token_of(tokens, row, s.d[1]);
     const logits_row r = find_row(s, logits, is_kept);
@@ -132,8 +139,11 @@ __global__ static void loss_rows(dsc_shape s, bool is_kept, const int32_t *token
     const float target_logit = is_token ? load(logits, r.first + target, s.type) : NAN;
     const softmax all = row_softmax(r, s.d[2]); /* and a barrier before the logits are written */
 
-    differentiate(r, s.d[2], is_token ? target : -1, all, step->loss_gradient);
-    if (threadIdx.x == 0) losses[row] = log((double)all.sum) + all.largest - target_logit;
+    const double log_sum = log((double)all.sum) + all.largest;
+
+    if (s.flags & DSC_APART) normalize(r, s.d[2], log_sum, log_p);
+    else differentiate(r, s.d[2], is_token ? target : -1, all, step->loss_gradient);
+    if (threadIdx.x == 0) losses[row] = log_sum - target_logit;
 }
 
 __global__ static void sum_losses(int64_t rows, int32_t flags, const double *losses, double *loss)
@@ -143,6 +153,45 @@ __global__ static void sum_losses(int64_t rows, int32_t flags, const double *los
     for (int64_t i = threadIdx.x; i < rows; i += 1024) sum += losses[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0) *loss = flags & DSC_ACCUMULATE ? *loss + sum : sum;
+}
+
+/* ---- The other steps that stand apart, each for all rows before the next; a thread has an element of row blockIdx.y */
+
+__global__ static void by_target(dsc_shape s, const int32_t *tokens, float *out, const dsc_step *step)
+{
+    const int64_t v = (int64_t)blockIdx.y * THREADS + threadIdx.x, row = blockIdx.x;
+
+    if (v < s.d[3])
+        out[row * s.d[3] + v] = v == dsc_target_column(&s, step, tokens, row) ? -step->loss_gradient : 0;
+}
+
+__global__ static void by_sum(dsc_shape s, const float *log_p, float *out, const dsc_step *step)
+{
+    const int64_t v = (int64_t)blockIdx.y * THREADS + threadIdx.x, i = blockIdx.x * s.d[3] + v;
+
+    if (v < s.d[3]) out[i] = v < dsc_real_columns(&s, step) ? expf(log_p[i]) * step->loss_gradient : 0;
+}
+
+__global__ static void add_both(dsc_shape s, const float *by_sum, const float *by_target, float *logits)
+{
+    const int64_t v = (int64_t)blockIdx.y * THREADS + threadIdx.x, i = blockIdx.x * s.d[3] + v;
+
+    if (v < s.d[3]) logits[i] = by_sum[i] + by_target[i];
+}
+
+static dsc_status differentiate_apart(const dsc_shape *s, const int32_t *tokens, void *workspace, float *logits,
+                                      const dsc_step *step)
+{
+    const dim3 blocks((unsigned)(s->d[0] * s->d[1]), blocks_for(s->d[3], THREADS));
+    float *log_p = dsc_loss_step(s, workspace, 0), *target = dsc_loss_step(s, workspace, 1);
+    float *sum = dsc_has_all_logits(s) ? logits : dsc_loss_step(s, workspace, 2);
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(LAUNCH(by_target, blocks, THREADS, 0, *s, tokens, target, step));
+    DSC_TRY(LAUNCH(by_sum, blocks, THREADS, 0, *s, log_p, sum, step));
+    DSC_TRY(LAUNCH(add_both, blocks, THREADS, 0, *s, sum, target, logits));
+out:
+    return status;
 }
 
 /* Of a row; 0: it is not kept. */
@@ -158,12 +207,14 @@ dsc_status dsc_cuda_cross_entropy(const dsc_shape *s, void *const *o, void *work
 {
     const int64_t rows = s->d[0] * s->d[1];
     const int bytes = kept_bytes(s, o[1]);
-    double *losses = (double *)workspace;
+    const int32_t *tokens = (const int32_t *)o[0];
+    double *losses = dsc_loss_rows(workspace);
+    float *log_p = dsc_loss_step(s, workspace, 0); /* with DSC_APART */
     dsc_status status = DSC_OK;
 
     DSC_TRY(DSC_CUDA(cudaFuncSetAttribute(loss_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)));
-    DSC_TRY(LAUNCH(loss_rows, (unsigned)rows, ROW_THREADS, bytes, *s, bytes > 0, (const int32_t *)o[0], o[1], losses,
-                   step));
+    DSC_TRY(LAUNCH(loss_rows, (unsigned)rows, ROW_THREADS, bytes, *s, bytes > 0, tokens, o[1], losses, log_p, step));
+    if (s->flags & DSC_APART) DSC_TRY(differentiate_apart(s, tokens, workspace, (float *)o[1], step));
     DSC_TRY(LAUNCH(sum_losses, 1, 1024, 0, rows, s->flags, losses, (double *)o[2]));
 out:
     return status;
@@ -185,8 +236,9 @@ __global__ static void part_rows(dsc_shape s, const int32_t *tokens, const void 
     part[3 * row + 2] = token < 0 || token >= s.d[2] ? NAN : target < 0 ? 0 : load(logits, r.first + target, s.type);
 }
 
-/* Ranks' parts joined in their order, in double: so all of them have the same bits. */
-__device__ static double join_parts(const float *parts, int64_t step, int64_t ranks, int64_t owner, softmax *all)
+/* Ranks' parts joined in their order, in double: so all of them have the same bits. The logarithm of the sum of all
+ * exponentials. */
+__device__ static double join_parts(const float *parts, int64_t step, int64_t ranks, softmax *all)
 {
     double sum = 0;
 
@@ -194,19 +246,22 @@ __device__ static double join_parts(const float *parts, int64_t step, int64_t ra
     for (int64_t i = 1; i < ranks; i++) all->largest = fmaxf(all->largest, parts[i * step]);
     for (int64_t i = 0; i < ranks; i++) sum += parts[i * step + 1] * exp((double)parts[i * step] - all->largest);
     all->sum = (float)sum;
-    return log(sum) + all->largest - parts[owner * step + 2];
+    return log(sum) + all->largest;
 }
 
 __global__ static void join_rows(dsc_shape s, const int32_t *tokens, const float *parts, void *logits, double *losses,
-                                 const dsc_step *step)
+                                 float *log_p, const dsc_step *step)
 {
     const int64_t row = blockIdx.x, rows = gridDim.x, token = token_of(tokens, row, s.d[1]);
     const bool is_token = token >= 0 && token < s.d[2];
+    const int64_t columns = dsc_real_columns(&s, step), owner = is_token ? token / s.d[4] : 0;
+    const logits_row r = find_row(s, logits, false);
     softmax all;
-    const double loss = join_parts(parts + 3 * row, 3 * rows, s.d[5], is_token ? token / s.d[4] : 0, &all);
+    const double log_sum = join_parts(parts + 3 * row, 3 * rows, s.d[5], &all);
+    const double loss = log_sum - parts[3 * (owner * rows + row) + 2];
 
-    differentiate(find_row(s, logits, false), dsc_real_columns(&s, step), dsc_own_row(token, s.d[4], step->tp_index),
-                  all, step->loss_gradient);
+    if (s.flags & DSC_APART) normalize(r, columns, log_sum, log_p);
+    else differentiate(r, columns, dsc_own_row(token, s.d[4], step->tp_index), all, step->loss_gradient);
     if (threadIdx.x == 0) losses[row] = is_token ? loss : NAN;
 }
 
@@ -220,11 +275,14 @@ dsc_status dsc_cuda_cross_entropy_part(const dsc_shape *s, void *const *o, void 
 dsc_status dsc_cuda_cross_entropy_join(const dsc_shape *s, void *const *o, void *workspace, const dsc_step *step)
 {
     const int64_t rows = s->d[0] * s->d[1];
-    double *losses = (double *)workspace;
+    const int32_t *tokens = (const int32_t *)o[0];
+    double *losses = dsc_loss_rows(workspace);
+    float *log_p = dsc_loss_step(s, workspace, 0); /* with DSC_APART */
     dsc_status status = DSC_OK;
 
-    DSC_TRY(LAUNCH(join_rows, (unsigned)rows, ROW_THREADS, 0, *s, (const int32_t *)o[0], (const float *)o[1], o[2],
-                   losses, step));
+    DSC_TRY(LAUNCH(join_rows, (unsigned)rows, ROW_THREADS, 0, *s, tokens, (const float *)o[1], o[2], losses, log_p,
+                   step));
+    if (s->flags & DSC_APART) DSC_TRY(differentiate_apart(s, tokens, workspace, (float *)o[2], step));
     DSC_TRY(LAUNCH(sum_losses, 1, 1024, 0, rows, s->flags, losses, (double *)o[3]));
 out:
     return status;

@@ -12,6 +12,7 @@ typedef enum dsc_topology { DSC_SWITCH, DSC_MESH, DSC_RING, DSC_TREE } dsc_topol
  * come from first principles. */
 typedef struct dsc_efficiency {
     double product;       /* of peak_flops, large matrix products */
+    double product_fp8;   /* the same of fp8's peak; 0: as of others */
     double attention;     /* of peak_flops */
     double memory;        /* of bandwidth_bytes_per_s */
     int64_t launch_ns;    /* of one kernel */
@@ -43,8 +44,8 @@ typedef struct dsc_link {
 
 typedef struct dsc_nic { int64_t count; double bytes_per_s; int64_t latency_ns; } dsc_nic;
 
-/* Drives of a node, and what one of them has; a rate of 0 is not known. They go with their node, so
- * no checkpoint is kept on them: nothing reads them yet but --explain. */
+/* Drives of a node, and what one of them has; a rate of 0 is not known. They go with their node: checkpoints are kept
+ * there where the user says so, of ranks on one node. */
 typedef struct dsc_nvme { int64_t count, bytes; double read_bytes_per_s, write_bytes_per_s; } dsc_nvme;
 
 typedef struct dsc_node_type {

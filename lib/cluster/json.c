@@ -35,6 +35,7 @@ typedef struct member {
 
 static const member efficiency_members[] = {
     {"product", REAL, SIZES_OF(dsc_efficiency, product), 0, 1, NEEDED},
+    {"product_fp8", REAL, SIZES_OF(dsc_efficiency, product_fp8), 0, 1, OPTIONAL},
     {"attention", REAL, SIZES_OF(dsc_efficiency, attention), 0, 1, NEEDED},
     {"memory", REAL, SIZES_OF(dsc_efficiency, memory), 0, 1, NEEDED},
     {"launch_ns", INT, SIZES_OF(dsc_efficiency, launch_ns), 0, MOST_NS, NEEDED},

@@ -35,6 +35,7 @@ typedef struct dsc_strategy {
     bool keeps_outputs;       /* what a stage sends waits for its gradient; else for the message alone */
     bool recomputes_outputs;  /* of a layer that is recomputed in full the last product too, which nothing needs */
     bool scatters_messages;   /* tensor ranks send a part each of what they have alike to the next stage */
+    bool widens_logits;       /* 16-bit logits stand beside copies in fp32 and what a loss in steps makes of them */
     bool widens_gradients;    /* 16-bit gradients stand beside copies in fp32 while the update is made */
     bool late_gather;         /* ZeRO 1 and 2: updated weights are gathered beside the next first passes */
     int communication;        /* dsc_communication: of device memory by itself, or by way of the host's */
@@ -155,9 +156,9 @@ dsc_status dsc_options_parse(int argc, char **argv, const dsc_field_table *table
 void dsc_options_help(const char *usage, const char *summary, const dsc_field_table *tables, dsc_text *out);
 
 /* Reads DeepSpeed's JSON into *config (over what it holds). Every key is taken, warned about through dsc_log where it
- * asks for what we do not do, or refused by name with a suggestion; null and "auto" leave the default. All complaints
- * come at once, a line each, at most four; *config is then unspecified. What single values do not show is for
- * dsc_config_check. */
+ * asks for what we do not do, or refused by name with a suggestion; null and "auto" leave the default. The first
+ * complaint is told, in a line, and how many more there are; *config is then unspecified. What single values do not
+ * show is for dsc_config_check. */
 dsc_status dsc_config_load(const char *path, dsc_config *config);
 
 /* The same from JSON that is parsed already; `where` opens each message. */

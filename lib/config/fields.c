@@ -110,6 +110,9 @@ static const dsc_field fields[] = {
          "a layer's last product is recomputed too, as frameworks do (off, or as --stack does)"),
     FLAG("scatter-messages", strategy.scatters_messages,
          "tensor ranks send a part each of what stages pass on, and gather it there (off, or as --stack does)"),
+    FLAG("widen-logits", strategy.widens_logits,
+         "16-bit logits are copied to fp32 for a loss whose steps stand apart, as eager frameworks have it (off, or as "
+         "--stack does)"),
     FLAG("widen-gradients", strategy.widens_gradients,
          "all 16-bit gradients are copied to fp32 before the update (off, or as --stack does)"),
     FLAG("late-gather", strategy.late_gather,
@@ -258,6 +261,10 @@ static dsc_status set_bytes(const dsc_field *field, int64_t *out, const char *wh
 {
     int64_t bytes;
 
+    if (field->choices != NULL && dsc_equal(word, field->choices[0])) {
+        *out = DSC_AUTO;
+        return DSC_OK;
+    }
     if (dsc_parse_bytes(what, word, &bytes) != DSC_OK) return DSC_EINVAL;
     if (is_bounded(field) && ((double)bytes < field->low || (double)bytes > field->high))
         return DSC_FAIL(DSC_EINVAL, "%s: %s is outside %s .. %s", what, word, dsc_bytes_str(clamp_int(field->low)).str,

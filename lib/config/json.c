@@ -1,28 +1,26 @@
-/* One walk over DeepSpeed's JSON by the tables of keys.c. It collects complaints, so that all are seen at once. */
+/* One walk over DeepSpeed's JSON by the tables of keys.c. It counts complaints, of which the first is told. */
 #include "base/log.h"
 #include "config/keys.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MOST_COMPLAINTS = 4, PATH_SIZE = 160 };
+enum { PATH_SIZE = 160 };
 
 void dsc_complain(dsc_reader *reader, const char *path, const char *format, ...)
 {
     va_list arguments;
 
-    if (++reader->complaint_count > MOST_COMPLAINTS) return;
-    if (reader->complaint_count > 1) dsc_text_add(&reader->complaints, "\n");
-    dsc_text_add(&reader->complaints, path != NULL ? "%s: \"%s\": " : "%s: ", reader->where, path);
+    if (++reader->complaint_count > 1) return;
+    dsc_text_add(&reader->complaint, path != NULL ? "%s: \"%s\": " : "%s: ", reader->where, path);
     va_start(arguments, format);
-    dsc_text_add_v(&reader->complaints, format, arguments);
+    dsc_text_add_v(&reader->complaint, format, arguments);
     va_end(arguments);
 }
 
 void dsc_complain_message(dsc_reader *reader)
 {
-    if (++reader->complaint_count > MOST_COMPLAINTS) return;
-    dsc_text_add(&reader->complaints, "%s%s", reader->complaint_count > 1 ? "\n" : "", dsc_message());
+    if (++reader->complaint_count == 1) dsc_text_add(&reader->complaint, "%s", dsc_message());
 }
 
 bool dsc_read_bool(dsc_reader *reader, const char *path, const json_t *object, const char *key)
@@ -183,9 +181,10 @@ dsc_status dsc_config_read(const char *where, const json_t *object, dsc_config *
     DSC_TRY(dsc_json_object(where, object));
     dsc_read_object(&reader, "", object, dsc_top_keys);
     if (reader.has_fp16 && reader.has_bf16) dsc_complain(&reader, NULL, "\"fp16\" and \"bf16\" are both enabled");
-    if (reader.complaint_count > 0) status = DSC_FAIL(DSC_EINVAL, "%s", dsc_text_str(&reader.complaints));
+    if (reader.complaint_count > 1) dsc_text_add(&reader.complaint, " (and %d more)", reader.complaint_count - 1);
+    if (reader.complaint_count > 0) status = DSC_FAIL(DSC_EINVAL, "%s", dsc_text_str(&reader.complaint));
 out:
-    dsc_text_fini(&reader.complaints);
+    dsc_text_fini(&reader.complaint);
     return status;
 }
 

@@ -9,7 +9,7 @@
 typedef struct dsc_reader {
     const char *where; /* opens each message: the file */
     dsc_config *config;
-    dsc_text complaints; /* a line each */
+    dsc_text complaint; /* the first */
     int complaint_count;
     bool has_fp16, has_bf16;
 } dsc_reader;

@@ -63,12 +63,15 @@ static dsc_status set_option(const dsc_field_table *tables, const char *what, co
     found option;
     dsc_status status;
 
+    if (dsc_equal(name, "help") || dsc_equal(name, "version"))
+        return DSC_FAIL(DSC_EINVAL, "%s: takes no value, got \"%s\"", what, value == NULL ? "" : value);
     if (!find_option(tables, name, &option)) return refuse_option(tables, what, name);
     if (option.field->type == DSC_FIELD_FLAG) {
         status = set_flag(&option, what, value);
     } else {
         if (value == NULL && **next != NULL) value = *(*next)++;
         if (value == NULL) return DSC_FAIL(DSC_EINVAL, "%s: a value is missing", what);
+        if (value[0] == '\0') return DSC_FAIL(DSC_EINVAL, "%s: the value is empty", what);
         status = dsc_field_set(option.field, option.base, what, value);
     }
     if (status == DSC_OK && option.given != NULL) *option.given = true;

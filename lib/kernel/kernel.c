@@ -435,10 +435,28 @@ static double touched_share(const dsc_shape *shape, int operand)
     return is_keys ? (double)(2 * heads[1]) / all : (double)heads[0] / all;
 }
 
+int64_t dsc_loss_steps(const dsc_shape *shape)
+{
+    if (!(shape->flags & DSC_APART)) return 0;
+    return shape->kernel == DSC_K_CROSS_ENTROPY_JOIN ? 3 : 2;
+}
+
+static int64_t loss_step_elems(const dsc_shape *shape) { return shape->d[0] * shape->d[1] * shape->d[3]; }
+
+float *dsc_loss_step(const dsc_shape *shape, void *workspace, int64_t index)
+{
+    return (float *)(dsc_loss_rows(workspace) + shape->d[0] * shape->d[1]) + index * loss_step_elems(shape);
+}
+
+static int64_t loss_steps_bytes(const dsc_shape *shape)
+{
+    return dsc_loss_steps(shape) * loss_step_elems(shape) * (int64_t)sizeof(float);
+}
+
 int64_t dsc_kernel_bytes(const dsc_shape *shape)
 {
     const int64_t *d = shape->d;
-    int64_t bytes = 0;
+    int64_t bytes = 2 * loss_steps_bytes(shape); /* written once, read once */
 
     for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape->kernel); i++) {
         const int64_t passes = dsc_operand_is_read(shape, i) + dsc_operand_is_written(shape, i);
@@ -500,7 +518,7 @@ int64_t dsc_kernel_workspace_bytes(const dsc_shape *shape)
     case DSC_K_NORM_BWD_W: return 2 * FLOAT * dsc_row_chunks(d[0], d[1]) * d[1];
     case DSC_K_COLUMN_SUM: return FLOAT * dsc_row_chunks(d[0], d[1]) * d[1];
     case DSC_K_CROSS_ENTROPY:
-    case DSC_K_CROSS_ENTROPY_JOIN: return DSC_MAX(sums, DOUBLE * d[0] * d[1]);
+    case DSC_K_CROSS_ENTROPY_JOIN: return sums + loss_steps_bytes(shape) + DOUBLE * d[0] * d[1];
     case DSC_K_SIGN_COMPRESS:
     case DSC_K_SIGN_AVERAGE: return DSC_MAX(sums, DOUBLE * DSC_SUM_CHUNKS * sign_dims(shape)[2]);
     case DSC_K_SQUARE_SUM: return DSC_DEVICE_CHUNKS * 2 * DOUBLE;
@@ -520,6 +538,7 @@ void dsc_shape_print(const dsc_shape *shape, char *out, int size)
         {DSC_SHARD, " shard"},      {DSC_HAS_LAYOUT, " layout"}, {DSC_HAS_MASK, " mask"},
         {DSC_FROZEN, " frozen"},    {DSC_COUNT_PADDING, " padding"},
         {DSC_SCALED, " scaled"},     {DSC_INVERSE, " inverse"},  {DSC_NO_POSITIONS, " no positions"},
+        {DSC_APART, " apart"},
     };
     char text[256];
     int at = snprintf(text, sizeof text, "%s %s", kernels[shape->kernel].name, dtypes[shape->type].name);
@@ -627,7 +646,8 @@ static double lamb_volume(const dsc_shape *shape)
 static double volume_of(const dsc_shape *shape)
 {
     const int64_t *d = shape->d;
-    double volume = is_part(shape->kernel) ? (double)d[5] : is_attention(shape->kernel) ? (double)d[1] : 1;
+    const double steps = shape->flags & DSC_APART ? 2 : 1; /* with which bytes an element are up to 32, not 16 */
+    double volume = is_part(shape->kernel) ? (double)d[5] : is_attention(shape->kernel) ? (double)d[1] : steps;
 
     if (shape->flags & DSC_SHARD && is_embedding(shape->kernel))
         return (double)d[0] * (double)DSC_MAX(d[1], d[5]) * (double)d[2] * (double)d[3];
@@ -638,7 +658,8 @@ static double volume_of(const dsc_shape *shape)
     if (is_lamb(shape->kernel)) return lamb_volume(shape);
     if (shape->kernel == DSC_K_MOMENTUM) return (double)d[0];
     if (shape->kernel == DSC_K_CROSS_ENTROPY_PART) return (double)d[0] * (double)d[1] * (double)d[3];
-    if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN) return (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
+    if (shape->kernel == DSC_K_CROSS_ENTROPY_JOIN)
+        return steps * (double)d[0] * (double)d[1] * (double)d[3] * (double)d[5];
     const bool has_heads = is_attention(shape->kernel) || shape->kernel == DSC_K_ROPE;
     for (int i = 0; i < (has_heads ? 5 : DSC_KERNEL_DIMS) && d[i] != 0; i++) volume *= (double)d[i];
     return volume;
@@ -703,6 +724,11 @@ static dsc_status check_optional(const dsc_shape *shape)
         return DSC_FAIL(DSC_EINVAL, "%s turns nothing", kernels[shape->kernel].name);
     if (shape->flags & DSC_NO_POSITIONS && !is_embedding(shape->kernel))
         return DSC_FAIL(DSC_EINVAL, "%s has no operand wpe", kernels[shape->kernel].name);
+    if (shape->flags & DSC_APART && shape->kernel != DSC_K_CROSS_ENTROPY && shape->kernel != DSC_K_CROSS_ENTROPY_JOIN)
+        return DSC_FAIL(DSC_EINVAL, "%s has no steps to stand apart", kernels[shape->kernel].name);
+    if (shape->flags & DSC_APART && shape->type != DSC_FP32)
+        return DSC_FAIL(DSC_EINVAL, "%s: steps that stand apart are of fp32, the logits of %s",
+                        kernels[shape->kernel].name, dsc_dtype_name((dsc_dtype)shape->type));
     if (shape->flags & DSC_COUNT_PADDING && (!is_sign(shape->kernel) || shape->kernel == DSC_K_SIGN_EXPAND))
         return DSC_FAIL(DSC_EINVAL, "%s counts no padding", kernels[shape->kernel].name);
     return DSC_OK;

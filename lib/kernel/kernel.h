@@ -82,6 +82,9 @@ const char *dsc_dtype_name(dsc_dtype type);  /* "fp32", ... Pure. */
  *                  rank owns it); without real columns -FLT_MAX, 0, 0. join: d = B, T, V, row stride, n, t. From the
  *                  parts[t, B*T, 3] of all ranks the loss, bit for bit the same on each; the real logits become their
  *                  gradient, all other columns 0.
+ *                  cross_entropy and cross_entropy_join with DSC_APART, in fp32: in steps, as eager frameworks have it,
+ *                  of which each is made for all rows before the next: log-probabilities, their gradient and, in
+ *                  cross_entropy_join, that of the normalizer stand beside the logits in the workspace.
  *  square_sum      d = n. out[2] fp64: sum of squares of the finite values, number of non-finite ones;
  *                  DSC_ACCUMULATE.
  *                  The sum is taken over fixed chunks in a fixed order: no thread count changes its bits.
@@ -197,7 +200,8 @@ enum {
     DSC_SCALED = 16384,    /* momentum by a gradient that is scaled already */
     DSC_COUNT_PADDING = 8192, /* padding is compressed too (sign_compress, sign_average) */
     DSC_INVERSE = 32768,      /* rope: the other way */
-    DSC_NO_POSITIONS = 65536  /* embed_fwd, embed_bwd: there is no table of positions */
+    DSC_NO_POSITIONS = 65536, /* embed_fwd, embed_bwd: there is no table of positions */
+    DSC_APART = 131072        /* cross_entropy, cross_entropy_join: what their steps make stands apart */
 };
 
 enum { DSC_KERNEL_OPERANDS = 7, DSC_KERNEL_DIMS = 7 };

@@ -21,4 +21,10 @@ int64_t dsc_attention_units(const int64_t d[DSC_KERNEL_DIMS]); /* that the works
 /* column_sum, norm_bwd_w: parts of the rows, of each of which there may be a sum of its own. */
 int64_t dsc_row_chunks(int64_t rows, int64_t cols);
 
+/* Losses: behind the partial sums a double of each row; then, with DSC_APART, [rows, row stride] fp32 of each step. How
+ * many steps there are: 0 without. */
+static inline double *dsc_loss_rows(void *workspace) { return (double *)workspace + 2 * DSC_SUM_CHUNKS; }
+int64_t dsc_loss_steps(const dsc_shape *shape);
+float *dsc_loss_step(const dsc_shape *shape, void *workspace, int64_t index);
+
 #endif

@@ -1,4 +1,5 @@
-/* Hugging Face's config.json of the two families whose checkpoints we read and write. Keys that shape the mathematics
+/* Hugging Face's config.json of the two families whose checkpoints we read and write, and of BERT, whose layers we have
+ * and whose checkpoints we do not. Keys that shape the mathematics
  * are taken or checked; the many others (token ids, generation, versions) do not touch training and are passed over. */
 #include "base/log.h"
 #include "model/parts.h"
@@ -16,7 +17,7 @@ typedef struct size_key {
 /* A key whose value we cannot change: another one is refused, or, where only numbers differ slightly, reported. */
 typedef struct fixed_key {
     const char *name;
-    const char *values[3]; /* accepted, as JSON prints them; NULL ends the list */
+    const char *values[4]; /* accepted, as JSON prints them; NULL ends the list */
     bool is_refused;
     const char *what_happens;
 } fixed_key;
@@ -26,6 +27,7 @@ typedef struct hf_family {
     dsc_model start; /* what the family is, and its defaults */
     const size_key *sizes;
     const fixed_key *fixed;
+    const char *missing; /* what every model of the family has and none of ours, reported; or NULL */
 } hf_family;
 
 #define AT(field) offsetof(dsc_model, field)
@@ -73,12 +75,43 @@ static const fixed_key llama_fixed[] = {
     {NULL, {NULL}, false, NULL},
 };
 
+static const size_key bert_sizes[] = {
+    {"num_hidden_layers", AT(layers), DSC_MAX_LAYERS, true},
+    {"hidden_size", AT(hidden), DSC_MAX_SIZE, true},
+    {"num_attention_heads", AT(heads), DSC_MAX_SIZE, true},
+    {"vocab_size", AT(vocab), DSC_MAX_VOCAB, true},
+    {"max_position_embeddings", AT(seq), DSC_MAX_SIZE, true},
+    {"intermediate_size", AT(ffn), DSC_MAX_SIZE, true},
+    {NULL, 0, 0, false},
+};
+
+static const fixed_key bert_fixed[] = {
+    {"hidden_act", {"\"gelu\"", "\"gelu_new\"", "\"gelu_pytorch_tanh\""}, true, "only GELU is implemented"},
+    {"hidden_act", {"\"gelu_new\"", "\"gelu_pytorch_tanh\""}, false, "GELU by tanh is used"},
+    {"position_embedding_type", {"\"absolute\""}, true, "positions are learned"},
+    {"is_decoder", {"false"}, true, "BERT is an encoder; its decoder is not implemented"},
+    {"add_cross_attention", {"false"}, true, "there is no encoder to attend to"},
+    {"layer_norm_eps", {"1e-5"}, false, "1e-5 is used"},
+    {"initializer_range", {"0.02"}, false, "0.02 is used"},
+    {"hidden_dropout_prob", {"0"}, false, "dropout is not implemented, 0 is used"},
+    {"attention_probs_dropout_prob", {"0"}, false, "dropout is not implemented, 0 is used"},
+    {"classifier_dropout", {"0"}, false, "dropout is not implemented, 0 is used"},
+    {NULL, {NULL}, false, NULL},
+};
+
 static const hf_family families[] = {
-    {"gpt2", {.causal = true, .tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT}, gpt2_sizes, gpt2_fixed},
+    {"gpt2", {.causal = true, .tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT}, gpt2_sizes, gpt2_fixed, NULL},
     {"llama",
      {.causal = true, .gated = true, .norm = DSC_NORM_RMS, .pos = DSC_POS_ROPE, .rope_theta = DSC_ROPE_THETA_DEFAULT},
      llama_sizes,
-     llama_fixed},
+     llama_fixed,
+     NULL},
+    {"bert",
+     {.tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT},
+     bert_sizes,
+     bert_fixed,
+     "token types, pooler, the norm of the embeddings, the head's product and its bias are not implemented and left "
+     "out; norms stand before sublayers, and one behind the last"},
 };
 
 static dsc_status find_family(const char *where, const json_t *object, const hf_family **out)
@@ -87,14 +120,14 @@ static dsc_status find_family(const char *where, const json_t *object, const hf_
 
     if (dsc_json_string(where, object, "model_type", type, sizeof type) != DSC_OK) return DSC_EINVAL;
     if (type[0] == '\0')
-        return DSC_FAIL(DSC_EINVAL, "%s: missing key \"model_type\" (gpt2 or llama), or \"layers\" of dsc's own keys",
-                        where);
+        return DSC_FAIL(DSC_EINVAL, "%s: missing key \"model_type\" (gpt2, llama or bert), or \"layers\" of dsc's own "
+                        "keys", where);
     for (int64_t i = 0; i < DSC_COUNT(families); i++)
         if (dsc_equal(families[i].model_type, type)) {
             *out = &families[i];
             return DSC_OK;
         }
-    return DSC_FAIL(DSC_EINVAL, "%s: \"model_type\": \"%s\" is not implemented; gpt2 and llama are", where, type);
+    return DSC_FAIL(DSC_EINVAL, "%s: \"model_type\": \"%s\" is not implemented; gpt2, llama and bert are", where, type);
 }
 
 static dsc_status take_size(const char *where, const json_t *object, const size_key *key, dsc_model *model)
@@ -161,6 +194,7 @@ dsc_status dsc_model_from_hf(const char *where, const json_t *object, dsc_model 
     for (const fixed_key *key = family->fixed; key->name != NULL; key++) DSC_TRY(check_fixed(where, object, key));
     DSC_TRY(dsc_json_bool(where, object, "tie_word_embeddings", &model.tied));
     DSC_TRY(check_head_size(where, object, &model));
+    if (family->missing != NULL) dsc_log(DSC_WARNING, "%s: %s", where, family->missing);
     if (model.kv_heads == 0) model.kv_heads = model.heads;
     if (model.ffn == 0) model.ffn = 4 * model.hidden;
     *out = model;

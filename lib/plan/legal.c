@@ -80,11 +80,11 @@ static const refusal REFUSALS[] = {
     {has_whole_parameters_elsewhere,
      "--offload params: a rank's host holds the weights that it updates, with --zero 1 and 2 a part of what it "
      "computes with; use --zero 3, which gathers the parts"},
+    {gathers_from_host_late,
+     "--late-gather finds the updated parts on the device, and --offload makes them in host memory; leave one out"},
     {gathers_nothing_late,
      "--late-gather is of updated weights that several replicas hold whole and update in parts: it takes --zero 1 or 2 "
      "and more than one replica"},
-    {gathers_from_host_late,
-     "--late-gather finds the updated parts on the device, and --offload makes them in host memory; leave one out"},
     {has_open_ratio,
      "--offload-ratio auto is for dsc-plan, which finds the ratio by prices: give the number that it prints"},
     {has_ratio_alone,
@@ -153,6 +153,17 @@ static dsc_status check_interleaved(const dsc_plan *plan)
     return DSC_OK;
 }
 
+/* Other schedules hold few micro-batches at a time, and sizes of one are bounded (resolve.c). */
+static dsc_status check_gpipe(const dsc_plan *plan)
+{
+    const double most_bytes = 0x1p62;
+    const double bytes = dsc_plan_pass_bytes(plan) / (double)plan->config.strategy.pp * (double)plan->micro_batches;
+
+    if (bytes <= most_bytes) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL, "--schedule gpipe holds all %" PRId64 " micro-batches at once: about %.3g bytes, at "
+                    "most %.3g can be planned", plan->micro_batches, bytes, most_bytes);
+}
+
 /* That each chunk has a layer is seen when layers are cut; here, that there are not so many that it cannot be. */
 static dsc_status check_pipeline(const dsc_plan *plan)
 {
@@ -160,8 +171,8 @@ static dsc_status check_pipeline(const dsc_plan *plan)
     int64_t most = plan->model.layers + 2;
 
     if (s->virtual_stages > 1 && s->pp == 1)
-        return DSC_FAIL(DSC_EINVAL, "--virtual-stages %" PRId64 " interleave the stages of a pipeline, and pp is 1",
-                        s->virtual_stages);
+        return DSC_FAIL(DSC_EINVAL, "--schedule interleaved by --virtual-stages %" PRId64 " is of a pipeline's stages, "
+                        "and pp is 1", s->virtual_stages);
     if (s->virtual_stages > 1 && s->schedule != DSC_INTERLEAVED)
         return DSC_FAIL(DSC_EINVAL, "--virtual-stages %" PRId64 ": only --schedule interleaved takes more than 1",
                         s->virtual_stages);
@@ -170,6 +181,7 @@ static dsc_status check_pipeline(const dsc_plan *plan)
                         "--pp %" PRId64 " x --virtual-stages %" PRId64 " are more chunks than %" PRId64
                         " layers, an embedding and a head can fill",
                         s->pp, s->virtual_stages, plan->model.layers);
+    if (s->schedule == DSC_GPIPE) return check_gpipe(plan);
     return s->schedule == DSC_INTERLEAVED ? check_interleaved(plan) : DSC_OK;
 }
 

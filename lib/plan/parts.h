@@ -27,6 +27,8 @@ void dsc_plan_pack(const dsc_plan *plan, const dsc_stage *stage, dsc_bucket *buc
 /* Leading elements of a tensor rank's shard that are trained: its padded rows, and positions past the sequence, are
  * not. Pure. */
 int64_t dsc_shard_real_elems(const dsc_plan *plan, const dsc_shard *shard, int64_t tp_index);
+/* More than the bytes of a micro-batch's activations in all layers. Pure. */
+double dsc_plan_pass_bytes(const dsc_plan *plan);
 /* Whether stages make a bucket's gradients in two passes (ZB-H1), each of several micro-batches in flight. */
 bool dsc_plan_splits(const dsc_plan *plan);
 

@@ -39,6 +39,7 @@ static void hash_plan(dsc_plan *plan)
     if (s->recompute_layers > 0) dsc_text_add(&text, "recompute layers %" PRId64 "\n", s->recompute_layers);
     if (s->keeps_outputs || s->widens_gradients)
         dsc_text_add(&text, "kept %d %d\n", s->keeps_outputs, s->widens_gradients);
+    if (s->widens_logits) dsc_text_add(&text, "wide logits\n");
     if (s->recomputes_outputs) dsc_text_add(&text, "outputs again\n");
     if (s->scatters_messages) dsc_text_add(&text, "scattered\n");
     if (s->late_gather) dsc_text_add(&text, "gathered late\n");

@@ -114,6 +114,17 @@ static void resolve_types(dsc_plan *plan)
     plan->stream_type = strategy->offload == DSC_OFFLOAD_NONE ? plan->gradient_type : to_host_type(plan);
 }
 
+double dsc_plan_pass_bytes(const dsc_plan *plan)
+{
+    const dsc_model *m = &plan->model;
+    const dsc_strategy *s = &plan->config.strategy;
+    /* of a token, every buffer that a pass makes for a layer, and more, in 8 bytes an element */
+    double columns =
+        32 * (double)m->hidden + 8 * (double)m->ffn + 4 * (double)m->vocab + 2 * (double)m->heads * (double)s->seq_len;
+
+    return 8 * (double)s->micro_batch * (double)s->seq_len * columns * (double)(m->layers + 1);
+}
+
 /* Sizes past which no machine goes: below them no product or sum of a program's bytes, flops or op numbers leaves its
  * type, so that nothing behind a plan needs a check of its own. */
 static dsc_status check_sizes(const dsc_plan *plan)
@@ -122,11 +133,7 @@ static dsc_status check_sizes(const dsc_plan *plan)
     const dsc_strategy *s = &plan->config.strategy;
     const double most_parameters = 0x1p56, most_bytes = 0x1p60, most_flops = 0x1p62, most_tokens = 0x1p53;
     double rows = (double)s->micro_batch * (double)s->seq_len, tokens = (double)s->global_batch * (double)s->seq_len;
-    /* of a token, every buffer that a pass makes for a layer, and more, in 8 bytes an element */
-    double columns =
-        32 * (double)m->hidden + 8 * (double)m->ffn + 4 * (double)m->vocab + 2 * (double)m->heads * (double)s->seq_len;
-    double bytes = 8 * rows * columns * (double)(m->layers + 1),
-           flops = rows * dsc_model_flops_per_token(m, s->seq_len);
+    double bytes = dsc_plan_pass_bytes(plan), flops = rows * dsc_model_flops_per_token(m, s->seq_len);
 
     if ((double)dsc_model_parameters(m) > most_parameters)
         return DSC_FAIL(DSC_EINVAL, "%s: %.3g parameters, at most %.3g can be planned", m->name,

@@ -4,7 +4,10 @@
 #include <string.h>
 
 /* A buffer at one place: it has an entry for each copy of its region. */
-typedef struct entry { int32_t buffer, copy; int64_t end; bool is_alive; } entry;
+typedef struct entry { int32_t buffer, copy; int64_t end; bool is_alive, is_heaped; } entry;
+
+/* Entries of a space, those that end highest first; some are dead, the first is not. */
+typedef struct heap { int64_t *entries, count; } heap;
 
 typedef struct event { int32_t op, buffer; } event;  /* of a template, sorted by op */
 
@@ -13,7 +16,7 @@ struct dsc_extent {
     entry *entries; int64_t entry_count;
     int64_t *first_entry;              /* [buffer] */
     int64_t *order, *rank_of;          /* entries by end within a space; and back */
-    int64_t top[DSC_SPACE_COUNT];      /* place in order of the highest live one; -1: none */
+    heap alive[DSC_SPACE_COUNT];
     int64_t static_end[DSC_SPACE_COUNT], bytes[DSC_SPACE_COUNT];
     event **births, **deaths;          /* [template] */
     int64_t *birth_counts, *death_counts;
@@ -63,6 +66,10 @@ static dsc_status list_entries(dsc_extent *x)
     x->entries = calloc((size_t)count + 1, sizeof *x->entries);
     x->order = malloc((size_t)(count + 1) * sizeof *x->order);
     x->rank_of = malloc((size_t)(count + 1) * sizeof *x->rank_of);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) {
+        x->alive[space].entries = malloc((size_t)(count + 1) * sizeof *x->alive[space].entries);
+        if (x->alive[space].entries == NULL) return DSC_ENOMEM;
+    }
     if (x->entries == NULL || x->order == NULL || x->rank_of == NULL) return DSC_ENOMEM;
     for (int64_t i = 0; i < program->buffer_count; i++) {
         int64_t next = i + 1 < program->buffer_count ? x->first_entry[i + 1] : count;
@@ -73,7 +80,8 @@ static dsc_status list_entries(dsc_extent *x)
             dsc_use use = {.copy = {0}};
 
             use.copy[program->buffers[i].life] = copy;
-            x->entries[e] = (entry){(int32_t)i, copy, dsc_program_offset(program, span, &use) + span.bytes, false};
+            x->entries[e] = (entry){.buffer = (int32_t)i, .copy = copy,
+                                    .end = dsc_program_offset(program, span, &use) + span.bytes};
         }
     }
     return DSC_OK;
@@ -133,6 +141,7 @@ void dsc_extent_destroy(dsc_extent *x)
     free(x->first_entry);
     free(x->order);
     free(x->rank_of);
+    for (int space = 0; space < DSC_SPACE_COUNT; space++) free(x->alive[space].entries);
     free(x);
 }
 
@@ -177,37 +186,52 @@ static void sort(dsc_extent *x)
 
 void dsc_extent_segment_start(dsc_extent *x)
 {
-    for (int64_t e = 0; e < x->entry_count; e++) x->entries[e].is_alive = false;
+    for (int64_t e = 0; e < x->entry_count; e++) x->entries[e].is_alive = x->entries[e].is_heaped = false;
     for (int space = 0; space < DSC_SPACE_COUNT; space++) {
-        x->top[space] = -1;
+        x->alive[space].count = 0;
         x->bytes[space] = x->static_end[space];
     }
 }
 
-/* Notes a new top; whether the space's end moved. */
-static bool set_top(dsc_extent *x, int space, int64_t top)
+static void push(dsc_extent *x, heap *h, int64_t e)
 {
-    int64_t bytes = x->static_end[space];
+    int64_t at = h->count++;
 
-    x->top[space] = top;
-    if (top >= 0) bytes = DSC_MAX(bytes, x->entries[x->order[top]].end);
-    if (bytes == x->bytes[space]) return false;
-    x->bytes[space] = bytes;
-    return true;
+    for (; at > 0 && x->rank_of[h->entries[(at - 1) / 2]] < x->rank_of[e]; at = (at - 1) / 2)
+        h->entries[at] = h->entries[(at - 1) / 2];
+    h->entries[at] = e;
+    x->entries[e].is_heaped = true;
 }
 
+static void pop(dsc_extent *x, heap *h)
+{
+    const int64_t last = h->entries[--h->count];
+    int64_t at = 0, child;
+
+    x->entries[h->entries[0]].is_heaped = false;
+    while ((child = 2 * at + 1) < h->count) {
+        if (child + 1 < h->count && x->rank_of[h->entries[child]] < x->rank_of[h->entries[child + 1]]) child++;
+        if (x->rank_of[h->entries[child]] < x->rank_of[last]) break;
+        h->entries[at] = h->entries[child];
+        at = child;
+    }
+    h->entries[at] = last;
+}
+
+/* Whether the space's end moved. A buffer that dies below the highest stays in the heap until it comes up, or lives
+ * again: so each costs its way through the heap once, however many slots wait. */
 static bool set_alive(dsc_extent *x, int32_t buffer, const dsc_use *use, bool is_alive)
 {
-    int space = x->program->buffers[buffer].space;
-    int64_t e = entry_of(x, buffer, use), top = x->top[space];
+    const int space = x->program->buffers[buffer].space;
+    const int64_t e = entry_of(x, buffer, use), before = x->bytes[space];
+    heap *h = &x->alive[space];
 
     x->entries[e].is_alive = is_alive;
-    if (is_alive) return x->rank_of[e] > top && set_top(x, space, x->rank_of[e]);
-    if (x->rank_of[e] != top) return false;
-    while (top >= 0 && (!x->entries[x->order[top]].is_alive ||
-                        x->program->buffers[x->entries[x->order[top]].buffer].space != space))
-        top--;
-    return set_top(x, space, top);
+    if (is_alive && !x->entries[e].is_heaped) push(x, h, e);
+    while (h->count > 0 && !x->entries[h->entries[0]].is_alive) pop(x, h);
+    x->bytes[space] = x->static_end[space];
+    if (h->count > 0) x->bytes[space] = DSC_MAX(x->bytes[space], x->entries[h->entries[0]].end);
+    return x->bytes[space] != before;
 }
 
 /* First event of a template at or after an op. */

@@ -107,37 +107,64 @@ void pass_mlp_fwd(dsc_builder *b, dsc_op_kind kind, int64_t layer, dsc_layer_buf
     else dsc_build_end(b);
 }
 
-/* Cross-entropy where one rank has all logits: loss, and their gradient in their place. */
-static void cross_entropy(dsc_builder *b)
+/* Where the loss reads and differentiates the logits of `columns` of the vocabulary: themselves, or a copy in fp32. */
+static int32_t loss_logits(dsc_builder *b, int64_t columns)
 {
-    dsc_shape shape = pass_shape_of(b, DSC_K_CROSS_ENTROPY, DSC_ACCUMULATE, b->batch, b->seq, b->plan->model.vocab);
+    const dsc_shape shape = {.kernel = DSC_K_CAST, .type = (int8_t)b->type, .out = DSC_FP32, .d = {b->rows * columns}};
+    int32_t wide;
 
+    if (!b->plan->config.strategy.widens_logits || b->type == DSC_FP32) return b->logits;
+    wide = pass_activations(b, "fp32 logits", DSC_LIFE_TRANSIENT, -1, shape.d[0] * dsc_dtype_bytes(DSC_FP32));
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->logits), pass_whole(b, wide)));
+    return wide;
+}
+
+/* Their gradient, to where products read it. */
+static void narrow_logits(dsc_builder *b, int32_t wide, int64_t columns)
+{
+    const dsc_shape shape = {.kernel = DSC_K_CAST, .type = DSC_FP32, .out = (int8_t)b->type, .d = {b->rows * columns}};
+
+    if (wide != b->logits) dsc_build_call(b, &shape, OPERANDS(pass_whole(b, wide), pass_whole(b, b->logits)));
+}
+
+/* Of logits that are a copy in fp32 the loss is in steps, as where such copies are made. */
+static dsc_shape loss_shape(const dsc_builder *b, dsc_kernel kernel, int flags, int32_t logits)
+{
+    dsc_shape shape = pass_shape_of(b, kernel, flags, b->batch, b->seq, b->plan->model.vocab);
+
+    if (logits != b->logits) shape.type = shape.out = DSC_FP32;
+    if (logits != b->logits && kernel != DSC_K_CROSS_ENTROPY_PART) shape.flags |= DSC_APART;
     shape.d[3] = pass_vocab(b)->padded_rows;
-    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, b->logits),
+    return shape;
+}
+
+/* Cross-entropy where one rank has all logits: loss, and their gradient in their place. */
+static void cross_entropy(dsc_builder *b, int32_t logits)
+{
+    const dsc_shape shape = loss_shape(b, DSC_K_CROSS_ENTROPY, DSC_ACCUMULATE, logits);
+
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, logits),
                                        dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)));
-    dsc_build_end(b);
 }
 
 /* The same over tensor ranks: each brings maximum, sum of exponentials and target's logit of every row. */
-static void cross_entropy_cut(dsc_builder *b)
+static void cross_entropy_cut(dsc_builder *b, int32_t logits)
 {
     int64_t part_bytes = 3 * b->rows * dsc_dtype_bytes(DSC_FP32);
     int32_t part = pass_activations(b, "loss_part", DSC_LIFE_TRANSIENT, -1, part_bytes);
     int32_t parts = pass_activations(b, "loss_parts", DSC_LIFE_TRANSIENT, -1, b->tp * part_bytes);
-    dsc_shape shape = pass_shape_of(b, DSC_K_CROSS_ENTROPY_PART, 0, b->batch, b->seq, b->plan->model.vocab);
+    dsc_shape shape = loss_shape(b, DSC_K_CROSS_ENTROPY_PART, 0, logits);
 
-    shape.d[3] = pass_vocab(b)->padded_rows;
     shape.d[4] = pass_vocab(b)->shape[0];
-    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, b->logits), pass_whole(b, part)));
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, logits), pass_whole(b, part)));
     dsc_build_end(b);
     pass_tensor_op(b, DSC_OP_ALL_GATHER, -1, part, parts, DSC_FP32);
-    shape.kernel = DSC_K_CROSS_ENTROPY_JOIN;
-    shape.flags = DSC_ACCUMULATE;
+    shape = loss_shape(b, DSC_K_CROSS_ENTROPY_JOIN, DSC_ACCUMULATE, logits);
+    shape.d[4] = pass_vocab(b)->shape[0];
     shape.d[5] = b->tp;
     dsc_build_op(b, DSC_OP_LOSS, -1);
-    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, parts), pass_whole(b, b->logits),
+    dsc_build_call(b, &shape, OPERANDS(pass_whole(b, b->here->tokens), pass_whole(b, parts), pass_whole(b, logits),
                                        dsc_span_scalar(b, DSC_SCALAR_LOSS, 1)));
-    dsc_build_end(b);
 }
 
 /* The head's buffers live within one pass only: logits are the largest activation of a small model. */
@@ -146,6 +173,7 @@ void pass_head_fwd(dsc_builder *b, int32_t x)
     const int64_t columns = pass_vocab(b)->padded_rows;
     const dsc_role head = pass_head_role(b);
     dsc_shape shape = pass_shape_of(b, DSC_K_GEMM, DSC_TRANS_B, b->rows, columns, b->hidden);
+    int32_t logits;
 
     dsc_build_fetch(b, -1, head, head);
     dsc_build_fetch(b, -1, DSC_ROLE_NORMF_W, DSC_ROLE_NORMF_B);
@@ -156,10 +184,11 @@ void pass_head_fwd(dsc_builder *b, int32_t x)
     dsc_build_call(b, &shape,
                    OPERANDS(pass_whole(b, b->whole_normf), pass_weight(b, -1, head), DSC_NO_SPAN, DSC_NO_SPAN,
                             pass_whole(b, b->logits)));
-    if (b->is_cut)
-        cross_entropy_cut(b);
-    else
-        cross_entropy(b);
+    logits = loss_logits(b, columns);
+    if (b->is_cut) cross_entropy_cut(b, logits);
+    else cross_entropy(b, logits);
+    narrow_logits(b, logits, columns);
+    dsc_build_end(b);
 }
 
 void pass_name_template(dsc_builder *b, const char *name)

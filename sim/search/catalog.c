@@ -80,17 +80,28 @@ int64_t search_layers_again(const dsc_strategy *s, int64_t layers)
     return s->recompute == DSC_RECOMPUTE_FULL && s->recompute_layers < longest ? s->recompute_layers : 0;
 }
 
+/* Of the outline at hand; those of a first look are for chunks of any length. */
+static dsc_depths depths_of(const dsc_search *search)
+{
+    const dsc_strategy *s = &search->outline.config.strategy;
+    const int64_t longest = dsc_ceil_div(search->model->layers, s->pp * DSC_MAX(s->virtual_stages, 1));
+
+    return dsc_family_depths(search->model, &search->outline.config, search->is_first_look ? 0 : longest);
+}
+
 /* Of the outline at hand. */
 static family_key key_of(const dsc_search *search, int64_t stack)
 {
     const dsc_strategy *s = &search->outline.config.strategy;
     const bool is_split = s->schedule == DSC_ZB_H1 && s->pp > 1;
+    const dsc_depths depths = depths_of(search);
     int64_t order = 0;
 
     for (int i = 0; i < 4; i++) order = 4 * order + search->outline.order[i];
     return (family_key){s->tp, s->pp, s->dp, s->micro_batch, s->bucket_elems, search->outline.gradient_type,
                         s->recompute, search_layers_again(s, search->model->layers), s->sequence_parallel, s->zero,
-                        s->offload, is_split, search->outline.micro_batches > 1, stack, order};
+                        s->offload, is_split, search->outline.micro_batches > 1, depths.shallow, depths.deep, stack,
+                        order};
 }
 
 /* Over all boundaries: those inside nodes and those between them are priced once each. */
@@ -124,7 +135,7 @@ static dsc_status measure(dsc_search *search, bool is_split, const int64_t *mach
     config.strategy.recompute_layers = 0;
     config.strategy.exchange = search->config.strategy.exchange; /* to be found anew: there may be fewer nodes */
     DSC_TRY(dsc_family_create(search->model, search->cluster, &config, search->outline.micro_batches > 1,
-                              search->is_first_look ? 1 : 2, &family));
+                              depths_of(search), &family));
     search->counts.families++;
     for (int i = 0; i < count; i++) {
         const machine *m = &search->machines[machines[i]];
@@ -146,7 +157,7 @@ static dsc_status take_split(dsc_search *search, int64_t machine, dsc_costs *cos
     if (split == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *split);
     DSC_TRY(measure(search, true, &machine, 1, split));
     for (int kind = 0; kind < DSC_STAGE_KINDS; kind++) {
-        memcpy(&costs->of[kind][DSC_Q_INPUTS], &split->of[kind][DSC_Q_INPUTS], 2 * sizeof(dsc_linear));
+        memcpy(&costs->of[kind][DSC_Q_INPUTS], &split->of[kind][DSC_Q_INPUTS], 3 * sizeof(dsc_linear));
         memcpy(&costs->of[kind][DSC_Q_STATIC], &split->of[kind][DSC_Q_STATIC],
                (DSC_Q_COUNT - DSC_Q_STATIC) * sizeof(dsc_linear));
     }

@@ -95,11 +95,33 @@ static dsc_status list_degrees(const dsc_search *search, degrees *out)
 
     out->all = calloc((size_t)DSC_MAX(most, 1), sizeof *out->all);
     if (out->all == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " degrees", most);
-    for (int64_t tp = 1; tp <= most; tp++)
-        if (search_is_tried(search->given.tp, search->config.strategy.tp, tp) &&
-            (search->model->heads % tp == 0 || search->given.tp))
-            out->all[out->count++].tp = tp;
+    if (search->given.tp) out->all[out->count++].tp = search->config.strategy.tp;
+    for (int64_t tp = 1; tp <= most && !search->given.tp; tp++)
+        if (search->model->heads % tp == 0) out->all[out->count++].tp = tp;
     return DSC_OK;
+}
+
+/* No degrees that are free go with those that are given. */
+static dsc_status refuse_grids(const dsc_search *search)
+{
+    const dsc_strategy *s = &search->config.strategy;
+    const struct { const char *name; bool is_given; int64_t degree; } degrees[] = {
+        {"tp", search->given.tp, s->tp}, {"pp", search->given.pp, s->pp}, {"cp", s->cp > 1, s->cp},
+        {"dp", search->given.dp, s->dp}};
+    const int64_t devices = dsc_cluster_devices(search->cluster);
+    dsc_text given = {0};
+    dsc_status status;
+
+    for (int64_t i = 0; i < DSC_COUNT(degrees); i++)
+        if (degrees[i].is_given)
+            dsc_text_add(&given, "%s%s %" PRId64, given.count > 0 ? ", " : "", degrees[i].name, degrees[i].degree);
+    status = search->given.dp
+                 ? DSC_FAIL(DSC_EINVAL, "with %s there are more ranks than the cluster's %" PRId64 " devices",
+                            dsc_text_str(&given), devices)
+                 : DSC_FAIL(DSC_EINVAL, "with %s no tp x pp x cp x dp is the cluster's %" PRId64 " devices; --dp "
+                            "leaves some idle", dsc_text_str(&given), devices);
+    dsc_text_fini(&given);
+    return status;
 }
 
 dsc_status search_look_at_all(dsc_search *search, int threads)
@@ -110,12 +132,9 @@ dsc_status search_look_at_all(dsc_search *search, int threads)
     DSC_TRY(list_degrees(search, &all));
     run_degrees(&all, threads);
     DSC_TRY(gather(search, &all));
-    if (search->counts.considered == 0)
-        status = DSC_FAIL(DSC_EINVAL, "--search: with what is given no tp x pp x cp x dp is the cluster's %" PRId64
-                          " devices; --dp leaves some idle", dsc_cluster_devices(search->cluster));
+    if (search->counts.considered == 0) status = refuse_grids(search);
     else if (search->candidate_count == 0)
-        status = dsc_fail_in(DSC_EINVAL, "--search: of %" PRId64 " strategies none is legal; the last",
-                             search->counts.considered);
+        status = DSC_EINVAL;
 out:
     for (int64_t i = 0; i < all.count; i++) {
         free(all.all[i].candidates);

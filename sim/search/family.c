@@ -11,7 +11,7 @@ enum { STAGES = 3, MOST_DEEPER = 6, SEVERAL = 4, FORWARD_SEEN = 3, BACKWARD_SEEN
 struct dsc_family {
     dsc_plan *plans[2];                    /* deep, shallow */
     dsc_program *programs[MOST_PROGRAMS]; int program_count; /* deep ones, then a shallow one */
-    int64_t shallow, deep;                 /* layers of a stage */
+    dsc_depths depths;
     bool is_pipeline;
 };
 
@@ -71,8 +71,15 @@ static int64_t period_of(const dsc_model *model, const dsc_config *config)
     return DSC_MAX(DSC_MIN(dsc_ceil_div(config->strategy.bucket_elems, DSC_MAX(elems, 1)), MOST_DEEPER), 1);
 }
 
+dsc_depths dsc_family_depths(const dsc_model *model, const dsc_config *config, int64_t longest)
+{
+    const int64_t shallow = longest > 2 ? 2 : 1, deep = shallow + period_of(model, config);
+
+    return (dsc_depths){shallow, longest == 0 ? deep : DSC_MIN(deep, DSC_MAX(longest, shallow + 1))};
+}
+
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
-                             bool is_several, int64_t shallow, dsc_family **out)
+                             bool is_several, dsc_depths depths, dsc_family **out)
 {
     const int64_t micro_batches = is_several ? SEVERAL : 1;
     dsc_family *family = calloc(1, sizeof *family);
@@ -81,11 +88,10 @@ dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster,
 
     if (family == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *family);
     family->is_pipeline = config->strategy.pp > 1;
-    family->shallow = shallow;
-    family->deep = shallow + period_of(model, config);
+    family->depths = depths;
     DSC_TRY(dsc_family_cluster(cluster, &larger));
     for (int i = 0; i < 2; i++) {
-        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? family->deep : shallow;
+        const int64_t stages = family->is_pipeline ? STAGES : 1, layers = i == 0 ? depths.deep : depths.shallow;
         const int64_t first = i == 0 ? 0 : stages / 2;
 
         DSC_TRY(make_plan(model, &larger, config, stages * layers, stages, micro_batches, &family->plans[i]));
@@ -122,16 +128,25 @@ typedef struct walker {
     int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
     int64_t *gap;                        /* [use] before its first kernel */
     int64_t free_ns[DSC_LANE_COUNT], issued_ns;
+    bool is_ahead;                       /* the host, of all passes */
 } walker;
 
 /* Of what a split pass puts off: not the head's, which goes with the inputs' pass. */
 static bool is_weights(int kind) { return kind == DSC_OP_MLP_BWD_W || kind == DSC_OP_ATTENTION_BWD_W; }
 
+/* Beside those of the ranks that copy at the same time. */
+static int64_t price_copy(walker *w, const dsc_template *t, const dsc_op *op)
+{
+    const bool is_out = op->lane == DSC_LANE_COPY_OUT;
+    const int64_t ns = dsc_price_op(w->prices, t, op), latency_ns = dsc_price_copy_latency(w->prices, is_out);
+
+    return latency_ns + (int64_t)(w->copy_pace[is_out] * (double)(ns - latency_ns));
+}
+
 static dsc_status price_op(walker *w, const dsc_template *t, const dsc_op *op, int64_t *out)
 {
     *out = 0;
-    if (dsc_op_is_copy(op->kind))
-        *out = (int64_t)(w->copy_pace[op->lane == DSC_LANE_COPY_OUT] * (double)dsc_price_op(w->prices, t, op));
+    if (dsc_op_is_copy(op->kind)) *out = price_copy(w, t, op);
     else if (!dsc_op_is_communication(op->kind)) *out = dsc_price_op(w->prices, t, op);
     else if (dsc_plan_degree(w->program->plan, (dsc_axis)op->axis) == 1) *out = dsc_price_op_overhead(w->prices);
     else if (op->axis != DSC_AXIS_PP && op->axis != DSC_AXIS_WORLD)
@@ -196,9 +211,8 @@ static dsc_status walk_use(walker *w, const dsc_segment *segment, int64_t u)
             if (!is_issuing) w->gap[u] = start - (u > 0 ? w->compute_ends[u - 1] : 0);
             if (!is_issuing) w->issued_ns = start;
             is_issuing = true;
-            w->issued_ns += dsc_price_op_launches(w->prices, t, op);
             w->launches[u] += dsc_price_op_launches(w->prices, t, op);
-            ns = DSC_MAX(ns, w->issued_ns - start);
+            ns = DSC_MAX(ns, w->is_ahead ? 0 : w->issued_ns + w->launches[u] - start);
         }
         note_arrival(w, t, u, i, start, ns, &arrival);
         if (op->kind == DSC_OP_SEND) w->sent[u] = start;
@@ -297,11 +311,10 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
 
         out[DSC_Q_BACKWARD + turn] = time_of(w, use);
         out[DSC_Q_SENT + turn] = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
+        out[DSC_Q_LAUNCHES_BACK + turn] = w->launches[use];
         if (turn != DSC_TURN_MIDDLE) continue;
         out[DSC_Q_WEIGHTS] = w->weights[use];
         out[DSC_Q_INPUTS] = time_of(w, use) - w->weights[use];
-        out[DSC_Q_LEAD] = DSC_MAX(w->lead[use], 0);
-        out[DSC_Q_LAUNCHES_BACK] = w->launches[use];
     }
     out[DSC_Q_REST] = latest(w) - w->compute_ends[last];
     for (int i = 0; i < 2; i++) {
@@ -309,6 +322,23 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
 
         if (half >= 0) out[DSC_Q_INPUTS + i] = time_of(w, half);
     }
+}
+
+/* A pass that begins with what it computes again has all of its kernels launched when the gradient comes late. Of what
+ * a walk with the host ahead of all passes says; others wait for the host as in out. */
+static void note_answers(const walker *w, int64_t out[DSC_Q_COUNT])
+{
+    const int64_t backward[DSC_TURNS] = {0, BACKWARD_SEEN, INT64_MAX}, half = find_half(w, false);
+
+    for (int turn = 0; turn < DSC_TURNS; turn++) {
+        const int64_t use = find_pass(w, false, backward[turn]), lead = w->lead[use], sent = w->sent[use];
+        const int64_t until = sent > 0 ? sent - w->compute_ends[use - 1] : time_of(w, use);
+
+        out[DSC_Q_ANSWER + turn] = lead > 0 ? DSC_MAX(until - lead, 0) : out[DSC_Q_SENT + turn];
+        out[DSC_Q_TAIL + turn] = lead > 0 ? DSC_MAX(time_of(w, use) - lead, 0) : out[DSC_Q_BACKWARD + turn];
+    }
+    out[DSC_Q_INPUTS_TAIL] = out[DSC_Q_INPUTS];
+    if (half >= 0 && w->lead[half] > 0) out[DSC_Q_INPUTS_TAIL] = DSC_MAX(time_of(w, half) - w->lead[half], 0);
 }
 
 static void note_memory(const dsc_program *program, int64_t out[DSC_Q_COUNT])
@@ -356,6 +386,11 @@ static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_tr
         DSC_TRY(dsc_transfer_copy_pace(transfers, plan, way == 1, &w.copy_pace[way]));
     DSC_TRY(walk(&w, dsc_segment_next(DSC_SEGMENT_END, &outcome)));
     note_passes(&w, out);
+    walker_fini(&w);
+    w.is_ahead = true;
+    DSC_TRY(walk(&w, w.segment));
+    note_answers(&w, out);
+    w.is_ahead = false;
     while ((segment = dsc_segment_next(w.segment, &outcome)) != DSC_SEGMENT_END) {
         walker_fini(&w);
         DSC_TRY(walk(&w, segment));
@@ -386,10 +421,11 @@ dsc_status dsc_family_costs(const dsc_family *family, dsc_prices *prices, dsc_tr
     for (int i = 0; i < family->program_count; i++)
         DSC_TRY(measure(family->programs[i], prices, transfers, plan, values[i]));
     for (int q = 0; q < DSC_Q_COUNT; q++) {
-        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->deep - family->shallow);
+        const int64_t slope = (values[deep][q] - values[shallow][q]) / (family->depths.deep - family->depths.shallow);
 
         for (int i = 0; i < shallow; i++)
-            out->of[family->is_pipeline ? i : DSC_STAGE_ONLY][q] = line_through(q, values[i][q], slope, family->deep);
+            out->of[family->is_pipeline ? i : DSC_STAGE_ONLY][q] = line_through(q, values[i][q], slope,
+                                                                                             family->depths.deep);
     }
 out:
     return status;
@@ -403,6 +439,6 @@ void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers
             const dsc_linear first = whole->of[kind][q], last = none->of[kind][q];
 
             out->of[kind][q] = (dsc_linear){first.base + (first.slope - last.slope) * layers, last.slope};
-            if (q == DSC_Q_LEAD) out->of[kind][q] = last;
+            if (q >= DSC_Q_ANSWER && q < DSC_Q_INPUTS) out->of[kind][q].base += last.base - first.base;
         }
 }

@@ -21,11 +21,13 @@ typedef enum dsc_quantity {
     DSC_Q_GAP,                                 /* before a forward pass, for tokens, whose slot is just free */
     DSC_Q_BACKWARD,                            /* [turn] */
     DSC_Q_SENT = DSC_Q_BACKWARD + DSC_TURNS,   /* [turn] of a backward pass, until the inputs' gradient leaves */
-    DSC_Q_LEAD = DSC_Q_SENT + DSC_TURNS,       /* of a backward pass, until it needs the next stage's gradient */
-    DSC_Q_INPUTS, DSC_Q_WEIGHTS,               /* halves of a backward pass that is split, or could be */
-    DSC_Q_LAUNCHES,                            /* the host's, of a forward pass and of a middle backward pass */
+    DSC_Q_ANSWER = DSC_Q_SENT + DSC_TURNS,     /* [turn] from a late gradient until that of inputs leaves, */
+    DSC_Q_TAIL = DSC_Q_ANSWER + DSC_TURNS,     /* and [turn] until the pass is over: the host is ahead */
+    DSC_Q_INPUTS = DSC_Q_TAIL + DSC_TURNS,     /* halves of a backward pass that is split, or could be; */
+    DSC_Q_WEIGHTS, DSC_Q_INPUTS_TAIL,          /* of the first half, what comes after a late gradient */
+    DSC_Q_LAUNCHES,                            /* the host's, of a forward pass; [turn] of a backward pass */
     DSC_Q_LAUNCHES_BACK,
-    DSC_Q_REST,                                /* from the last backward pass until ranks can agree */
+    DSC_Q_REST = DSC_Q_LAUNCHES_BACK + DSC_TURNS, /* from the last backward pass until ranks can agree */
     DSC_Q_UPDATE,                              /* the segment after that */
     DSC_Q_MESSAGE,                             /* bytes to the next stage */
     DSC_Q_STATIC,                              /* [space] regions of the arena; copies of these: */
@@ -45,6 +47,13 @@ typedef struct dsc_costs { dsc_linear of[DSC_STAGE_KINDS][DSC_Q_COUNT]; } dsc_co
  * `none` beyond. Pure. */
 void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers, dsc_costs *out);
 
+/* Layers of the stages that a family builds. */
+typedef struct dsc_depths { int64_t shallow, deep; } dsc_depths;
+
+/* Those for chunks of up to `longest` layers: as deep as these, but where buckets come again before; and of two, so
+ * that the first layer is not the last, where chunks have more. 0: whatever there will be, for bounds. Pure. */
+dsc_depths dsc_family_depths(const dsc_model *model, const dsc_config *config, int64_t longest);
+
 /* The programs of a family: of a pipeline, or of a single stage. */
 typedef struct dsc_family dsc_family;
 
@@ -54,11 +63,10 @@ dsc_status dsc_family_cluster(const dsc_cluster *cluster, dsc_cluster *out);
 
 /* config is that of any strategy of the family, resolved (dsc_plan_outline) but for bucket_elems, which is the wanted
  * strategy's; of pp it counts only whether there is a pipeline, of micro-batches whether there are several, of the
- * schedule whether it splits backward passes. Stages are built of `shallow` layers, and of more: from 2 on times are
- * those of the engine where layers are all that differs, from 1 on the first and the last layer are one, which memory
- * does not notice. Model and cluster are read. */
+ * schedule whether it splits backward passes. Stages are built of depths.shallow and depths.deep layers, between which
+ * and beyond costs are a line. Model and cluster are read. */
 dsc_status dsc_family_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
-                             bool is_several, int64_t shallow, dsc_family **out);
+                             bool is_several, dsc_depths depths, dsc_family **out);
 void dsc_family_destroy(dsc_family *family);
 
 /* Priced, transfers on the grid of `plan` (dsc_plan_outline). Where the family is of a pipeline all kinds but ONLY are

@@ -124,7 +124,8 @@ static bool are_alike(const dsc_plan *x, const dsc_plan *y)
 
     return a->recompute == b->recompute && is_mixed(a) == is_mixed(b) && a->checkpoints == b->checkpoints &&
            a->keeps_outputs == b->keeps_outputs && a->scatters_messages == b->scatters_messages &&
-           a->widens_gradients == b->widens_gradients && a->bucket_elems == b->bucket_elems &&
+           a->widens_logits == b->widens_logits && a->widens_gradients == b->widens_gradients &&
+           a->bucket_elems == b->bucket_elems &&
            (!is_full || a->recomputes_outputs == b->recomputes_outputs);
 }
 
@@ -166,13 +167,37 @@ static dsc_status price_boundaries(dsc_search *search, look *l, int class_)
                          rows * search->model->hidden * dsc_dtype_bytes(search->outline.type), &l->messages_ns);
 }
 
-/* ZeRO 2 is what ZeRO 3 is but for its software's checkpoints. */
+/* ZeRO 2 is what ZeRO 3 is but for its software's checkpoints, and for weights that stay gathered. */
 static bool are_one_software(const dsc_search *search, const look *l)
 {
     const dsc_config config = dsc_search_config(search, &l->c);
 
     return dsc_stack_find(search->stack, &config.strategy, search->cluster) == l->stack[2] &&
-           l->stack[2]->checkpoints == DSC_CHECKPOINTS_AUTO;
+           l->stack[2]->checkpoints == DSC_CHECKPOINTS_AUTO && !(l->stack[2]->keeps_gathered && l->c.pp > 1);
+}
+
+/* ZeRO and offload of the outline at hand, and what of the configuration goes with them. */
+static void set_states(dsc_search *search, int zero, int offload)
+{
+    const dsc_strategy *given = &search->config.strategy;
+    dsc_strategy *s = &search->outline.config.strategy;
+
+    s->zero = zero;
+    s->offload = offload;
+    s->offload_ratio = given->offload_ratio;
+    s->delay_update = given->delay_update;
+}
+
+/* None, which goes with everything. */
+static void clear_states(dsc_search *search)
+{
+    dsc_strategy *s = &search->outline.config.strategy;
+
+    s->zero = 0;
+    s->offload = DSC_OFFLOAD_NONE;
+    s->late_gather = false;
+    s->offload_ratio = 1;
+    s->delay_update = 0;
 }
 
 static dsc_status begin_look(dsc_search *search, look *l)
@@ -193,8 +218,7 @@ static dsc_status begin_look(dsc_search *search, look *l)
         DSC_TRY(search_look_at(search, &l->c, &l->stack[k]));
         DSC_TRY(search_find_machine(search, l->stack[k], &l->machine[k]));
         DSC_TRY(price_boundaries(search, l, k));
-        search->outline.config.strategy.zero = 0; /* ZeRO and offload come later, and what goes with them */
-        search->outline.config.strategy.late_gather = false;
+        clear_states(search); /* they come later */
         l->outline[k] = search->outline;
     }
     for (int k = 0; k < CLASSES; k++)
@@ -206,13 +230,11 @@ out:
 
 static dsc_status states_of(dsc_search *search, look *l, int zero, int offload, const states **out)
 {
-    dsc_strategy *s = &search->outline.config.strategy;
     dsc_status status = DSC_OK;
 
     *out = &l->states[zero][offload];
     if (l->has_states[zero][offload]) return DSC_OK;
-    s->zero = zero;
-    s->offload = offload;
+    set_states(search, zero, offload);
     status = find_states(search, &l->states[zero][offload]);
     l->has_states[zero][offload] = true;
     return status;
@@ -220,17 +242,13 @@ static dsc_status states_of(dsc_search *search, look *l, int zero, int offload, 
 
 static bool is_legal_pair(dsc_search *search, pairs *known, const dsc_candidate *c, int zero, int offload)
 {
-    dsc_strategy *s = &search->outline.config.strategy;
     int8_t *is_legal = &known->is_legal[zero][offload][c->schedule == DSC_ZB_H1 && c->pp > 1][c->dp > 1];
 
     if (*is_legal < 0) {
-        s->zero = zero;
-        s->offload = offload;
-        s->late_gather = search->config.strategy.late_gather;
+        set_states(search, zero, offload);
+        search->outline.config.strategy.late_gather = search->config.strategy.late_gather;
         *is_legal = dsc_plan_check_legal(&search->outline) == DSC_OK;
-        s->zero = 0;
-        s->offload = DSC_OFFLOAD_NONE;
-        s->late_gather = false;
+        clear_states(search);
     }
     return *is_legal > 0;
 }
@@ -302,6 +320,13 @@ out:
     return status;
 }
 
+/* It is counted; the thread's message says why, should no strategy be legal. */
+static dsc_status pass_over(dsc_search *search, dsc_status why)
+{
+    search->counts.considered++;
+    return why == DSC_EINVAL || why == DSC_ENOTSUP ? DSC_OK : why;
+}
+
 static dsc_status look_at_schedule(dsc_search *search, look *l, pairs *known, int schedule, int64_t chunks)
 {
     dsc_strategy *s = &search->outline.config.strategy;
@@ -309,15 +334,15 @@ static dsc_status look_at_schedule(dsc_search *search, look *l, pairs *known, in
 
     c.schedule = (int8_t)schedule;
     c.virtual_stages = (int32_t)chunks;
+    clear_states(search);
     s->schedule = schedule;
     s->virtual_stages = chunks;
-    s->zero = 0;
-    s->offload = DSC_OFFLOAD_NONE;
     s->sequence_parallel = c.sequence_parallel;
-    if (search->model->layers < c.pp * chunks - 1 || dsc_plan_check_legal(&search->outline) != DSC_OK) {
-        search->counts.considered++;
-        return DSC_OK;
-    }
+    if (search->model->layers < c.pp * chunks - 1)
+        return pass_over(search, DSC_FAIL(DSC_EINVAL, "--pp %d x --virtual-stages %" PRId64 " are more chunks than %"
+                                          PRId64 " layers, an embedding and a head can fill", c.pp, chunks,
+                                          search->model->layers));
+    if (dsc_plan_check_legal(&search->outline) != DSC_OK) return pass_over(search, DSC_EINVAL);
     return look_at_states(search, l, known, c);
 }
 
@@ -330,15 +355,27 @@ static dsc_status look_at_schedules(dsc_search *search, look *l, pairs *known)
 
     for (int64_t i = 0; i < DSC_COUNT(schedules); i++) {
         const bool is_interleaved = schedules[i] == DSC_INTERLEAVED;
+        const int64_t few = is_interleaved ? 2 : 1, many = is_interleaved ? most : 1;
 
         if (search->given.schedule ? given->schedule != schedules[i] : l->c.pp == 1 && schedules[i] != DSC_1F1B)
             continue;
-        for (int64_t v = is_interleaved ? 2 : 1; v <= (is_interleaved ? most : 1); v++)
-            if (search_is_tried(search->given.virtual_stages, given->virtual_stages, v))
-                DSC_TRY(look_at_schedule(search, l, known, schedules[i], v));
+        for (int64_t v = search->given.virtual_stages ? given->virtual_stages : few;
+             v <= (search->given.virtual_stages ? given->virtual_stages : many); v++)
+            DSC_TRY(look_at_schedule(search, l, known, schedules[i], v));
     }
 out:
     return status;
+}
+
+/* Rows that tensor ranks share are cut in equal parts. */
+static dsc_status check_rows(const dsc_search *search, const dsc_candidate *c)
+{
+    const int64_t seq_len = search->config.strategy.seq_len, seq = seq_len > 0 ? seq_len : search->model->seq;
+    const int64_t tokens = seq / DSC_MAX(search->config.strategy.cp, 1);
+
+    if (!c->sequence_parallel || c->micro_batch * tokens % c->tp == 0) return DSC_OK;
+    return DSC_FAIL(DSC_EINVAL, "--sequence-parallel: tp %d does not divide a micro-batch's %d x %" PRId64 " tokens",
+                    c->tp, c->micro_batch, tokens);
 }
 
 /* *fits: whether some strategy of that micro-batch may. */
@@ -356,22 +393,25 @@ static dsc_status look_at_batch(dsc_search *search, look *l, pairs *known, bool 
                 continue;
             l->c.recompute = (int8_t)recompute;
             l->c.sequence_parallel = sequence == 1;
-            l->fits = false;
-            if (l->c.micro_batch * search->outline.config.strategy.seq_len % l->c.tp != 0 && sequence == 1) {
-                search->counts.considered++;
-                continue;
-            }
-            status = begin_look(search, l);
-            if (status == DSC_EINVAL || status == DSC_ENOTSUP) { /* larger than can be planned */
-                search->counts.considered++;
-                status = DSC_OK;
-                continue;
-            }
+            status = check_rows(search, &l->c);
+            if (status == DSC_OK) status = begin_look(search, l);
+            l->fits = status != DSC_OK; /* of what cannot be planned nobody knows */
             if (status == DSC_OK) status = look_at_schedules(search, l, known);
+            else status = pass_over(search, status);
             if (status != DSC_OK) return status;
             *fits |= l->fits;
         }
     return DSC_OK;
+}
+
+/* The smallest divisor of n above d; past n where there is none. Those above the root are n over those below. */
+static int64_t next_divisor(int64_t n, int64_t d)
+{
+    for (d++; d <= n / d; d++)
+        if (n % d == 0) return d;
+    for (int64_t other = n / d; other > 0; other--)
+        if (n % other == 0) return n / other;
+    return n + 1;
 }
 
 /* Micro-batches from the smallest: where none fits, larger ones do not either, but for one that is all of the batch,
@@ -383,15 +423,22 @@ static dsc_status look_at_grid(dsc_search *search, look *l, pairs *known)
     dsc_status status = DSC_OK;
     bool fits = true;
 
-    if (given->global_batch % l->c.dp != 0) {
-        search->counts.considered++;
-        DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of dp %d", given->global_batch, l->c.dp);
-        return DSC_OK;
-    }
+    if (given->global_batch % l->c.dp != 0)
+        return pass_over(search, DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of dp %d",
+                                          given->global_batch, l->c.dp));
+    if (search->given.micro_batch && batch % given->micro_batch != 0)
+        return pass_over(search, DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64
+                                          " x dp %d = %" PRId64, given->global_batch, given->micro_batch, l->c.dp,
+                                          given->micro_batch * l->c.dp));
     memset(l->has_states, 0, sizeof l->has_states);
-    for (int64_t b = 1; b <= batch; b++) {
-        if (batch % b != 0 || !search_is_tried(search->given.micro_batch, given->micro_batch, b)) continue;
-        if (!fits && b < batch && !search->given.micro_batch) continue;
+    for (int64_t b = search->given.micro_batch ? given->micro_batch : 1; b <= batch; b = next_divisor(batch, b)) {
+        if (search->given.micro_batch && b != given->micro_batch) break;
+        if (!fits && b < batch) continue;
+        if (b > INT32_MAX || batch / b > INT32_MAX) {
+            DSC_TRY(pass_over(search, DSC_FAIL(DSC_EINVAL, "%" PRId64 " micro-batches of %" PRId64 ", at most %d of %d "
+                                               "can be searched", batch / b, b, INT32_MAX, INT32_MAX)));
+            continue;
+        }
         l->c.micro_batch = (int32_t)b;
         l->c.micro_batches = (int32_t)(batch / b);
         if (b == batch) memset(l->has_states, 0, sizeof l->has_states); /* gradients of another type */
@@ -415,7 +462,7 @@ static bool find_replicas(const dsc_search *search, int64_t tp, int64_t pp, int6
 dsc_status search_look_at_degree(dsc_search *search, int64_t tp)
 {
     const dsc_strategy *given = &search->config.strategy;
-    const int64_t devices = dsc_cluster_devices(search->cluster), most_stages = search->model->layers + 1;
+    const int64_t most_stages = DSC_MIN(dsc_cluster_devices(search->cluster) / tp, search->model->layers + 1);
     look *l = calloc(1, sizeof *l);
     dsc_status status = DSC_OK;
     pairs known;
@@ -423,8 +470,8 @@ dsc_status search_look_at_degree(dsc_search *search, int64_t tp)
 
     memset(&known, -1, sizeof known);
     if (l == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu bytes", sizeof *l);
-    for (int64_t pp = 1; pp <= DSC_MIN(devices / tp, most_stages); pp++) {
-        if (!search_is_tried(search->given.pp, given->pp, pp) || !find_replicas(search, tp, pp, &dp)) continue;
+    for (int64_t pp = search->given.pp ? given->pp : 1; pp <= (search->given.pp ? given->pp : most_stages); pp++) {
+        if (!find_replicas(search, tp, pp, &dp)) continue;
         l->c = (dsc_candidate){.tp = (int32_t)tp, .pp = (int32_t)pp, .dp = (int32_t)dp, .virtual_stages = 1,
                                .schedule = DSC_1F1B};
         DSC_TRY(look_at_grid(search, l, &known));

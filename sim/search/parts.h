@@ -21,7 +21,7 @@ typedef struct machine {
 /* Everything that decides a family and the grid that its transfers go over. */
 typedef struct family_key {
     int64_t tp, pp, dp, micro_batch, bucket_elems, gradient_type;
-    int64_t recompute, again, sequence_parallel, zero, offload, is_split, is_several, stack, order;
+    int64_t recompute, again, sequence_parallel, zero, offload, is_split, is_several, shallow, deep, stack, order;
 } family_key;
 
 /* What is kept of a family: its costs, and its messages over all boundaries. */
@@ -77,7 +77,8 @@ bool search_is_tried(bool is_given, int64_t given, int64_t value);
 
 /* ---- degrees.c */
 
-/* The same of all degrees, whatever the number of threads. DSC_EINVAL where there is no candidate. */
+/* The same of all degrees, whatever the number of threads. DSC_EINVAL where there is no candidate; the message is of
+ * the degrees that are given, or of a strategy that was passed over. */
 dsc_status search_look_at_all(dsc_search *search, int threads);
 
 #endif

@@ -27,7 +27,7 @@ static dsc_stage_kind kind_of(const pipe *e, int64_t stage)
 static int64_t hidden_by_host(const dsc_linear of[DSC_Q_COUNT], int64_t layers, int64_t rest)
 {
     const int64_t least = DSC_MIN(dsc_linear_at(of[DSC_Q_REST], 1), rest);
-    const int64_t waits = dsc_linear_at(of[DSC_Q_LAUNCHES_BACK], layers) -
+    const int64_t waits = dsc_linear_at(of[DSC_Q_LAUNCHES_BACK + DSC_TURN_LAST], layers) -
                           dsc_linear_at(of[DSC_Q_BACKWARD + DSC_TURN_LAST], layers);
 
     return DSC_MIN(DSC_MAX(waits, 0), rest - least);
@@ -44,11 +44,12 @@ static int64_t value(const pipe *e, dsc_stage_kind kind, int quantity, int64_t l
 {
     const dsc_linear *of = e->costs->of[kind];
     const bool is_backward = quantity >= DSC_Q_BACKWARD && quantity < DSC_Q_BACKWARD + DSC_TURNS;
-    const int64_t ns = dsc_linear_at(of[quantity], layers);
+    const int64_t ns = DSC_MAX(dsc_linear_at(of[quantity], layers), 0); /* without layers a line may lead below */
 
     if (quantity == DSC_Q_FORWARD) return DSC_MAX(ns, dsc_linear_at(of[DSC_Q_LAUNCHES], layers));
     if (quantity == DSC_Q_REST) return ns - hidden_by_host(of, layers, ns);
-    return is_backward ? DSC_MAX(ns, dsc_linear_at(of[DSC_Q_LAUNCHES_BACK], layers)) : ns;
+    if (!is_backward) return ns;
+    return DSC_MAX(ns, dsc_linear_at(of[DSC_Q_LAUNCHES_BACK + quantity - DSC_Q_BACKWARD], layers));
 }
 
 /* Of all chunks of a stage: the first chunk of all has the embedding, the last the head. */
@@ -89,11 +90,11 @@ static int64_t busy(const pipe *e, int64_t stage) { return e->m * at(e, DSC_Q_FO
 
 static bool is_split(const pipe *e) { return e->shape->schedule == DSC_ZB_H1; }
 
-/* Backward passes through stages from .. end - 1, each until it sends. Behind stage 0 ZB-H1 makes gradients of weights
- * later where others wait. */
-static int64_t sent(const pipe *e, int turn, int64_t from, int64_t end)
+/* Backward passes through stages from .. end - 1, each from the gradient that it waits for until it sends. Behind stage
+ * 0 ZB-H1 makes gradients of weights later where others wait. */
+static int64_t answers(const pipe *e, int turn, int64_t from, int64_t end)
 {
-    return sum(e, is_split(e) ? (int)DSC_Q_INPUTS : (int)DSC_Q_SENT + turn, from, end);
+    return sum(e, is_split(e) ? (int)DSC_Q_INPUTS_TAIL : (int)DSC_Q_ANSWER + turn, from, end);
 }
 
 /* Up to the stage; down from it, when its last backward pass has sent. */
@@ -101,8 +102,7 @@ static int64_t fill(const pipe *e, int64_t stage) { return sum(e, DSC_Q_FORWARD,
 static int64_t drain(const pipe *e, int64_t stage)
 {
     if (stage == 0) return 0;
-    return hops(e, stage) + sent(e, DSC_TURN_LAST, 1, stage) +
-           at(e, DSC_Q_BACKWARD + DSC_TURN_LAST, 0) - sum(e, DSC_Q_LEAD, 0, stage);
+    return hops(e, stage) + answers(e, DSC_TURN_LAST, 1, stage) + at(e, DSC_Q_TAIL + DSC_TURN_LAST, 0);
 }
 
 /* What is left to do when the last gradient is sent is done beside the drain. */
@@ -113,12 +113,17 @@ static int64_t beside_drain(const pipe *e, int64_t stage)
     return at(e, DSC_Q_BACKWARD + DSC_TURN_LAST, stage) - at(e, DSC_Q_SENT + DSC_TURN_LAST, stage);
 }
 
-/* From the end of a forward pass on a stage to where its backward pass begins at the latest for the gradient's sake:
- * what it computes again comes before. */
+/* From the end of a forward pass on a stage until its gradient comes. */
 static int64_t turnaround(const pipe *e, int64_t stage, int turn)
 {
-    return sum(e, DSC_Q_FORWARD, stage + 1, e->p) + sent(e, turn, stage + 1, e->p) -
-           sum(e, DSC_Q_LEAD, stage, e->p) + 2 * hops(e, e->p - 1 - stage);
+    return sum(e, DSC_Q_FORWARD, stage + 1, e->p) + answers(e, turn, stage + 1, e->p) +
+           2 * hops(e, e->p - 1 - stage);
+}
+
+/* All backward passes of a stage of which the first has waited for its gradient: from there on. */
+static int64_t backwards_after(const pipe *e, int64_t stage, int first)
+{
+    return backwards(e, stage) - at(e, DSC_Q_BACKWARD + first, stage) + at(e, DSC_Q_TAIL + first, stage);
 }
 
 /* A micro-batch's slot is free when an older one's backward pass is over: only then its message comes, or its
@@ -133,11 +138,11 @@ static int64_t wait_for_slot(const pipe *e, int64_t stage)
 /* Passes one after another on one stage, once the first gradient has come. */
 static int64_t path_at(const pipe *e, int64_t stage)
 {
-    const int64_t ahead = DSC_MIN(e->p - 1 - stage, e->m - 1), first = e->m == 1 ? DSC_TURN_LAST : DSC_TURN_FIRST;
-    const int64_t forward = at(e, DSC_Q_FORWARD, stage);
-    const int64_t until = DSC_MAX(forward + turnaround(e, stage, (int)first), (ahead + 1) * forward);
+    const int first = e->m == 1 ? DSC_TURN_LAST : DSC_TURN_FIRST;
+    const int64_t ahead = DSC_MIN(e->p - 1 - stage, e->m - 1), forward = at(e, DSC_Q_FORWARD, stage);
+    const int64_t waiting = forward + turnaround(e, stage, first) + backwards_after(e, stage, first);
 
-    return fill(e, stage) + until + backwards(e, stage) +
+    return fill(e, stage) + DSC_MAX(waiting, (ahead + 1) * forward + backwards(e, stage)) +
            (e->m - 1 - ahead) * (forward + wait_for_slot(e, stage)) +
            DSC_MAX(drain(e, stage) - beside_drain(e, stage), 0);
 }
@@ -148,8 +153,8 @@ static int64_t path_between(const pipe *e, int64_t stage)
 {
     const int64_t last = e->p - 1, round = e->p - stage, rounds = (e->m - 1) / round, left = (e->m - 1) % round;
     const int64_t forward = at(e, DSC_Q_FORWARD, stage), middle = DSC_Q_BACKWARD + DSC_TURN_MIDDLE;
-    const int64_t loop = forward + turnaround(e, stage, DSC_TURN_MIDDLE) + at(e, (int)middle, stage) +
-                         wait_for_slot(e, stage);
+    const int64_t loop = forward + turnaround(e, stage, DSC_TURN_MIDDLE) +
+                         at(e, DSC_Q_TAIL + DSC_TURN_MIDDLE, stage) + wait_for_slot(e, stage);
     const int64_t there = at(e, DSC_Q_FORWARD, last) + at(e, (int)middle, last);
 
     return fill(e, last) + rounds * loop + (left + 1) * there + left * wait_for_slot(e, last) - beside_drain(e, last) +
@@ -176,12 +181,13 @@ static int64_t longest_gpipe(const pipe *e)
     int64_t up = 0, down = 0;
 
     for (int64_t i = 0; i < DSC_COUNT(stages); i++) {
-        const int64_t s = stages[i], first = e->m == 1 ? DSC_TURN_LAST : DSC_TURN_FIRST;
+        const int first = e->m == 1 ? DSC_TURN_LAST : DSC_TURN_FIRST;
+        const int64_t s = stages[i];
 
         if (s < 0 || s >= e->p) continue;
         up = DSC_MAX(up, fill(e, last) + at(e, DSC_Q_FORWARD, last) +
                          (e->m - 1) * DSC_MAX(at(e, DSC_Q_FORWARD, s), e->c));
-        down = DSC_MAX(down, sum(e, DSC_Q_SENT + (int)first, s + 1, e->p) + hops(e, last - s) + backwards(e, s) -
+        down = DSC_MAX(down, answers(e, first, s + 1, e->p) + hops(e, last - s) + backwards_after(e, s, first) -
                              beside_drain(e, s) + drain(e, s));
     }
     return up + down;
@@ -193,8 +199,7 @@ static int64_t longest_interleaved(const pipe *e)
     const int64_t stages[] = {0, 1, e->p - 2, e->p - 1};
     const int64_t ahead = DSC_MIN(2 * (e->p - 1) + (e->v - 1) * e->p, e->m * e->v);
     const int64_t chunk = value(e, DSC_STAGE_MIDDLE, DSC_Q_FORWARD, e->each) +
-                          value(e, DSC_STAGE_MIDDLE, DSC_Q_SENT + DSC_TURN_LAST, e->each) -
-                          value(e, DSC_STAGE_MIDDLE, DSC_Q_LEAD, e->each);
+                          value(e, DSC_STAGE_MIDDLE, DSC_Q_ANSWER + DSC_TURN_LAST, e->each);
     int64_t longest = 0;
 
     for (int64_t i = 0; i < DSC_COUNT(stages); i++)

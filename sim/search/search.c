@@ -1,5 +1,6 @@
 /* A search from its beginning to its ranks: strategies as configurations, scores, and which of them are refined. */
 #include "sim/search/parts.h"
+#include "config/keys.h"
 #include "sim/search/walk.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -113,14 +114,120 @@ static dsc_status note_capacity(dsc_search *search)
     dsc_status status = DSC_OK;
 
     config.strategy.cp = 1;
-    config.strategy.global_batch = 1;
     config.strategy.dp = dsc_cluster_devices(search->cluster);
+    if (search->given.dp) config.strategy.dp = DSC_MIN(config.strategy.dp, search->config.strategy.dp);
     config.strategy.global_batch = config.strategy.dp;
-    if (search->given.dp) config.strategy.dp = search->config.strategy.dp;
     DSC_TRY(dsc_plan_outline(search->model, search->cluster, &config, &search->outline));
     memcpy(search->capacity_bytes, search->outline.capacity_bytes, sizeof search->capacity_bytes);
     memcpy(search->libraries_bytes, search->outline.libraries_bytes, sizeof search->libraries_bytes);
 out:
+    return status;
+}
+
+/* Whether some strategy would be legal, were that axis free. */
+static bool is_legal_without(const dsc_search *search, size_t axis, int threads)
+{
+    dsc_search *other = malloc(sizeof *other);
+    bool is_legal = false;
+
+    if (other == NULL) return false;
+    *other = *search;
+    other->families = NULL;
+    other->machines = NULL;
+    other->candidates = NULL;
+    other->family_slots = other->family_count = other->machine_count = other->machine_capacity = 0;
+    other->candidate_count = other->candidate_capacity = 0;
+    other->counts = (dsc_search_counts){0};
+    *(bool *)((char *)&other->given + axis) = false;
+    is_legal = search_look_at_all(other, threads) == DSC_OK;
+    dsc_search_destroy(other);
+    return is_legal;
+}
+
+static void add_option(const dsc_search *search, const char *name, dsc_text *out)
+{
+    const dsc_field *field = dsc_field_find(dsc_config_fields(), name);
+    json_t *value = dsc_field_json(field, &search->config);
+
+    dsc_text_add(out, "%s%s%s", out->count > 0 ? " or " : "", json_is_false(value) ? "--no-" : "--", name);
+    if (json_is_string(value)) dsc_text_add(out, " %s", json_string_value(value));
+    if (json_is_integer(value)) dsc_text_add(out, " %" JSON_INTEGER_FORMAT, json_integer_value(value));
+    json_decref(value);
+}
+
+static int64_t common_divisor(int64_t a, int64_t b) { return b == 0 ? a : common_divisor(b, a % b); }
+
+/* What is free as a single strategy would have it: few ranks, and as many replicas as take whole micro-batches. */
+static dsc_config plain(const dsc_search *search)
+{
+    const dsc_given *given = &search->given;
+    const int64_t devices = dsc_cluster_devices(search->cluster);
+    dsc_config config = search->config;
+    dsc_strategy *s = &config.strategy;
+    const bool is_chunked = given->virtual_stages && s->virtual_stages > 1;
+    const bool interleaves = is_chunked || (given->schedule && s->schedule == DSC_INTERLEAVED);
+    int64_t batch;
+
+    if (!given->tp) s->tp = 1;
+    if (!given->pp) s->pp = interleaves && devices / (s->tp * DSC_MAX(given->dp ? s->dp : 1, 1)) > 1 ? 2 : 1;
+    if (!given->virtual_stages) s->virtual_stages = interleaves ? 2 : 1;
+    if (!given->micro_batch) s->micro_batch = 1;
+    batch = s->global_batch % s->micro_batch == 0 ? s->global_batch / s->micro_batch : 1;
+    if (!given->dp) s->dp = common_divisor(batch, DSC_MAX(devices / (s->tp * s->pp * DSC_MAX(s->cp, 1)), 1));
+    return config;
+}
+
+/* Why that one is not legal; DSC_OK where it is, or devices are too few. */
+static dsc_status check_plain(dsc_search *search)
+{
+    const dsc_config config = plain(search);
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(dsc_plan_outline(search->model, search->cluster, &config, &search->outline));
+    DSC_TRY(dsc_plan_check_legal(&search->outline));
+out:
+    return status;
+}
+
+/* "--tp 8 or --zero 3": what is given and stands in the way of all, found by leaving out one after another. A dp that
+ * follows from the batch nobody gives. */
+static void add_obstacles(const dsc_search *search, int threads, dsc_text *out)
+{
+    static const struct { const char *name; size_t at; } axes[] = {
+#define AXIS(name, member) {name, offsetof(dsc_given, member)}
+        AXIS("tp", tp), AXIS("pp", pp), AXIS("dp", dp), AXIS("micro-batch", micro_batch),
+        AXIS("virtual-stages", virtual_stages), AXIS("schedule", schedule), AXIS("zero", zero),
+        AXIS("offload", offload), AXIS("recompute", recompute), AXIS("sequence-parallel", sequence_parallel)};
+#undef AXIS
+
+    for (int64_t i = 0; i < DSC_COUNT(axes); i++) {
+        if (axes[i].at == offsetof(dsc_given, dp) && search->config.gradient_accumulation_steps > 0) continue;
+        if (*(const bool *)((const char *)&search->given + axes[i].at) && is_legal_without(search, axes[i].at, threads))
+            add_option(search, axes[i].name, out);
+    }
+}
+
+/* No strategy is legal: why a plain one is not, where it is not, else the thread's message, of some other. */
+static dsc_status refuse_all(dsc_search *search, int threads)
+{
+    dsc_text why = {0}, obstacles = {0};
+    dsc_status status;
+
+    dsc_text_add(&why, "%s", dsc_message());
+    if (search->counts.considered > 0) {
+        const bool is_other = check_plain(search) == DSC_OK;
+
+        if (!is_other) dsc_text_fini(&why), why = (dsc_text){0};
+        if (!is_other) dsc_text_add(&why, "%s", dsc_message());
+    }
+    add_obstacles(search, threads, &obstacles);
+    if (obstacles.count > 0) dsc_text_add(&why, "; without %s there are some", dsc_text_str(&obstacles));
+    status = search->counts.considered == 0
+                 ? DSC_FAIL(DSC_EINVAL, "--search: %s", dsc_text_str(&why))
+                 : DSC_FAIL(DSC_EINVAL, "--search: of %" PRId64 " strategies none is legal: %s",
+                            search->counts.considered, dsc_text_str(&why));
+    dsc_text_fini(&why);
+    dsc_text_fini(&obstacles);
     return status;
 }
 
@@ -144,7 +251,9 @@ dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster,
     if (dsc_stack_find(stack, &config->strategy, cluster) == NULL)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", stack));
     DSC_TRY(note_capacity(search));
-    DSC_TRY(search_look_at_all(search, threads));
+    status = search_look_at_all(search, threads);
+    if (status == DSC_EINVAL) status = refuse_all(search, threads);
+    DSC_TRY(status);
     *out = search;
     search = NULL;
 out:

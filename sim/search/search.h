@@ -44,7 +44,7 @@ typedef struct dsc_search dsc_search;
 
 /* Everything is borrowed until destroy. config's strategy holds the given axes and a global batch; stack is a label or
  * "auto". The first look takes up to `threads` threads; how many does not change what is found. DSC_EINVAL when there
- * is no global batch, or no strategy is legal (the message is that of the last). */
+ * is no global batch, or no strategy is legal: what is given and stands in the way is named. */
 dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster, const dsc_config *config,
                              const dsc_given *given, const char *stack, const dsc_calibration *calibration,
                              int threads, dsc_search **out);

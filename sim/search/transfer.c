@@ -19,6 +19,7 @@ typedef struct entry {
 
 struct dsc_transfers {
     const dsc_cluster *cluster;
+    const dsc_stack *stack;
     const dsc_calibration *calibration;
     dsc_links *links;
     dsc_fabric *fabric;
@@ -42,7 +43,7 @@ dsc_status dsc_transfers_create(const dsc_cluster *cluster, const dsc_stack *sta
     dsc_transfers *t = calloc(1, sizeof *t);
 
     if (t == NULL) return DSC_FAIL(DSC_ENOMEM, "transfers: %zu bytes", sizeof *t);
-    *t = (dsc_transfers){.cluster = cluster, .calibration = calibration, .ranks = ranks,
+    *t = (dsc_transfers){.cluster = cluster, .stack = stack, .calibration = calibration, .ranks = ranks,
                          .is_uneven = is_uneven(cluster)};
     t->group = malloc((size_t)ranks * sizeof *t->group);
     t->firsts = malloc((size_t)ranks * sizeof *t->firsts);
@@ -177,6 +178,7 @@ static dsc_status expand(dsc_transfers *t, const dsc_plan *plan, entry *e)
             DSC_TRY(dsc_expand(t->fabric, (dsc_motion)e->key.motion, (dsc_algorithm)a, t->group, count,
                                &e->expansions[a]));
     }
+    dsc_expansions_hide(t->stack, (int)e->key.axis, e->expansions);
     for (int a = 0; a < DSC_ALGORITHM_COUNT; a++)
         DSC_TRY(dsc_expansion_seal(t->fabric, t->links, NULL, 0, &e->expansions[a]));
     count = list_group(t, plan, &e->key, t->firsts[0]);

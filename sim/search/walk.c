@@ -151,16 +151,17 @@ static void pass_forward(const pipeline *l, stage *s, const dsc_pass *pass, step
     here->end = here->ready = start + value(l, s, DSC_Q_FORWARD, pass->chunk);
 }
 
-/* What is computed again comes before the gradient is needed. */
+/* What is computed again comes before the gradient is needed; where that is late the host is ahead. */
 static void pass_backward(const pipeline *l, stage *s, const dsc_pass *pass, step *here)
 {
-    const int64_t late = here->received - value(l, s, DSC_Q_LEAD, pass->chunk);
-    int64_t ns = value(l, s, DSC_Q_BACKWARD + here->turn, pass->chunk), start = DSC_MAX(s->compute_ns, late);
+    const bool is_half = pass->kind == DSC_PASS_BACKWARD_X;
+    const int64_t ns = value(l, s, is_half ? (int)DSC_Q_INPUTS : DSC_Q_BACKWARD + here->turn, pass->chunk);
+    const int64_t tail = value(l, s, is_half ? (int)DSC_Q_INPUTS_TAIL : DSC_Q_TAIL + here->turn, pass->chunk);
+    const int64_t sent = value(l, s, DSC_Q_SENT + here->turn, pass->chunk);
+    const int64_t answer = value(l, s, DSC_Q_ANSWER + here->turn, pass->chunk);
 
-    if (pass->kind == DSC_PASS_BACKWARD_W) ns = value(l, s, DSC_Q_WEIGHTS, pass->chunk), start = s->compute_ns;
-    if (pass->kind == DSC_PASS_BACKWARD_X) ns = value(l, s, DSC_Q_INPUTS, pass->chunk);
-    here->end = start + ns;
-    here->ready = start + DSC_MIN(ns, value(l, s, DSC_Q_SENT + here->turn, pass->chunk));
+    here->end = DSC_MAX(s->compute_ns + ns, here->received + tail);
+    here->ready = DSC_MAX(s->compute_ns + DSC_MIN(ns, sent), here->received + DSC_MIN(tail, answer));
 }
 
 static bool compute(const pipeline *l, stage *s)
@@ -170,6 +171,7 @@ static bool compute(const pipeline *l, stage *s)
 
     if (s->computed >= s->received) return false;
     if (pass->kind == DSC_PASS_FORWARD) pass_forward(l, s, pass, here);
+    else if (pass->kind == DSC_PASS_BACKWARD_W) here->end = s->compute_ns + value(l, s, DSC_Q_WEIGHTS, pass->chunk);
     else pass_backward(l, s, pass, here);
     s->compute_ns = here->end;
     s->computed++;

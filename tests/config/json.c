@@ -329,15 +329,11 @@ static void bad_files_are_refused(void)
     }
 }
 
-static void complaints_come_at_once(void)
+static void first_complaint_is_told(void)
 {
-    int lines = 1;
-
     CHECK(read_text("{\"a\": 1, \"train_batch_size\": 0, \"amp\": {\"enabled\": true}, \"optimizer\": 3, \"b\": 1}") ==
               DSC_EINVAL, "taken");
-    for (const char *c = dsc_message(); *c != '\0'; c++) lines += *c == '\n';
-    CHECK(lines == 4, "%d lines: %s", lines, dsc_message());
-    CHECK(strstr(dsc_message(), "\"amp\"") && strstr(dsc_message(), "\"optimizer\""), "%s", dsc_message());
+    CHECK(strcmp(dsc_message(), "F.json: unknown key \"a\" (and 4 more)") == 0, "%s", dsc_message());
 }
 
 static void files_are_named(void)
@@ -513,7 +509,7 @@ static const tap_case cases[] = {
     {"a section is kept to its last letter, or refused with both numbers", long_sections_are_refused},
     {"what has no effect is reported by name", what_has_no_effect_is_reported},
     {"bad files are refused in one line that names file and key", bad_files_are_refused},
-    {"complaints come at once, at most four", complaints_come_at_once},
+    {"of several complaints the first is told, with their number, in one line", first_complaint_is_told},
     {"files that cannot be read are named, with the line", files_are_named},
     {"compressed optimizers have the keys of their classes", compressed_optimizers_have_their_keys},
     {"LAMB's bounds have DeepSpeed's names, and must leave room", lamb_has_bounds},

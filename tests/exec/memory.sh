@@ -36,6 +36,7 @@ foreseen() { # RANKS OPTIONS
 }
 
 # Ranks and options; words are split where spaces are.
+even=layers=2,hidden=40,heads=4,vocab=131,seq=24
 layouts=("1 --micro-batch 1"
     "1 --micro-batch 16 --recompute full"
     "1 --micro-batch 2 --precision bf16 --attention dense-unfused"
@@ -44,6 +45,8 @@ layouts=("1 --micro-batch 1"
     "4 --dp 4 --micro-batch 1 --precision bf16 --recompute full"
     "2 --dp 2 --micro-batch 2 --zero 2 --precision bf16 --bucket-size 5000"
     "2 --dp 2 --micro-batch 2 --zero 1 --late-gather --precision bf16 --bucket-size 5000"
+    "1 --micro-batch 16 --recompute full --precision bf16 --widen-logits"
+    "2 --tp 2 --micro-batch 16 --recompute full --precision fp16 --widen-logits --model $even"
     "1 --micro-batch 2 --offload params --precision bf16 --bucket-size 5000 --prefetch 2"
     "2 --dp 2 --micro-batch 2 --zero 1 --offload optimizer --delay-update 1"
     "4 --dp 4 --micro-batch 2 --zero 3 --offload params --recompute full")

@@ -18,7 +18,8 @@ layouts=("2 --dp 2 --micro-batch 4 --recompute none"
     "2 --dp 2 --micro-batch 8 --zero 1 --late-gather --precision bf16 --bucket-size 20000"
     "2 --dp 2 --micro-batch 4 --zero 3 --offload params --bucket-size 20000"
     "2 $tensor --micro-batch 2 --recompute full --activation-checkpoints host"
-    "2 $tensor --micro-batch 16 --recompute full --activation-checkpoints cut --precision bf16 --widen-gradients")
+    "2 $tensor --micro-batch 16 --recompute full --activation-checkpoints cut --precision bf16 --widen-gradients"
+    "2 $tensor --micro-batch 16 --precision bf16 --widen-logits")
 
 # ops OPTIONS: rank,op,lane,kind of the program, in random order
 ops() {

@@ -103,6 +103,27 @@ static void shards(void)
     CHECK(!dsc_operand_is_read(&loss, 3) && dsc_operand_is_written(&loss, 3), "the loss is written");
 }
 
+/* Beside logits of 2 x 8 rows of 64: log-probabilities and their gradient; over tensor ranks that of the sum too. */
+static void losses_in_steps(void)
+{
+    const dsc_shape whole = make(DSC_K_CROSS_ENTROPY, DSC_FP32, DSC_FP32, 0, 2, 8, 51, 64, 0);
+    dsc_shape in_steps = whole, join = make_join(101, 64, 51, 2);
+    const int64_t step_bytes = 2 * 8 * 64 * 4, sums_bytes = dsc_kernel_workspace_bytes(&whole);
+
+    in_steps.flags |= DSC_APART;
+    join.type = join.out = DSC_FP32;
+    join.flags |= DSC_APART;
+    CHECK_OK(dsc_shape_check(&in_steps));
+    CHECK_OK(dsc_shape_check(&join));
+    CHECK(dsc_loss_steps(&whole) == 0 && dsc_loss_steps(&in_steps) == 2 && dsc_loss_steps(&join) == 3, "how many");
+    CHECK(dsc_kernel_workspace_bytes(&in_steps) == sums_bytes + 2 * step_bytes, "%lld",
+          (long long)dsc_kernel_workspace_bytes(&in_steps));
+    CHECK(dsc_kernel_workspace_bytes(&join) == sums_bytes + 3 * step_bytes, "%lld",
+          (long long)dsc_kernel_workspace_bytes(&join));
+    CHECK(dsc_kernel_bytes(&in_steps) == dsc_kernel_bytes(&whole) + 2 * 2 * step_bytes, "%lld",
+          (long long)dsc_kernel_bytes(&in_steps));
+}
+
 /* 100 tokens are seven blocks of 16: of 3 heads 147, of which there are 20. */
 static void block_products(void)
 {
@@ -255,7 +276,7 @@ static void workspaces(void)
     CHECK(dsc_kernel_workspace_bytes(&sums) == 512 * 768 * 4 * 2, "%lld: sums of 512 parts of the rows",
           (long long)dsc_kernel_workspace_bytes(&sums));
     CHECK(dsc_kernel_workspace_bytes(&few) == 2 * 768 * 4, "%lld", (long long)dsc_kernel_workspace_bytes(&few));
-    CHECK(dsc_kernel_workspace_bytes(&loss) == 64 * 1024 * 8, "%lld: a row's loss",
+    CHECK(dsc_kernel_workspace_bytes(&loss) == 128 * 8 + 64 * 1024 * 8, "%lld: a row's loss",
           (long long)dsc_kernel_workspace_bytes(&loss));
     CHECK(dsc_kernel_workspace_bytes(&gelu) == 0, "%lld", (long long)dsc_kernel_workspace_bytes(&gelu));
 }
@@ -280,6 +301,8 @@ static void refusals(void)
     refuse(make(DSC_K_GEMM, DSC_INT32, DSC_FP32, 0, 1, 1, 1, 0, 0), "fp32, bf16 or fp16");
     refuse(make(DSC_K_CROSS_ENTROPY, DSC_FP32, DSC_FP32, 0, 1, 1, 101, 100, 0), "stride 100 is below V 101");
     refuse(make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, 0, 1, 1, 101, 50, 51), "stride 50 is below n 51");
+    refuse(make(DSC_K_CROSS_ENTROPY, DSC_BF16, DSC_BF16, DSC_APART, 1, 1, 8, 8, 0), "of fp32, the logits of bf16");
+    refuse(make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, DSC_APART, 1, 1, 8, 8, 8), "no steps to stand apart");
     refuse(make_join(101, 50, 50, 2), "t 2 ranks of n 50 own less than V 101");
     refuse(make_join(101, 50, 51, 2), "stride 50 is below n 51");
     refuse(make_join(101, 64, 51, 0), "t is 0");
@@ -346,6 +369,8 @@ static void no_overflow(void)
         make(DSC_K_ADAM, DSC_BF16, DSC_FP32, 0, big, 0, 0, 0, 0),
         make(DSC_K_JOIN, DSC_FP32, DSC_FP32, DSC_HAS_BIAS | DSC_HAS_RESIDUAL, 1, big, 0, 0, 0),
         make(DSC_K_CROSS_ENTROPY_PART, DSC_FP32, DSC_FP32, 0, big, 1, 1, 1, 1),
+        make(DSC_K_CROSS_ENTROPY, DSC_FP32, DSC_FP32, DSC_APART, big >> 1, 1, 1, 1, 0),
+        {DSC_K_CROSS_ENTROPY_JOIN, DSC_FP32, DSC_FP32, DSC_APART, {big >> 1, 1, 1, 1, 1, 1}},
         {DSC_K_BLOCK_SOFTMAX_FWD, DSC_FP32, DSC_FP32, DSC_HAS_MASK, {big >> 8, 1, 1, 1, 1, 16}},
         {DSC_K_BLOCK_DDS, DSC_FP32, DSC_FP32, 0, {1, 16, 1, big >> 8, 1, 16}},
         {DSC_K_CROSS_ENTROPY_JOIN, DSC_FP32, DSC_FP32, 0, {1, 1, 1, 1, 1, big}},
@@ -388,6 +413,7 @@ static const tap_case cases[] = {
     {"flags and types decide which operands take part", optional_operands},
     {"the token table's gradient is added to unless it is first", embedding_gradient},
     {"shards have the rank's share of the tables, and parts of all ranks", shards},
+    {"losses in steps have room for each of them, in fp32 alone", losses_in_steps},
     {"flops and bytes are those of the formulas", arithmetic},
     {"compression has packets of signs and scales, and lists of units", compression},
     {"frozen, adam reads moments and no gradient", frozen},

@@ -108,6 +108,13 @@ static void shard_loss(dsc_shape *s, int64_t b, int64_t vocab)
     if (s->kernel == DSC_K_CROSS_ENTROPY_JOIN) s->d[5] = ranks;
 }
 
+/* Losses at once, and, of fp32 alone, in steps. */
+static void make_loss(dsc_shape *s)
+{
+    s->flags = maybe(DSC_ACCUMULATE) | maybe(DSC_APART);
+    if (s->flags & DSC_APART) s->type = s->out = DSC_FP32;
+}
+
 /* Fused attention in four ways: sparse or not, with a mask or without. */
 static void make_attention(dsc_shape *s, int64_t kv, int64_t d)
 {
@@ -238,14 +245,14 @@ static dsc_shape random_shape(dsc_kernel kernel)
     case DSC_K_COLUMN_SUM: make_rows(&s, rows, cols); break;
     case DSC_K_EMBED_BWD:
     case DSC_K_EMBED_FWD: make_embedding(&s, cols); break;
-    case DSC_K_CROSS_ENTROPY_JOIN: s.flags = maybe(DSC_ACCUMULATE); /* fall through */
+    case DSC_K_CROSS_ENTROPY_JOIN: make_loss(&s); /* fall through */
     case DSC_K_CROSS_ENTROPY_PART: shard_loss(&s, pick(1, 2, 3, 4), pick(3, 10, 101, cols)); break;
     case DSC_K_CLEAR:
         if (maybe(1)) s.type = s.out = DSC_FP64;
         set_dims(&s, pick(1, 3, 64, rows), 0, 0, 0, 0);
         break;
     case DSC_K_CROSS_ENTROPY:
-        s.flags = maybe(DSC_ACCUMULATE);
+        make_loss(&s);
         set_dims(&s, pick(1, 2, 3, 4), pick(1, 24, 30, 65), cols, cols + pick(0, 0, 11, 1100), 0);
         break;
     case DSC_K_SIGN_COMPRESS:

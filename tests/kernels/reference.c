@@ -515,17 +515,20 @@ static void rope_is_relative(void)
     call_fini(&c);
 }
 
-static void loss_gradient(void)
+static void check_loss_gradient(int flags)
 {
     call forward, backward;
 
-    call_init(&forward, call_shape(DSC_K_CROSS_ENTROPY, 0, 2, 5, 13, 13, 0));
+    call_init(&forward, call_shape(DSC_K_CROSS_ENTROPY, flags, 2, 5, 13, 13, 0));
     call_copy(&forward, &backward);
     call_run(&backward, dsc_kernels_ref());
     check_gradient(&(function){&forward, 1, 2, NULL, 0}, &backward, 1, 1 / (double)call_step.loss_gradient);
     call_fini(&forward);
     call_fini(&backward);
 }
+
+static void loss_gradient(void) { check_loss_gradient(0); }
+static void loss_gradient_in_steps(void) { check_loss_gradient(DSC_APART); }
 
 static void loss_of_uniform(void)
 {
@@ -670,7 +673,7 @@ static void copy_elements(const call *from, int source, int64_t first, int64_t c
 }
 
 /* Makes the parts of all ranks from their columns of the whole's logits, and hands them to each. */
-static void make_parts(const call *whole, int64_t ranks, const dsc_kernel_set *set, call *join)
+static void make_parts(const call *whole, int64_t ranks, int flags, const dsc_kernel_set *set, call *join)
 {
     const int64_t rows = whole->shape.d[0] * whole->shape.d[1], n = dsc_ceil_div(VOCAB, ranks), stride = n + 2;
 
@@ -678,6 +681,7 @@ static void make_parts(const call *whole, int64_t ranks, const dsc_kernel_set *s
         dsc_shape shape = whole->shape;
 
         shape.kernel = DSC_K_CROSS_ENTROPY_JOIN;
+        shape.flags = flags;
         shape.d[3] = stride;
         shape.d[4] = n;
         shape.d[5] = ranks;
@@ -693,6 +697,7 @@ static void make_parts(const call *whole, int64_t ranks, const dsc_kernel_set *s
         call part;
 
         shape.kernel = DSC_K_CROSS_ENTROPY_PART;
+        shape.flags = 0;
         shape.d[5] = 0;
         call_init(&part, shape);
         part.tp_index = i;
@@ -724,12 +729,12 @@ static void check_loss(const call *whole, const call *join, int64_t ranks)
     }
 }
 
-static void check_sharded_loss(int64_t ranks, const dsc_kernel_set *set)
+static void check_sharded_loss(int64_t ranks, int flags, const dsc_kernel_set *set)
 {
     call whole, join[MAX_RANKS];
 
     call_init(&whole, call_shape(DSC_K_CROSS_ENTROPY, 0, 3, 4, VOCAB, VOCAB + 3, 0));
-    make_parts(&whole, ranks, set, join);
+    make_parts(&whole, ranks, flags, set, join);
     call_run(&whole, set);
     for (int64_t i = 0; i < ranks; i++) {
         call_run(&join[i], set);
@@ -744,7 +749,10 @@ static void check_sharded_loss(int64_t ranks, const dsc_kernel_set *set)
 static void sharded_loss(void)
 {
     for (int set = 0; set < 2; set++)
-        for (int64_t ranks = 1; ranks <= MAX_RANKS; ranks++) check_sharded_loss(ranks, set_of(set));
+        for (int64_t ranks = 1; ranks <= MAX_RANKS; ranks++) {
+            check_sharded_loss(ranks, 0, set_of(set));
+            check_sharded_loss(ranks, DSC_APART, set_of(set));
+        }
 }
 
 /* A rank's call, with room for more tokens than it owns. */
@@ -968,6 +976,7 @@ static const tap_case cases[] = {
     {"and turn back", rope_turns_back},
     {"products of queries and keys then depend on their distance alone", rope_is_relative},
     {"the gradient of cross entropy is its slope", loss_gradient},
+    {"so it is where its steps stand apart", loss_gradient_in_steps},
     {"equal logits lose log V a token, and padding gets no gradient", loss_of_uniform},
     {"embed_bwd is the adjoint of embed_fwd", embedding_adjoint},
     {"parts of the loss of 1 to 8 ranks, joined, are cross_entropy, and the same on each", sharded_loss},

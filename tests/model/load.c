@@ -127,6 +127,10 @@ static void count_warning(dsc_level level, const char *line, void *context)
     "\"model_type\":\"llama\",\"num_hidden_layers\":32,\"hidden_size\":4096,\"num_attention_heads\":32," \
     "\"vocab_size\":128256,\"max_position_embeddings\":8192,\"intermediate_size\":14336"
 
+#define BERT                                                                                                           \
+    "\"model_type\":\"bert\",\"num_hidden_layers\":24,\"hidden_size\":1024,\"num_attention_heads\":16," \
+    "\"vocab_size\":30522,\"max_position_embeddings\":512,\"intermediate_size\":4096,\"type_vocab_size\":2"
+
 static void hugging_face_equals_preset(void)
 {
     dsc_model model, preset;
@@ -141,6 +145,24 @@ static void hugging_face_equals_preset(void)
         return;
     if (!CHECK_OK(dsc_model_load("llama3-8b", &preset))) return;
     CHECK(same_model(&model, &preset), "llama3-8b differs");
+}
+
+/* What is published as BERT-large, which has what we have not. */
+static void bert_is_the_preset_and_reports_the_rest(void)
+{
+    dsc_model model, preset;
+
+    warnings = 0;
+    dsc_log_to(count_warning, NULL, DSC_WARNING);
+    CHECK_OK(load_text("{" BERT ",\"hidden_act\":\"gelu\",\"hidden_dropout_prob\":0.1,\"layer_norm_eps\":1e-12,"
+                       "\"attention_probs_dropout_prob\":0.1,\"position_embedding_type\":\"absolute\"}", &model));
+    dsc_log_to(NULL, NULL, DSC_WARNING);
+    CHECK(warnings == 5, "%d warnings", warnings);
+    CHECK(strstr(last_warning, "token types, pooler") != NULL, "%s", last_warning);
+    if (!CHECK_OK(dsc_model_load("bert-large", &preset))) return;
+    CHECK(same_model(&model, &preset), "bert-large differs");
+    CHECK(dsc_model_parameters(&model) == dsc_model_parameters(&preset), "%lld parameters, the preset has %lld",
+          (long long)dsc_model_parameters(&model), (long long)dsc_model_parameters(&preset));
 }
 
 static void folder_stands_for_its_config(void)
@@ -233,6 +255,9 @@ static void bad_files_are_refused(void)
         {"{" LLAMA ",\"num_key_value_heads\":5}", {"32", "5"}},
         {"{" LLAMA ",\"head_dim\":64}", {"head_dim", "64", "128"}},
         {"{" LLAMA ",\"attention_bias\":true}", {"attention_bias"}},
+        {"{" BERT ",\"hidden_act\":\"relu\"}", {"hidden_act", "relu"}},
+        {"{" BERT ",\"is_decoder\":true}", {"is_decoder", "true"}},
+        {"{" BERT ",\"position_embedding_type\":\"relative_key\"}", {"position_embedding_type", "relative_key"}},
         {"{\"layers\":2,\"hidden\":[]}", {"hidden", "an array"}},
         {"{\"layers\":2,\"hidden\":64,\"heads\":4,\"vocab\":256,\"seq\":32,\"tide\":1}", {"tide", "tied"}},
         {"{\"layers\":4611686018427387904,\"hidden\":64,\"heads\":4,\"vocab\":256,\"seq\":32}",
@@ -252,6 +277,7 @@ static const tap_case cases[] = {
     {"sizes left out follow from the others", sizes_left_out_follow},
     {"a model's JSON reads back as the same model", json_reads_back},
     {"a Hugging Face config equals the preset", hugging_face_equals_preset},
+    {"BERT's is the preset, and what it has more is reported once", bert_is_the_preset_and_reports_the_rest},
     {"a folder stands for its config.json", folder_stands_for_its_config},
     {"dropout is reported and ignored", dropout_is_reported_and_ignored},
     {"bad descriptions are refused in one line that names the cause", bad_descriptions_are_refused},

@@ -58,4 +58,4 @@ ok "so do nodes, which send each bit once" times_fewer 30 32
 words="takes --optimizer onebit-adam" ok "what compresses nothing is refused" refuses
 words="takes --optimizer onebit-adam" ok "replicas that step by themselves have no such rate" \
     refuses --optimizer zero-one-adam --dp 2
-words="goes without --trace" ok "it is a question of its own" refuses --optimizer onebit-adam --check
+words="goes without --check" ok "it is a question of its own" refuses --optimizer onebit-adam --check

@@ -113,6 +113,25 @@ shows_lines() {
     [ "${PIPESTATUS[1]}" -eq 1 ]
 }
 
+# Two drives of 3 GB/s to and 6 GB/s from, with room for so many bytes: goodput goes by their rate, not by storage's.
+drives() { # BYTES OPTION...
+    local nvme='"count": 2, "read_bytes_per_s": 6e9, "write_bytes_per_s": 3e9'
+    sed "s/\"mtbf_h\": 1000/&, \"nvme\": {\"bytes\": $1, $nvme}/" cluster.json >drives.json
+    shift
+    plans --cluster drives.json --tokens 1B --restart-time 120 --checkpoint-rate nvme "$@"
+}
+
+uses_drives() {
+    drives 1e12 --dp 2 && holds 'r["nodes"] == 1 and near(r["checkpoint_bytes_per_s"], 6e9) and
+        near(r["checkpoint_s"], r["checkpoint_bytes"] / 6e9) and
+        near(r["restart_s"], 120 + r["checkpoint_bytes"] / 12e9)' || return
+    drives 1e8 --dp 2
+    [ $? -eq 1 ] && grep 'a checkpoint has 1.39 GiB, the node.s 2 drives 191 MiB' notes || return
+    drives 1e12 --dp 4
+    [ $? -eq 2 ] && grep 'ranks are on 2 nodes' notes && refuses 'good has no nvme' --cluster cluster.json --dp 2 \
+        --tokens 1B --checkpoint-rate nvme
+}
+
 # refuses PATTERN OPTION...: one line, status 2
 refuses() {
     local pattern=$1
@@ -132,15 +151,16 @@ refuses_bad_input() {
         refuses '--checkpoint-rate.*0' --tokens 1B --checkpoint-rate 0 &&
         refuses '--energy-price: -1' --tokens 1B --energy-price -1 &&
         refuses '--mtbf.* are for --tokens' --mtbf 100 && refuses 'are for --tokens' --restart-time 0 &&
-        refuses 'is for --tokens' --checkpoint-rate 1GB && refuses 'go without --what-if' --tokens 1B --what-if
+        refuses 'is for --tokens' --checkpoint-rate 1GB && refuses 'what-if goes without --tokens' --tokens 1B --what-if
 }
 
-plan 8
+plan 9
 ok "days, failures, checkpoints and energy are what formulas make of the step" has_formulas
 ok "nodes that hold no rank neither fail nor draw power; kinds of nodes add up" counts_used_nodes
 ok "options go before the description" takes_options
 ok "what nobody describes is as Llama 3 had it" has_first_values
 ok "a warm-up of compression counts as exact steps" counts_warmup
 ok "a run that never ends says so" never_ends
+ok "checkpoints go to a node's drives where that is asked for and can be" uses_drives
 ok "people get four lines, and none where they did not ask" shows_lines
 ok "bad input is refused in one line" refuses_bad_input

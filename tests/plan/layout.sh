@@ -43,7 +43,7 @@ ok "a layout is printed block by block" is_drawn
 for name in dense fixed variable bigbird bslongformer; do ok "$name: text, JSON and picture agree" agrees $name; done
 ok "a layout file reads back" reads_back
 ok "a configuration's sparse_attention is shown" section
-ok "an unknown mode is refused with those that there are" refuses '--attention x: there are .*bigbird' x
+ok "an unknown mode is refused with those that there are" refuses '--show-layout x: there are .*bigbird' x
 ok "a sequence that the block does not divide is refused" refuses '100 .*blocks of 16' fixed --seq-len 100
 ok "a file of other heads is refused with both numbers" refuses '3 heads, the model has 4' ./a.json --num-heads 4
 ok "a file of another length is refused with both numbers" \

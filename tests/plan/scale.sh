@@ -95,4 +95,4 @@ ok "a deadline without its unit is refused" refuses 's, h or d' --smallest-clust
 ok "a deadline without --smallest-cluster is refused" refuses 'is for --smallest-cluster' --deadline 30d
 ok "fewer tokens than a step has are refused" refuses 'a step has' --smallest-cluster --tokens 10 --deadline 1d
 ok "--largest-model goes without --tokens" refuses 'goes without --tokens' --largest-model --tokens 1B
-ok "--largest-model goes without --search" refuses 'go without --search' --largest-model --search
+ok "--largest-model goes without --search" refuses 'are two questions' --largest-model --search

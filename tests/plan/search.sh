@@ -72,6 +72,28 @@ selects_layers() {
          END { exit !(half > 0.3 * all && half < 0.75 * all) }' table
 }
 
+# With tp 4 some recomputation and sequence parallelism is none: the program is another strategy's.
+lists_programs_once() {
+    search --tp 4 --top 200 --json >found.json || return
+    values program_hash >all && sort -u all >once && wc -l all once && [ "$(wc -l <all)" -eq 200 ] &&
+        [ "$(wc -l <once)" -eq 200 ]
+}
+
+# Four nodes between which messages of stages cost more than the rule for orders sees.
+swaps_dp_and_pp() {
+    local four=(--model layers=16,hidden=2048,heads=16,vocab=8192,seq=1024 --cluster dgx-a100-80g:4 --precision fp16
+                --global-batch 64 --zero 1 --pp 4) order options
+    "$build/dsc-plan" "${four[@]}" --search --json >found.json || return
+    order=$(sed -nE 's/^ *"rank_order": "(.*)",?$/\1/p' found.json | head -n 1)
+    read -r -a options <<<"$(first_options | tr '\n' ' ')"
+    values step_s | head -n 1 >found
+    "$build/dsc-plan" "${four[@]}" "${options[@]}" --json >found.json && values step_s | head -n 1 >chosen || return
+    "$build/dsc-plan" "${four[@]}" "${options[@]}" --rank-order "$order" --json >found.json || return
+    values step_s | head -n 1 >swapped
+    echo "$order: $(cat found swapped chosen)"
+    cmp found swapped && awk -v swapped="$(cat swapped)" "{ exit !(swapped < \$1) }" chosen
+}
+
 # refuses TEXT OPTIONS...
 refuses() {
     local text=$1
@@ -80,7 +102,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 14
+plan 16
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -90,6 +112,8 @@ ok "the same command prints the same bytes" same_twice
 ok "it says why neighbours lose, and on stderr how fast it was" says_why
 ok "where nothing fits it prints an empty array and ends with status 1" none_fits
 ok "layers that software selects to be computed again cost about half of all" selects_layers
+ok "strategies that are one program are listed once" lists_programs_once
+ok "ranks are put in the order, dp or pp first, that is faster, and the strategy says so" swaps_dp_and_pp
 ok "without a global batch it is refused" refuses 'give --global-batch' --search
 ok "degrees that leave devices idle are refused" refuses 'is the cluster.s 8 devices' --search --global-batch 32 --tp 3
 ok "heads that tp does not divide are refused" refuses 'does not divide' --search --global-batch 30 --tp 6 --pp 1 --dp 1

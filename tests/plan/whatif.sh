@@ -121,4 +121,4 @@ ok "a capacity of the command line changes too" halves_given_memory
 ok "what does not fit as described ends with status 1" says_no
 ok "people get a table" shows_table
 ok "what it goes without is refused" eval "refuses 'without --trace' --trace t.h5 && refuses 'calibration' \
-    --calibration c.h5 && refuses 'goes? without' --break-even"
+    --calibration c.h5 && refuses 'are two questions; ask one' --break-even"

@@ -293,6 +293,29 @@ static void smallest_tiles_have_a_price(void)
     dsc_prices_destroy(prices);
 }
 
+/* Tensor cores of 8 bits reach another share of their peak. */
+static void fp8_has_a_share_of_its_own(void)
+{
+    dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e15,
+                              .peak_flops = {[DSC_BF16] = 1e14, [DSC_FP8] = 2e14},
+                              .efficiency = {.product = 0.5, .product_fp8 = 0.8, .attention = 1, .memory = 1}};
+    dsc_node_type node = {.devices = &device, .device_types = 1};
+    dsc_node_group group = {0, 1};
+    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
+    const dsc_plan plan = {.ranks = 1};
+    dsc_shape wide = product(0, 512, 512, 4096), narrow = wide;
+    dsc_prices *prices = NULL;
+
+    wide.type = DSC_BF16;
+    narrow.type = DSC_FP8;
+    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices))) {
+        const double ratio = (double)dsc_price_call(prices, &wide) / (double)dsc_price_call(prices, &narrow);
+
+        CHECK(are_near(ratio, 2 * 0.8 / 0.5, 0.01), "in bf16 it takes %g times as long", ratio);
+    }
+    dsc_prices_destroy(prices);
+}
+
 static void other_machines_are_refused(void)
 {
     const dsc_plan plan = {.ranks = 1};
@@ -407,6 +430,7 @@ int main(void)
         {"what was not measured is priced by preset, else by first principles", what_was_not_measured_is_described},
         {"a wave of tiles that is begun is paid", a_wave_that_is_begun_is_paid},
         {"the smallest tiles have a price", smallest_tiles_have_a_price},
+        {"products in fp8 reach a share of their own", fp8_has_a_share_of_its_own},
         {"a calibration of another kind of machine is refused", other_machines_are_refused},
         {"the same shape has the same price, however many were asked", a_price_is_remembered},
         {"the host's kernels have the node's memory, and its ranks share it", ranks_share_the_host},

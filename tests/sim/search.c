@@ -12,6 +12,7 @@ typedef struct trial {
     dsc_model model;
     dsc_cluster *cluster;
     dsc_config config;
+    const char *stack;
     dsc_timing timing;
     int64_t arena_bytes[DSC_SPACE_COUNT], wire_bytes;
     dsc_ledger ledger;
@@ -37,6 +38,7 @@ static dsc_strategy *begin(trial *t, int64_t nodes, int64_t each)
 
     memset(t, 0, sizeof *t);
     t->config = config;
+    t->stack = "dsc";
     t->cluster = scene_gpus(nodes, each);
     t->config.strategy.precision = DSC_BF16;
     return &t->config.strategy;
@@ -49,15 +51,18 @@ static bool run_engine(trial *t)
 {
     const dsc_program *const *programs = NULL;
     const dsc_sim_options nobody = {.ranks = DSC_RANKS_LIST};
+    const dsc_stack *stack = dsc_stack_find(t->stack, &t->config.strategy, t->cluster);
+    dsc_config config = t->config;
     dsc_prices *prices = NULL;
     dsc_plan *plan = NULL;
     dsc_trace trace;
     bool is_done;
 
     dsc_trace_init(&trace);
-    is_done = CHECK_OK(dsc_plan_create(&t->model, t->cluster, &t->config, &plan)) &&
+    dsc_stack_apply(stack, t->model.layers, dsc_cluster_devices(t->cluster), &config.strategy);
+    is_done = CHECK_OK(dsc_plan_create(&t->model, t->cluster, &config, &plan)) &&
               CHECK_OK(dsc_programs_create(plan, &programs)) &&
-              CHECK_OK(dsc_prices_create(plan, t->cluster, NULL, NULL, &prices)) &&
+              CHECK_OK(dsc_prices_create(plan, t->cluster, NULL, stack, &prices)) &&
               CHECK_OK(dsc_simulate(plan, t->cluster, programs, prices, &nobody, &t->timing, &t->wire_bytes, &trace));
     for (int64_t rank = 0; is_done && rank < plan->ranks; rank++)
         for (int space = 0; space < DSC_SPACE_COUNT; space++)
@@ -80,7 +85,7 @@ static bool run_form(trial *t)
     dsc_search *search = NULL;
     dsc_candidate c;
     int64_t count;
-    bool is_done = CHECK_OK(dsc_search_create(&t->model, t->cluster, &t->config, &all, "dsc", NULL, 1, &search));
+    bool is_done = CHECK_OK(dsc_search_create(&t->model, t->cluster, &t->config, &all, t->stack, NULL, 1, &search));
 
     if (!is_done) return false;
     c = *dsc_search_candidates(search, &count);
@@ -216,6 +221,29 @@ static void near(void)
     CHECK(sum / TRIALS < 0.02, "a mean error of %.2f %%", 100 * sum / TRIALS);
 }
 
+/* Whatever the software leaves the host to do, and hides of collectives: one stage of as many layers as are built. */
+static void other_software(void)
+{
+    static const char *const stacks[] = {"megatron-2021", "deepspeed-2022", "megatron-2024", "fsdp-2023", "fsdp-2025"};
+    double sum = 0;
+    int count = 0;
+
+    for (int i = 0; i < 40; i++) {
+        trial t;
+        dsc_strategy *s = begin(&t, 1, 8);
+
+        draw(&t, s, PICK(1, 2, 4), 1, 1);
+        t.stack = stacks[i % DSC_COUNT(stacks)];
+        if (run_engine(&t) && run_form(&t)) {
+            sum += fabs(error_of(&t));
+            count++;
+            if (!CHECK(fabs(error_of(&t)) < 0.02, "%s: an error of %.2f %%", t.stack, 100 * error_of(&t))) describe(&t);
+        }
+        end(&t);
+    }
+    CHECK(sum < 0.002 * count, "a mean error of %.2f %%", 100 * sum / count);
+}
+
 /* ---- The search as a whole */
 
 static dsc_search *search_on(trial *t, int64_t count, int threads)
@@ -223,7 +251,7 @@ static dsc_search *search_on(trial *t, int64_t count, int threads)
     static const dsc_given none = {0};
     dsc_search *search = NULL;
 
-    if (CHECK_OK(dsc_search_create(&t->model, t->cluster, &t->config, &none, "dsc", NULL, threads, &search)))
+    if (CHECK_OK(dsc_search_create(&t->model, t->cluster, &t->config, &none, t->stack, NULL, threads, &search)))
         CHECK_OK(dsc_search_rank(search, count));
     return search;
 }
@@ -238,30 +266,37 @@ static int64_t engine_ns(const trial *t, const dsc_search *search, const dsc_can
     return run_engine(&one) && one.feasible ? one.timing.step_ns : INT64_MAX;
 }
 
-/* All that fit are simulated; the ten that the search found have the fastest among them. */
+/* All that fit are simulated; the ten that the search found have one among them that is as fast, but for 1 %. The
+ * models are so small that software's hosts set the pace. */
 static void finds_the_fastest(void)
 {
-    trial t;
-    dsc_strategy *s = begin(&t, 2, 2);
-    dsc_search *search;
-    int64_t count, best = INT64_MAX, found = INT64_MAX;
+    static const struct { int64_t nodes, layers, hidden, batch; const char *stack; } rows[] = {
+        {2, 4, 256, 4, "dsc"}, {1, 2, 512, 8, "megatron-2024"}, {1, 3, 256, 8, "auto"}};
 
-    s->global_batch = 4;
-    set_model(&t, 4, 256);
-    search = search_all(&t, 10);
-    if (search == NULL) return;
-    const dsc_candidate *all = dsc_search_candidates(search, &count);
-    for (int64_t i = 0; i < count && all[i].fits; i++) {
-        const int64_t ns = engine_ns(&t, search, &all[i]);
+    for (int64_t i = 0; i < DSC_COUNT(rows); i++) {
+        int64_t count, best = INT64_MAX, found = INT64_MAX;
+        dsc_search *search;
+        trial t;
 
-        best = DSC_MIN(best, ns);
-        if (i < 10) found = DSC_MIN(found, ns);
+        begin(&t, rows[i].nodes, 4 / rows[i].nodes)->global_batch = rows[i].batch;
+        t.stack = rows[i].stack;
+        set_model(&t, rows[i].layers, rows[i].hidden);
+        search = search_all(&t, 10);
+        if (search == NULL) return;
+        const dsc_candidate *all = dsc_search_candidates(search, &count);
+        for (int64_t k = 0; k < count && all[k].fits; k++) {
+            const int64_t ns = engine_ns(&t, search, &all[k]);
+
+            best = DSC_MIN(best, ns);
+            if (k < 10) found = DSC_MIN(found, ns);
+        }
+        tap_note("of %lld strategies the fastest takes %lld ns", (long long)count, (long long)best);
+        CHECK(count > 100, "only %lld strategies", (long long)count);
+        CHECK((double)found <= 1.01 * (double)best, "%s: %lld ns, the fastest takes %lld", t.stack, (long long)found,
+              (long long)best);
+        dsc_search_destroy(search);
+        end(&t);
     }
-    tap_note("of %lld strategies the fastest takes %lld ns", (long long)count, (long long)best);
-    CHECK(count > 100, "only %lld strategies", (long long)count);
-    CHECK(found == best, "%lld ns, the fastest takes %lld", (long long)found, (long long)best);
-    dsc_search_destroy(search);
-    end(&t);
 }
 
 static void same_on_threads(void)
@@ -316,32 +351,53 @@ static void more_memory(void)
 
 /* ---- The engine */
 
-static void double_rates(dsc_cluster *cluster)
+enum { FASTER_NETWORK = 1, FASTER_HOSTS = 2, FASTER_MEMORY = 4 };
+
+static void raise_rates(dsc_cluster *cluster, double times, int64_t which)
 {
     dsc_node_type *type = cluster->node_types;
 
-    for (int64_t i = 0; i < type->link_count; i++) type->links[i].bytes_per_s *= 2;
-    for (int64_t i = 0; i < type->nic_count; i++) type->nics[i].bytes_per_s *= 2;
-    for (int64_t i = 0; i < cluster->tier_count; i++) cluster->network[i].bytes_per_s *= 2;
+    for (int64_t i = 0; i < type->link_count; i++)
+        if (which & (dsc_equal(type->links[i].between[1], "host") ? FASTER_HOSTS : FASTER_NETWORK))
+            type->links[i].bytes_per_s *= times;
+    for (int64_t i = 0; i < type->nic_count && which & FASTER_NETWORK; i++) type->nics[i].bytes_per_s *= times;
+    for (int64_t i = 0; i < cluster->tier_count && which & FASTER_NETWORK; i++)
+        cluster->network[i].bytes_per_s *= times;
+    if (which & FASTER_MEMORY) type->host_bandwidth_bytes_per_s *= times;
 }
 
-/* Without contention: one stage, whose transfers share no link with others. The order of ranks is given: the default is
- * chosen by the rates. */
+/* What was drawn, with states anywhere; true where nothing shares a link: one stage, states on the device, whole. */
+static bool draw_states(dsc_strategy *s)
+{
+    const bool is_sharded = s->dp > 1;
+
+    s->zero = is_sharded ? (int)PICK(0, 1, 2, 3) : 0;
+    s->offload = (int)PICK(DSC_OFFLOAD_NONE, DSC_OFFLOAD_OPTIMIZER, DSC_OFFLOAD_PARAMS);
+    if (s->offload == DSC_OFFLOAD_PARAMS && is_sharded) s->zero = 3;
+    s->bucket_elems = PICK(0, 100000, 1000000);
+    return s->pp == 1 && s->zero <= 1 && s->offload == DSC_OFFLOAD_NONE;
+}
+
+/* The order of ranks is given: the default is chosen by the rates. */
 static void more_bandwidth(void)
 {
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 120; i++) {
         trial t;
-        const int64_t pp = PICK(1, 1, 2, 4);
-        int64_t before;
+        bool is_alone;
+        int64_t before, times = PICK(2, 8), which = PICK(7, FASTER_NETWORK, FASTER_HOSTS, FASTER_MEMORY);
 
-        draw(&t, begin(&t, 4, 4), PICK(1, 2, 4), pp, 1);
+        draw(&t, begin(&t, 4, 4), PICK(1, 2, 4), PICK(1, 1, 2, 4), 1);
+        t.cluster->node_types[0].links[1].devices_per_port = PICK(0, 1, 2);
+        t.cluster->node_types[0].links[1].bytes_per_s = (double)PICK(10000000000, 100000000000);
+        is_alone = draw_states(&t.config.strategy);
         strcpy(t.config.strategy.rank_order, "tp,dp,pp");
         if (run_engine(&t)) {
             before = t.timing.step_ns;
-            double_rates(t.cluster);
+            raise_rates(t.cluster, (double)times, which);
             run_engine(&t);
-            if (!CHECK((double)t.timing.step_ns <= (double)before * (pp > 1 ? 1.01 : 1), "%lld ns, before %lld",
-                       (long long)t.timing.step_ns, (long long)before))
+            if (!CHECK((double)t.timing.step_ns <= (double)before * (is_alone ? 1 : 1.01),
+                       "%lld ns, before %lld; %lld times those of %lld, offload %d", (long long)t.timing.step_ns,
+                       (long long)before, (long long)times, (long long)which, t.config.strategy.offload))
                 describe(&t);
         }
         end(&t);
@@ -375,10 +431,11 @@ static const tap_case cases[] = {
     {"stages without ZeRO need the bytes that the closed form says", memory},
     {"so do stages that compute some layers again, and one alone takes its time within half a per cent", some_again},
     {"elsewhere the closed form is within 2 % in the mean", near},
-    {"the fastest of all strategies is among those that the search finds", finds_the_fastest},
+    {"of other software, whose hosts are slow, it is with one stage within 0.2 % in the mean", other_software},
+    {"one of those that the search finds is as fast as the fastest of all strategies, to 1 %", finds_the_fastest},
     {"a search on three threads finds what it finds on one", same_on_threads},
     {"more memory lets more strategies fit, and none is slower", more_memory},
-    {"more bandwidth makes no strategy slower", more_bandwidth},
+    {"more bandwidth, of hosts too, makes no strategy slower: by 1 % where links are shared", more_bandwidth},
     {"parts of a step's time and of the memory's peak add up", adds_up},
 };
 

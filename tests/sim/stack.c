@@ -19,16 +19,25 @@ static void strategies_choose(void)
 {
     const dsc_strategy compressed = {.optimizer = DSC_ONEBIT_ADAM, .attention = "dense-unfused", .precision = DSC_FP16};
     const dsc_strategy staged = {.pp = 2, .attention = "dense-unfused", .precision = DSC_FP16};
+    dsc_strategy wide = staged, interleaved, parallel;
+
+    wide.precision = DSC_BF16;
+    interleaved = parallel = wide;
+    interleaved.virtual_stages = 2;
+    parallel.sequence_parallel = true;
 
     CHECK(strcmp(automatic(local, "dense-unfused", 0, DSC_FP16), "dsc") == 0, "CPU ranks run ours");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_FP16), "megatron-2021") == 0, "unfused, fp16");
     CHECK(strcmp(automatic(gpus, "dense-unfused", 3, DSC_FP16), "deepspeed-2021") == 0, "unfused, ZeRO 3");
-    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "deepspeed-2022") == 0, "unfused, bf16");
+    CHECK(strcmp(automatic(gpus, "dense-unfused", 0, DSC_BF16), "megatron-2021") == 0, "unfused, bf16");
     CHECK(strcmp(automatic(gpus, "", 1, DSC_BF16), "megatron-2024") == 0, "flash attention");
     CHECK(strcmp(automatic(gpus, "dense", 3, DSC_BF16), "fsdp-2023") == 0, "flash attention, ZeRO 3");
     CHECK(strcmp(automatic(newer, "dense", 3, DSC_BF16), "fsdp-2025") == 0, "flash attention, ZeRO 3, fp8");
     CHECK(strcmp(dsc_stack_find("auto", &staged, older)->name, "deepspeed-2022") == 0, "a pipeline without bf16");
     CHECK(strcmp(dsc_stack_find("auto", &staged, gpus)->name, "megatron-2021") == 0, "a pipeline");
+    CHECK(strcmp(dsc_stack_find("auto", &wide, gpus)->name, "deepspeed-2022") == 0, "a pipeline in bf16");
+    CHECK(strcmp(dsc_stack_find("auto", &interleaved, gpus)->name, "megatron-2021") == 0, "an interleaved one");
+    CHECK(strcmp(dsc_stack_find("auto", &parallel, gpus)->name, "megatron-2021") == 0, "sequence parallelism");
     CHECK(strcmp(automatic(gpus, "fixed,0=dense", 0, DSC_FP16), "deepspeed-2020") == 0, "sparse attention");
     CHECK(strcmp(automatic(gpus, "dense,3=local", 0, DSC_FP16), "megatron-2024") == 0, "one sparse layer");
     CHECK(strcmp(dsc_stack_find("auto", &compressed, gpus)->name, "deepspeed-2020") == 0, "compression");
@@ -73,6 +82,18 @@ static void layers_are_taken_as_software_does(void)
     more.prefetch = 3;
     CHECK(applied("fsdp-2025", more).prefetch == 3, "what is given changes");
     CHECK(applied("megatron-2021", given).scatters_messages && !applied("dsc", given).scatters_messages, "messages");
+    CHECK(fsdp.widens_logits && !megatron.widens_logits && !applied("fsdp-2023", given).widens_logits, "logits");
+}
+
+/* Megatron-Core's messages hold 40 M gradients, and a million for each replica where these are more. */
+static void messages_grow_with_replicas(void)
+{
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 2}).bucket_elems == 40000000, "2 replicas");
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48}).bucket_elems == 48000000, "48 replicas");
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48, .bucket_elems = 7}).bucket_elems == 7, "given");
+    CHECK(applied("fsdp-2025", (dsc_strategy){.dp = 48}).bucket_elems == 0, "another software");
+    CHECK(applied("megatron-2024", (dsc_strategy){.dp = 48, .offload = DSC_OFFLOAD_OPTIMIZER}).bucket_elems == 0,
+          "gradients that stream out");
 }
 
 static int checkpoints_of(const char *name, int zero, int recompute, int given)
@@ -114,6 +135,35 @@ static void weights_are_gathered_late(void)
           "nothing is left in parts");
     CHECK(!gathers_late(megatron, 1, 2, DSC_OFFLOAD_OPTIMIZER), "parts in host memory");
     CHECK(!gathers_late("dsc", 1, 2, DSC_OFFLOAD_NONE), "ours waits to be asked");
+}
+
+/* Under a pipeline, where there are replicas, ZeRO 3 of FSDP is ZeRO 1 whose weights are gathered once a step. */
+static void weights_stay_gathered(void)
+{
+    const dsc_strategy given = {.zero = 3, .pp = 2, .dp = 2, .precision = DSC_BF16, .grad_accum_dtype = -1};
+    const dsc_strategy kept = applied("fsdp-2025", given);
+    dsc_strategy other = given;
+
+    CHECK(kept.zero == 1 && kept.late_gather && kept.grad_accum_dtype == DSC_FP32, "ZeRO %d, gradients of type %d",
+          kept.zero, kept.grad_accum_dtype);
+    CHECK(applied("fsdp-2023", given).zero == 3 && applied("dsc", given).zero == 3, "another software");
+    other.dp = 0;
+    CHECK(applied("fsdp-2025", other).zero == 1, "what devices leave is dp 4");
+    other.dp = 1;
+    CHECK(applied("fsdp-2025", other).zero == 3, "one replica");
+    other.dp = 2;
+    other.pp = 1;
+    CHECK(applied("fsdp-2025", other).zero == 3 && applied("fsdp-2025", other).grad_accum_dtype == DSC_BF16,
+          "one stage");
+    other = given;
+    other.zero = 2;
+    CHECK(applied("fsdp-2025", other).zero == 2, "ZeRO 2");
+    other = given;
+    other.offload = DSC_OFFLOAD_PARAMS;
+    CHECK(applied("fsdp-2025", other).zero == 3, "parameters in host memory");
+    other = given;
+    other.grad_accum_dtype = DSC_BF16;
+    CHECK(applied("fsdp-2025", other).grad_accum_dtype == DSC_BF16, "what is given changes");
 }
 
 static int64_t price_of(const char *name, int64_t ranks, const dsc_shape *shape, int64_t *launch_ns)
@@ -225,8 +275,10 @@ static void collectives_carry_a_share(void)
 
 static const tap_case cases[] = {
     {"GPU, precision, ZeRO stage and attention choose", strategies_choose},
+    {"messages of gradients grow with the replicas", messages_grow_with_replicas},
     {"ZeRO 3's software keeps checkpoints in host memory", checkpoints_go_to_the_host},
     {"Megatron-Core gathers updated weights late, where replicas hold all and update parts", weights_are_gathered_late},
+    {"weights of FSDP stay gathered over a step under a pipeline", weights_stay_gathered},
     {"rows past 2048 keys are scaled and masked apart", long_rows_are_masked_apart},
     {"scores of blocks and compressed elements have their bytes", elements_have_their_bytes},
     {"a strategy is filled in where it is open, and nowhere else", what_is_open_is_filled},

@@ -73,6 +73,40 @@ calls_infeasible() {
         awk -v gb="$(value 1 predicted_memory_GB)" 'BEGIN { exit !(gb > 300) }'
 }
 
+# chunks GPU BATCH CELLS: how many chunks a stage are taken for a row that does not give them: 8 layers on 2 stages
+chunks() {
+    printf '%s\n' "${head/,notes/},virtual_pp,inferred_fields" \
+        "x,8,2048,16,1024,1000,$1,80,8,8,1,2,4,1,$2,bf16,none,$3" >in.csv
+    "$build/dsc-plan" --batch in.csv -o out.csv && [ "$(value 1 feasible)" = true ] &&
+        value 1 reason | sed -n 's/.*virtual_pp not given: \([0-9]*\) taken.*/\1/p'
+}
+
+# micro_batch GPU ZERO CELLS: which is taken for a row that does not give it: 64 sequences in 4 replicas of 2 stages
+micro_batch() {
+    printf '%s\n' "${head/,notes/},zero_stage,inferred_fields" \
+        "x,8,2048,16,1024,1000,$1,80,8,8,1,2,4,1,64,bf16,none,$2,$3" >in.csv
+    "$build/dsc-plan" --batch in.csv -o out.csv && [ "$(value 1 feasible)" = true ] &&
+        value 1 reason | sed -n 's/.*micro_batch not given: \([0-9]*\) taken.*/\1/p'
+}
+
+# FSDP's pipelines have as many micro-batches as stages; what is printed stays, and so does Megatron's.
+cuts_what_is_not_printed() {
+    [ "$(micro_batch H100-SXM5-80GB '1,3' 'micro_batch under PP')" = 8 ] &&
+        [ -z "$(micro_batch H100-SXM5-80GB '1,3' virtual_pp)" ] &&
+        [ -z "$(micro_batch H100-SXM5-80GB '1,1' 'micro_batch under PP')" ] &&
+        [ -z "$(micro_batch A100-SXM4-80GB '1,3' 'micro_batch under PP')" ]
+}
+
+# Who overlaps messages interleaves, where the source does not say how; in 3 micro-batches nobody can.
+interleaves_what_is_not_printed() {
+    [ "$(chunks H100-SXM5-80GB 16 '1,1,micro_batch virtual_pp')" = 4 ] &&
+        [ "$(chunks H100-SXM5-80GB 16 '1,,dp virtual_pp (not said)')" = 4 ] &&
+        [ -z "$(chunks H100-SXM5-80GB 16 '1,1,micro_batch')" ] &&
+        [ -z "$(chunks H100-SXM5-80GB 16 '1,2,virtual_pp')" ] &&
+        [ -z "$(chunks H100-SXM5-80GB 12 '1,1,virtual_pp')" ] &&
+        [ -z "$(chunks A100-SXM4-80GB 16 '0,1,virtual_pp')" ]
+}
+
 # Kept activations of 24 layers take 1.7 GB a sequence: 64 fit with some recomputation only, 4096 do not.
 takes_least_recomputation() {
     local many="24,2048,16,1024,1000,A100-SXM4-80GB,80,8,8,1,1,8"
@@ -140,13 +174,15 @@ takes_published() {
         [ "$(grep -c ',true,' out.csv)" -eq 10 ]
 }
 
-plan 11
+plan 13
 ok "rows, order, columns, quotes, line ends and empty lines stay" keeps_all
 ok "a table that has predictions comes back byte by byte" is_idempotent
 ok "a row's figures are those of a command line" equals_a_command
 ok "memory is in GiB where the notes say so" counts_in_gib
 ok "a row that does not fit says so, with both numbers" calls_infeasible
 ok "where recomputation is not given, the least that fits is taken and named" takes_least_recomputation
+ok "stages are interleaved where the source does not say and the software would" interleaves_what_is_not_printed
+ok "a batch is cut by stages where the source does not say and the software does" cuts_what_is_not_printed
 ok "a row that cannot be evaluated has a reason and no figures" gives_reasons
 ok "a GPU is as large as its row says" adapts_gpus
 ok "a file that cannot be read or lacks columns is refused in one line" refuses_files

@@ -223,7 +223,39 @@ assert f"-n 256 " in open("big/launch.sh").read()
 END
 }
 
-plan 16
+# The cluster of FIRST nodes of 8 devices and 128 cores, and two of another kind: DEVICES and 64 cores
+mix() { # FIRST DEVICES
+    "$build/dsc-plan" --cluster dgx-a100-80g:4 --explain >alike.json && /usr/bin/python3 - "$@" <<'END'
+import copy, json, sys
+cluster = json.load(open("alike.json"))
+(name, node), = cluster["node_types"].items()
+other = copy.deepcopy(node)
+other["devices"][0]["count"] = int(sys.argv[2])
+other["cores"] = 64
+cluster["node_types"]["x\nrm -rf /"] = other
+cluster["nodes"] = [{"type": name, "count": int(sys.argv[1])}, {"type": "x\nrm -rf /", "count": 2}]
+json.dump(cluster, open("mixed.json", "w"))
+END
+}
+
+# asks DP NODES TASKS GPUS CORES: what the script has for so many replicas on mixed.json
+asks() {
+    rm -rf mixed
+    "$build/dsc-plan" --model gpt2 --cluster mixed.json --dp "$1" --emit mixed >/dev/null || return
+    sed -n 's/^#SBATCH --\(nodes\|ntasks\|ntasks-per-node\|gpus-per-node\|cpus-per-task\)=//p' mixed/job.slurm |
+        tr '\n' ' ' | tee asked && [ "$(cat asked)" = "$2 $1 $3 $4 $5 " ]
+}
+
+mixes_nodes() {
+    mix 2 4 && asks 16 2 8 8 16 && asks 12 2 8 8 16 && asks 4 1 4 4 32 || return
+    "$build/dsc-plan" --model gpt2 --cluster mixed.json --dp 20 --emit none >/dev/null 2>stderr
+    [ $? -eq 2 ] && [ ! -e none ] && grep 'devices (dgx-a100-80g) and of 4 .* at most 16 ranks' stderr || return
+    mix 1 8 && asks 8 1 8 8 16 && asks 16 2 8 8 8 && grep '1 of dgx-a100-80g, 1 of x?rm -rf /$' mixed/job.slurm
+}
+
+is_clean() { shellcheck mixed/job.slurm mixed/launch.sh big/job.slurm big/launch.sh; }
+
+plan 18
 ok "an emitted plan trains as its options would" trains_as_planned
 ok "launch.sh trains the same" launches
 ok "options that leave the program alone are taken" takes_options
@@ -241,3 +273,6 @@ ok "the checkpoint that is planned is the one that is written" counts_checkpoint
 ok "Slurm's script saves at the signal, is queued again and goes on; on another status it is not" \
     eval 'is_queued_again && is_not_queued_again'
 ok "Slurm's script asks for the plan's nodes, tasks and time to save" asks_for_its_nodes
+ok "of nodes of two kinds it asks for those that have ranks, and what each of them has" mixes_nodes
+if command -v shellcheck >/dev/null; then ok "shellcheck has nothing to say about the scripts" is_clean
+else skip "shellcheck has nothing to say about the scripts" "shellcheck is not there"; fi

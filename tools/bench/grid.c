@@ -105,10 +105,12 @@ static const lattice lattices[] = {
     {DSC_K_EMBED_BWD, DSC_SHARD, "sB", {{{4}}, {{256}}, {{64, 1024}}, {{256, 8192}}}},
     {DSC_K_CROSS_ENTROPY, 0, "sb", {{{1, 4}}, {{64, 256}}, {{256, 2048, 8192, 50304}}, {{0}}}},
     {DSC_K_CROSS_ENTROPY, 0, "h", {{{4}}, {{64}}, {{256, 8192}}, {{0}}}},
+    {DSC_K_CROSS_ENTROPY, DSC_APART, "s", {{{4}}, {{64}}, {{256, 2048, 8192}}, {{0}}}},
     {DSC_K_CROSS_ENTROPY_PART, 0, "sb", {{{1, 4}}, {{64, 256}}, {{256, 2048, 8192, 50304}}}},
     {DSC_K_CROSS_ENTROPY_PART, 0, "h", {{{4}}, {{64}}, {{256, 8192}}}},
     {DSC_K_CROSS_ENTROPY_JOIN, 0, "sb", {{{1, 4}}, {{64, 256}}, {{256, 2048, 8192, 50304}}}},
     {DSC_K_CROSS_ENTROPY_JOIN, 0, "h", {{{4}}, {{64}}, {{256, 8192}}}},
+    {DSC_K_CROSS_ENTROPY_JOIN, DSC_APART, "s", {{{4}}, {{64}}, {{256, 2048, 8192}}}},
     VECTOR(DSC_K_SQUARE_SUM, 0, "sb"),
     FEW_VECTOR(DSC_K_SQUARE_SUM, 0, "hB"),
     {DSC_K_CLEAR, 0, "d", {{{1, 8, 64, 512}}}}, /* scalars */

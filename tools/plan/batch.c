@@ -135,7 +135,7 @@ static dsc_status try_recomputations(const row *row, dsc_config *config, const p
     }
     if (!fits) {
         s->recompute = DSC_RECOMPUTE_FULL;
-        DSC_TRY(find_layers(row, config, options));
+        if (s->recompute_layers == 0) DSC_TRY(find_layers(row, config, options));
         snprintf(reason, sizeof reason, "recompute not given: full taken");
     }
     if (s->recompute_layers > 0)
@@ -148,8 +148,70 @@ out:
     return status;
 }
 
-/* A row that cannot be planned is an answer, too; what fails otherwise is passed on. */
-static dsc_status answer_row(const row *row, const tool_inputs *inputs, const plan_options *options, answer *out)
+/* ---- How stages and the batch are cut, where the row does not say */
+
+/* How many make one of each layer, where layers and micro-batches can be interleaved so; else 1. */
+static int64_t finest_chunks(const dsc_model *model, const dsc_config *config)
+{
+    const dsc_strategy *s = &config->strategy;
+    const int64_t sequences = DSC_MAX(s->dp, 1) * DSC_MAX(s->micro_batch, 1);
+
+    if (s->pp < 2 || model->layers % s->pp != 0 || s->global_batch % (sequences * s->pp) != 0) return 1;
+    return model->layers / s->pp;
+}
+
+/* Software that overlaps messages between stages does so for interleaved chunks alone. */
+static void choose_chunks(const row *row, const dsc_stack *stack, const dsc_model *model, dsc_config *config,
+                          dsc_text *reason)
+{
+    const int64_t chunks = finest_chunks(model, config);
+    char sentence[160];
+
+    if (row_is_printed(row, ROW_VIRTUAL_PP) || config->strategy.virtual_stages > 1) return;
+    if (!stack->interleaves || chunks == 1) return;
+    config->strategy.virtual_stages = chunks;
+    snprintf(sentence, sizeof sentence, "virtual_pp not given: %" PRId64 " taken, a chunk a layer, as %s interleaves",
+             chunks, stack->name);
+    add_reason(sentence, reason);
+}
+
+static void choose_micro_batch(const row *row, const dsc_stack *stack, dsc_config *config, dsc_text *reason)
+{
+    dsc_strategy *s = &config->strategy;
+    const int64_t parts = DSC_MAX(s->dp, 1) * s->pp;
+    char sentence[160];
+
+    if (row_is_printed(row, ROW_MICRO_BATCH) || !stack->cuts_by_stages) return;
+    if (s->pp < 2 || s->global_batch % parts != 0) return;
+    s->micro_batch = s->global_batch / parts;
+    snprintf(sentence, sizeof sentence, "micro_batch not given: %" PRId64 " taken, for as many as stages, as %s cuts",
+             s->micro_batch, stack->name);
+    add_reason(sentence, reason);
+}
+
+static dsc_status choose_cuts(const row *row, dsc_config *config, const plan_options *options,
+                              const dsc_given *given, dsc_text *reason)
+{
+    dsc_status status = DSC_OK;
+    evaluation *e = NULL;
+    dsc_text notes = {0};
+    const dsc_stack *stack;
+
+    if (row_is_printed(row, ROW_VIRTUAL_PP) && row_is_printed(row, ROW_MICRO_BATCH)) return DSC_OK;
+    DSC_TRY(begin_row(row, config, &e, &notes));
+    DSC_TRY(find_stack(options->stack, config, e->cluster, &stack));
+    if (!given->micro_batch) choose_micro_batch(row, stack, config, reason);
+    if (!given->virtual_stages) choose_chunks(row, stack, &e->model, config, reason);
+out:
+    dsc_text_fini(&notes);
+    end_row(e);
+    return status;
+}
+
+/* given: what the command line or CONFIG says. A row that cannot be planned is an answer, too; what fails otherwise
+ * is passed on. */
+static dsc_status answer_row(const row *row, const tool_inputs *inputs, const plan_options *options,
+                             const dsc_given *given, answer *out)
 {
     struct { dsc_config config; plan_options options; } *own = malloc(sizeof *own);
     const char *stack = row_cell(row, ROW_STACK);
@@ -162,7 +224,9 @@ static dsc_status answer_row(const row *row, const tool_inputs *inputs, const pl
     if (stack[0] != '\0') snprintf(own->options.stack, sizeof own->options.stack, "%s", stack);
     DSC_TRY(row_check(row));
     DSC_TRY(row_config(row, &own->config, &attention));
-    if (row_cell(row, ROW_RECOMPUTE)[0] != '\0') DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
+    DSC_TRY(choose_cuts(row, &own->config, &own->options, given, &out->reason));
+    if (given->recompute || row_cell(row, ROW_RECOMPUTE)[0] != '\0')
+        DSC_TRY(evaluate_row(row, &own->config, &own->options, out));
     else DSC_TRY(try_recomputations(row, &own->config, &own->options, out));
 out:
     dsc_attention_destroy(attention);
@@ -199,7 +263,8 @@ out:
     return status;
 }
 
-static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs, const plan_options *options)
+static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs, const plan_options *options,
+                              const dsc_given *given)
 {
     dsc_status status = DSC_OK;
     int64_t at[ADDED];
@@ -208,7 +273,7 @@ static dsc_status answer_rows(dsc_csv *csv, row *row, const tool_inputs *inputs,
     for (int i = 0; i < ADDED; i++) DSC_TRY(dsc_csv_add(csv, added[i], &at[i]));
     for (row->index = 1; row->index < csv->count; row->index++) {
         if (csv->rows[row->index].count == 0) continue;
-        DSC_TRY(answer_row(row, inputs, options, &answer));
+        DSC_TRY(answer_row(row, inputs, options, given, &answer));
         DSC_TRY(write_answer(csv, row, at, &answer));
         dsc_text_fini(&answer.reason);
     }
@@ -219,16 +284,40 @@ out:
     return status;
 }
 
-dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options)
+/* What would be every row's reason. */
+static dsc_status check_table_options(const tool_inputs *inputs, const plan_options *options)
+{
+    const dsc_config *config = &inputs->config;
+    dsc_calibration calibration;
+    dsc_cluster *any = NULL;
+    dsc_status status = DSC_OK;
+    const dsc_stack *stack;
+
+    dsc_calibration_init(&calibration);
+    if (config->gradient_accumulation_steps > 0)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--batch %s: --gradient-accumulation-steps %" PRId64 " follows from a row's "
+                         "batch; leave it out", options->batch, config->gradient_accumulation_steps));
+    DSC_TRY(dsc_cluster_load(*dsc_cluster_presets(), &any));
+    DSC_TRY(find_stack(options->stack, config, any, &stack));
+    DSC_TRY(read_calibration(options->calibration, &calibration));
+    DSC_TRY(check_output(options->out));
+out:
+    dsc_cluster_destroy(any);
+    dsc_calibration_fini(&calibration);
+    return status;
+}
+
+dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options, const dsc_given *given)
 {
     dsc_status status = DSC_OK;
     dsc_text text = {0};
     dsc_csv csv = {0};
     row row;
 
+    DSC_TRY(check_table_options(inputs, options));
     DSC_TRY(dsc_csv_load(options->batch, &csv));
     DSC_TRY(row_init(&csv, &row));
-    DSC_TRY(answer_rows(&csv, &row, inputs, options));
+    DSC_TRY(answer_rows(&csv, &row, inputs, options, given));
     dsc_csv_print(&csv, &text);
     if (text.failed) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "%s: the table's text", options->batch));
     DSC_TRY(write_text(options->out[0] == '\0' ? "-" : options->out, &text));

@@ -227,10 +227,12 @@ dsc_status show_break_even(const tool_inputs *inputs, const plan_options *option
     if (e->plan->has_own_steps)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even: replicas of 0/1 Adam step by themselves, at no rate; it takes "
                          "--optimizer onebit-adam or onebit-lamb"));
-    if (e->plan->workers < 2)
+    if (!e->plan->compresses)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even compares exact steps with compressed ones: it takes --optimizer "
-                         "onebit-adam or onebit-lamb, and --dp of at least 2, and dp is %" PRId64,
-                         e->plan->config.strategy.dp));
+                         "onebit-adam or onebit-lamb"));
+    if (e->plan->workers < 2)
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--break-even is of what replicas exchange: it takes --dp of at least 2, and dp "
+                         "is %" PRId64, e->plan->config.strategy.dp));
     r.is_network = dsc_cluster_nodes(e->cluster) > dsc_cluster_domain_nodes(e->cluster);
     set_factor(&r, 1, true);
     if (r.count == 0)

@@ -73,19 +73,42 @@ out:
     return status;
 }
 
-/* ---- Checkpoints: what dsc-run saves, into the file system that all nodes share */
+/* ---- Checkpoints: what dsc-run saves, into a folder that all nodes see */
+
+/* What the drives of a node write and read together, for ranks that are all there. */
+static dsc_status find_drives(const evaluation *e, const campaign *run, double *write, double *read)
+{
+    const dsc_node_type *node = &e->cluster->node_types[e->cluster->nodes[0].type];
+    const dsc_nvme *nvme = &node->nvme;
+    const double count = (double)nvme->count, bytes = count * (double)nvme->bytes;
+
+    if (run->nodes > 1)
+        return DSC_FAIL(DSC_ENOTSUP, "--checkpoint-rate nvme: ranks are on %" PRId64 " nodes, and dsc-run saves into "
+                        "one folder that all of them see; give the SIZE of what they share", run->nodes);
+    if (nvme->count == 0 || !(nvme->write_bytes_per_s > 0) || !(nvme->read_bytes_per_s > 0))
+        return DSC_FAIL(DSC_EINVAL, "--checkpoint-rate nvme: the cluster's description of %s has no nvme with "
+                        "read_bytes_per_s and write_bytes_per_s", node->name);
+    if ((double)run->checkpoint_bytes > bytes)
+        return DSC_FAIL(DSC_EINFEASIBLE, "--checkpoint-rate nvme: a checkpoint has %s, the node's %" PRId64
+                        " drives %s", dsc_bytes_str(run->checkpoint_bytes).str, nvme->count,
+                        dsc_bytes_str((int64_t)bytes).str);
+    *write = count * nvme->write_bytes_per_s;
+    *read = count * nvme->read_bytes_per_s;
+    return DSC_OK;
+}
 
 static dsc_status size_checkpoint(const evaluation *e, const plan_options *options, campaign *run)
 {
     const dsc_copies copies = {e->plan->workers, e->plan->has_trust};
     const dsc_storage *storage = &e->cluster->storage;
-    const double given = (double)options->checkpoint_rate, nodes = (double)run->nodes;
+    const double nodes = (double)run->nodes;
     double read = storage->read_bytes_per_s > 0 ? storage->read_bytes_per_s : node_read_bytes_per_s * nodes;
     dsc_status status = DSC_OK;
 
     DSC_TRY(dsc_checkpoint_bytes(e->plan->tensors, e->plan->tensor_count, copies, &run->checkpoint_bytes));
     run->rate = storage->write_bytes_per_s > 0 ? storage->write_bytes_per_s : node_write_bytes_per_s * nodes;
-    if (given > 0) run->rate = read = given;
+    if (options->checkpoint_rate > 0) run->rate = read = (double)options->checkpoint_rate;
+    if (options->checkpoint_rate == DSC_AUTO) DSC_TRY(find_drives(e, run, &run->rate, &read));
     run->save_s = (double)run->checkpoint_bytes / run->rate;
     run->restart_s = (options->restart_s < 0 ? default_restart_s : options->restart_s) +
                      (double)run->checkpoint_bytes / read;

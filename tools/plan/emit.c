@@ -138,22 +138,67 @@ static dsc_status add_launch(emission *m)
     return add_text(m, DSC_PLAN_LAUNCH, &out, true);
 }
 
-/* Nodes have as many ranks each but for the last: one number for Slurm. *out is a node's devices. */
-static dsc_status find_shape(const emission *m, const dsc_node_type **out)
+/* What Slurm has one number of for all nodes of a job: tasks, GPUs, and cores, of which some may have more. */
+typedef struct shape { int64_t tasks, gpus, cores; } shape;
+
+static shape shape_of(const dsc_node_type *node, int64_t ranks)
+{
+    shape s = {.tasks = DSC_MIN(dsc_node_devices(node), ranks), .cores = node->cores};
+
+    for (int64_t i = 0, before = 0; before < s.tasks; before += node->devices[i++].count)
+        if (node->devices[i].is_gpu) s.gpus += DSC_MIN(node->devices[i].count, s.tasks - before);
+    return s;
+}
+
+/* A node type's name is anybody's, and stays in its line. */
+typedef struct kind { char str[sizeof ((dsc_node_type *)0)->name]; } kind;
+
+static kind kind_of(const dsc_node_type *node)
+{
+    kind k;
+
+    memcpy(k.str, node->name, sizeof k.str);
+    for (char *c = k.str; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ') *c = '?';
+    return k;
+}
+
+/* Of the nodes that have ranks. */
+static dsc_status find_shape(const emission *m, shape *out)
+{
+    const dsc_cluster *cluster = m->e->cluster;
+    const dsc_node_type *first = &cluster->node_types[cluster->nodes[0].type];
+    const int64_t ranks = m->e->plan->ranks;
+    int64_t left = m->e->run.nodes, before = 0;
+
+    *out = shape_of(first, ranks);
+    for (int64_t i = 0; left > 0; left -= cluster->nodes[i++].count) {
+        const dsc_node_type *node = &cluster->node_types[cluster->nodes[i].type];
+        const shape other = shape_of(node, ranks);
+
+        if (other.tasks != out->tasks || other.gpus != out->gpus)
+            return DSC_FAIL(DSC_ENOTSUP, "--emit %s: ranks on nodes of %" PRId64 " devices (%s) and of %" PRId64
+                            " (%s), and Slurm has one number of tasks and of GPUs for all nodes of a job; at most %"
+                            PRId64 " ranks keep to the former", m->path, out->tasks, kind_of(first).str, other.tasks,
+                            kind_of(node).str, before);
+        out->cores = DSC_MIN(out->cores, other.cores);
+        before += cluster->nodes[i].count * other.tasks;
+    }
+    return DSC_OK;
+}
+
+/* Where there are several kinds of nodes, which ones the plan is for: what they are called at the site nobody knows. */
+static void add_kinds(const emission *m, dsc_text *out)
 {
     const dsc_cluster *cluster = m->e->cluster;
     int64_t left = m->e->run.nodes;
 
-    *out = &cluster->node_types[cluster->nodes[0].type];
-    for (int64_t i = 0; left > 0; left -= cluster->nodes[i++].count) {
-        const dsc_node_type *node = &cluster->node_types[cluster->nodes[i].type];
-
-        if (dsc_node_devices(node) != dsc_node_devices(*out))
-            return DSC_FAIL(DSC_ENOTSUP, "--emit %s: nodes of %" PRId64 " and of %" PRId64 " devices; a Slurm script "
-                            "has one number of tasks for all nodes", m->path, dsc_node_devices(*out),
-                            dsc_node_devices(node));
-    }
-    return DSC_OK;
+    if (cluster->node_type_count == 1) return;
+    dsc_text_add(out, "# The plan's nodes, in this order (--constraint, --partition, --nodelist):");
+    for (int64_t i = 0; left > 0; left -= cluster->nodes[i++].count)
+        dsc_text_add(out, "%s %" PRId64 " of %s", i > 0 ? "," : "", DSC_MIN(left, cluster->nodes[i].count),
+                     kind_of(&cluster->node_types[cluster->nodes[i].type]).str);
+    dsc_text_add(out, "\n");
 }
 
 /* Between Slurm's warning and the end a step ends and a checkpoint is written; Slurm may be a minute late. */
@@ -172,15 +217,13 @@ static void add_quoted(const char *word, dsc_text *out)
     dsc_text_add(out, "'");
 }
 
-static void add_directives(const emission *m, const dsc_node_type *node, dsc_text *out)
+static void add_directives(const emission *m, const shape *node, dsc_text *out)
 {
-    const int64_t ranks = m->e->plan->ranks, on_node = DSC_MIN(dsc_node_devices(node), ranks);
-
     dsc_text_add(out, "#SBATCH --job-name=dsc\n#SBATCH --nodes=%" PRId64 "\n#SBATCH --ntasks=%" PRId64
-                 "\n#SBATCH --ntasks-per-node=%" PRId64 "\n", m->e->run.nodes, ranks, on_node);
-    if (node->devices[0].is_gpu) dsc_text_add(out, "#SBATCH --gpus-per-node=%" PRId64 "\n", on_node);
+                 "\n#SBATCH --ntasks-per-node=%" PRId64 "\n", m->e->run.nodes, m->e->plan->ranks, node->tasks);
+    if (node->gpus > 0) dsc_text_add(out, "#SBATCH --gpus-per-node=%" PRId64 "\n", node->gpus);
     dsc_text_add(out, "#SBATCH --cpus-per-task=%" PRId64 "\n#SBATCH --signal=B:USR1@%" PRId64
-                 "\n#SBATCH --requeue\n#SBATCH --open-mode=append\n", DSC_MAX(node->cores / on_node, 1),
+                 "\n#SBATCH --requeue\n#SBATCH --open-mode=append\n", DSC_MAX(node->cores / node->tasks, 1),
                  warning_s(m->e));
 }
 
@@ -189,9 +232,9 @@ static void add_directives(const emission *m, const dsc_node_type *node, dsc_tex
  * status would then count. A trap ends a `wait` early; the last one has the status. */
 static dsc_status add_job(emission *m)
 {
-    const dsc_node_type *node;
     dsc_status status = DSC_OK;
     dsc_text out = {0};
+    shape node;
 
     DSC_TRY(find_shape(m, &node));
     dsc_text_add(&out, "#!/bin/bash\n"
@@ -200,7 +243,8 @@ static dsc_status add_job(emission *m)
                  "# goes on from there. SRUN may name another launcher (SRUN='srun --mpi=pmi2'), DSC_RUN another\n"
                  "# dsc-run, DSC_PLAN this folder where it was moved, DSC_SAVE the folder of checkpoints, which all\n"
                  "# nodes share.\n");
-    add_directives(m, node, &out);
+    add_kinds(m, &out);
+    add_directives(m, &node, &out);
     dsc_text_add(&out, "\nplan=");
     add_quoted(m->absolute, &out);
     dsc_text_add(&out, "\n${SRUN:-srun} --kill-on-bad-exit=0 --wait=60 --distribution=block \\\n"

@@ -62,14 +62,26 @@ out:
     return status;
 }
 
-/* One file or several, apart by commas. What libraries take of a measured machine is known. */
-dsc_status load_calibration(const char *paths, evaluation *e)
+dsc_status read_calibration(const char *paths, dsc_calibration *into)
 {
     char words[4096], *rest = words, *path;
     dsc_status status = DSC_OK;
 
     snprintf(words, sizeof words, "%s", paths);
-    while (paths[0] != '\0' && (path = strsep(&rest, ",")) != NULL) DSC_TRY(add_calibration(path, &e->calibration));
+    while (paths[0] != '\0' && (path = strsep(&rest, ",")) != NULL) {
+        if (path[0] == '\0') return DSC_FAIL(DSC_EINVAL, "--calibration %s: a path is empty", paths);
+        DSC_TRY(add_calibration(path, into));
+    }
+out:
+    return status;
+}
+
+/* What libraries take of a measured machine is known. */
+dsc_status load_calibration(const char *paths, evaluation *e)
+{
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(read_calibration(paths, &e->calibration));
     for (int64_t t = 0; t < e->cluster->node_type_count && e->calibration.libraries_bytes > 0; t++)
         for (int64_t d = 0; d < e->cluster->node_types[t].device_types; d++)
             e->cluster->node_types[t].devices[d].libraries_bytes = e->calibration.libraries_bytes;
@@ -152,10 +164,8 @@ static dsc_status judge(evaluation *e)
     return DSC_OK;
 }
 
-/* Whose software it is; without --stack what strategy and GPUs say. */
-static dsc_status find_stack(const char *name, const dsc_config *config, evaluation *e)
+dsc_status find_stack(const char *name, const dsc_config *config, const dsc_cluster *cluster, const dsc_stack **out)
 {
-    const dsc_stack *found;
     const char *names[32];
     const char *nearest;
     int64_t count;
@@ -164,13 +174,8 @@ static dsc_status find_stack(const char *name, const dsc_config *config, evaluat
 
     snprintf(strategy.attention, sizeof strategy.attention, "%s",
              dsc_attention_words(config->strategy.attention, config->sparse_attention));
-    found = dsc_stack_find(name[0] == '\0' ? "auto" : name, &strategy, e->cluster);
-    if (found != NULL) {
-        e->software = *found;
-        e->software.host_ns = (int64_t)((double)found->host_ns * e->launches + 0.5);
-        e->stack = &e->software;
-        return DSC_OK;
-    }
+    *out = dsc_stack_find(name[0] == '\0' ? "auto" : name, &strategy, cluster);
+    if (*out != NULL) return DSC_OK;
     for (int64_t i = 0; i < count; i++) names[i] = stacks[i].name;
     nearest = dsc_nearest(name, names, count);
     if (nearest == NULL) return DSC_FAIL(DSC_EINVAL, "unknown --stack \"%s\"; --list-stacks lists them", name);
@@ -202,9 +207,13 @@ static dsc_status place_on(const dsc_config *given, const plan_options *options,
 {
     dsc_config config = *given;
     dsc_status status = DSC_OK;
+    const dsc_stack *found;
 
     DSC_TRY(load_calibration(options->calibration, e));
-    DSC_TRY(find_stack(options->stack, &config, e));
+    DSC_TRY(find_stack(options->stack, &config, e->cluster, &found));
+    e->software = *found;
+    e->software.host_ns = (int64_t)((double)found->host_ns * e->launches + 0.5);
+    e->stack = &e->software;
     dsc_stack_apply(e->stack, e->model.layers, dsc_cluster_devices(e->cluster), &config.strategy);
     DSC_TRY(dsc_programs_place(&e->model, e->cluster, &config, &e->plan, &e->programs));
 out:

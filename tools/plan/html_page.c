@@ -215,7 +215,6 @@ static void print_command(const char *name, char **words, dsc_text *out)
     }
 }
 
-/* That the file can be opened is known: what fails now is no bad input. */
 dsc_status write_page(const char *name, const evaluation *e, const html_point *points, int64_t count,
                       const plan_options *options)
 {
@@ -224,27 +223,9 @@ dsc_status write_page(const char *name, const evaluation *e, const html_point *p
 
     print_command(name, options->words, &command);
     DSC_TRY(print_page(e, dsc_text_str(&command), points, count, &page));
-    if (write_text(options->html, &page) != DSC_OK) status = DSC_EIO;
+    DSC_TRY(write_text(options->html, &page));
 out:
     dsc_text_fini(&command);
     dsc_text_fini(&page);
     return status;
-}
-
-dsc_status check_output(const char *path)
-{
-    int file;
-
-    if (dsc_equal(path, "-")) return DSC_OK;
-    if (access(path, F_OK) == 0) {
-        file = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe nobody reads yet is none of our affair */
-        if (file < 0 && errno == ENXIO) return DSC_OK;
-    } else {
-        file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (file < 0 && errno == EEXIST) return DSC_OK; /* a link to what is not there yet */
-        if (file >= 0) unlink(path);
-    }
-    if (file < 0) return DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, strerror(errno));
-    close(file);
-    return DSC_OK;
 }

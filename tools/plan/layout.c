@@ -9,11 +9,15 @@
 /* As the reference has it, or as the file says. */
 static dsc_status read_layout(const plan_options *o, int64_t seq_len, dsc_layout **out)
 {
+    static const char option[] = "--attention";
     dsc_attention *attention = NULL;
     dsc_pattern *pattern;
     dsc_status status = DSC_OK;
 
-    DSC_TRY(dsc_attention_create(o->show_layout, o->show_layout, "", dsc_layout_load, &attention));
+    status = dsc_attention_create(o->show_layout, o->show_layout, "", dsc_layout_load, &attention);
+    if (status != DSC_OK && strncmp(dsc_message(), option, sizeof option - 1) == 0) /* nobody gave that one */
+        status = DSC_FAIL(status, "--show-layout%s", dsc_message() + sizeof option - 1);
+    DSC_TRY(status);
     pattern = &attention->patterns[0];
     if (attention->count > 1 || pattern->kind == DSC_ATTENTION_UNFUSED)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--show-layout %s: one pattern or file", o->show_layout));
@@ -28,15 +32,6 @@ static dsc_status read_layout(const plan_options *o, int64_t seq_len, dsc_layout
 out:
     dsc_attention_destroy(attention);
     return status;
-}
-
-dsc_status write_text(const char *path, const dsc_text *text)
-{
-    FILE *file = dsc_equal(path, "-") ? stdout : fopen(path, "w");
-    bool is_written = file != NULL && fputs(dsc_text_str(text), file) >= 0;
-
-    if (file != NULL && (file == stdout ? fflush(file) : fclose(file)) != 0) is_written = false;
-    return is_written ? DSC_OK : DSC_FAIL(DSC_EINVAL, "%s: cannot write: %s", path, strerror(errno));
 }
 
 static dsc_status print_layout(const dsc_layout *layout, const plan_options *o)
@@ -64,6 +59,7 @@ dsc_status show_layout(const plan_options *options, int64_t seq_len)
     dsc_layout *layout = NULL;
     dsc_status status = DSC_OK;
 
+    DSC_TRY(check_output(options->svg));
     DSC_TRY(read_layout(options, seq_len, &layout));
     DSC_TRY(print_layout(layout, options));
 out:

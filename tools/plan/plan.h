@@ -20,7 +20,7 @@ typedef struct plan_options {
     int64_t eval_every;                 /* 0: the run does not evaluate */
     char tokens[32];                    /* of the whole run; "": not asked */
     double mtbf_h, restart_s;           /* of a node; 0 and -1: not given */
-    int64_t checkpoint_rate;            /* bytes a second; 0: the cluster's */
+    int64_t checkpoint_rate;            /* bytes a second; 0: the cluster's; DSC_AUTO: its nodes' drives' */
     double energy_price;                /* of a kWh; 0: not asked */
     char emit[4096];
     bool what_if;
@@ -83,11 +83,18 @@ void write_order(const dsc_plan *plan, char out[32]);
 
 /* --batch: evaluates each row of a table of trainings (published measurements) and prints the table with columns of the
  * prediction behind its own, to -o or standard output; a row that cannot be evaluated has a reason. The command line's
- * configuration is what rows do not say. DSC_EINVAL for a file that cannot be read or lacks columns. */
-dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options);
+ * configuration is what rows do not say; given: of recomputation, too. DSC_EINVAL for a file that cannot be read or
+ * lacks columns, and for what no row could be evaluated with. */
+dsc_status evaluate_table(const tool_inputs *inputs, const plan_options *options, const dsc_given *given);
 
-/* Writes a text to a file or, "-", standard output. DSC_EINVAL names the file. */
+/* Whether a file can be written, before any work; "" and "-" can. What is there stays. DSC_EINVAL names the file. */
+dsc_status check_output(const char *path);
+/* Writes a text to a file or, "-", standard output. DSC_EIO names it. */
 dsc_status write_text(const char *path, const dsc_text *text);
+
+/* Of the tool's own tables, with what was given: that one question is asked, and that all options go with it.
+ * DSC_EINVAL names the one that does not. */
+dsc_status check_question(const dsc_field_table *own);
 
 /* --show-layout: prints a sparse layout of so many heads over seq_len tokens (0: what the file has), as text, JSON or
  * into an SVG file. */
@@ -150,7 +157,8 @@ void print_campaign(const campaign *run, const plan_options *options, dsc_text *
 /* --emit: whether a plan can be written there, before the work; DSC_EINVAL says why not. */
 dsc_status check_emit(const char *path);
 /* Writes the folder of store/plan_folder.h for a feasible strategy, whole or not at all, and reads it back as dsc-run
- * will. attention: what --attention and CONFIG say. DSC_EINVAL, DSC_EIO; DSC_ENOTSUP for nodes of several sizes. */
+ * will. attention: what --attention and CONFIG say. DSC_EINVAL, DSC_EIO; DSC_ENOTSUP for ranks on nodes of several
+ * sizes. */
 dsc_status emit(const evaluation *e, const struct dsc_attention *attention, const char *path);
 
 /* --what-if: prints step time, memory and feasibility with one thing of the cluster changed at a time.
@@ -162,8 +170,13 @@ double flops_per_s(const evaluation *evaluation); /* model FLOPs of one device *
 /* Share of the dense peak of the precision; NaN where the cluster does not say it. */
 double flops_utilization(const evaluation *evaluation);
 
-/* The calibration of --calibration, and what libraries take by it. */
+/* --calibration: one file or several, apart by commas, added up. */
+dsc_status read_calibration(const char *paths, dsc_calibration *into);
+/* The same, and what libraries take by it. */
 dsc_status load_calibration(const char *paths, evaluation *evaluation);
+
+/* The software of --stack, "" being auto. DSC_EINVAL for a label that is none. */
+dsc_status find_stack(const char *name, const dsc_config *config, const dsc_cluster *cluster, const dsc_stack **out);
 
 /* The object of interfaces.md, and the strategy's keys in it. A new reference. */
 json_t *evaluation_json(const evaluation *evaluation);
@@ -182,7 +195,5 @@ typedef struct html_point { const char *label; int64_t step_ns, peak_bytes; bool
  * but for --html: pages of one plan are alike, wherever they go. points: those of a search; none (count 0) without. */
 dsc_status write_page(const char *name, const evaluation *evaluation, const html_point *points, int64_t count,
                       const plan_options *options);
-/* Whether a file can be written: known before any work. What is there stays. DSC_EINVAL names the file. */
-dsc_status check_output(const char *path);
 
 #endif

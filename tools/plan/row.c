@@ -16,7 +16,8 @@ static const char *const names[ROW_COLUMNS] = {
     [ROW_INTRA_NODE] = "intra_node", [ROW_INTER_NODE] = "inter_node_Gbps_per_node", [ROW_CP] = "cp", [ROW_EP] = "ep",
     [ROW_VIRTUAL_PP] = "virtual_pp", [ROW_ZERO_STAGE] = "zero_stage", [ROW_OFFLOAD] = "offload",
     [ROW_RECOMPUTE] = "recompute", [ROW_SEQUENCE_PARALLEL] = "sequence_parallel", [ROW_FLASH_ATTN] = "flash_attn",
-    [ROW_OPTIMIZER] = "optimizer", [ROW_STACK] = "stack", [ROW_NOTES] = "notes"};
+    [ROW_OPTIMIZER] = "optimizer", [ROW_STACK] = "stack", [ROW_NOTES] = "notes",
+    [ROW_INFERRED_FIELDS] = "inferred_fields"};
 
 dsc_status row_init(const dsc_csv *csv, row *out)
 {
@@ -48,6 +49,11 @@ const char *row_column_name(row_column column)
 static bool is_empty(const row *row, row_column column)
 {
     return row_cell(row, column)[0] == '\0';
+}
+
+bool row_is_printed(const row *row, row_column column)
+{
+    return !is_empty(row, column) && strstr(row_cell(row, ROW_INFERRED_FIELDS), names[column]) == NULL;
 }
 
 /* ---- What there has to be */
@@ -203,6 +209,7 @@ dsc_status row_config(const row *row, dsc_config *config, dsc_attention **attent
     for (int64_t i = 0; i < DSC_COUNT(rows); i++)
         if (!is_empty(row, rows[i].column))
             DSC_TRY(set_cell(row, rows[i].column, rows[i].option, rows[i].synonyms, config));
+    config->strategy.seq_len = 0;            /* the row's model has it */
     config->gradient_accumulation_steps = 0; /* follows from the row's batch */
     DSC_TRY(dsc_config_check(config));
     if (is_empty(row, ROW_FLASH_ATTN)) return DSC_OK;

@@ -14,6 +14,7 @@ typedef enum row_column {
     ROW_MODEL = ROW_NEEDED, ROW_KV_HEADS, ROW_HEAD_DIM, ROW_FFN_HIDDEN, ROW_GATED_FFN, ROW_GPU_MEM_GB, ROW_PEAK_TFLOPS,
     ROW_INTRA_NODE, ROW_INTER_NODE, ROW_CP, ROW_EP, ROW_VIRTUAL_PP, ROW_ZERO_STAGE, ROW_OFFLOAD, ROW_RECOMPUTE,
     ROW_SEQUENCE_PARALLEL, ROW_FLASH_ATTN, ROW_OPTIMIZER, ROW_STACK, ROW_NOTES,
+    ROW_INFERRED_FIELDS,
     ROW_COLUMNS
 } row_column;
 
@@ -29,6 +30,8 @@ dsc_status row_init(const dsc_csv *csv, row *out);
 /* What a cell says; "" when there is none. Borrowed. */
 const char *row_cell(const row *row, row_column column);
 const char *row_column_name(row_column column);
+/* Whether the source says what the column holds: the cell is not empty, nor named in inferred_fields. */
+bool row_is_printed(const row *row, row_column column);
 
 /* That no cell that is needed is empty, and what is asked for can be planned. */
 dsc_status row_check(const row *row);

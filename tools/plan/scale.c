@@ -70,8 +70,8 @@ static dsc_status load(scale *s)
     dsc_status status = DSC_OK;
 
     if (s->inputs->config.strategy.global_batch <= 0)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--smallest-cluster and --largest-model search strategies of one batch: give "
-                         "--global-batch"));
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "%s searches strategies of one batch: give --global-batch",
+                         s->options->smallest_cluster ? "--smallest-cluster" : "--largest-model"));
     DSC_TRY(dsc_model_load(s->inputs->model, &s->model));
     DSC_TRY(load_cluster(s->inputs, &s->cluster));
     if (s->cluster->is_local)
@@ -268,7 +268,7 @@ static dsc_status fail_smallest(const scale *s)
 
     if (!t->best.fits)
         return s->illegal == s->count
-                   ? dsc_fail_in(DSC_EINFEASIBLE, "--smallest-cluster: no strategy is legal; the last")
+                   ? dsc_fail_in(DSC_EINVAL, "--smallest-cluster: of no number of nodes one is legal; the last")
                    : DSC_FAIL(DSC_EINFEASIBLE, "--smallest-cluster: up to %" PRId64 " nodes none fits", t->size);
     return DSC_FAIL(DSC_EINFEASIBLE, "--smallest-cluster: %" PRId64 " nodes take %.4g days for %s tokens, and the "
                     "deadline is %.4g", t->size, t->best.days, s->options->tokens, s->deadline_s / day);
@@ -398,7 +398,7 @@ dsc_status show_largest(const tool_inputs *inputs, const plan_options *options, 
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which size they are */
     DSC_TRY(find_largest(s, &found));
     if (found == NULL && s->illegal == s->count)
-        DSC_TRY(dsc_fail_in(DSC_EINFEASIBLE, "--largest-model: no strategy is legal; the last"));
+        DSC_TRY(dsc_fail_in(DSC_EINVAL, "--largest-model: of no size one is legal; the last"));
     if (found == NULL)
         DSC_TRY(DSC_FAIL(DSC_EINFEASIBLE, "--largest-model: on %" PRId64 " devices not even %s fits",
                          s->trials[0].devices, model_of(&s->model, 1).name));

@@ -13,15 +13,19 @@
 
 /* Strategies shown where --top does not say; how many times as many the engine is asked for before an open end is
  * accepted; behind the first, so many at once. */
-enum { TOP = 10, MOST_TIMES = 3, GROUP = 4, MOST_THREADS = 16 };
+enum { TOP = 10, MOST_TIMES = 3, GROUP = 4, MOST_THREADS = 16, HASH = 33, ORDER = 32 };
 
 /* By so much the closed form may say more than the engine, by schedule; by more where it did (doc/plan.md). */
 static const double ERRORS[] = {[DSC_GPIPE] = 0.005, [DSC_1F1B] = 0.005, [DSC_INTERLEAVED] = 0.01, [DSC_ZB_H1] = 0.005};
 
-/* What is kept of a simulated strategy. */
+/* What is kept of a simulated strategy, in an order of ranks. */
 typedef struct result {
     dsc_candidate c;
+    char order[ORDER];         /* "": the plan's choice */
+    char swapped[ORDER];       /* the chosen one with dp and pp swapped, where that may matter; else "" */
+    int64_t chosen_ns;         /* where the order is a swapped one: the step in the chosen order */
     bool feasible;
+    char hash[HASH];           /* of the programs */
     dsc_timing timing;
     int64_t peak_bytes, capacity_bytes;
     double utilization, days;  /* days: of --tokens, else 0 */
@@ -36,25 +40,49 @@ typedef struct finder {
     result *results; int64_t count, capacity; /* of those that fit */
     dsc_candidate *done; int64_t done_capacity, simulated; /* of all */
     double errors[DSC_COUNT(ERRORS)];
-    bool is_open;              /* strategies are left that the closed form cannot tell from those shown */
+    bool is_open;              /* strategies are left that may be faster than those shown */
 } finder;
 
 /* ---- Simulating */
 
-static result result_of(const dsc_candidate *c, const evaluation *e, bool json)
+static void write_swapped(const dsc_plan *plan, char out[ORDER])
+{
+    dsc_plan other = *plan;
+
+    for (int i = 0; i < DSC_COUNT(other.order); i++) {
+        if (plan->order[i] == DSC_AXIS_DP) other.order[i] = DSC_AXIS_PP;
+        if (plan->order[i] == DSC_AXIS_PP) other.order[i] = DSC_AXIS_DP;
+    }
+    write_order(&other, out);
+}
+
+static void note_result(const evaluation *e, bool json, result *r)
 {
     const int64_t libraries = e->plan->libraries_bytes[DSC_SPACE_DEVICE];
 
-    return (result){.c = *c, .feasible = e->feasible, .timing = e->timing,
-                    .peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries,
-                    .capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE],
-                    .utilization = flops_utilization(e), .days = e->run.days,
-                    .json = json && e->feasible ? evaluation_json(e) : NULL};
+    r->feasible = e->feasible;
+    r->timing = e->timing;
+    r->peak_bytes = e->worst[DSC_SPACE_DEVICE].ledger.arena_bytes + libraries;
+    r->capacity_bytes = e->plan->capacity_bytes[DSC_SPACE_DEVICE];
+    r->utilization = flops_utilization(e);
+    r->days = e->run.days;
+    r->json = json && e->feasible ? evaluation_json(e) : NULL;
+    dsc_programs_hash(e->plan, e->programs, r->hash);
+    if (r->c.dp > 1 && r->c.pp > 1 && e->plan->order_reason == DSC_ORDER_CHOSEN) write_swapped(e->plan, r->swapped);
 }
 
-static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
+static dsc_config config_of(const finder *f, const result *r)
 {
-    const dsc_config config = dsc_search_config(f->search, c);
+    dsc_config config = dsc_search_config(f->search, &r->c);
+
+    if (r->order[0] != '\0') memcpy(config.strategy.rank_order, r->order, sizeof r->order);
+    return config;
+}
+
+/* The strategy and the order in *r. */
+static dsc_status simulate(const finder *f, result *r)
+{
+    const dsc_config config = config_of(f, r);
     evaluation *e = calloc(1, sizeof *e);
     dsc_status status;
 
@@ -64,11 +92,8 @@ static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
     e->cluster = f->base->cluster; /* borrowed */
     status = evaluate_on(&config, &f->options, e);
     if (status == DSC_OK && f->options.tokens[0] != '\0') status = plan_campaign(&f->options, e);
-    if (status == DSC_OK) *out = result_of(c, e, f->options.json);
-    else if (status == DSC_EINVAL || status == DSC_ENOTSUP) { /* layers that --partition cuts otherwise */
-        *out = (result){.c = *c};
-        status = DSC_OK;
-    }
+    if (status == DSC_OK) note_result(e, f->options.json, r);
+    else if (status == DSC_EINVAL || status == DSC_ENOTSUP) status = DSC_OK; /* --partition cuts other layers */
     e->cluster = NULL;
     evaluation_fini(e);
     free(e);
@@ -78,7 +103,6 @@ static dsc_status simulate(const finder *f, const dsc_candidate *c, result *out)
 /* Simulations of a group, which threads take one after another. */
 typedef struct group {
     const finder *f;
-    const dsc_candidate *candidates;
     result *results; int64_t count;
     atomic_int_fast64_t next;
     _Atomic dsc_status status;
@@ -90,7 +114,7 @@ static void *take(void *argument)
     int64_t i;
 
     while ((i = atomic_fetch_add(&g->next, 1)) < g->count) {
-        dsc_status status = simulate(g->f, &g->candidates[i], &g->results[i]);
+        dsc_status status = simulate(g->f, &g->results[i]);
 
         if (status != DSC_OK) atomic_store(&g->status, status);
     }
@@ -121,37 +145,71 @@ static dsc_status run_group(group *g)
 static dsc_status find_message(const group *g)
 {
     dsc_status status = DSC_OK;
-    result unused;
 
     for (int64_t i = 0; i < g->count && status == DSC_OK; i++) {
-        memset(&unused, 0, sizeof unused);
-        status = simulate(g->f, &g->candidates[i], &unused);
+        result unused = {.c = g->results[i].c};
+
+        memcpy(unused.order, g->results[i].order, sizeof unused.order);
+        status = simulate(g->f, &unused);
         json_decref(unused.json);
     }
     return status;
 }
 
-/* What the closed form lets through and does not fit is left out. */
+/* Of strategies with one program that which asks for less. */
+static bool is_simpler(const dsc_candidate *a, const dsc_candidate *b)
+{
+    const int64_t keys[][2] = {{a->zero, b->zero}, {a->offload, b->offload}, {a->recompute, b->recompute},
+                               {a->sequence_parallel, b->sequence_parallel},
+                               {a->schedule != DSC_1F1B, b->schedule != DSC_1F1B}, {a->schedule, b->schedule},
+                               {a->virtual_stages, b->virtual_stages}};
+
+    for (int64_t i = 0; i < DSC_COUNT(keys); i++)
+        if (keys[i][0] != keys[i][1]) return keys[i][0] < keys[i][1];
+    return false;
+}
+
+static void replace(result *kept, const result *by)
+{
+    json_decref(kept->json);
+    *kept = *by;
+}
+
+/* What the closed form lets through and does not fit is left out, and so is what another strategy's program does. */
 static dsc_status keep(finder *f, const result *r)
 {
     double *error = &f->errors[r->c.schedule];
+    int64_t i = 0;
 
     if (DSC_PUSH(f->done, f->simulated, f->done_capacity, r->c) != DSC_OK) return DSC_ENOMEM;
     if (!r->feasible) return DSC_OK;
     *error = DSC_MAX(*error, (double)(r->c.step_ns - r->timing.step_ns) / (double)r->c.step_ns);
-    return DSC_PUSH(f->results, f->count, f->capacity, *r);
+    while (i < f->count && !dsc_equal(f->results[i].hash, r->hash)) i++;
+    if (i == f->count) return DSC_PUSH(f->results, f->count, f->capacity, *r);
+    if (is_simpler(&r->c, &f->results[i].c)) replace(&f->results[i], r);
+    else json_decref(r->json);
+    return DSC_OK;
+}
+
+static dsc_status simulate_all(const finder *f, result *results, int64_t count)
+{
+    group g = {.f = f, .results = results, .count = count};
+    dsc_status status = run_group(&g);
+
+    return status == DSC_OK ? DSC_OK : find_message(&g);
 }
 
 static dsc_status simulate_group(finder *f, const dsc_candidate *candidates, int64_t count)
 {
-    group g = {.f = f, .candidates = candidates, .results = calloc((size_t)count, sizeof *g.results), .count = count};
+    result *results = calloc((size_t)DSC_MAX(count, 1), sizeof *results);
     dsc_status status = DSC_OK;
 
-    if (g.results == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " simulations", count);
-    status = run_group(&g);
-    if (status != DSC_OK) status = find_message(&g);
-    for (int64_t i = 0; i < count && status == DSC_OK; i++) status = keep(f, &g.results[i]);
-    free(g.results);
+    if (results == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " simulations", count);
+    for (int64_t i = 0; i < count; i++) results[i].c = candidates[i];
+    DSC_TRY(simulate_all(f, results, count));
+    for (int64_t i = 0; i < count; i++) DSC_TRY(keep(f, &results[i]));
+out:
+    free(results);
     return status;
 }
 
@@ -165,12 +223,14 @@ static int by_step(const void *a, const void *b)
     return (x->c.step_ns > y->c.step_ns) - (x->c.step_ns < y->c.step_ns);
 }
 
-/* Whether the strategy cannot be faster than the last one shown, by as much as the closed form has been wrong. */
+/* Whether, where enough are known, the closed form has the strategy behind the last one shown, and behind the first
+ * even if it is as wrong as it has been. */
 static bool is_slower(const finder *f, const dsc_candidate *c)
 {
     const double least = (double)c->step_ns * (1 - f->errors[c->schedule]);
 
-    return f->count >= f->options.top && least > (double)f->results[f->options.top - 1].timing.step_ns;
+    return f->count >= f->options.top && c->step_ns > f->results[f->options.top - 1].timing.step_ns &&
+           least > (double)f->results[0].timing.step_ns;
 }
 
 static bool are_same(const dsc_candidate *a, const dsc_candidate *b)
@@ -187,8 +247,8 @@ static bool is_done(const finder *f, const dsc_candidate *c)
     return false;
 }
 
-/* The next of the `wide` best by the closed form that may be among those shown: at most so many. Returns how many;
- * *is_last: none behind the `wide` may be. */
+/* The next of the `wide` best by the closed form that may be the first or among those shown: at most so many. Returns
+ * how many; *is_last: none behind the `wide` may be. */
 static int64_t take_next(const finder *f, int64_t wide, int64_t most, dsc_candidate *out, bool *is_last)
 {
     int64_t count, taken = 0, i;
@@ -226,6 +286,33 @@ static dsc_status simulate_best(finder *f)
     }
 out:
     free(next);
+    return status;
+}
+
+/* The rule for the order of ranks (lib/plan/order.c) takes links one by one: of the fastest the engine also sees the
+ * order with dp and pp swapped, and the faster one is kept. */
+static dsc_status try_orders(finder *f)
+{
+    result others[GROUP] = {0};
+    int64_t places[GROUP], count = 0;
+    dsc_status status = DSC_OK;
+
+    for (int64_t i = 0; i < DSC_MIN(f->count, GROUP); i++) {
+        const result *r = &f->results[i];
+
+        if (r->swapped[0] == '\0') continue;
+        others[count] = (result){.c = r->c, .chosen_ns = r->timing.step_ns};
+        memcpy(others[count].order, r->swapped, sizeof r->swapped);
+        places[count++] = i;
+    }
+    DSC_TRY(simulate_all(f, others, count));
+    for (int64_t i = 0; i < count; i++) {
+        if (others[i].feasible && others[i].timing.step_ns < others[i].chosen_ns)
+            replace(&f->results[places[i]], &others[i]);
+        else json_decref(others[i].json);
+    }
+    qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
+out:
     return status;
 }
 
@@ -393,6 +480,18 @@ static dsc_status print_all_json(const finder *f)
     return status;
 }
 
+static void print_orders(const finder *f, dsc_text *out)
+{
+    for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) {
+        const result *r = &f->results[i];
+
+        if (r->chosen_ns > 0)
+            dsc_text_add(out, "           %" PRId64 " with --rank-order %s: %.2f %% faster than in the order that is "
+                         "chosen without the engine\n", i + 1, r->order,
+                         100 * ((double)r->chosen_ns / (double)r->timing.step_ns - 1));
+    }
+}
+
 static dsc_status print_all(finder *f)
 {
     const dsc_search_counts n = dsc_search_count(f->search);
@@ -403,9 +502,10 @@ static dsc_status print_all(finder *f)
                  " scored by families of their own, %" PRId64 " simulated\n", n.considered, n.legal, n.fitting,
                  n.scored, f->simulated);
     if (f->is_open)
-        dsc_text_add(&text, "           more are as near as the closed form can tell: a larger --top simulates them\n");
+        dsc_text_add(&text, "           more may be as fast: a larger --top simulates them\n");
     if (f->count > 0) print_heading(&text);
     for (int64_t i = 0; i < DSC_MIN(f->count, f->options.top); i++) print_result(&f->results[i], i + 1, &text);
+    print_orders(f, &text);
     if (f->count > 0) DSC_TRY(print_neighbours(f, &text));
     fputs(dsc_text_str(&text), stdout);
 out:
@@ -476,7 +576,7 @@ static dsc_status write_first(const finder *f, const plan_options *options, cons
     if (e != NULL) evaluation_init(e);
     if (e == NULL || points == NULL || labels == NULL)
         DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--search: points of %" PRId64 " strategies", room));
-    config = dsc_search_config(f->search, &f->results[0].c);
+    config = config_of(f, &f->results[0]);
     e->model = f->base->model;
     e->cluster = f->base->cluster; /* borrowed */
     DSC_TRY(evaluate_on(&config, options, e));
@@ -568,6 +668,7 @@ static dsc_status find(finder *f, const dsc_given *given, const tool *self)
     screened = seconds() - start;
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
     status = simulate_best(f);
+    if (status == DSC_OK) status = try_orders(f);
     tool_log(self);
     DSC_TRY(status);
     dsc_log(DSC_NOTE, "%" PRId64 " strategies screened in %.3f s, %s a second; %" PRId64 " simulated; %.3f s in all",
@@ -603,6 +704,7 @@ static dsc_status find_on(finder *f, const dsc_given *given, best *out)
     DSC_TRY(load_calibration(f->options.calibration, f->base));
     DSC_TRY(screen(f, given));
     DSC_TRY(simulate_best(f));
+    DSC_TRY(try_orders(f));
     if (f->count == 0) goto out;
     *out = (best){.fits = true, .c = f->results[0].c, .step_ns = f->results[0].timing.step_ns,
                   .days = f->results[0].days, .peak_bytes = f->results[0].peak_bytes,
