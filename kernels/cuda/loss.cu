@@ -155,8 +155,7 @@ __global__ static void sum_losses(int64_t rows, int32_t flags, const double *los
     if (threadIdx.x == 0) *loss = flags & DSC_ACCUMULATE ? *loss + sum : sum;
 }
 
-/* ---- The other steps that stand apart, each for all rows before the next; a thread has an element of row
- * blockIdx.y */
+/* ---- The other steps that stand apart, each for all rows before the next; a thread has an element of a row */
 
 __global__ static void by_target(dsc_shape s, const int32_t *tokens, float *out, const dsc_step *step)
 {
