@@ -31,7 +31,7 @@ static const tool self = {
 static const dsc_field fields[] = {
     TEXT("data", data, "DATA", "text files or folders (bytes as tokens), an llm.c .bin, a Megatron prefix"),
     COUNT("steps", steps, 0, "step to reach, counted from the start of training"),
-    TEXT("device", device, "cpu|cuda|auto", "where to compute (auto: cuda where all hosts have such a GPU)"),
+    TEXT("device", device, "cpu|cuda|auto", "where to compute (cpu); auto: cuda where all hosts have such a GPU"),
     TEXT("save", save, "DIR", "folder of checkpoints"),
     COUNT("save-every", save_every, 1, "steps between checkpoints (only at the end)"),
     TEXT("resume", resume, "auto|PATH", "checkpoint to go on from; auto: the newest in --save that verifies"),

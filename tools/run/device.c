@@ -5,17 +5,18 @@
 
 /* ---- Where each rank computes */
 
-/* The kind that --device says; auto: GPUs where all ranks' hosts have one. Collective. */
+/* The kind that --device says; auto: GPUs where all ranks' hosts have one. Without it CPUs, which `local` means in
+ * dsc-plan, too: what one tool plans the other runs. Collective. */
 static dsc_status choose_kind(const job *j, const char **out)
 {
-    const char *wanted = j->options.device;
+    const char *wanted = j->options.device[0] == '\0' ? "cpu" : j->options.device;
     int64_t lacks = dsc_device_count("cuda") == 0;
     dsc_status status = DSC_OK;
 
-    if (wanted[0] != '\0' && strcmp(wanted, "cpu") != 0 && strcmp(wanted, "cuda") != 0 && strcmp(wanted, "auto") != 0)
+    if (strcmp(wanted, "cpu") != 0 && strcmp(wanted, "cuda") != 0 && strcmp(wanted, "auto") != 0)
         return DSC_FAIL(DSC_EINVAL, "--device %s is none of cpu, cuda, auto", wanted);
     *out = wanted;
-    if (wanted[0] != '\0' && strcmp(wanted, "auto") != 0) return DSC_OK;
+    if (strcmp(wanted, "auto") != 0) return DSC_OK;
     DSC_TRY(dsc_comm_max(j->comm, &lacks, 1));
     *out = lacks ? "cpu" : "cuda";
 out:
