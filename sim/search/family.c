@@ -73,7 +73,8 @@ static int64_t period_of(const dsc_model *model, const dsc_config *config)
 
 dsc_depths dsc_family_depths(const dsc_model *model, const dsc_config *config, int64_t longest)
 {
-    const int64_t shallow = longest > 2 ? 2 : 1, deep = shallow + period_of(model, config);
+    const int64_t shallow = longest > 2 ? 2 : 1, most = longest == 0 ? 1 : MOST_DEEPER;
+    const int64_t deep = shallow + DSC_MIN(period_of(model, config), most);
 
     return (dsc_depths){shallow, longest == 0 ? deep : DSC_MIN(deep, DSC_MAX(longest, shallow + 1))};
 }
