@@ -1,6 +1,7 @@
 /* Traffic is counted by hand from what the software's kernels read and write, in bytes a score, a logit or a parameter;
  * the comments say how. Shares of links are of what NCCL's tests reach. */
 #include "sim/stack.h"
+#include "plan/plan.h"
 #include <string.h>
 
 /* Ours writes 2 bytes a score forward, and reads 2 backward. Apart, in 16 bits and with dropout: product w 2, softmax
@@ -84,8 +85,6 @@ static const dsc_stack stacks[] = {
      .keeps_gathered = true, .cuts_by_stages = true, .has_fp16_gradients = true, .has_bf16_gradients = true,
      .link = 0.82, .network = 0.95, .handlings = {LOSS_IN_STEPS}},
 };
-
-#define ONE_BUCKET (INT64_C(1) << 40) /* no replica has more gradients */
 
 const dsc_stack *dsc_stacks(int64_t *count)
 {
@@ -187,7 +186,8 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
     if (stack->selects_layers && strategy->recompute == DSC_RECOMPUTE_SELECTIVE && strategy->recompute_layers == 0)
         select_layers(layers, strategy);
     if (stack->keeps_gathered) keep_gathered(devices, strategy);
-    if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0) strategy->bucket_elems = ONE_BUCKET;
+    if (stack->reduces_late && strategy->bucket_elems == 0 && strategy->zero == 0)
+        strategy->bucket_elems = DSC_ONE_BUCKET_ELEMS;
     if (strategy->bucket_elems == 0 && keeps_gradients(strategy))
         strategy->bucket_elems = DSC_MAX(stack->bucket, stack->bucket_each * replicas_of(strategy, devices));
     if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);

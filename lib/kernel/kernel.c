@@ -335,7 +335,6 @@ bool dsc_operand_is_read(const dsc_shape *shape, int operand)
 {
     const char mode = kernels[shape->kernel].modes[operand];
 
-    if (!dsc_operand_present(shape, operand)) return false;
     if (is_fresh(shape, operand)) return shape->flags & DSC_FROZEN;
     if (is_embedding_gradient(shape, operand) || is_momentum(shape, operand)) return !(shape->flags & DSC_FIRST);
     return mode != 'w' || (shape->flags & DSC_ACCUMULATE);
@@ -344,7 +343,7 @@ bool dsc_operand_is_read(const dsc_shape *shape, int operand)
 bool dsc_operand_is_written(const dsc_shape *shape, int operand)
 {
     if (is_frozen(shape, operand)) return false;
-    return kernels[shape->kernel].modes[operand] != 'r' && dsc_operand_present(shape, operand);
+    return kernels[shape->kernel].modes[operand] != 'r';
 }
 
 /* ---- Costs */

@@ -223,7 +223,8 @@ int dsc_kernel_find(const char *name);                  /* -1 when there is none
 int dsc_kernel_operands(dsc_kernel kernel);             /* how many */
 const char *dsc_kernel_operand_name(dsc_kernel kernel, int operand, char out[32]);
 
-/* Whether the operand takes part in a call of this shape, whether the call reads it, whether it writes it. Pure. */
+/* Whether the operand takes part in a call of this shape; whether the call reads one that does, whether it writes it.
+ * Pure. */
 bool dsc_operand_present(const dsc_shape *shape, int operand);
 bool dsc_operand_is_read(const dsc_shape *shape, int operand);
 bool dsc_operand_is_written(const dsc_shape *shape, int operand);

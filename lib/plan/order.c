@@ -26,6 +26,7 @@ typedef struct machine {
     const dsc_link *inside; /* of a node */
     level levels[MOST_LEVELS];
     int level_count;
+    traffic sent[AXES];     /* by axis, in any order */
 } machine;
 
 /* ---- Volumes */
@@ -155,7 +156,7 @@ static bool crosses(const dsc_plan *plan, const level *at, int64_t block)
  * it as there are ranks between neighbours, and share its ports. */
 static void price_axis(const dsc_plan *plan, const machine *m, int axis, int64_t stride, dsc_order_cost *cost)
 {
-    traffic sent = traffic_of(plan, axis);
+    const traffic sent = m->sent[axis];
     int64_t degree = dsc_plan_degree(plan, axis);
     double rate = m->inside->bytes_per_s, latency_ns = (double)m->inside->latency_ns;
 
@@ -247,26 +248,23 @@ static bool is_cheaper(double ns, double than)
     return ns < than * (1 - 1e-9);
 }
 
-/* The orders' costs are few, so the next best is found by asking all again. */
 void dsc_plan_choose_order(dsc_plan *plan, const dsc_cluster *cluster)
 {
     machine m = {.inside = NULL};
+    dsc_order_cost costs[ORDERS];
     bool has_next = false;
 
     plan->order_reason = DSC_ORDER_DEFAULT;
     if (!read_machine(cluster, &m) || plan->ranks <= m.levels[0].ranks) return;
-    plan->order_cost = price_order(plan, &m, 0);
-    for (int i = 1; i < ORDERS; i++) {
-        dsc_order_cost cost = price_order(plan, &m, i);
-
-        if (is_cheaper(cost.ns, plan->order_cost.ns)) plan->order_cost = cost;
+    for (int axis = 0; axis < AXES; axis++) m.sent[axis] = traffic_of(plan, axis);
+    for (int i = 0; i < ORDERS; i++) {
+        costs[i] = price_order(plan, &m, i);
+        if (i == 0 || is_cheaper(costs[i].ns, plan->order_cost.ns)) plan->order_cost = costs[i];
     }
     for (int i = 0; i < ORDERS; i++) {
-        dsc_order_cost cost = price_order(plan, &m, i);
-
-        if (is_same(plan, cost.order, plan->order_cost.order) || isinf(cost.ns)) continue;
-        if (has_next && !is_cheaper(cost.ns, plan->next_cost.ns)) continue;
-        plan->next_cost = cost;
+        if (is_same(plan, costs[i].order, plan->order_cost.order) || isinf(costs[i].ns)) continue;
+        if (has_next && !is_cheaper(costs[i].ns, plan->next_cost.ns)) continue;
+        plan->next_cost = costs[i];
         has_next = true;
     }
     if (!has_next) return;

@@ -208,6 +208,8 @@ void dsc_flatten(const dsc_flat_rule *rule, dsc_shard *shards, dsc_bucket *bucke
 bool dsc_plan_has_streams(const dsc_plan *plan);
 /* Below it messages and copies cost more for their number than for their bytes. */
 enum { DSC_LEAST_BUCKET_ELEMS = 1 << 14 };
+/* No replica has more gradients. */
+#define DSC_ONE_BUCKET_ELEMS (INT64_C(1) << 40)
 
 /* Elements of a bucket's part: all, where there is one. Pure. */
 int64_t dsc_plan_part_elems(const dsc_plan *plan, const dsc_bucket *bucket);

@@ -73,7 +73,8 @@ static int64_t period_of(const dsc_model *model, const dsc_config *config)
 
 dsc_depths dsc_family_depths(const dsc_model *model, const dsc_config *config, int64_t longest)
 {
-    const int64_t shallow = longest > 2 ? 2 : 1, deep = shallow + period_of(model, config);
+    const int64_t shallow = longest > 2 ? 2 : 1, most = longest == 0 ? 1 : MOST_DEEPER;
+    const int64_t deep = shallow + DSC_MIN(period_of(model, config), most);
 
     return (dsc_depths){shallow, longest == 0 ? deep : DSC_MIN(deep, DSC_MAX(longest, shallow + 1))};
 }
@@ -116,6 +117,9 @@ void dsc_family_destroy(dsc_family *family)
 /* ---- Walking: ops begin when their lane is free and what they wait for is over, as in the event engine; partners
  * are there already */
 
+/* ns -1: not asked for yet */
+typedef struct op_price { int64_t ns, launches_ns; } op_price;
+
 typedef struct walker {
     const dsc_program *program;
     int segment;
@@ -123,6 +127,7 @@ typedef struct walker {
     dsc_transfers *transfers;
     const dsc_plan *plan;                /* of the grid */
     double copy_pace[2];                 /* in, out */
+    op_price *known; int64_t *first_op;  /* [op of all templates]; [template] its first */
     int64_t *ends;                       /* [op of the segment] */
     int64_t *compute_ends, *sent;        /* [use] compute lane; when its message leaves, or 0 */
     int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
@@ -151,6 +156,40 @@ static dsc_status price_op(walker *w, const dsc_template *t, const dsc_op *op, i
     else if (dsc_plan_degree(w->program->plan, (dsc_axis)op->axis) == 1) *out = dsc_price_op_overhead(w->prices);
     else if (op->axis != DSC_AXIS_PP && op->axis != DSC_AXIS_WORLD)
         return dsc_transfer_ns(w->transfers, w->plan, op->kind, op->axis, op->bytes, out);
+    return DSC_OK;
+}
+
+/* Uses of a template come again and again, and each program is walked twice. */
+static dsc_status find_price(walker *w, int32_t template_, int64_t i, op_price *out)
+{
+    const dsc_template *t = &w->program->templates[template_];
+    op_price *known = &w->known[w->first_op[template_] + i];
+    dsc_status status = DSC_OK;
+
+    if (known->ns < 0) {
+        DSC_TRY(price_op(w, t, &t->ops[i], &known->ns));
+        if (t->ops[i].lane == DSC_LANE_COMPUTE)
+            known->launches_ns = dsc_price_op_launches(w->prices, t, &t->ops[i]);
+    }
+    *out = *known;
+out:
+    return status;
+}
+
+static dsc_status walker_init(walker *w)
+{
+    const int64_t count = w->program->template_count;
+    int64_t ops = 0;
+
+    w->first_op = malloc((size_t)(count + 1) * sizeof *w->first_op);
+    if (w->first_op == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " templates", count);
+    for (int64_t t = 0; t < count; t++) {
+        w->first_op[t] = ops;
+        ops += w->program->templates[t].op_count;
+    }
+    w->known = malloc((size_t)(ops + 1) * sizeof *w->known);
+    if (w->known == NULL) return DSC_FAIL(DSC_ENOMEM, "search: prices of %" PRId64 " ops", ops);
+    for (int64_t i = 0; i < ops; i++) w->known[i] = (op_price){-1, 0};
     return DSC_OK;
 }
 
@@ -205,13 +244,15 @@ static dsc_status walk_use(walker *w, const dsc_segment *segment, int64_t u)
     for (int64_t i = 0; i < t->op_count; i++) {
         const dsc_op *op = &t->ops[i];
         int64_t start = ready_at(w, segment, use, op, t, &wait), ns;
+        op_price price;
 
-        DSC_TRY(price_op(w, t, op, &ns));
+        DSC_TRY(find_price(w, use->template_, i, &price));
+        ns = price.ns;
         if (op->lane == DSC_LANE_COMPUTE) {
             if (!is_issuing) w->gap[u] = start - (u > 0 ? w->compute_ends[u - 1] : 0);
             if (!is_issuing) w->issued_ns = start;
             is_issuing = true;
-            w->launches[u] += dsc_price_op_launches(w->prices, t, op);
+            w->launches[u] += price.launches_ns;
             ns = DSC_MAX(ns, w->is_ahead ? 0 : w->issued_ns + w->launches[u] - start);
         }
         note_arrival(w, t, u, i, start, ns, &arrival);
@@ -227,7 +268,8 @@ out:
 static void walker_fini(walker *w)
 {
     free(w->ends);
-    w->ends = NULL;
+    free(w->first_op);
+    free(w->known);
 }
 
 static dsc_status walk(walker *w, int segment)
@@ -239,6 +281,7 @@ static dsc_status walk(walker *w, int segment)
     dsc_status status = DSC_OK;
 
     memset(w->free_ns, 0, sizeof w->free_ns);
+    free(w->ends);
     w->ends = calloc(ops + 6 * (size_t)s->use_count + 1, sizeof *w->ends);
     if (w->ends == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %zu ops", ops);
     w->compute_ends = w->ends + ops;
@@ -382,17 +425,16 @@ static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_tr
     dsc_status status = DSC_OK;
 
     memset(out, 0, DSC_Q_COUNT * sizeof *out);
+    DSC_TRY(walker_init(&w));
     for (int way = 0; way < 2 && program->plan->config.strategy.offload != DSC_OFFLOAD_NONE; way++)
         DSC_TRY(dsc_transfer_copy_pace(transfers, plan, way == 1, &w.copy_pace[way]));
     DSC_TRY(walk(&w, dsc_segment_next(DSC_SEGMENT_END, &outcome)));
     note_passes(&w, out);
-    walker_fini(&w);
     w.is_ahead = true;
     DSC_TRY(walk(&w, w.segment));
     note_answers(&w, out);
     w.is_ahead = false;
     while ((segment = dsc_segment_next(w.segment, &outcome)) != DSC_SEGMENT_END) {
-        walker_fini(&w);
         DSC_TRY(walk(&w, segment));
         out[DSC_Q_UPDATE] += latest(&w);
     }

@@ -51,7 +51,8 @@ void dsc_costs_mix(const dsc_costs *whole, const dsc_costs *none, int64_t layers
 typedef struct dsc_depths { int64_t shallow, deep; } dsc_depths;
 
 /* Those for chunks of up to `longest` layers: as deep as these, but where buckets come again before; and of two, so
- * that the first layer is not the last, where chunks have more. 0: whatever there will be, for bounds. Pure. */
+ * that the first layer is not the last, where chunks have more. 0: whatever there will be, for bounds, which are of one
+ * bucket. Pure. */
 dsc_depths dsc_family_depths(const dsc_model *model, const dsc_config *config, int64_t longest);
 
 /* The programs of a family: of a pipeline, or of a single stage. */

@@ -92,8 +92,9 @@ static bool is_class_tried(const dsc_search *search, int class_)
     return !search->given.zero || class_of(search->config.strategy.zero) == class_;
 }
 
-/* Passes without replicas: the shortest that they can be. Where tensor ranks are neighbours, for all grids. Of the
- * outline at hand, for all of the machines. */
+/* Passes without replicas: the shortest that they can be. Where tensor ranks are neighbours, for all grids; of one
+ * bucket, since only what follows the passes tells how many there are. Of the outline at hand, for all of the
+ * machines. */
 static dsc_status find_passes(dsc_search *search, const int64_t *machines, int count, dsc_costs *out[])
 {
     dsc_strategy *s = &search->outline.config.strategy;
@@ -102,6 +103,7 @@ static dsc_status find_passes(dsc_search *search, const int64_t *machines, int c
     dsc_status status = DSC_OK;
 
     s->dp = 1;
+    s->bucket_elems = DSC_ONE_BUCKET_ELEMS;
     if (search->outline.order[0] == DSC_AXIS_TP || s->tp == 1) {
         s->pp = DSC_MIN(kept.config.strategy.pp, 2);
         for (int i = 0; i < 4; i++) search->outline.order[i] = i;
@@ -125,7 +127,6 @@ static bool are_alike(const dsc_plan *x, const dsc_plan *y)
     return a->recompute == b->recompute && is_mixed(a) == is_mixed(b) && a->checkpoints == b->checkpoints &&
            a->keeps_outputs == b->keeps_outputs && a->scatters_messages == b->scatters_messages &&
            a->widens_logits == b->widens_logits && a->widens_gradients == b->widens_gradients &&
-           a->bucket_elems == b->bucket_elems &&
            (!is_full || a->recomputes_outputs == b->recomputes_outputs);
 }
 

@@ -319,7 +319,7 @@ static void compare(const call *got, const call *expected, const char *set)
     for (int i = 0; i < dsc_kernel_operands((dsc_kernel)shape->kernel); i++) {
         const double bound = bounds[shape->kernel].tolerance + bounds[shape->kernel].units * storage_unit(got->type[i]);
 
-        if (!dsc_operand_is_written(shape, i)) continue;
+        if (!dsc_operand_present(shape, i) || !dsc_operand_is_written(shape, i)) continue;
         const double found =
             call_packets(got, i) > 0 ? packets_difference(got, expected, i) : difference(got, expected, i);
         CHECK(found <= bound, "%s: %s: %s differs by %g, allowed are %g (%s)", set, name,

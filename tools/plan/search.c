@@ -56,6 +56,23 @@ static void write_swapped(const dsc_plan *plan, char out[ORDER])
     write_order(&other, out);
 }
 
+/* Whether dp and pp are on other links when they are swapped: not where the rule has that order next, as fast on the
+ * same links, as of axes that both join whole nodes of a flat network. */
+static bool differ_in_links(const dsc_plan *plan)
+{
+    const dsc_order_cost *here = &plan->order_cost, *next = &plan->next_cost;
+    char swapped[ORDER], second[ORDER];
+    dsc_plan other = *plan;
+
+    memcpy(other.order, next->order, sizeof other.order);
+    write_order(&other, second);
+    write_swapped(plan, swapped);
+    if (!dsc_equal(second, swapped)) return true;
+    for (int i = 0; i < DSC_COUNT(here->link); i++)
+        if (here->axis_ns[i] != next->axis_ns[i] || !dsc_equal(here->link[i], next->link[i])) return true;
+    return false;
+}
+
 static void note_result(const evaluation *e, bool json, result *r)
 {
     const int64_t libraries = e->plan->libraries_bytes[DSC_SPACE_DEVICE];
@@ -68,7 +85,8 @@ static void note_result(const evaluation *e, bool json, result *r)
     r->days = e->run.days;
     r->json = json && e->feasible ? evaluation_json(e) : NULL;
     dsc_programs_hash(e->plan, e->programs, r->hash);
-    if (r->c.dp > 1 && r->c.pp > 1 && e->plan->order_reason == DSC_ORDER_CHOSEN) write_swapped(e->plan, r->swapped);
+    if (r->c.dp > 1 && r->c.pp > 1 && e->plan->order_reason == DSC_ORDER_CHOSEN && differ_in_links(e->plan))
+        write_swapped(e->plan, r->swapped);
 }
 
 static dsc_config config_of(const finder *f, const result *r)
