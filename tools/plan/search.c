@@ -530,12 +530,8 @@ static label label_of(const dsc_candidate *c)
 
 static bool is_simulated(const finder *f, const dsc_candidate *c)
 {
-    for (int64_t i = 0; i < f->count; i++) {
-        int axis = 0;
-
-        while (axis < DSC_COUNT(AXES) && AXES[axis].value(c) == AXES[axis].value(&f->results[i].c)) axis++;
-        if (axis == DSC_COUNT(AXES)) return true;
-    }
+    for (int64_t i = 0; i < f->count; i++)
+        if (are_same(c, &f->results[i].c)) return true;
     return false;
 }
 
@@ -606,11 +602,12 @@ static double seconds(void)
 static dsc_status load_base(finder *f, const dsc_given *given)
 {
     tool_inputs *inputs = malloc(sizeof *inputs);
-    dsc_strategy *s = &inputs->config.strategy;
     dsc_status status = DSC_OK;
+    dsc_strategy *s;
 
     if (inputs == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *inputs);
     *inputs = *f->inputs;
+    s = &inputs->config.strategy;
     DSC_TRY(dsc_model_load(inputs->model, &f->base->model));
     DSC_TRY(load_cluster(inputs, &f->base->cluster));
     if (f->base->cluster->is_local && !given->dp) {
@@ -636,10 +633,10 @@ static dsc_status resolve_given(dsc_config *config, dsc_given *given)
     if (!given->micro_batch || s->global_batch == 0)
         return DSC_FAIL(DSC_EINVAL, "--search: gradient accumulation of %" PRId64 " follows from the micro-batch that "
                         "is searched; leave it out, or give micro-batch and global batch too", accumulation);
-    if (s->global_batch % (s->micro_batch * accumulation) != 0)
+    if (s->global_batch % s->micro_batch != 0 || s->global_batch / s->micro_batch % accumulation != 0)
         return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x accumulation "
                         "%" PRId64, s->global_batch, s->micro_batch, accumulation);
-    s->dp = s->global_batch / (s->micro_batch * accumulation);
+    s->dp = s->global_batch / s->micro_batch / accumulation;
     given->dp = true;
     return DSC_OK;
 }
