@@ -33,7 +33,7 @@ typedef struct dsc_stack {
     bool has_fp16_gradients, has_bf16_gradients; /* passes in that type (fp8: in bf16) add them up in it */
     bool recomputes_outputs, scatters_messages, widens_gradients, widens_logits, keeps_outputs; /* as dsc_strategy's */
     bool keeps_gathered;           /* under a pipeline ZeRO 3 gathers weights once a step, and keeps them over it */
-    bool late_gather;              /* the same, where there is something to gather late */
+    bool late_gather;              /* as dsc_strategy's, where there is something to gather late */
     bool cuts_by_stages;           /* a replica's batch is as many micro-batches as stages where nobody says */
     bool interleaves;              /* stages have a chunk for each layer where nobody says how many */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */

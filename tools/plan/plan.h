@@ -178,7 +178,7 @@ dsc_status load_calibration(const char *paths, evaluation *evaluation);
 /* The software of --stack, "" being auto. DSC_EINVAL for a label that is none. */
 dsc_status find_stack(const char *name, const dsc_config *config, const dsc_cluster *cluster, const dsc_stack **out);
 
-/* The object of interfaces.md, and the strategy's keys in it. A new reference. */
+/* The object of --json, and the strategy's keys in it. A new reference. */
 json_t *evaluation_json(const evaluation *evaluation);
 dsc_status print_json(const evaluation *evaluation, FILE *out);
 json_t *strategy_json(const dsc_plan *plan);
