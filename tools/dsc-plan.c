@@ -206,7 +206,7 @@ static dsc_status print_cluster(const tool_inputs *inputs)
     dsc_status status = DSC_OK;
     char *text = NULL;
 
-    DSC_TRY(load_cluster(inputs, &cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &cluster));
     text = dsc_cluster_json(cluster);
     if (text == NULL) status = DSC_FAIL(DSC_ENOMEM, "cluster: its description");
     else puts(text);

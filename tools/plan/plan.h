@@ -142,10 +142,6 @@ dsc_status show_largest(const tool_inputs *inputs, const plan_options *options, 
  * nowhere, so the caller installs its log again. */
 dsc_status choose_ratio(const tool_inputs *inputs, const plan_options *options, double *out);
 
-/* `local`, or a description that says "local": true, with as many devices as the strategy asks for; else the
- * description. */
-dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out);
-
 /* --tokens and what goes with it: fills e->run, of an evaluated strategy. DSC_EINVAL for fewer tokens than a step
  * has. */
 dsc_status plan_campaign(const plan_options *options, evaluation *e);

@@ -73,7 +73,7 @@ static dsc_status load(scale *s)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "%s searches strategies of one batch: give --global-batch",
                          s->options->smallest_cluster ? "--smallest-cluster" : "--largest-model"));
     DSC_TRY(dsc_model_load(s->inputs->model, &s->model));
-    DSC_TRY(load_cluster(s->inputs, &s->cluster));
+    DSC_TRY(dsc_plan_load_cluster(s->inputs->cluster, &s->inputs->config, &s->cluster));
     if (s->cluster->is_local)
         status = DSC_FAIL(DSC_EINVAL, "--cluster %s is this machine; --smallest-cluster and --largest-model take one "
                           "that is described", s->inputs->cluster);

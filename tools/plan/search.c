@@ -609,12 +609,12 @@ static dsc_status load_base(finder *f, const dsc_given *given)
     *inputs = *f->inputs;
     s = &inputs->config.strategy;
     DSC_TRY(dsc_model_load(inputs->model, &f->base->model));
-    DSC_TRY(load_cluster(inputs, &f->base->cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &f->base->cluster));
     if (f->base->cluster->is_local && !given->dp) {
         s->dp = DSC_MAX(f->base->cluster->node_types[0].cores / (DSC_MAX(s->tp, 1) * DSC_MAX(s->pp, 1)), 1);
         dsc_cluster_destroy(f->base->cluster);
         f->base->cluster = NULL;
-        DSC_TRY(load_cluster(inputs, &f->base->cluster));
+        DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &f->base->cluster));
     }
     DSC_TRY(load_calibration(f->options.calibration, f->base));
 out:
