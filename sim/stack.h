@@ -27,7 +27,7 @@ typedef struct dsc_stack {
     double hidden;                 /* share of tensor ranks' collectives that moves beside the product it belongs to,
                                       piece by piece */
     int64_t bucket, bucket_each;   /* gradients in a message, at least, and for each replica; 0: as the plan has it */
-    int64_t ahead;                 /* buckets of weights that are gathered ahead, where the strategy says 1 */
+    int64_t ahead;                 /* buckets of weights that are gathered ahead; 0: as the plan has it */
     bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_fp16_gradients, has_bf16_gradients; /* passes in that type (fp8: in bf16) add them up in it */
