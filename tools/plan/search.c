@@ -207,8 +207,12 @@ static dsc_status simulate_group(finder *f, const dsc_candidate *candidates, int
     if (results == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " simulations", count);
     for (int64_t i = 0; i < count; i++) results[i].c = candidates[i];
     DSC_TRY(simulate_all(f, results, count));
-    for (int64_t i = 0; i < count; i++) DSC_TRY(keep(f, &results[i]));
+    for (int64_t i = 0; i < count; i++) {
+        DSC_TRY(keep(f, &results[i]));
+        results[i].json = NULL; /* kept, or gone */
+    }
 out:
+    for (int64_t i = 0; i < count; i++) json_decref(results[i].json);
     free(results);
     return status;
 }
@@ -307,12 +311,13 @@ static dsc_status try_orders(finder *f)
     }
     DSC_TRY(simulate_all(f, others, count));
     for (int64_t i = 0; i < count; i++) {
-        if (others[i].feasible && others[i].timing.step_ns < others[i].chosen_ns)
-            replace(&f->results[places[i]], &others[i]);
-        else json_decref(others[i].json);
+        if (!others[i].feasible || others[i].timing.step_ns >= others[i].chosen_ns) continue;
+        replace(&f->results[places[i]], &others[i]);
+        others[i].json = NULL;
     }
     qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
 out:
+    for (int64_t i = 0; i < count; i++) json_decref(others[i].json);
     return status;
 }
 
