@@ -7,8 +7,8 @@
  *     hierarchy  reduce-scatter inside nodes, all-reduce of S/g between them on all NICs, all-gather inside; a node is
  *                here what devices' own ports join: a rack whose NVLink spans its nodes is one
  *
- * (Thakur, Rabenseifner, Gropp 2005; Sanders, Speck, Traeff 2009; planner-notes, Formulas). Reduce-scatter and
- * all-gather are the halves of the ring and of the hierarchy; no tree makes them. A message from a to b costs a + S/b.
+ * (Thakur, Rabenseifner, Gropp 2005; Sanders, Speck, Traeff 2009). Reduce-scatter and all-gather are the halves of the
+ * ring and of the hierarchy; no tree makes them. A message from a to b costs a + S/b.
  * An all-to-all is n-1 rounds in each of which every member sends S/n to the one so many places further on: (n-1) a,
  * each round's own, and the links' loads by all pairs; of a large group's pairs enough distances, evenly spread, stand
  * for all.

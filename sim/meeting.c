@@ -39,7 +39,7 @@ static dsc_motion motion_of(const dsc_op *op)
     }
 }
 
-/* Bytes that all members send together, over the payload (interfaces: wire_bytes). */
+/* Bytes that all members send together, over the payload (doc/comm.md: wire_bytes). */
 static int64_t sends_of(dsc_motion motion, int64_t size)
 {
     return motion == DSC_MOVE_MESSAGE ? 1 : motion == DSC_MOVE_ALL_REDUCE ? 2 * (size - 1) : size - 1;

@@ -209,6 +209,9 @@ static double described_ns(const dsc_device_type *device, const dsc_stack *stack
 
 /* ---- Looking up */
 
+/* A time of at least 1 ns, and no longer than what is refused when it is to happen. */
+static int64_t bounded(double ns) { return DSC_MAX((int64_t)fmin(ns, MOST_NS), 1); }
+
 static price make_price(const dsc_prices *prices, const dsc_shape *shape)
 {
     const dsc_device_type *device = prices->device;
@@ -218,9 +221,9 @@ static price make_price(const dsc_prices *prices, const dsc_shape *shape)
 
     if (prices->measured != NULL)
         ns = dsc_measured_ns(prices->measured, shape, prices->at_work, !device->is_gpu, &is_sample);
-    if (ns > 0) return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), 0, is_sample ? "measured" : "interpolated"};
+    if (ns > 0) return (price){*shape, bounded(ns + 0.5), 0, is_sample ? "measured" : "interpolated"};
     ns = described_ns(device, prices->stack, shape, &launches) * prices->pace / prices->share;
-    return (price){*shape, DSC_MAX((int64_t)(ns + 0.5), 1), launches * prices->stack->host_ns,
+    return (price){*shape, bounded(ns + 0.5), launches * prices->stack->host_ns,
                    has_table(device) ? "preset" : "first principles"};
 }
 
@@ -283,7 +286,7 @@ int64_t dsc_price_host_call(dsc_prices *prices, const dsc_shape *shape)
     const double rate = (known > 0 ? known : any_host_bytes_per_s) / (double)prices->on_node;
 
     if (!prices->device->is_gpu) return dsc_price_call(prices, shape);
-    return DSC_MAX((int64_t)fmin(1e9 * (double)dsc_kernel_bytes(shape) / (rate * host_share), MOST_NS), 1);
+    return bounded(1e9 * (double)dsc_kernel_bytes(shape) / (rate * host_share));
 }
 
 const char *dsc_price_host_source(dsc_prices *prices, const dsc_shape *shape)
@@ -320,7 +323,7 @@ int64_t dsc_price_copy(const dsc_prices *prices, bool is_out, int64_t bytes)
 
     if (!prices->device->is_gpu) rate = link == NULL ? memory_rate : fmin(link->bytes_per_s, memory_rate);
     if (ns <= 0) ns = (link == NULL ? 0 : (double)link->latency_ns) + 1e9 * (double)bytes / rate;
-    return DSC_MAX((int64_t)fmin(ns, MOST_NS), 1);
+    return bounded(ns);
 }
 
 int64_t dsc_price_op_overhead(const dsc_prices *prices)

@@ -50,7 +50,7 @@ typedef struct dsc_sim_options {
 /* Simulates one step of each path that the run takes (fp16 also the skipped one; delayed updates also those before and
  * after), the one taken most often first, programs[rank] as in dsc_program_check. timing is of that one. trace (may be
  * NULL) receives rows and head for `options`: ops, memory, steps, links, groups, ranks; config, cluster, model JSON
- * included. wire_bytes is of one step by the rules of interfaces.md. */
+ * included. wire_bytes is of one step by the rules of doc/comm.md. */
 dsc_status dsc_simulate(const dsc_plan *plan, const dsc_cluster *cluster, const dsc_program *const *programs,
                         dsc_prices *prices, const dsc_sim_options *options, dsc_timing *timing, int64_t *wire_bytes,
                         dsc_trace *trace);

@@ -190,7 +190,7 @@ void dsc_stack_apply(const dsc_stack *stack, int64_t layers, int64_t devices, ds
         strategy->bucket_elems = DSC_ONE_BUCKET_ELEMS;
     if (strategy->bucket_elems == 0 && keeps_gradients(strategy))
         strategy->bucket_elems = DSC_MAX(stack->bucket, stack->bucket_each * replicas_of(strategy, devices));
-    if (strategy->prefetch == 1) strategy->prefetch = DSC_MAX(stack->ahead, 1);
+    if (strategy->prefetch == DSC_AUTO && stack->ahead > 0) strategy->prefetch = stack->ahead;
     if (strategy->grad_accum_dtype < 0) strategy->grad_accum_dtype = accumulation_of(stack, strategy->precision);
     strategy->widens_logits |= stack->widens_logits;
     strategy->widens_gradients |= stack->widens_gradients;

@@ -27,13 +27,13 @@ typedef struct dsc_stack {
     double hidden;                 /* share of tensor ranks' collectives that moves beside the product it belongs to,
                                       piece by piece */
     int64_t bucket, bucket_each;   /* gradients in a message, at least, and for each replica; 0: as the plan has it */
-    int64_t ahead;                 /* buckets of weights that are gathered ahead, where the strategy says 1 */
+    int64_t ahead;                 /* buckets of weights that are gathered ahead; 0: as the plan has it */
     bool selects_layers;           /* selective recomputation is all of every second layer, not attention's core */
     bool reduces_late;             /* gradients are summed over replicas when the backward passes are over, at once */
     bool has_fp16_gradients, has_bf16_gradients; /* passes in that type (fp8: in bf16) add them up in it */
     bool recomputes_outputs, scatters_messages, widens_gradients, widens_logits, keeps_outputs; /* as dsc_strategy's */
     bool keeps_gathered;           /* under a pipeline ZeRO 3 gathers weights once a step, and keeps them over it */
-    bool late_gather;              /* the same, where there is something to gather late */
+    bool late_gather;              /* as dsc_strategy's, where there is something to gather late */
     bool cuts_by_stages;           /* a replica's batch is as many micro-batches as stages where nobody says */
     bool interleaves;              /* stages have a chunk for each layer where nobody says how many */
     int checkpoints;               /* dsc_checkpoints under ZeRO 3 with full recomputation; 0: whole */

@@ -81,12 +81,20 @@ void dsc_account_wire(dsc_account *account, int lane, int axis, int64_t now_ns)
     account->last[lane].cause = cause_of(axis);
 }
 
+/* What becomes of gradients that passes have made, up to the weights of the next. */
+static bool is_optimizer(int kind)
+{
+    switch (kind) {
+    case DSC_OP_ACCUMULATE: case DSC_OP_GRAD_NORM: case DSC_OP_VARIANCE_NORM: case DSC_OP_COMPRESS:
+    case DSC_OP_AVERAGE: case DSC_OP_WEIGH: case DSC_OP_ANCHOR: case DSC_OP_WIDEN: case DSC_OP_UPDATE:
+    case DSC_OP_ROUND: return true;
+    default: return false;
+    }
+}
+
 void dsc_account_busy(dsc_account *account, int kind, int64_t start_ns, int64_t end_ns)
 {
-    bool is_optimizer = kind == DSC_OP_GRAD_NORM || kind == DSC_OP_ACCUMULATE || kind == DSC_OP_UPDATE ||
-                        kind == DSC_OP_WEIGH;
-
-    *(is_optimizer ? &account->spent.optimizer_ns : &account->spent.compute_ns) += end_ns - start_ns;
+    *(is_optimizer(kind) ? &account->spent.optimizer_ns : &account->spent.compute_ns) += end_ns - start_ns;
     account->busy_ns += end_ns - start_ns;
     account->idle_since_ns = end_ns;
 }

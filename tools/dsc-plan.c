@@ -22,8 +22,10 @@ static const tool self = {"dsc-plan",
     {.name = word, .type = DSC_FIELD_FLAG, .offset = offsetof(plan_options, member), .help = text}
 
 static const dsc_field fields[] = {
-    FLAG("json", json, "print one JSON object; with --search, --what-if and --list-... an array of them"),
-    FLAG("explain", explain, "print memory, program, prices and cluster in full; without --model the cluster as JSON"),
+    FLAG("json", json,
+         "print one JSON object; with --search, --what-if, --longest-seq and --list-... an array of them"),
+    FLAG("explain", explain,
+         "print memory, program, prices and cluster, of a long program a digest; without --model the cluster as JSON"),
     FLAG("check", check, "say what the check of the whole machine proved (it always runs)"),
     TEXT("calibration", calibration, "FILE.h5[,FILE.h5]", "prices that dsc-bench measured on this kind of machine"),
     TEXT("html", html, "FILE.html",
@@ -206,7 +208,7 @@ static dsc_status print_cluster(const tool_inputs *inputs)
     dsc_status status = DSC_OK;
     char *text = NULL;
 
-    DSC_TRY(load_cluster(inputs, &cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &cluster));
     text = dsc_cluster_json(cluster);
     if (text == NULL) status = DSC_FAIL(DSC_ENOMEM, "cluster: its description");
     else puts(text);

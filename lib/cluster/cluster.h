@@ -110,7 +110,7 @@ dsc_status dsc_cluster_of_gpus(const dsc_device_type *gpu, int64_t gpus, dsc_clu
 
 /* Such a machine with `nodes` nodes and `ranks_per_node` devices on each: what dsc-run sees of its job; also what
  * dsc-plan makes of `local`, or of a description that says so, for a strategy of that many ranks (one node). A device
- * has its share of what the node's devices have together of memory, bandwidth and peaks. */
+ * has its share of what the node's devices have together of memory, bandwidth, peaks and power. */
 dsc_status dsc_cluster_of_ranks(const dsc_cluster *local, int64_t nodes, int64_t ranks_per_node, dsc_cluster **out);
 
 /* Heap; the caller's. DSC_ENOMEM. */

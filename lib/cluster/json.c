@@ -24,6 +24,7 @@ typedef struct member {
 #define OPTIONAL false
 #define END {NULL, INT, 0, 0, 0, 0, false}
 
+#define LEAST_SHARE 1e-3  /* of a peak: what reached none of it would take no time */
 #define MOST_COUNT 0x1p20 /* of devices and NICs in a node */
 #define MOST_NODES 0x1p40
 #define MOST_BYTES 0x1p60
@@ -34,10 +35,10 @@ typedef struct member {
 #define MOST_HOURS 1e9
 
 static const member efficiency_members[] = {
-    {"product", REAL, SIZES_OF(dsc_efficiency, product), 0, 1, NEEDED},
+    {"product", REAL, SIZES_OF(dsc_efficiency, product), LEAST_SHARE, 1, NEEDED},
     {"product_fp8", REAL, SIZES_OF(dsc_efficiency, product_fp8), 0, 1, OPTIONAL},
-    {"attention", REAL, SIZES_OF(dsc_efficiency, attention), 0, 1, NEEDED},
-    {"memory", REAL, SIZES_OF(dsc_efficiency, memory), 0, 1, NEEDED},
+    {"attention", REAL, SIZES_OF(dsc_efficiency, attention), LEAST_SHARE, 1, NEEDED},
+    {"memory", REAL, SIZES_OF(dsc_efficiency, memory), LEAST_SHARE, 1, NEEDED},
     {"launch_ns", INT, SIZES_OF(dsc_efficiency, launch_ns), 0, MOST_NS, NEEDED},
     {"tile_m", INT, SIZES_OF(dsc_efficiency, tile_m), 0, 65536, OPTIONAL},
     {"tile_n", INT, SIZES_OF(dsc_efficiency, tile_n), 0, 65536, OPTIONAL},

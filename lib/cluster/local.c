@@ -208,6 +208,7 @@ static void share_device(dsc_device_type *device, int64_t ranks)
     device->memory_bytes = memory_bytes / ranks;
     device->bandwidth_bytes_per_s = device->bandwidth_bytes_per_s * count / (double)ranks;
     for (int i = 0; i < DSC_DTYPE_COUNT; i++) device->peak_flops[i] = device->peak_flops[i] * count / (double)ranks;
+    device->power_w = device->power_w * count / (double)ranks;
     device->count = ranks;
 }
 

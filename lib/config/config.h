@@ -49,7 +49,7 @@ typedef struct dsc_strategy {
     int64_t bucket_elems;     /* reduce_bucket_size: gradients of a data-parallel message; 0: the default */
     double offload_ratio;     /* share of the optimizer's states that goes to the host; DSC_AUTO: to be found */
     int64_t delay_update;     /* updates made at once before updates overlap the next step's passes; 0: never */
-    int64_t prefetch;         /* buckets of parameters fetched ahead of the passes */
+    int64_t prefetch;         /* buckets of parameters fetched ahead of the passes; DSC_AUTO: not given */
     int semantics, exchange;  /* dsc_semantics, dsc_exchange of optimizers that compress */
     bool l2_decay;            /* weight decay through the gradient (adam_w_mode false); else decoupled, for Adam too */
 } dsc_strategy;

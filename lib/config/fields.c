@@ -8,7 +8,7 @@
 
 const dsc_config DSC_CONFIG_DEFAULT = {
     .strategy = {.optimizer = DSC_ADAMW, .grad_accum_dtype = -1, .offload_ratio = 1,
-                 .prefetch = 1},
+                 .prefetch = DSC_AUTO},
     .lr = 1e-3,
     .beta1 = 0.9,
     .beta2 = 0.999,
@@ -97,7 +97,8 @@ static const dsc_field fields[] = {
      "share of the optimizer's states that is offloaded; auto: dsc-plan finds the fastest (1)", NULL},
     INT("delay-update", strategy.delay_update, 0, MOST,
         "updates before those in host memory overlap the next step's passes; 0 is never (0)"),
-    INT("prefetch", strategy.prefetch, 0, 64, "buckets of parameters that are fetched ahead of the passes (1)"),
+    {"prefetch", DSC_FIELD_INT, AT(strategy.prefetch), 0, 0, 64, automatic, NULL, "N|auto",
+     "buckets of parameters that are fetched ahead of the passes (auto: 1, or as --stack does)", NULL},
     CHOICE("recompute", strategy.recompute, recomputes, NULL, "activations in backward (none)"),
     INT("recompute-layers", strategy.recompute_layers, 0, MOST,
         "layers of each chunk that are recomputed, the first ones; 0 is all (0)"),
@@ -122,7 +123,7 @@ static const dsc_field fields[] = {
     FLAG("sequence-parallel", strategy.sequence_parallel, "shard activations between tensor parallel products"),
     CHOICE("precision", strategy.precision, precisions, precision_values, "of weights and activations (fp32)"),
     CHOICE("grad-accum-dtype", strategy.grad_accum_dtype, accumulations, accumulation_values,
-           "of accumulated gradients (the precision for one micro-batch, else fp32)"),
+           "of accumulated gradients (auto: the precision for one micro-batch, else fp32, or as --stack does)"),
     STRING("attention", strategy.attention, "KIND",
            "dense, dense-unfused, fixed, variable, bigbird, bslongformer, local, sparse, or a file of a layout; then "
            "for some layers another, as ,0=dense,4-7=local (sparse where CONFIG has sparse_attention, else dense)"),
@@ -134,7 +135,8 @@ static const dsc_field fields[] = {
     STRING("rank-order", strategy.rank_order, "AXES", "axes of the ranks, fastest first, as tp,dp,pp (by links)"),
     BYTES("device-memory", strategy.device_memory_bytes, "hard capacity of a rank's device (the cluster's)"),
     BYTES("host-memory", strategy.host_memory_bytes, "hard capacity of a rank's host memory (the cluster's)"),
-    INT("bucket-size", strategy.bucket_elems, 1, MOST, "gradients in one data parallel message (by default rule)"),
+    INT("bucket-size", strategy.bucket_elems, 1, MOST,
+        "gradients in one data parallel message (by the model's size, or as --stack does)"),
 
     HEADED("Optimizer", "optimizer", strategy.optimizer, optimizers, "update rule (adamw)"),
     REAL("lr", lr, 0, ANY_REAL, "learning rate (1e-3)"),

@@ -199,3 +199,19 @@ char *dsc_model_json(const dsc_model *model)
     json_decref(object);
     return text;
 }
+
+void dsc_model_words(const dsc_model *model, dsc_text *out)
+{
+    dsc_model plain = {.layers = 0};
+
+    init_defaults(&plain);
+    for (int i = 0; i < KEYS; i++) {
+        json_t *value = value_of(&keys[i], model), *by_default = value_of(&keys[i], &plain);
+        char word[64] = "";
+
+        if (word_of("model", keys[i].name, value, word) != DSC_OK) out->failed = true;
+        if (!json_equal(value, by_default)) dsc_text_add(out, "%s%s=%s", i > 0 ? "," : "", keys[i].name, word);
+        json_decref(value);
+        json_decref(by_default);
+    }
+}

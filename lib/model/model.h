@@ -66,6 +66,8 @@ void dsc_model_print(const dsc_model *model, dsc_text *out); /* one line: "gpt2:
 /* The description as JSON text, by its inline keys: {"layers":12,...}. A file of it loads as the same model. Heap; NULL
  * when memory is out. */
 char *dsc_model_json(const dsc_model *model);
+/* The same inline, as dsc_model_load takes it: sizes, and what is not as by default. */
+void dsc_model_words(const dsc_model *model, dsc_text *out);
 
 /* All tensors in flat order: wte, wpe, then layer by layer in the order of dsc_role, final norm, head (untied only).
  * Owned by the caller (free). A 10^6-layer model is refused by dsc_model_check before it gets here.

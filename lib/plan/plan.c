@@ -103,20 +103,42 @@ void dsc_plan_destroy(dsc_plan *plan)
     free(plan);
 }
 
-dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out)
+/* One node of one type of device, which ranks share. */
+static bool is_shared(const dsc_cluster *cluster)
 {
-    const int64_t degrees[] = {config->strategy.tp, config->strategy.pp, config->strategy.cp, config->strategy.dp};
-    dsc_status status = DSC_OK;
-    dsc_cluster *local = NULL;
+    return cluster->is_local && cluster->node_type_count == 1 && cluster->node_types[0].device_types == 1 &&
+           dsc_cluster_nodes(cluster) == 1;
+}
+
+/* Ranks that the strategy asks for, where what is not given is 1. */
+static dsc_status count_ranks(const dsc_strategy *strategy, int64_t *out)
+{
+    const int64_t degrees[] = {strategy->tp, strategy->pp, strategy->cp, strategy->dp};
     int64_t ranks = 1;
 
     for (int64_t i = 0; i < DSC_COUNT(degrees); i++)
         if (!dsc_mul(ranks, DSC_MAX(degrees[i], 1), &ranks) || ranks > 1 << 20)
-            return DSC_FAIL(DSC_EINVAL, "--cluster local: tp x pp x cp x dp is over %d ranks on one machine", 1 << 20);
-    DSC_TRY(dsc_cluster_local(&local));
-    DSC_TRY(dsc_cluster_of_ranks(local, 1, ranks, out));
+            return DSC_FAIL(DSC_EINVAL, "tp x pp x cp x dp is over %d ranks on one machine", 1 << 20);
+    *out = ranks;
+    return DSC_OK;
+}
+
+dsc_status dsc_plan_load_cluster(const char *description, const dsc_config *config, dsc_cluster **out)
+{
+    dsc_cluster *described = NULL;
+    dsc_status status = DSC_OK;
+    int64_t ranks = 1;
+
+    DSC_TRY(dsc_cluster_load(description, &described));
+    if (is_shared(described)) {
+        DSC_TRY(count_ranks(&config->strategy, &ranks));
+        status = dsc_cluster_of_ranks(described, 1, ranks, out);
+    } else {
+        *out = described;
+        described = NULL;
+    }
 out:
-    dsc_cluster_destroy(local);
+    dsc_cluster_destroy(described);
     return status;
 }
 

@@ -160,9 +160,9 @@ dsc_status dsc_plan_outline(const dsc_model *model, const dsc_cluster *cluster, 
  * kind the optimizer is of. Pure. */
 dsc_status dsc_plan_check_legal(const dsc_plan *plan);
 
-/* The cluster that `local` stands for under this strategy: one node shared by tp*pp*cp*dp ranks (dp 1 when not
- * given). */
-dsc_status dsc_plan_local_cluster(const dsc_config *config, dsc_cluster **out);
+/* The cluster of a description (dsc_cluster_load) under this strategy: of `local`, and of one node that says "local",
+ * with as many devices as the strategy has ranks, tp*pp*cp*dp (1 for what is not given). */
+dsc_status dsc_plan_load_cluster(const char *description, const dsc_config *config, dsc_cluster **out);
 
 typedef struct dsc_coord { int64_t of[4]; } dsc_coord; /* by dsc_axis: tp, cp, dp, pp */
 dsc_coord dsc_plan_coord(const dsc_plan *plan, int64_t rank);

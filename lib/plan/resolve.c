@@ -268,6 +268,7 @@ dsc_status dsc_plan_resolve(dsc_plan *plan, const dsc_cluster *cluster)
         strategy->checkpoints = DSC_CHECKPOINTS_WHOLE;
     if (strategy->attention[0] == '\0')
         strcpy(strategy->attention, dsc_attention_words("", plan->config.sparse_attention));
+    if (strategy->prefetch == DSC_AUTO) strategy->prefetch = 1;
     if (strategy->bucket_elems == 0) strategy->bucket_elems = default_bucket_elems(plan);
     DSC_TRY(resolve_capacity(plan, cluster));
     if (strategy->rank_order[0] == '\0') dsc_plan_choose_order(plan, cluster);

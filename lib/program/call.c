@@ -39,7 +39,7 @@ int pass_adds(const dsc_builder *b, int64_t layer, dsc_role role, bool is_first)
 }
 
 /* Columns of a product's weight. */
-int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role)
+static int64_t width_of(const dsc_builder *b, int64_t layer, dsc_role role)
 {
     const dsc_shard *shard = dsc_build_shard(b, layer, role);
 
@@ -128,7 +128,7 @@ void pass_product(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64
 {
     bool is_partial = b->is_cut && is_row_parallel(role);
     int flags = is_partial ? 0 : bias_flag(b, layer, role + 1) | (residual >= 0 ? DSC_HAS_RESIDUAL : 0);
-    const int64_t n = pass_width(b, layer, role);
+    const int64_t n = width_of(b, layer, role);
     dsc_shape shape = product_shape(b, flags, b->rows, n, k);
     dsc_span in = product_operand(b, layer, "x_cast", pass_whole(b, x), b->rows * k);
     dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role), k * n);
@@ -151,7 +151,7 @@ void pass_join(dsc_builder *b, int64_t layer, dsc_role role, int32_t residual, i
 /* dx[rows,k] (+)= dy[rows,n] * W[k,n]^T */
 void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy, int64_t k, int flags, int32_t dx)
 {
-    const int64_t n = pass_width(b, layer, role);
+    const int64_t n = width_of(b, layer, role);
     dsc_shape shape = product_shape(b, DSC_TRANS_B | flags, b->rows, k, n);
     dsc_span in = product_operand(b, layer, "dy_cast", pass_whole(b, dy), b->rows * n);
     dsc_span weight = product_operand(b, layer, "w_cast", pass_weight(b, layer, role), k * n);
@@ -164,7 +164,7 @@ void pass_product_bwd_x(dsc_builder *b, int64_t layer, dsc_role role, int32_t dy
 void pass_product_bwd_w(dsc_builder *b, int64_t layer, dsc_role role, int32_t x, int64_t k, int32_t dy,
                           int32_t own_dy)
 {
-    int64_t n = pass_width(b, layer, role);
+    int64_t n = width_of(b, layer, role);
     int adds = pass_adds(b, layer, role, b->pass.is_first_w);
     int bias_adds = pass_adds(b, layer, role + 1, b->pass.is_first_w);
     dsc_shape w = product_shape(b, DSC_TRANS_A | adds, k, n, b->rows);

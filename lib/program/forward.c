@@ -1,7 +1,7 @@
-/* The forward pass of a chunk over one micro-batch, reads like the textbook: pre-norm GPT-2 (Radford et al. 2019) and
- * LLaMA (Touvron et al. 2023), and what lies between, as the model says; cut as Megatron does (Shoeybi et al. 2019;
- * sequence parallelism: Korthikanti et al. 2022). Rows are the micro-batch's
- * tokens, B * T; C the hidden size; F the MLP's and V the vocabulary, as the rank's shards have them. */
+/* The forward pass of a chunk over one micro-batch, which reads like the textbook: pre-norm GPT-2 (Radford et al. 2019)
+ * and LLaMA (Touvron et al. 2023), and what lies between, as the model says; cut as Megatron does (Shoeybi et al. 2019;
+ * sequence parallelism: Korthikanti et al. 2022). Rows are the micro-batch's tokens, B * T; C the hidden size; F the
+ * MLP's and V the vocabulary, as the rank's shards have them. */
 #include "program/pass.h"
 #include <stdio.h>
 

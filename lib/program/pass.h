@@ -19,8 +19,7 @@ dsc_span pass_gradient(dsc_builder *b, int64_t layer, dsc_role role);
 dsc_dtype pass_gradient_type(const dsc_builder *b, int64_t layer, dsc_role role);
 /* DSC_ACCUMULATE, or 0 where this pass is the first to write the gradient. */
 int pass_adds(const dsc_builder *b, int64_t layer, dsc_role role, bool is_first);
-/* Columns of a product's weight, of the MLP's first product. */
-int64_t pass_width(const dsc_builder *b, int64_t layer, dsc_role role);
+/* Columns of the MLP's first product. */
 int64_t pass_ffn(const dsc_builder *b);
 /* Whose weight the head's is; a shard of the vocabulary's rows, the embedding's or the head's, which are cut alike. */
 dsc_role pass_head_role(const dsc_builder *b);

@@ -160,8 +160,7 @@ void dsc_build_arrived(dsc_builder *b)
     if (b->pass.is_last) count_in_host(b, &b->buckets[arrival.bucket]);
 }
 
-/* What has arrived is added when the next bucket is on its way, so that no lane waits for what it has just asked for.
- * */
+/* What has arrived is added when the next bucket is on its way, so that no lane waits for what it just asked for. */
 static void leave(dsc_builder *b, int64_t index)
 {
     const dsc_bucket *bucket = &b->buckets[index];

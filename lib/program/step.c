@@ -103,8 +103,7 @@ static double count_of(const double *scalars, int which, double tp)
     return scalars[which] + host[which] + (scalars[replicated] + host[replicated]) / tp;
 }
 
-/* The sum over ranks has the loss once for each tensor rank, and gradients that replicas hold alike for each replica.
- * */
+/* The sum over ranks has the loss once for each tensor rank, and gradients that replicas hold alike once for each. */
 dsc_counts dsc_counts_of(const dsc_plan *plan, int segment, const double scalars[DSC_SCALAR_COUNT])
 {
     const double tp = (double)plan->config.strategy.tp, dp = (double)dsc_plan_degree(plan, DSC_AXIS_DP);

@@ -75,7 +75,7 @@ static const tap_case cases[] = {
     {"a message may quote the one that it replaces", quotes_itself},
     {"a message that is too long is cut, and still takes a prefix", cuts_long_messages},
     {"a message belongs to its thread", belongs_to_thread},
-    {"each status has the exit status of the interfaces", maps_to_exit_status},
+    {"each status has its exit status", maps_to_exit_status},
 };
 
 int main(void)

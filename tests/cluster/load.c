@@ -165,6 +165,12 @@ static void json_reads_back(void)
 #define ONE_NODE(node) CLUSTER("\"a\":" node, "{\"type\":\"a\",\"count\":4}", TIER)
 #define SMALL ONE_NODE(NODE_WITH(DEVICE, LINK, NIC))
 
+/* What kernels reach of a device: this share of its peak in attention. */
+#define REACHES(attention)                                                                                \
+    "{\"name\":\"x\",\"count\":1,\"memory_bytes\":1e9,\"bandwidth_bytes_per_s\":1e12,"                  \
+    "\"peak_flops\":{\"fp32\":1e13},\"efficiency\":{\"product\":0.5,\"attention\":" attention ","        \
+    "\"memory\":0.5,\"launch_ns\":1000}}"
+
 static void json_is_taken(void)
 {
     dsc_cluster *cluster = NULL;
@@ -298,6 +304,8 @@ static void bad_files_are_refused(void)
          {"count", "4611686018427387904"}},
         {ONE_NODE(NODE_WITH("{\"name\":\"x\",\"count\":1,\"memory_bytes\":0}", "", "")),
          {"memory_bytes", "0 is outside 1"}},
+        {ONE_NODE(NODE_WITH(REACHES("0"), "", "")), {"efficiency", "attention", "0 is outside 0.001"}},
+        {ONE_NODE(NODE_WITH(REACHES("0"), "", "")), {"efficiency", "attention", "0 is outside 0.001"}},
         {ONE_NODE(NODE_WITH("{\"name\":\"x\",\"count\":1,\"memory_bytes\":NaN}", "", "")), {file}},
         {ONE_NODE(NODE_WITH("{\"name\":\"x\",\"count\":1,\"memory_bytes\":1e400}", "", "")), {file}},
         {ONE_NODE(NODE_WITH("{\"name\":\"x\",\"count\":1,\"memory_bytes\":\"80GB\"}", "", "")),

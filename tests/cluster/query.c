@@ -120,6 +120,7 @@ static void ranks_share_their_node(void)
     const dsc_device_type *whole, *share;
 
     if (!CHECK_OK(dsc_cluster_local(&local))) return;
+    local->node_types[0].devices[0].power_w = 400;
     if (!CHECK_OK(dsc_cluster_of_ranks(local, 3, 4, &job))) return;
     whole = &local->node_types[0].devices[0];
     share = &job->node_types[0].devices[0];
@@ -128,6 +129,7 @@ static void ranks_share_their_node(void)
     CHECK(share->memory_bytes == whole->memory_bytes / 4, "%lld bytes", (long long)share->memory_bytes);
     CHECK(fabs(share->peak_flops[DSC_FP32] * 4 / whole->peak_flops[DSC_FP32] - 1) < 1e-12, "%g flop/s",
           share->peak_flops[DSC_FP32]);
+    CHECK(share->power_w == 100, "%g W", share->power_w);
     CHECK(job->node_types[0].host_memory_bytes == local->node_types[0].host_memory_bytes, "the host changed");
     CHECK(dsc_cluster_tier(job, 0, 2) != NULL, "no network joins the nodes");
     CHECK(dsc_cluster_of_ranks(local, 0, 4, &job) == DSC_EINVAL, "no nodes are taken");
@@ -200,7 +202,7 @@ static const tap_case cases[] = {
     {"tiers join nodes, or what the tier of the same ports below them joins", tiers_join_what_is_below_them},
     {"the fastest link between two ends is found, both ways", fastest_link_is_found_both_ways},
     {"this machine has what prices read", this_machine_has_what_prices_read},
-    {"ranks share their node's memory and peaks", ranks_share_their_node},
+    {"ranks share their node's memory, peaks and power", ranks_share_their_node},
     {"a node that ranks share is shared by another number of them", other_ranks_share_the_same_node},
     {"an aspect that is scaled changes alone, in a copy", scaling_changes_one_thing},
 };

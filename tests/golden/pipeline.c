@@ -327,7 +327,7 @@ static dsc_plan *plan_of(const json_t *item)
     snprintf(text, sizeof text, "layers=%lld,hidden=%lld,heads=%lld,vocab=%lld,seq=8", (long long)degrees[DSC_AXIS_PP],
              (long long)(8 * degrees[DSC_AXIS_TP]), (long long)degrees[DSC_AXIS_TP],
              (long long)(8 * degrees[DSC_AXIS_TP]));
-    if (CHECK_OK(dsc_model_load(text, &model)) && CHECK_OK(dsc_plan_local_cluster(&config, &cluster)))
+    if (CHECK_OK(dsc_model_load(text, &model)) && CHECK_OK(dsc_plan_load_cluster("local", &config, &cluster)))
         CHECK_OK(dsc_plan_create(&model, cluster, &config, &plan));
     dsc_cluster_destroy(cluster);
     return plan;

@@ -110,6 +110,20 @@ static void json_reads_back(void)
     }
 }
 
+static void words_read_back(void)
+{
+    for (const char *const *name = dsc_model_presets(); *name != NULL; name++) {
+        dsc_model model, again;
+        dsc_text words = {0};
+
+        if (!CHECK_OK(dsc_model_load(*name, &model))) return;
+        dsc_model_words(&model, &words);
+        if (CHECK_OK(dsc_model_load(dsc_text_str(&words), &again)))
+            CHECK(same_model(&model, &again), "%s became %s", *name, dsc_text_str(&words));
+        dsc_text_fini(&words);
+    }
+}
+
 static int warnings;
 static char last_warning[256];
 
@@ -276,6 +290,7 @@ static const tap_case cases[] = {
     {"every preset loads under its name", every_preset_loads},
     {"sizes left out follow from the others", sizes_left_out_follow},
     {"a model's JSON reads back as the same model", json_reads_back},
+    {"a model's inline keys read back as the same model", words_read_back},
     {"a Hugging Face config equals the preset", hugging_face_equals_preset},
     {"BERT's is the preset, and what it has more is reported once", bert_is_the_preset_and_reports_the_rest},
     {"a folder stands for its config.json", folder_stands_for_its_config},

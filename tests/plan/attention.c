@@ -198,7 +198,7 @@ static dsc_plan *plan_of_words(const char *model, const char *words, const char 
     config.strategy.reference_layout = is_reference;
     strcpy(config.strategy.attention, words);
     strcpy(config.sparse_attention, section);
-    CHECK_OK(dsc_plan_local_cluster(&config, &cluster));
+    CHECK_OK(dsc_plan_load_cluster("local", &config, &cluster));
     CHECK_OK(dsc_model_load(model, &m));
     *status = dsc_plan_create(&m, cluster, &config, &plan);
     dsc_cluster_destroy(cluster);

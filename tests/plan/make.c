@@ -19,13 +19,11 @@ static dsc_plan *make(const char *model_text, const char *cluster_text, const ds
     dsc_cluster *cluster = NULL;
     dsc_plan *plan = NULL;
     dsc_model model;
-    bool has_cluster;
 
     config.strategy = *strategy;
     config.attention = attention;
-    has_cluster = cluster_text != NULL ? CHECK_OK(dsc_cluster_load(cluster_text, &cluster))
-                                       : CHECK_OK(dsc_plan_local_cluster(&config, &cluster));
-    if (has_cluster && CHECK_OK(dsc_model_load(model_text, &model)))
+    if (CHECK_OK(dsc_plan_load_cluster(cluster_text != NULL ? cluster_text : "local", &config, &cluster)) &&
+        CHECK_OK(dsc_model_load(model_text, &model)))
         CHECK_OK(dsc_plan_create(&model, cluster, &config, &plan));
     dsc_cluster_destroy(cluster);
     return plan;

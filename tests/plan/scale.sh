@@ -72,6 +72,17 @@ nothing_fits() {
     [ $? -eq 1 ] && [ ! -s table ] && cat messages && grep -q 'not even' messages
 }
 
+# What is printed as --model is the model that was tried: its parameters are as many.
+largest_is_llama() {
+    on llama2-7b dgx-a100-80g:1 --largest-model --zero 1 --tp 8 --pp 1 --offload none >table 2>messages || return
+    cat table
+    local words parameters unit
+    read -r _ parameters unit _ words < <(sed -nE '1s/ parameters on .* --model / at /p' table) && [ -n "$words" ] &&
+        "$build/dsc-plan" --model "$words" --cluster dgx-a100-80g:1 --precision bf16 --tp 8 --zero 1 \
+            --recompute full >one 2>messages
+    grep "^model .* $parameters $unit parameters\$" one && grep '^model .* gated ffn' one
+}
+
 shows_rows() { smallest --deadline 10d >table && cat table && grep -q '^smallest ' table && grep -q 'days$' table; }
 
 # refuses TEXT OPTIONS...
@@ -80,7 +91,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$1" messages
 }
 
-plan 15
+plan 17
 ok "the fewest nodes are those whose best strategy is in time" finds_three
 ok "one node fewer misses the deadline" fewer_is_late
 ok "hours and days are one deadline" units_agree
@@ -89,6 +100,7 @@ ok "where the most nodes are late it says how late, and ends with status 1" too_
 ok "the largest model is one of the family" finds_largest
 ok "some strategy fits it" largest_fits
 ok "one layer more does not fit" more_does_not
+ok "of LLaMA's family the largest is one of that, and printed so" largest_is_llama
 ok "where one layer does not fit it ends with status 1" nothing_fits
 ok "--smallest-cluster without a deadline is refused" refuses 'N and --deadline' --smallest-cluster --tokens 1B
 ok "a deadline without its unit is refused" refuses 's, h or d' --smallest-cluster --tokens 1B --deadline 30
@@ -96,3 +108,5 @@ ok "a deadline without --smallest-cluster is refused" refuses 'is for --smallest
 ok "fewer tokens than a step has are refused" refuses 'a step has' --smallest-cluster --tokens 10 --deadline 1d
 ok "--largest-model goes without --tokens" refuses 'goes without --tokens' --largest-model --tokens 1B
 ok "--largest-model goes without --search" refuses 'are two questions' --largest-model --search
+ok "so are they where a step has more than 2^63" refuses 'a step has' --smallest-cluster --tokens 1B --deadline 1d \
+    --global-batch 1099511627776 --seq-len 1099511627776

@@ -102,7 +102,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 16
+plan 17
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -119,3 +119,5 @@ ok "degrees that leave devices idle are refused" refuses 'is the cluster.s 8 dev
 ok "heads that tp does not divide are refused" refuses 'does not divide' --search --global-batch 30 --tp 6 --pp 1 --dp 1
 ok "--top without --search is refused" refuses 'is for --search' --top 3
 ok "--search goes without --check" refuses 'goes without' --search --global-batch 32 --check
+ok "a batch whose product does not fit 63 bits is no multiple" refuses 'is no multiple' --search --global-batch 32 \
+    --micro-batch 1099511627776 --gradient-accumulation-steps 1099511627776

@@ -86,7 +86,21 @@ gathers_late() {
         grep -q '"late_gather": true'
 }
 
-plan 7
+# part KEY OPTION...: of the time of a small model's step on one A100
+part() {
+    "$build/dsc-plan" --model layers=12,hidden=1024,heads=8,vocab=1024,seq=128 --cluster dgx-a100-80g:1 --dp 1 \
+        --precision bf16 --stack dsc --json "${@:2}" | sed -n "s/.*\"$1\": *\([0-9.e-]*\).*/\1/p"
+}
+
+# Copies of gradients are the optimizer's, none of the passes'.
+widens_for_the_optimizer() {
+    local plain=$(part compute_s) wide=$(part compute_s --widen-gradients)
+    local less=$(part optimizer_s) more=$(part optimizer_s --widen-gradients)
+    echo "passes $plain and $wide s, optimizer $less and $more s"
+    [ "$plain" = "$wide" ] && awk -v l="$less" -v m="$more" 'BEGIN { exit !(m > l) }'
+}
+
+plan 8
 ok "stacks are listed" lists_labels
 ok "another label is refused, with the nearest" refuses_others
 ok "small kernels wait for the host" waits_for_the_host
@@ -94,3 +108,4 @@ ok "gradients are summed late where the software does so" sums_late
 ok "updated weights are gathered late where the software does so" gathers_late
 ok "collectives of tensor ranks are hidden where the software does so" hides_collectives
 ok "a message between stages costs the host" messages_cost_the_host
+ok "gradients that are widened are the optimizer's time" widens_for_the_optimizer

@@ -293,6 +293,24 @@ static void smallest_tiles_have_a_price(void)
     dsc_prices_destroy(prices);
 }
 
+/* A description may have a peak that no time is long enough for. */
+static void least_peaks_have_a_price(void)
+{
+    dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e12,
+                              .peak_flops = {[DSC_FP32] = 1e-300}};
+    dsc_node_type node = {.devices = &device, .device_types = 1};
+    dsc_node_group group = {0, 1};
+    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
+    const dsc_plan plan = {.ranks = 1};
+    const dsc_shape shape = product(0, 512, 512, 4096);
+    dsc_prices *prices = NULL;
+
+    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices)))
+        CHECK(dsc_price_call(prices, &shape) == INT64_C(1) << 60, "%lld ns",
+              (long long)dsc_price_call(prices, &shape));
+    dsc_prices_destroy(prices);
+}
+
 /* Tensor cores of 8 bits reach another share of their peak. */
 static void fp8_has_a_share_of_its_own(void)
 {
@@ -430,6 +448,7 @@ int main(void)
         {"what was not measured is priced by preset, else by first principles", what_was_not_measured_is_described},
         {"a wave of tiles that is begun is paid", a_wave_that_is_begun_is_paid},
         {"the smallest tiles have a price", smallest_tiles_have_a_price},
+        {"the smallest peaks have one, as long as any", least_peaks_have_a_price},
         {"products in fp8 reach a share of their own", fp8_has_a_share_of_its_own},
         {"a calibration of another kind of machine is refused", other_machines_are_refused},
         {"the same shape has the same price, however many were asked", a_price_is_remembered},

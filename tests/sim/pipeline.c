@@ -311,7 +311,7 @@ static void strangers_do_not_meet(void)
 
 typedef struct result { dsc_trace trace; dsc_timing timing; int64_t wire_bytes, by_rows; } result;
 
-/* wire_bytes by the rules of the interfaces, from the rows of all ranks: each member's is a share of its group's. */
+/* wire_bytes by the rules of doc/comm.md, from the rows of all ranks: each member's is a share of its group's. */
 static int64_t wire_bytes_of(const dsc_plan *plan, const dsc_trace *trace)
 {
     int64_t bytes[DSC_AXIS_COUNT] = {0}, sum = 0;

@@ -69,18 +69,20 @@ static dsc_strategy applied(const char *name, dsc_strategy strategy)
 /* FSDP gathers a layer ahead and recomputes every second one; the others do neither. */
 static void layers_are_taken_as_software_does(void)
 {
-    const dsc_strategy given = {.prefetch = 1, .pp = 2, .recompute = DSC_RECOMPUTE_SELECTIVE, .precision = DSC_BF16,
-                                .grad_accum_dtype = -1};
+    const dsc_strategy given = {.prefetch = DSC_AUTO, .pp = 2, .recompute = DSC_RECOMPUTE_SELECTIVE,
+                                .precision = DSC_BF16, .grad_accum_dtype = -1};
     const dsc_strategy fsdp = applied("fsdp-2025", given), megatron = applied("megatron-2024", given);
     dsc_strategy more = given;
 
     CHECK(fsdp.prefetch > 1 && fsdp.recompute == DSC_RECOMPUTE_FULL && fsdp.recompute_layers == 6, "%lld of a chunk",
           (long long)fsdp.recompute_layers);
-    CHECK(megatron.prefetch == 1 && megatron.recompute == DSC_RECOMPUTE_SELECTIVE, "Megatron gathers layers ahead");
+    CHECK(megatron.prefetch == DSC_AUTO && megatron.recompute == DSC_RECOMPUTE_SELECTIVE,
+          "Megatron gathers layers ahead");
     CHECK(megatron.grad_accum_dtype == DSC_BF16 && megatron.recomputes_outputs && !fsdp.recomputes_outputs, "%d",
           megatron.grad_accum_dtype);
-    more.prefetch = 3;
-    CHECK(applied("fsdp-2025", more).prefetch == 3, "what is given changes");
+    for (more.prefetch = 0; more.prefetch < 4; more.prefetch++)
+        CHECK(applied("fsdp-2025", more).prefetch == more.prefetch, "what is given, %lld, changes",
+              (long long)more.prefetch);
     CHECK(applied("megatron-2021", given).scatters_messages && !applied("dsc", given).scatters_messages, "messages");
     CHECK(fsdp.widens_logits && !megatron.widens_logits && !applied("fsdp-2023", given).widens_logits, "logits");
 }

@@ -152,6 +152,18 @@ assert over["tp"].startswith("nvswitch") and over["dp"].startswith("nvswitch") a
 END
 }
 
+# Groups of data go over the context's ranks too; products in fp8 are held against its peak.
+shows_context() {
+    makes --model gpt2 --cluster dgx-h100:2 --cp 4 --precision fp8 --html context.html && checks context.html <<'END'
+import sys
+from page import load, table
+text, page, _ = load(sys.argv[1])
+rows = {row["axis"]: (row["ranks"], row["neighbours meet over, at the farthest"][:6]) for row in table(page, "axes")}
+assert rows == {"cp": ("4", "nvswit"), "dp": ("16", "fabric")}, rows
+assert "of the dense fp8 peak" in text
+END
+}
+
 # Names that users give: a model's folder, links of a cluster, options in the command. Bytes that are no text, too.
 escapes() {
     local folder
@@ -285,7 +297,7 @@ END
 }
 
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
-plan 16
+plan 17
 ok "a page is well formed, and has its sections" is_well_formed
 ok "it loads nothing" loads_nothing
 ok "its numbers are those of --json" equals_json small.html $small
@@ -293,6 +305,7 @@ ok "so they are with ZeRO, offload and skipped steps" equals_json offload.html $
 ok "blocks of the timeline fill the step, and are as long as the compute lane is busy" has_timeline small.html ops
 ok "lanes of copies and host are no other case" has_timeline offload.html ops
 ok "each rank stands at its coordinates, and axes over their links" shows_placement
+ok "sequences that are cut are placed, too, and fp8 has a peak of its own" shows_context
 ok "names that users give are text, whatever is in them" escapes
 ok "the same command gives the same bytes, wherever they go" repeats
 ok "what cannot be written is refused before any work, and what is there stays" refuses_paths

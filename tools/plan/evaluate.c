@@ -7,46 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One node of one type of device, which ranks share. */
-static bool is_shared(const dsc_cluster *cluster)
-{
-    return cluster->is_local && cluster->node_type_count == 1 && cluster->node_types[0].device_types == 1 &&
-           dsc_cluster_nodes(cluster) == 1;
-}
-
-/* Ranks that the strategy asks for, where what is not given is 1. */
-static dsc_status count_ranks(const dsc_strategy *strategy, int64_t *out)
-{
-    const int64_t degrees[] = {strategy->tp, strategy->pp, strategy->cp, strategy->dp};
-    int64_t ranks = 1;
-
-    for (int64_t i = 0; i < DSC_COUNT(degrees); i++)
-        if (!dsc_mul(ranks, DSC_MAX(degrees[i], 1), &ranks) || ranks > 1 << 20)
-            return DSC_FAIL(DSC_EINVAL, "tp x pp x cp x dp is over %d ranks on one machine", 1 << 20);
-    *out = ranks;
-    return DSC_OK;
-}
-
-dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out)
-{
-    dsc_cluster *described = NULL;
-    dsc_status status = DSC_OK;
-    int64_t ranks = 1;
-
-    if (dsc_equal(inputs->cluster, "local")) return dsc_plan_local_cluster(&inputs->config, out);
-    DSC_TRY(dsc_cluster_load(inputs->cluster, &described));
-    if (is_shared(described)) {
-        DSC_TRY(count_ranks(&inputs->config.strategy, &ranks));
-        status = dsc_cluster_of_ranks(described, 1, ranks, out);
-    } else {
-        *out = described;
-        described = NULL;
-    }
-out:
-    dsc_cluster_destroy(described);
-    return status;
-}
-
 static dsc_status add_calibration(const char *path, dsc_calibration *into)
 {
     dsc_calibration more;
@@ -258,7 +218,7 @@ dsc_status evaluate(const tool_inputs *inputs, const plan_options *options, eval
     evaluation_init(out);
     DSC_TRY(dsc_model_load(inputs->model, &out->model));
     if (options->longest_seq) out->model.seq = DSC_MAX(out->model.seq, inputs->config.strategy.seq_len);
-    DSC_TRY(load_cluster(inputs, &out->cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &out->cluster));
     DSC_TRY(evaluate_on(&inputs->config, options, out));
 out:
     return status;

@@ -14,22 +14,39 @@ typedef struct node_ranks { int64_t number, first, ranks, devices, common[AXES];
 
 /* ---- What an axis goes over */
 
-/* The lowest place that joins a rank with its neighbour on the axis: -1 nothing (it has none), 0 their node, 1 + the
- * tier's number. */
-static dsc_status reach(const evaluation *e, int axis, int64_t rank, int64_t *out)
+/* The lowest place that joins two ranks: 0 their node, 1 + the tier's number. */
+static dsc_status reach(const evaluation *e, int64_t rank, int64_t other, int64_t *out)
 {
-    dsc_coord coord = dsc_plan_coord(e->plan, rank);
     dsc_place here, there;
     dsc_status status = DSC_OK;
     const dsc_tier *tier;
 
-    *out = -1;
-    if (++coord.of[axis] == dsc_plan_degree(e->plan, axis)) return DSC_OK;
     DSC_TRY(dsc_cluster_place(e->cluster, rank, &here));
-    DSC_TRY(dsc_cluster_place(e->cluster, dsc_plan_rank(e->plan, coord), &there));
+    DSC_TRY(dsc_cluster_place(e->cluster, other, &there));
     tier = dsc_cluster_tier(e->cluster, here.node, there.node);
     *out = tier == NULL ? 0 : 1 + (tier - e->cluster->network);
 out:
+    return status;
+}
+
+/* The highest such place of neighbours in the axis' groups, each of which its first rank lists. */
+static dsc_status find_farthest(const evaluation *e, int axis, int64_t *out)
+{
+    int64_t degree = dsc_plan_degree(e->plan, axis), *ranks = malloc((size_t)degree * sizeof *ranks), at;
+    dsc_status status = DSC_OK;
+
+    *out = 0;
+    if (ranks == NULL) return DSC_FAIL(DSC_ENOMEM, "placement: group of %" PRId64 " ranks", degree);
+    for (int64_t rank = 0; rank < e->plan->ranks; rank++) {
+        if (dsc_plan_place(e->plan, rank, axis) > 0) continue;
+        dsc_plan_group_ranks(e->plan, rank, axis, ranks);
+        for (int64_t i = 1; i < degree; i++) {
+            DSC_TRY(reach(e, ranks[i - 1], ranks[i], &at));
+            *out = DSC_MAX(*out, at);
+        }
+    }
+out:
+    free(ranks);
     return status;
 }
 
@@ -61,17 +78,14 @@ static void add_tier(const evaluation *e, int64_t number, dsc_text *out)
 static dsc_status add_axis(const evaluation *e, int axis, dsc_text *out)
 {
     const dsc_order_cost *cost = &e->plan->order_cost;
-    int64_t farthest = -1, at;
     dsc_status status = DSC_OK;
+    int64_t farthest;
 
-    for (int64_t rank = 0; rank < e->plan->ranks; rank++) {
-        DSC_TRY(reach(e, axis, rank, &at));
-        farthest = DSC_MAX(farthest, at);
-    }
+    DSC_TRY(find_farthest(e, axis, &farthest));
     dsc_text_add(out, "<tr><td>%s</td><td class=\"n\">%" PRId64 "</td><td>", DSC_AXIS_NAMES[axis],
                  dsc_plan_degree(e->plan, axis));
     if (farthest == 0) add_inside(e, out);
-    else if (farthest > 0) add_tier(e, farthest - 1, out);
+    else add_tier(e, farthest - 1, out);
     dsc_text_add(out, "</td><td class=\"n\">");
     if (e->plan->order_reason == DSC_ORDER_CHOSEN) html_ns((int64_t)(cost->axis_ns[axis] + 0.5), out);
     else dsc_text_add(out, "-");
@@ -107,7 +121,7 @@ static void find_common(const dsc_plan *plan, node_ranks *node)
     const dsc_coord first = dsc_plan_coord(plan, node->first);
 
     for (int axis = 0; axis < AXES; axis++)
-        node->common[axis] = dsc_plan_degree(plan, axis) > 1 ? first.of[axis] : -1;
+        node->common[axis] = dsc_plan_coords(plan, axis) > 1 ? first.of[axis] : -1;
     for (int64_t i = 1; i < node->ranks; i++) {
         const dsc_coord coord = dsc_plan_coord(plan, node->first + i);
 
@@ -138,7 +152,7 @@ static void add_device(const dsc_plan *plan, const node_ranks *node, int64_t loc
     for (int i = 0; i < AXES; i++) {
         int axis = shown_axes[i];
 
-        if (dsc_plan_degree(plan, axis) == 1 || node->common[axis] >= 0) continue;
+        if (dsc_plan_coords(plan, axis) == 1 || node->common[axis] >= 0) continue;
         dsc_text_add(out, "%s%s %" PRId64, is_first ? "" : "<br/>", DSC_AXIS_NAMES[axis], coord.of[axis]);
         is_first = false;
     }

@@ -1,11 +1,8 @@
 /* The page as a whole: its head, and the command that it was made by. */
 #include "tools/plan/html.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- The head: what was asked, and the answer */
 
@@ -49,7 +46,7 @@ static void add_figures(const evaluation *e, dsc_text *out)
                  e->plan->ranks);
     add_figure("MFU", out);
     html_percent(flops_utilization(e), out);
-    dsc_text_add(out, "<small>of the dense %s peak</small></dd></div>\n", dsc_dtype_name(e->plan->type));
+    dsc_text_add(out, "<small>of the dense %s peak</small></dd></div>\n", dsc_dtype_name(e->plan->product_type));
     add_room(e, DSC_SPACE_DEVICE, out);
     add_room(e, DSC_SPACE_HOST, out);
     add_figure("On the wire a step", out);

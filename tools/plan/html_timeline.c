@@ -56,7 +56,7 @@ static family family_of(int kind, int lane, bool is_forward)
     case DSC_OP_HEAD_BWD_W: case DSC_OP_MLP_BWD_W: case DSC_OP_ATTENTION_BWD_W: case DSC_OP_NORM_BWD_W:
     case DSC_OP_EMBED_BWD_W: case DSC_OP_ACCUMULATE: return FAMILY_WEIGHTS;
     case DSC_OP_UPDATE: case DSC_OP_ROUND: case DSC_OP_COMPRESS: case DSC_OP_AVERAGE: case DSC_OP_WEIGH:
-    case DSC_OP_ANCHOR: return FAMILY_UPDATE;
+    case DSC_OP_ANCHOR: case DSC_OP_WIDEN: case DSC_OP_GRAD_NORM: case DSC_OP_VARIANCE_NORM: return FAMILY_UPDATE;
     default: return FAMILY_OTHER;
     }
 }

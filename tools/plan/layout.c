@@ -3,7 +3,6 @@
 #include "model/attention.h"
 #include "store/layout_file.h"
 #include "tools/plan/plan.h"
-#include <errno.h>
 #include <string.h>
 
 /* As the reference has it, or as the file says. */

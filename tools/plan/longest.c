@@ -152,7 +152,7 @@ dsc_status show_longest(const tool_inputs *inputs, const plan_options *options)
             DSC_TRY(DSC_FAIL(DSC_EINVAL, "--longest-seq: %s holds a layout of one length",
                              inputs->attention->patterns[i].word));
     DSC_TRY(dsc_model_load(inputs->model, &t->model));
-    DSC_TRY(load_cluster(inputs, &t->cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &t->cluster));
     DSC_TRY(show(t, NULL, options, all, &seq));
     for (int64_t i = 0; i < DSC_COUNT(others); i++)
         if (!dsc_equal(others[i], asked)) DSC_TRY(show(t, others[i], options, all, &other));

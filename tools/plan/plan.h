@@ -142,10 +142,6 @@ dsc_status show_largest(const tool_inputs *inputs, const plan_options *options, 
  * nowhere, so the caller installs its log again. */
 dsc_status choose_ratio(const tool_inputs *inputs, const plan_options *options, double *out);
 
-/* `local`, or a description that says "local": true, with as many devices as the strategy asks for; else the
- * description. */
-dsc_status load_cluster(const tool_inputs *inputs, dsc_cluster **out);
-
 /* --tokens and what goes with it: fills e->run, of an evaluated strategy. DSC_EINVAL for fewer tokens than a step
  * has. */
 dsc_status plan_campaign(const plan_options *options, evaluation *e);
@@ -178,7 +174,7 @@ dsc_status load_calibration(const char *paths, evaluation *evaluation);
 /* The software of --stack, "" being auto. DSC_EINVAL for a label that is none. */
 dsc_status find_stack(const char *name, const dsc_config *config, const dsc_cluster *cluster, const dsc_stack **out);
 
-/* The object of interfaces.md, and the strategy's keys in it. A new reference. */
+/* The object of --json, and the strategy's keys in it. A new reference. */
 json_t *evaluation_json(const evaluation *evaluation);
 dsc_status print_json(const evaluation *evaluation, FILE *out);
 json_t *strategy_json(const dsc_plan *plan);

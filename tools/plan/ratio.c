@@ -1,6 +1,5 @@
 /* How much of the optimizer's states goes to the host: the device updates what it keeps, the host the rest, and the
- * step is shortest where both end together. Buckets are not divided, so ratios between two steps of that make one plan.
- * */
+ * step is shortest where both end together. Buckets are not divided: ratios between two steps of that make one plan. */
 #include "base/log.h"
 #include "tools/plan/plan.h"
 #include <stdlib.h>

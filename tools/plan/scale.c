@@ -73,7 +73,7 @@ static dsc_status load(scale *s)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "%s searches strategies of one batch: give --global-batch",
                          s->options->smallest_cluster ? "--smallest-cluster" : "--largest-model"));
     DSC_TRY(dsc_model_load(s->inputs->model, &s->model));
-    DSC_TRY(load_cluster(s->inputs, &s->cluster));
+    DSC_TRY(dsc_plan_load_cluster(s->inputs->cluster, &s->inputs->config, &s->cluster));
     if (s->cluster->is_local)
         status = DSC_FAIL(DSC_EINVAL, "--cluster %s is this machine; --smallest-cluster and --largest-model take one "
                           "that is described", s->inputs->cluster);
@@ -251,9 +251,9 @@ static dsc_status check_smallest(scale *s)
 
     DSC_TRY(parse_deadline(s->options->deadline, &s->deadline_s));
     DSC_TRY(dsc_parse_count("--tokens", s->options->tokens, 1, INT64_C(1) << 60, &tokens));
-    if (tokens < strategy->global_batch * seq)
-        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--tokens %s: a step has global batch %" PRId64 " x %" PRId64 " = %" PRId64
-                         " tokens", s->options->tokens, strategy->global_batch, seq, strategy->global_batch * seq));
+    if (tokens / seq < strategy->global_batch) /* their product may be over 2^63 */
+        DSC_TRY(DSC_FAIL(DSC_EINVAL, "--tokens %s: a step has global batch %" PRId64 " x %" PRId64 " tokens",
+                         s->options->tokens, strategy->global_batch, seq));
     if (s->cluster->node_group_count != 1)
         status = DSC_FAIL(DSC_EINVAL, "--smallest-cluster: %s has %" PRId64 " groups of nodes; give one of one kind",
                           s->inputs->cluster, s->cluster->node_group_count);
@@ -301,15 +301,16 @@ out:
 static dsc_model model_of(const dsc_model *like, int64_t layers)
 {
     dsc_model model = *like;
+    dsc_text words = {0};
 
     model.layers = layers;
     model.heads = dsc_ceil_div(layers, HEADS_STEP) * HEADS_STEP;
     model.hidden = HEAD_SIZE * model.heads;
     model.ffn = model.heads * dsc_ceil_div(HEAD_SIZE * like->ffn, like->hidden);
     if (like->kv_heads == like->heads || model.heads % like->kv_heads != 0) model.kv_heads = model.heads;
-    snprintf(model.name, sizeof model.name, "layers=%" PRId64 ",hidden=%" PRId64 ",heads=%" PRId64 ",kv_heads=%" PRId64
-             ",ffn=%" PRId64 ",vocab=%" PRId64 ",seq=%" PRId64, layers, model.hidden, model.heads, model.kv_heads,
-             model.ffn, model.vocab, model.seq);
+    dsc_model_words(&model, &words);
+    snprintf(model.name, sizeof model.name, "%s", dsc_text_str(&words));
+    dsc_text_fini(&words);
     return model;
 }
 
@@ -363,11 +364,13 @@ static void print_model_row(const trial *t, dsc_text *out)
 
 static void print_largest(const scale *s, const trial *found)
 {
+    const dsc_model model = model_of(&s->model, found->size);
     dsc_text text = {0};
 
-    dsc_text_add(&text, "largest    %s parameters on %" PRId64 " devices: --model %s\n",
-                 dsc_count_str((double)found->parameters).str, found->devices, model_of(&s->model, found->size).name);
-    dsc_text_add(&text, "%8s %10s", "layers", "parameters");
+    dsc_text_add(&text, "largest    %s parameters on %" PRId64 " devices: --model ",
+                 dsc_count_str((double)found->parameters).str, found->devices);
+    dsc_model_words(&model, &text);
+    dsc_text_add(&text, "\n%8s %10s", "layers", "parameters");
     print_candidate_heading(&text);
     dsc_text_add(&text, " %12s %12s\n", "memory", "step");
     for (int64_t i = 0; i < s->count; i++) print_model_row(&s->trials[i], &text);
@@ -377,15 +380,19 @@ static void print_largest(const scale *s, const trial *found)
 static json_t *largest_json(const scale *s, const trial *found)
 {
     const dsc_model model = model_of(&s->model, found->size);
-    json_t *tried = json_array();
+    json_t *tried = json_array(), *object;
+    dsc_text words = {0};
 
+    dsc_model_words(&model, &words);
     for (int64_t i = 0; i < s->count; i++)
         json_array_append_new(tried, json_pack("{s:I, s:I, s:b}", "layers", (json_int_t)s->trials[i].size, "parameters",
                                                (json_int_t)s->trials[i].parameters, "fits", s->trials[i].best.fits));
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:o}", "model", model.name, "layers",
-                     (json_int_t)model.layers, "hidden", (json_int_t)model.hidden, "heads", (json_int_t)model.heads,
-                     "parameters", (json_int_t)found->parameters, "devices", (json_int_t)found->devices, "strategy",
-                     found->best.json, "tried", tried);
+    object = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:O, s:o}", "model", dsc_text_str(&words), "layers",
+                       (json_int_t)model.layers, "hidden", (json_int_t)model.hidden, "heads", (json_int_t)model.heads,
+                       "parameters", (json_int_t)found->parameters, "devices", (json_int_t)found->devices, "strategy",
+                       found->best.json, "tried", tried);
+    dsc_text_fini(&words);
+    return object;
 }
 
 dsc_status show_largest(const tool_inputs *inputs, const plan_options *options, const dsc_given *given)

@@ -225,8 +225,12 @@ static dsc_status simulate_group(finder *f, const dsc_candidate *candidates, int
     if (results == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " simulations", count);
     for (int64_t i = 0; i < count; i++) results[i].c = candidates[i];
     DSC_TRY(simulate_all(f, results, count));
-    for (int64_t i = 0; i < count; i++) DSC_TRY(keep(f, &results[i]));
+    for (int64_t i = 0; i < count; i++) {
+        DSC_TRY(keep(f, &results[i]));
+        results[i].json = NULL; /* kept, or gone */
+    }
 out:
+    for (int64_t i = 0; i < count; i++) json_decref(results[i].json);
     free(results);
     return status;
 }
@@ -325,12 +329,13 @@ static dsc_status try_orders(finder *f)
     }
     DSC_TRY(simulate_all(f, others, count));
     for (int64_t i = 0; i < count; i++) {
-        if (others[i].feasible && others[i].timing.step_ns < others[i].chosen_ns)
-            replace(&f->results[places[i]], &others[i]);
-        else json_decref(others[i].json);
+        if (!others[i].feasible || others[i].timing.step_ns >= others[i].chosen_ns) continue;
+        replace(&f->results[places[i]], &others[i]);
+        others[i].json = NULL;
     }
     qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
 out:
+    for (int64_t i = 0; i < count; i++) json_decref(others[i].json);
     return status;
 }
 
@@ -548,12 +553,8 @@ static label label_of(const dsc_candidate *c)
 
 static bool is_simulated(const finder *f, const dsc_candidate *c)
 {
-    for (int64_t i = 0; i < f->count; i++) {
-        int axis = 0;
-
-        while (axis < DSC_COUNT(AXES) && AXES[axis].value(c) == AXES[axis].value(&f->results[i].c)) axis++;
-        if (axis == DSC_COUNT(AXES)) return true;
-    }
+    for (int64_t i = 0; i < f->count; i++)
+        if (are_same(c, &f->results[i].c)) return true;
     return false;
 }
 
@@ -624,18 +625,19 @@ static double seconds(void)
 static dsc_status load_base(finder *f, const dsc_given *given)
 {
     tool_inputs *inputs = malloc(sizeof *inputs);
-    dsc_strategy *s = &inputs->config.strategy;
     dsc_status status = DSC_OK;
+    dsc_strategy *s;
 
     if (inputs == NULL) return DSC_FAIL(DSC_ENOMEM, "--search: %zu bytes", sizeof *inputs);
     *inputs = *f->inputs;
+    s = &inputs->config.strategy;
     DSC_TRY(dsc_model_load(inputs->model, &f->base->model));
-    DSC_TRY(load_cluster(inputs, &f->base->cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &f->base->cluster));
     if (f->base->cluster->is_local && !given->dp) {
         s->dp = DSC_MAX(f->base->cluster->node_types[0].cores / (DSC_MAX(s->tp, 1) * DSC_MAX(s->pp, 1)), 1);
         dsc_cluster_destroy(f->base->cluster);
         f->base->cluster = NULL;
-        DSC_TRY(load_cluster(inputs, &f->base->cluster));
+        DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &f->base->cluster));
     }
     DSC_TRY(load_calibration(f->options.calibration, f->base));
 out:
@@ -654,10 +656,10 @@ static dsc_status resolve_given(dsc_config *config, dsc_given *given)
     if (!given->micro_batch || s->global_batch == 0)
         return DSC_FAIL(DSC_EINVAL, "--search: gradient accumulation of %" PRId64 " follows from the micro-batch that "
                         "is searched; leave it out, or give micro-batch and global batch too", accumulation);
-    if (s->global_batch % (s->micro_batch * accumulation) != 0)
+    if (s->global_batch % s->micro_batch != 0 || s->global_batch / s->micro_batch % accumulation != 0)
         return DSC_FAIL(DSC_EINVAL, "global batch %" PRId64 " is no multiple of micro-batch %" PRId64 " x accumulation "
                         "%" PRId64, s->global_batch, s->micro_batch, accumulation);
-    s->dp = s->global_batch / (s->micro_batch * accumulation);
+    s->dp = s->global_batch / s->micro_batch / accumulation;
     given->dp = true;
     return DSC_OK;
 }

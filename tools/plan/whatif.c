@@ -127,7 +127,7 @@ dsc_status show_what_if(const tool_inputs *inputs, const plan_options *options)
     dsc_model model;
 
     DSC_TRY(dsc_model_load(inputs->model, &model));
-    DSC_TRY(load_cluster(inputs, &cluster));
+    DSC_TRY(dsc_plan_load_cluster(inputs->cluster, &inputs->config, &cluster));
     for (int64_t i = 0; i < DSC_COUNT(changes); i++) {
         DSC_TRY(ask(&model, cluster, &config, options, &changes[i], &answers[i]));
         strcpy(config.strategy.rank_order, answers[0].order);
