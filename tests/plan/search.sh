@@ -72,6 +72,13 @@ selects_layers() {
          END { exit !(half > 0.3 * all && half < 0.75 * all) }' table
 }
 
+# FSDP keeps gathered weights under a pipeline, whose passes ZB-H1 may then split.
+judges_what_software_runs() {
+    local kept=(--model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-h100:1 --precision bf16
+                --global-batch 32 --zero 3 --pp 2 --schedule zb-h1 --stack fsdp-2025)
+    "$build/dsc-plan" "${kept[@]}" --search --top 1 --json >found.json && [ "$(values schedule)" = zb-h1 ]
+}
+
 # With tp 4 some recomputation and sequence parallelism is none: the program is another strategy's.
 lists_programs_once() {
     search --tp 4 --top 200 --json >found.json || return
@@ -102,7 +109,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 16
+plan 17
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -112,6 +119,7 @@ ok "the same command prints the same bytes" same_twice
 ok "it says why neighbours lose, and on stderr how fast it was" says_why
 ok "where nothing fits it prints an empty array and ends with status 1" none_fits
 ok "layers that software selects to be computed again cost about half of all" selects_layers
+ok "of what a stack makes of a strategy it asks whether that is legal" judges_what_software_runs
 ok "strategies that are one program are listed once" lists_programs_once
 ok "ranks are put in the order, dp or pp first, that is faster, and the strategy says so" swaps_dp_and_pp
 ok "without a global batch it is refused" refuses 'give --global-batch' --search
