@@ -72,6 +72,16 @@ selects_layers() {
          END { exit !(half > 0.3 * all && half < 0.75 * all) }' table
 }
 
+# Bounds of what hosts pace are none; and the closed form's favourite is second by the engine.
+no_neighbour_is_faster() {
+    "$build/dsc-plan" --model layers=8,hidden=320,heads=4,vocab=1000,seq=64,gated=1 --cluster dgx-a100-80g:1 \
+        --precision fp16 --global-batch 24 --offload none --search --top 2 >table || return
+    "$build/dsc-plan" --model layers=20,hidden=2560,heads=20,vocab=32000,seq=2048,gated=1,kv_heads=4 \
+        --cluster dgx1-v100-32g:2 --precision fp16 --global-batch 16 --zero 1 --search >>table || return
+    cat table
+    grep -q 'slower, .*, simulated' table && ! grep -q faster table
+}
+
 # FSDP keeps gathered weights under a pipeline, whose passes ZB-H1 may then split.
 judges_what_software_runs() {
     local kept=(--model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-h100:1 --precision bf16
@@ -109,7 +119,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 17
+plan 18
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -117,6 +127,7 @@ ok "what the command line gives is kept" keeps_given
 ok "what a configuration gives is kept, the default's value too" keeps_given_by_config
 ok "the same command prints the same bytes" same_twice
 ok "it says why neighbours lose, and on stderr how fast it was" says_why
+ok "no neighbour of the first is faster" no_neighbour_is_faster
 ok "where nothing fits it prints an empty array and ends with status 1" none_fits
 ok "layers that software selects to be computed again cost about half of all" selects_layers
 ok "of what a stack makes of a strategy it asks whether that is legal" judges_what_software_runs
