@@ -89,6 +89,31 @@ judges_what_software_runs() {
     "$build/dsc-plan" "${kept[@]}" --search --top 1 --json >found.json && [ "$(values schedule)" = zb-h1 ]
 }
 
+# The whole strategy of found.json, as words of a command line.
+all_options() {
+    sed -n '/"strategy": {/,/}/p' found.json | sed -nE 's/^ *"([a-z_]+)": "?(.*[^",{])"?,?$/\1 \2/p' |
+        while read -r key value; do
+            case $value in
+            true) echo "--${key//_/-}" ;;
+            false) echo "--no-${key//_/-}" ;;
+            *) echo "--${key//_/-} $value" ;;
+            esac
+        done
+}
+
+# ZeRO 3 as its software has it is another strategy, whose gradients' type is not what its ZeRO stage's would be.
+says_all_of_a_strategy() {
+    local kept=(--model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-h100:1 --precision bf16)
+    local options
+    "$build/dsc-plan" "${kept[@]}" --global-batch 32 --zero 3 --pp 2 --search --top 1 --json >found.json || return
+    values program_hash >expected
+    read -r -a options <<<"$(all_options | tr '\n' ' ')"
+    echo "${options[@]}"
+    "$build/dsc-plan" "${kept[@]}" "${options[@]}" --stack "$(values stack)" --json >found.json || return
+    values program_hash >got
+    cmp expected got
+}
+
 # With tp 4 some recomputation and sequence parallelism is none: the program is another strategy's.
 lists_programs_once() {
     search --tp 4 --top 200 --json >found.json || return
@@ -119,7 +144,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 18
+plan 19
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -127,6 +152,7 @@ ok "what the command line gives is kept" keeps_given
 ok "what a configuration gives is kept, the default's value too" keeps_given_by_config
 ok "the same command prints the same bytes" same_twice
 ok "it says why neighbours lose, and on stderr how fast it was" says_why
+ok "what is printed of a strategy is all that makes its program" says_all_of_a_strategy
 ok "no neighbour of the first is faster" no_neighbour_is_faster
 ok "where nothing fits it prints an empty array and ends with status 1" none_fits
 ok "layers that software selects to be computed again cost about half of all" selects_layers
