@@ -80,9 +80,10 @@ typedef struct look {
     bool fits;                   /* any of them, by its bound */
 } look;
 
-/* Whether ZeRO, offload and a schedule that splits go together does not depend on anything else but on replicas:
- * -1 unknown. */
-typedef struct pairs { int8_t is_legal[ZEROS][OFFLOADS][2][2]; } pairs;
+/* Whether ZeRO, offload and a schedule go together depends on nothing else but on replicas: -1 unknown. Of a schedule
+ * it matters whether it splits passes, and whether there are stages, for which software may keep gathered weights. */
+enum { ONE_STAGE, WHOLE_PASSES, SPLIT_PASSES, PASSES };
+typedef struct pairs { int8_t is_legal[ZEROS][OFFLOADS][PASSES][2]; } pairs;
 
 static int class_of(int zero) { return DSC_MAX(zero - 1, 0); }
 bool search_is_tried(bool is_given, int64_t given, int64_t value) { return !is_given || given == value; }
@@ -241,15 +242,21 @@ static dsc_status states_of(dsc_search *search, look *l, int zero, int offload, 
     return status;
 }
 
-static bool is_legal_pair(dsc_search *search, pairs *known, const dsc_candidate *c, int zero, int offload)
+/* Of what the class's software makes of them. */
+static bool is_legal_pair(dsc_search *search, const look *l, pairs *known, const dsc_candidate *c, int zero,
+                          int offload)
 {
-    int8_t *is_legal = &known->is_legal[zero][offload][c->schedule == DSC_ZB_H1 && c->pp > 1][c->dp > 1];
+    const int passes = c->pp == 1 ? ONE_STAGE : c->schedule == DSC_ZB_H1 ? SPLIT_PASSES : WHOLE_PASSES;
+    int8_t *is_legal = &known->is_legal[zero][offload][passes][c->dp > 1];
+    const dsc_strategy kept = search->outline.config.strategy;
 
     if (*is_legal < 0) {
         set_states(search, zero, offload);
         search->outline.config.strategy.late_gather = search->config.strategy.late_gather;
+        dsc_stack_apply(l->stack[class_of(zero)], search->model->layers, dsc_cluster_devices(search->cluster),
+                        &search->outline.config.strategy);
         *is_legal = dsc_plan_check_legal(&search->outline) == DSC_OK;
-        clear_states(search);
+        search->outline.config.strategy = kept;
     }
     return *is_legal > 0;
 }
@@ -311,7 +318,7 @@ static dsc_status look_at_states(dsc_search *search, look *l, pairs *known, dsc_
                 (c.dp == 1 && zero > 0 && !search->given.zero))
                 continue;
             search->counts.considered++;
-            if (!is_legal_pair(search, known, &c, zero, offload)) continue;
+            if (!is_legal_pair(search, l, known, &c, zero, offload)) continue;
             search->counts.legal++;
             c.zero = (int8_t)zero;
             c.offload = (int8_t)offload;

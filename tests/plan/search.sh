@@ -72,6 +72,48 @@ selects_layers() {
          END { exit !(half > 0.3 * all && half < 0.75 * all) }' table
 }
 
+# Bounds of what hosts pace are none; and the closed form's favourite is second by the engine.
+no_neighbour_is_faster() {
+    "$build/dsc-plan" --model layers=8,hidden=320,heads=4,vocab=1000,seq=64,gated=1 --cluster dgx-a100-80g:1 \
+        --precision fp16 --global-batch 24 --offload none --search --top 2 >table || return
+    "$build/dsc-plan" --model layers=20,hidden=2560,heads=20,vocab=32000,seq=2048,gated=1,kv_heads=4 \
+        --cluster dgx1-v100-32g:2 --precision fp16 --global-batch 16 --zero 1 --search >>table || return
+    cat table
+    grep -q 'slower, .*, simulated' table && ! grep -q faster table
+}
+
+# FSDP keeps gathered weights under a pipeline, whose passes ZB-H1 may then split.
+judges_what_software_runs() {
+    local kept=(--model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-h100:1 --precision bf16
+                --global-batch 32 --zero 3 --pp 2 --schedule zb-h1 --stack fsdp-2025)
+    "$build/dsc-plan" "${kept[@]}" --search --top 1 --json >found.json && [ "$(values schedule)" = zb-h1 ]
+}
+
+# The whole strategy of found.json, as words of a command line.
+all_options() {
+    sed -n '/"strategy": {/,/}/p' found.json | sed -nE 's/^ *"([a-z_]+)": "?(.*[^",{])"?,?$/\1 \2/p' |
+        while read -r key value; do
+            case $value in
+            true) echo "--${key//_/-}" ;;
+            false) echo "--no-${key//_/-}" ;;
+            *) echo "--${key//_/-} $value" ;;
+            esac
+        done
+}
+
+# ZeRO 3 as its software has it is another strategy, whose gradients' type is not what its ZeRO stage's would be.
+says_all_of_a_strategy() {
+    local kept=(--model layers=8,hidden=1024,heads=8,vocab=8192,seq=512 --cluster dgx-h100:1 --precision bf16)
+    local options
+    "$build/dsc-plan" "${kept[@]}" --global-batch 32 --zero 3 --pp 2 --search --top 1 --json >found.json || return
+    values program_hash >expected
+    read -r -a options <<<"$(all_options | tr '\n' ' ')"
+    echo "${options[@]}"
+    "$build/dsc-plan" "${kept[@]}" "${options[@]}" --stack "$(values stack)" --json >found.json || return
+    values program_hash >got
+    cmp expected got
+}
+
 # With tp 4 some recomputation and sequence parallelism is none: the program is another strategy's.
 lists_programs_once() {
     search --tp 4 --top 200 --json >found.json || return
@@ -102,7 +144,7 @@ refuses() {
     [ $? -eq 2 ] && cat messages && [ ! -s table ] && grep -q -- "$text" messages
 }
 
-plan 17
+plan 20
 ok "it prints as many strategies as --top says" prints_as_many 4
 ok "they are in the order of their steps" is_sorted
 ok "evaluated by itself the first takes as long" evaluates_alike
@@ -110,8 +152,11 @@ ok "what the command line gives is kept" keeps_given
 ok "what a configuration gives is kept, the default's value too" keeps_given_by_config
 ok "the same command prints the same bytes" same_twice
 ok "it says why neighbours lose, and on stderr how fast it was" says_why
+ok "what is printed of a strategy is all that makes its program" says_all_of_a_strategy
+ok "no neighbour of the first is faster" no_neighbour_is_faster
 ok "where nothing fits it prints an empty array and ends with status 1" none_fits
 ok "layers that software selects to be computed again cost about half of all" selects_layers
+ok "of what a stack makes of a strategy it asks whether that is legal" judges_what_software_runs
 ok "strategies that are one program are listed once" lists_programs_once
 ok "ranks are put in the order, dp or pp first, that is faster, and the strategy says so" swaps_dp_and_pp
 ok "without a global batch it is refused" refuses 'give --global-batch' --search

@@ -30,7 +30,7 @@ json_t *strategy_json(const dsc_plan *plan)
         "virtual_stages", "schedule", "zero", "offload", "offload_ratio", "delay_update", "prefetch", "bucket_size",
         "recompute", "recompute_layers", "recompute_outputs", "activation_checkpoints", "keep_outputs",
         "scatter_messages", "widen_logits", "widen_gradients", "late_gather", "communication", "sequence_parallel",
-        "precision", "attention", "optimizer", "partition"};
+        "precision", "grad_accum_dtype", "attention", "optimizer", "partition"};
     char *text = dsc_config_json(&plan->config);
     json_t *rows = text == NULL ? NULL : json_loads(text, 0, NULL), *object = json_object();
 

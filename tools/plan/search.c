@@ -399,6 +399,8 @@ static const axis AXES[] = {{"tp", tp_of, false},          {"pp", pp_of, false},
                             {"sequence-parallel", sequence_of, true}};
 enum { CHUNKS = 3, SCHEDULE = 4, SEQUENCE = 8 }; /* places among them */
 
+typedef struct neighbour { dsc_candidate c; int which; } neighbour;
+
 static bool differs_in(const dsc_candidate *a, const dsc_candidate *b, int which)
 {
     const bool fits_schedule = b->virtual_stages == (b->schedule == DSC_INTERLEAVED ? 2 : 1);
@@ -444,10 +446,26 @@ static void print_loss(const dsc_score *best, const dsc_score *other, dsc_text *
                       parts[most].ns > 0 ? "+" : "-", dsc_ns_str(llabs(parts[most].ns)).str);
 }
 
+/* The engine's times as the closed form's parts. */
+static dsc_score parts_of(const dsc_timing *t)
+{
+    return (dsc_score){.step_ns = t->step_ns, .passes_ns = t->compute_ns + t->tp_comm_ns + t->other_ns,
+                       .bubble_ns = t->bubble_ns + t->pp_comm_ns, .rest_ns = t->dp_comm_ns,
+                       .update_ns = t->optimizer_ns + t->offload_ns};
+}
+
+static const result *find_result(const finder *f, const dsc_candidate *c)
+{
+    for (int64_t i = 0; i < f->count; i++)
+        if (are_same(&f->results[i].c, c)) return &f->results[i];
+    return NULL;
+}
+
 static dsc_status print_neighbour(finder *f, const dsc_score *best, dsc_candidate c, int which, dsc_text *out)
 {
     const dsc_field *field = dsc_field_find(dsc_config_fields(), AXES[which].name);
     const int64_t value = AXES[which].value(&c);
+    const result *simulated = find_result(f, &c);
     dsc_status status = DSC_OK;
     dsc_score score;
     char word[48];
@@ -457,7 +475,12 @@ static dsc_status print_neighbour(finder *f, const dsc_score *best, dsc_candidat
     else snprintf(word, sizeof word, "%" PRId64, value);
     DSC_TRY(dsc_search_score(f->search, &c, &score));
     dsc_text_add(out, "           %s %s: ", AXES[which].name, word);
-    if (c.fits) print_loss(best, &score, out);
+    if (simulated != NULL) {
+        const dsc_score first = parts_of(&f->results[0].timing), other = parts_of(&simulated->timing);
+
+        print_loss(&first, &other, out);
+        dsc_text_add(out, ", simulated");
+    } else if (c.fits) print_loss(best, &score, out);
     for (int space = 0; space < DSC_SPACE_COUNT && !c.fits; space++) {
         const int64_t capacity = dsc_search_capacity(f->search, space);
 
@@ -471,20 +494,77 @@ out:
     return status;
 }
 
+/* The neighbours of `best`, of which the caller frees *out, and the axis each differs in. */
+static dsc_status find_neighbours(const finder *f, const dsc_candidate *best, neighbour **out, int64_t *found)
+{
+    int64_t count, capacity = 0;
+    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+    dsc_status status = DSC_OK;
+
+    *out = NULL;
+    *found = 0;
+    for (int which = 0; which < DSC_COUNT(AXES); which++)
+        for (int64_t i = 0; i < count; i++)
+            if (differs_in(best, &all[i], which) && is_nearest(all, count, best, &all[i], which))
+                DSC_TRY(DSC_PUSH(*out, *found, capacity, ((neighbour){all[i], which})));
+out:
+    return status;
+}
+
 static dsc_status print_neighbours(finder *f, dsc_text *out)
 {
     dsc_candidate best = f->results[0].c;
-    int64_t count;
-    const dsc_candidate *all = dsc_search_candidates(f->search, &count);
+    neighbour *around = NULL;
+    int64_t count = 0;
     dsc_status status = DSC_OK;
     dsc_score score;
 
+    DSC_TRY(find_neighbours(f, &best, &around, &count));
     DSC_TRY(dsc_search_score(f->search, &best, &score));
-    dsc_text_add(out, "neighbours of the first, one axis changed, by the closed form\n");
-    for (int which = 0; which < DSC_COUNT(AXES); which++)
-        for (int64_t i = 0; i < count; i++)
-            if (differs_in(&best, &all[i], which) && is_nearest(all, count, &best, &all[i], which))
-                DSC_TRY(print_neighbour(f, &score, all[i], which, out));
+    dsc_text_add(out, "neighbours of the first, one axis changed, by the closed form where not simulated\n");
+    for (int64_t i = 0; i < count; i++)
+        DSC_TRY(print_neighbour(f, &score, around[i].c, around[i].which, out));
+out:
+    free(around);
+    return status;
+}
+
+/* Those neighbours of the first that the closed form has before it, and nobody has simulated. */
+static dsc_status simulate_neighbours(finder *f)
+{
+    dsc_candidate best = f->results[0].c, *next = NULL;
+    neighbour *around = NULL;
+    int64_t count = 0, taken = 0;
+    dsc_status status = DSC_OK;
+
+    DSC_TRY(find_neighbours(f, &best, &around, &count));
+    DSC_TRY(dsc_search_score(f->search, &best, NULL));
+    next = malloc((size_t)DSC_MAX(count, 1) * sizeof *next);
+    if (next == NULL) DSC_TRY(DSC_FAIL(DSC_ENOMEM, "--search: %" PRId64 " strategies", count));
+    for (int64_t i = 0; i < count; i++) {
+        DSC_TRY(dsc_search_score(f->search, &around[i].c, NULL));
+        if (around[i].c.fits && around[i].c.step_ns < best.step_ns && !is_done(f, &around[i].c))
+            next[taken++] = around[i].c;
+    }
+    DSC_TRY(simulate_group(f, next, taken));
+    qsort(f->results, (size_t)f->count, sizeof *f->results, by_step);
+out:
+    free(around);
+    free(next);
+    return status;
+}
+
+/* Up from the first to a neighbour that is faster, as long as there is one: bounds that are no bounds hide some. */
+static dsc_status climb(finder *f)
+{
+    dsc_status status = DSC_OK;
+    dsc_candidate before;
+
+    if (f->count == 0) return DSC_OK;
+    do {
+        before = f->results[0].c;
+        DSC_TRY(simulate_neighbours(f));
+    } while (!are_same(&before, &f->results[0].c));
 out:
     return status;
 }
@@ -688,6 +768,7 @@ static dsc_status find(finder *f, const dsc_given *given, const tool *self)
     screened = seconds() - start;
     dsc_log_to(NULL, NULL, DSC_WARNING); /* notes would not say of which strategy they are */
     status = simulate_best(f);
+    if (status == DSC_OK) status = climb(f);
     if (status == DSC_OK) status = try_orders(f);
     tool_log(self);
     DSC_TRY(status);
@@ -724,6 +805,7 @@ static dsc_status find_on(finder *f, const dsc_given *given, best *out)
     DSC_TRY(load_calibration(f->options.calibration, f->base));
     DSC_TRY(screen(f, given));
     DSC_TRY(simulate_best(f));
+    DSC_TRY(climb(f));
     DSC_TRY(try_orders(f));
     if (f->count == 0) goto out;
     *out = (best){.fits = true, .c = f->results[0].c, .step_ns = f->results[0].timing.step_ns,
