@@ -1,6 +1,6 @@
 /* What the files of the search share: catalog.c (what has been built and priced), look.c (bounds of all candidates of
- * a degree of tensor parallelism), degrees.c (all degrees, on several threads), search.c (scores and ranks). Internal
- * to sim/search. */
+ * a degree of tensor parallelism), degrees.c (all degrees, on several threads), search.c (scores), rank.c (which are
+ * scored, on several threads). Internal to sim/search. */
 #ifndef DSC_SIM_SEARCH_PARTS_H
 #define DSC_SIM_SEARCH_PARTS_H
 
@@ -39,12 +39,24 @@ struct dsc_search {
     dsc_candidate *candidates; int64_t candidate_count, candidate_capacity;
     dsc_search_counts counts;
     bool is_first_look;         /* families are for bounds */
+    int threads;
+    dsc_search *parts;          /* [SEARCH_PARTS]: a candidate's has its families; NULL before any is scored */
     int64_t capacity_bytes[DSC_SPACE_COUNT], libraries_bytes[DSC_SPACE_COUNT];
     dsc_plan outline;           /* of the strategy at hand */
     dsc_config tried;           /* its configuration */
 };
 
+/* Parts that threads score candidates in: so many, whatever the number of threads, as their counts depend on it. */
+enum { SEARCH_PARTS = 4 };
+
 /* ---- search.c */
+
+/* Of schedules that formulas say little of passes are walked, where that is asked for. Pure. */
+bool search_is_walkable(const dsc_candidate *c);
+/* The candidate's step, bytes, and whether it fits, by the formulas, or by a walk over its passes. */
+dsc_status search_score(dsc_search *search, dsc_candidate *c, bool walks, dsc_score *parts);
+/* A copy owns nothing of what it was copied from, and has counted nothing. */
+void search_forget(dsc_search *copy);
 
 /* search->outline and search->tried become the candidate's; its software. */
 dsc_status search_look_at(dsc_search *search, const dsc_candidate *c, const dsc_stack **stack);
@@ -67,6 +79,10 @@ int64_t search_layers_again(const dsc_strategy *s, int64_t layers);
 /* All of them; a search may go on without families, and not without machines. */
 void search_drop_families(dsc_search *search);
 void search_drop_machines(dsc_search *search);
+
+/* ---- rank.c */
+
+void search_drop_parts(dsc_search *search);
 
 /* ---- look.c */
 

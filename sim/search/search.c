@@ -1,4 +1,4 @@
-/* A search from its beginning to its ranks: strategies as configurations, scores, and which of them are refined. */
+/* A search and its strategies: as configurations, and with their scores. */
 #include "sim/search/parts.h"
 #include "config/keys.h"
 #include "sim/search/walk.h"
@@ -60,13 +60,12 @@ void search_set_bytes(const dsc_search *search, dsc_candidate *c, const dsc_cost
     }
 }
 
-/* Of schedules that formulas say little of passes are walked, where that is asked for. */
-static bool is_walkable(const dsc_candidate *c)
+bool search_is_walkable(const dsc_candidate *c)
 {
     return c->pp > 1 && (c->schedule == DSC_INTERLEAVED || c->schedule == DSC_ZB_H1);
 }
 
-static dsc_status score(dsc_search *search, dsc_candidate *c, bool walks, dsc_score *parts)
+dsc_status search_score(dsc_search *search, dsc_candidate *c, bool walks, dsc_score *parts)
 {
     const bool is_open = search->config.strategy.bucket_elems == 0;
     const dsc_stack *stack;
@@ -87,20 +86,13 @@ static dsc_status score(dsc_search *search, dsc_candidate *c, bool walks, dsc_sc
         search->outline.config.strategy.bucket_elems /= 2;
     } while (!c->fits && is_open && dsc_plan_has_streams(&search->outline) &&
              search->outline.config.strategy.bucket_elems >= DSC_LEAST_BUCKET_ELEMS);
-    if (walks && is_walkable(c)) DSC_TRY(dsc_walk_passes(&family->costs, &shape, parts));
+    if (walks && search_is_walkable(c)) DSC_TRY(dsc_walk_passes(&family->costs, &shape, parts));
     else *parts = dsc_score_time(&family->costs, &shape);
     c->is_scored = true;
     c->is_walked = walks;
     c->step_ns = parts->step_ns;
 out:
     return status;
-}
-
-dsc_status dsc_search_score(dsc_search *search, dsc_candidate *c, dsc_score *parts)
-{
-    dsc_score unused;
-
-    return score(search, c, true, parts == NULL ? &unused : parts);
 }
 
 /* ---- Life */
@@ -124,6 +116,17 @@ out:
     return status;
 }
 
+void search_forget(dsc_search *copy)
+{
+    copy->families = NULL;
+    copy->machines = NULL;
+    copy->candidates = NULL;
+    copy->parts = NULL;
+    copy->family_slots = copy->family_count = copy->machine_count = copy->machine_capacity = 0;
+    copy->candidate_count = copy->candidate_capacity = 0;
+    copy->counts = (dsc_search_counts){0};
+}
+
 /* Whether some strategy would be legal, were that axis free. */
 static bool is_legal_without(const dsc_search *search, size_t axis, int threads)
 {
@@ -132,12 +135,7 @@ static bool is_legal_without(const dsc_search *search, size_t axis, int threads)
 
     if (other == NULL) return false;
     *other = *search;
-    other->families = NULL;
-    other->machines = NULL;
-    other->candidates = NULL;
-    other->family_slots = other->family_count = other->machine_count = other->machine_capacity = 0;
-    other->candidate_count = other->candidate_capacity = 0;
-    other->counts = (dsc_search_counts){0};
+    search_forget(other);
     *(bool *)((char *)&other->given + axis) = false;
     is_legal = search_look_at_all(other, threads) == DSC_OK;
     dsc_search_destroy(other);
@@ -245,6 +243,7 @@ dsc_status dsc_search_create(const dsc_model *model, const dsc_cluster *cluster,
     search->stack = stack;
     search->config = *config;
     search->given = *given;
+    search->threads = threads;
     if (config->strategy.global_batch <= 0)
         DSC_TRY(DSC_FAIL(DSC_EINVAL, "--search compares strategies by their step, so all take one batch: give "
                          "--global-batch"));
@@ -264,121 +263,14 @@ out:
 void dsc_search_destroy(dsc_search *search)
 {
     if (search == NULL) return;
+    search_drop_parts(search);
     search_drop_machines(search);
     free(search->families);
     free(search->candidates);
     free(search);
 }
 
-/* ---- Ranking */
-
-/* Those that fit, by their own score or by their bound, by step, room, and all else. */
-static int by_step(const void *a, const void *b)
-{
-    const dsc_candidate *x = a, *y = b;
-    const int64_t keys[][2] = {
-        {!x->fits, !y->fits}, {x->step_ns, y->step_ns}, {!x->is_scored, !y->is_scored},
-        {x->bytes[0], y->bytes[0]}, {x->tp, y->tp}, {x->pp, y->pp}, {x->micro_batch, y->micro_batch},
-        {x->virtual_stages, y->virtual_stages}, {x->schedule, y->schedule}, {x->zero, y->zero},
-        {x->offload, y->offload}, {x->recompute, y->recompute}, {x->sequence_parallel, y->sequence_parallel}};
-
-    for (int64_t i = 0; i < DSC_COUNT(keys); i++)
-        if (keys[i][0] != keys[i][1]) return keys[i][0] < keys[i][1] ? -1 : 1;
-    return 0;
-}
-
-/* The steps of the fastest so far, ascending. */
-static void insert(int64_t *best, int64_t *found, int64_t count, int64_t step_ns)
-{
-    int64_t at = DSC_MIN(*found, count - 1);
-
-    if (*found == count && step_ns >= best[count - 1]) return;
-    for (; at > 0 && best[at - 1] > step_ns; at--) best[at] = best[at - 1];
-    best[at] = step_ns;
-    *found = DSC_MIN(*found + 1, count);
-}
-
-/* Those that fit to the front, in order; the others keep theirs. */
-static dsc_status sort_fitting(dsc_search *search)
-{
-    const int64_t count = search->candidate_count;
-    dsc_candidate *others = malloc((size_t)DSC_MAX(count, 1) * sizeof *others), *all = search->candidates;
-    int64_t fitting = 0, left = 0;
-
-    if (others == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " strategies", count);
-    for (int64_t i = 0; i < count; i++) {
-        if (all[i].fits) all[fitting++] = all[i];
-        else others[left++] = all[i];
-    }
-    memcpy(all + fitting, others, (size_t)left * sizeof *others);
-    free(others);
-    qsort(all, (size_t)fitting, sizeof *all, by_step);
-    return DSC_OK;
-}
-
-/* Formulas may say so much more than a walk. */
-static const double FORMULA_ERROR = 0.04;
-
-static bool is_final(const dsc_candidate *c) { return c->is_scored && (c->is_walked || !is_walkable(c)); }
-
-/* The least that a candidate may turn out to take. */
-static double least_ns(const dsc_candidate *c)
-{
-    return (double)c->step_ns * (c->is_scored && !is_final(c) ? 1 - FORMULA_ERROR : 1);
-}
-
-/* From a bound to a score, from a score to a walk. */
-static dsc_status refine(dsc_search *search, dsc_candidate *c)
-{
-    const bool is_bound = !c->is_scored;
-    dsc_status status = DSC_OK;
-    dsc_score parts;
-
-    DSC_TRY(score(search, c, !is_bound, &parts));
-    search->counts.scored += is_bound;
-    search->counts.fitting -= !c->fits;
-out:
-    return status;
-}
-
-/* One round over candidates in their order: what may be among the `count` fastest is refined. *is_stable: nothing
- * was. */
-static dsc_status refine_best(dsc_search *search, int64_t *best, int64_t count, bool *is_stable)
-{
-    int64_t found = 0;
-    dsc_status status = DSC_OK;
-
-    *is_stable = true;
-    for (int64_t i = 0; i < search->candidate_count && search->candidates[i].fits; i++) {
-        dsc_candidate *c = &search->candidates[i];
-
-        if (found == count && (double)c->step_ns * (1 - FORMULA_ERROR) > (double)best[count - 1]) break;
-        while (c->fits && !is_final(c) && (found < count || least_ns(c) <= (double)best[count - 1])) {
-            DSC_TRY(refine(search, c));
-            *is_stable = false;
-        }
-        if (c->fits && is_final(c)) insert(best, &found, count, c->step_ns);
-    }
-out:
-    return status;
-}
-
-/* What is refined takes longer than was thought, and lets others move up. */
-dsc_status dsc_search_rank(dsc_search *search, int64_t count)
-{
-    int64_t *best = malloc((size_t)DSC_MAX(count, 1) * sizeof *best);
-    dsc_status status = DSC_OK;
-    bool is_stable = false;
-
-    if (best == NULL) return DSC_FAIL(DSC_ENOMEM, "search: %" PRId64 " times", count);
-    while (!is_stable) {
-        DSC_TRY(sort_fitting(search));
-        DSC_TRY(refine_best(search, best, count, &is_stable));
-    }
-out:
-    free(best);
-    return status;
-}
+/* ---- What it holds */
 
 const dsc_candidate *dsc_search_candidates(const dsc_search *search, int64_t *count)
 {
@@ -386,5 +278,12 @@ const dsc_candidate *dsc_search_candidates(const dsc_search *search, int64_t *co
     return search->candidates;
 }
 
-dsc_search_counts dsc_search_count(const dsc_search *search) { return search->counts; }
+dsc_search_counts dsc_search_count(const dsc_search *search)
+{
+    dsc_search_counts counts = search->counts;
+
+    for (int i = 0; search->parts != NULL && i < SEARCH_PARTS; i++) counts.families += search->parts[i].counts.families;
+    return counts;
+}
+
 int64_t dsc_search_capacity(const dsc_search *search, int space) { return search->capacity_bytes[space]; }
