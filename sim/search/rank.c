@@ -1,5 +1,6 @@
-/* Which candidates are scored: those that may be among the fastest. On several threads: each of some parts of the search
- * has the families of its own candidates, so threads share none, and what is found depends on no number of them. */
+/* Which candidates are scored: those that may be among the fastest. On several threads: each of some parts of the
+ * search has the families of its own candidates, so threads share none, and what is found depends on no number of
+ * them. */
 #include "sim/search/parts.h"
 #include <inttypes.h>
 #include <pthread.h>
