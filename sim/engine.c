@@ -126,7 +126,8 @@ out:
 static bool is_copy(int lane) { return lane == DSC_LANE_COPY_IN || lane == DSC_LANE_COPY_OUT; }
 
 /* A GPU's host launches kernels one after the other, as far ahead of the GPU as it gets; at the beginning of a use (a
- * micro-batch's pass) it has waited for what came before. What the GPU waits for the host is part of the op. */
+ * micro-batch's pass) it has waited for what came before, and within it for the message that the pass is of, where what
+ * is computed again comes first. What the GPU waits for the host is part of the op. */
 static int64_t wait_for_host(const dsc_engine *e, dsc_sim_rank *r, const head *h, int64_t ns)
 {
     if (h->instance->use != r->issued_use) r->issued_ns = e->now_ns;
@@ -249,6 +250,8 @@ dsc_status dsc_rank_finish(dsc_engine *e, dsc_sim_rank *r, int lane)
     DSC_TRY(record_copy(e, r, lane, h.op));
     if (lane == DSC_LANE_COMPUTE) dsc_account_busy(&r->account, h.op->kind, r->start_ns[lane], e->now_ns);
     e->end_ns = e->now_ns;
+    if (lane == DSC_LANE_PP_RECV && h.instance->use == r->issued_use)
+        r->issued_ns = DSC_MAX(r->issued_ns, e->now_ns);
     r->busy[lane] = false;
     r->over[lane]++;
     if (--r->left == 0) return end_segment(e, r, lane);

@@ -133,7 +133,7 @@ typedef struct walker {
     int64_t *weights, *launches, *lead;  /* [use] gradients of weights; host; until what was received is needed */
     int64_t *gap;                        /* [use] before its first kernel */
     int64_t free_ns[DSC_LANE_COUNT], issued_ns;
-    bool is_ahead;                       /* the host, of all passes */
+    bool is_late;                        /* what passes receive: for it the host waits, too */
 } walker;
 
 /* Of what a split pass puts off: not the head's, which goes with the inputs' pass. */
@@ -244,18 +244,21 @@ static dsc_status walk_use(walker *w, const dsc_segment *segment, int64_t u)
     for (int64_t i = 0; i < t->op_count; i++) {
         const dsc_op *op = &t->ops[i];
         int64_t start = ready_at(w, segment, use, op, t, &wait), ns;
+        const bool had_lead = w->lead[u] >= 0;
         op_price price;
 
         DSC_TRY(find_price(w, use->template_, i, &price));
         ns = price.ns;
+        note_arrival(w, t, u, i, start, ns, &arrival);
         if (op->lane == DSC_LANE_COMPUTE) {
             if (!is_issuing) w->gap[u] = start - (u > 0 ? w->compute_ends[u - 1] : 0);
             if (!is_issuing) w->issued_ns = start;
             is_issuing = true;
+            if (w->is_late && w->lead[u] >= 0 && !had_lead)
+                w->issued_ns = start - arrival.gather_ns - w->launches[u];
             w->launches[u] += price.launches_ns;
-            ns = DSC_MAX(ns, w->is_ahead ? 0 : w->issued_ns + w->launches[u] - start);
+            if (!w->is_late || w->lead[u] >= 0) ns = DSC_MAX(ns, w->issued_ns + w->launches[u] - start);
         }
-        note_arrival(w, t, u, i, start, ns, &arrival);
         if (op->kind == DSC_OP_SEND) w->sent[u] = start;
         if (is_weights(op->kind)) w->weights[u] += ns;
         w->free_ns[op->lane] = w->ends[use->base - segment->uses[0].base + i] = start + ns;
@@ -367,8 +370,8 @@ static void note_passes(const walker *w, int64_t out[DSC_Q_COUNT])
     }
 }
 
-/* A pass that begins with what it computes again has all of its kernels launched when the gradient comes late. Of what
- * a walk with the host ahead of all passes says; others wait for the host as in out. */
+/* Of a pass that begins with what it computes again, and whose gradient comes late: what was to be computed before is,
+ * and the host launches the rest from then on. */
 static void note_answers(const walker *w, int64_t out[DSC_Q_COUNT])
 {
     const int64_t backward[DSC_TURNS] = {0, BACKWARD_SEEN, INT64_MAX}, half = find_half(w, false);
@@ -430,10 +433,10 @@ static dsc_status measure(const dsc_program *program, dsc_prices *prices, dsc_tr
         DSC_TRY(dsc_transfer_copy_pace(transfers, plan, way == 1, &w.copy_pace[way]));
     DSC_TRY(walk(&w, dsc_segment_next(DSC_SEGMENT_END, &outcome)));
     note_passes(&w, out);
-    w.is_ahead = true;
+    w.is_late = true;
     DSC_TRY(walk(&w, w.segment));
     note_answers(&w, out);
-    w.is_ahead = false;
+    w.is_late = false;
     while ((segment = dsc_segment_next(w.segment, &outcome)) != DSC_SEGMENT_END) {
         DSC_TRY(walk(&w, segment));
         out[DSC_Q_UPDATE] += latest(&w);

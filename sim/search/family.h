@@ -22,7 +22,7 @@ typedef enum dsc_quantity {
     DSC_Q_BACKWARD,                            /* [turn] */
     DSC_Q_SENT = DSC_Q_BACKWARD + DSC_TURNS,   /* [turn] of a backward pass, until the inputs' gradient leaves */
     DSC_Q_ANSWER = DSC_Q_SENT + DSC_TURNS,     /* [turn] from a late gradient until that of inputs leaves, */
-    DSC_Q_TAIL = DSC_Q_ANSWER + DSC_TURNS,     /* and [turn] until the pass is over: the host is ahead */
+    DSC_Q_TAIL = DSC_Q_ANSWER + DSC_TURNS,     /* and [turn] until the pass is over */
     DSC_Q_INPUTS = DSC_Q_TAIL + DSC_TURNS,     /* halves of a backward pass that is split, or could be; */
     DSC_Q_WEIGHTS, DSC_Q_INPUTS_TAIL,          /* of the first half, what comes after a late gradient */
     DSC_Q_LAUNCHES,                            /* the host's, of a forward pass; [turn] of a backward pass */

@@ -151,7 +151,7 @@ static void pass_forward(const pipeline *l, stage *s, const dsc_pass *pass, step
     here->end = here->ready = start + value(l, s, DSC_Q_FORWARD, pass->chunk);
 }
 
-/* What is computed again comes before the gradient is needed; where that is late the host is ahead. */
+/* What is computed again comes before the gradient is needed; where that is late the host waits, too. */
 static void pass_backward(const pipeline *l, stage *s, const dsc_pass *pass, step *here)
 {
     const bool is_half = pass->kind == DSC_PASS_BACKWARD_X;

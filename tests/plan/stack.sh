@@ -100,7 +100,20 @@ widens_for_the_optimizer() {
     [ "$plain" = "$wide" ] && awk -v l="$less" -v m="$more" 'BEGIN { exit !(m > l) }'
 }
 
-plan 8
+# again RECOMPUTE: seconds of a step of stages for which the host's launches set the pace
+again() {
+    "$build/dsc-plan" --model bert-large --cluster hgx-b200:1 --pp 8 --dp 1 --micro-batch 1 --global-batch 8 \
+        --precision bf16 --recompute "$1" --json | sed -n 's/.*"step_s": *\([0-9.e-]*\).*/\1/p'
+}
+
+# The host waits for a gradient before it launches what comes after: nothing is won by computing something before.
+computes_again_for_nothing() {
+    local none=$(again none) selective=$(again selective) full=$(again full)
+    echo "none $none s, selective $selective s, full $full s"
+    awk -v n="$none" -v s="$selective" -v f="$full" 'BEGIN { exit !(n < s && s < f) }'
+}
+
+plan 9
 ok "stacks are listed" lists_labels
 ok "another label is refused, with the nearest" refuses_others
 ok "small kernels wait for the host" waits_for_the_host
@@ -108,4 +121,5 @@ ok "gradients are summed late where the software does so" sums_late
 ok "updated weights are gathered late where the software does so" gathers_late
 ok "collectives of tensor ranks are hidden where the software does so" hides_collectives
 ok "a message between stages costs the host" messages_cost_the_host
+ok "what is computed again takes longer, also where the host is late" computes_again_for_nothing
 ok "gradients that are widened are the optimizer's time" widens_for_the_optimizer
