@@ -75,16 +75,6 @@ static const fixed_key llama_fixed[] = {
     {NULL, {NULL}, false, NULL},
 };
 
-static const size_key bert_sizes[] = {
-    {"num_hidden_layers", AT(layers), DSC_MAX_LAYERS, true},
-    {"hidden_size", AT(hidden), DSC_MAX_SIZE, true},
-    {"num_attention_heads", AT(heads), DSC_MAX_SIZE, true},
-    {"vocab_size", AT(vocab), DSC_MAX_VOCAB, true},
-    {"max_position_embeddings", AT(seq), DSC_MAX_SIZE, true},
-    {"intermediate_size", AT(ffn), DSC_MAX_SIZE, true},
-    {NULL, 0, 0, false},
-};
-
 static const fixed_key bert_fixed[] = {
     {"hidden_act", {"\"gelu\"", "\"gelu_new\"", "\"gelu_pytorch_tanh\""}, true, "only GELU is implemented"},
     {"hidden_act", {"\"gelu_new\"", "\"gelu_pytorch_tanh\""}, false, "GELU by tanh is used"},
@@ -108,7 +98,7 @@ static const hf_family families[] = {
      NULL},
     {"bert",
      {.tied = true, .rope_theta = DSC_ROPE_THETA_DEFAULT},
-     bert_sizes,
+     llama_sizes, /* the names are BERT's; those that it lacks are optional */
      bert_fixed,
      "token types, pooler, the norm of the embeddings, the head's product and its bias are not implemented and left "
      "out; norms stand before sublayers, and one behind the last"},

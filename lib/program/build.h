@@ -94,7 +94,8 @@ int32_t dsc_build_for_bucket(dsc_builder *b, dsc_space space, const char *name, 
 /* The same for one part's elements, whole. */
 dsc_span dsc_build_part(dsc_builder *b, dsc_space space, const char *name, dsc_class class_, int64_t bucket,
                         dsc_dtype type);
-/* Begins a template; adds an op to it; adds a call to the last op, on operands in the kernel table's order. */
+/* Begins a template; adds an op to it, of which the device computes the kernels, or, in host memory, the host; adds a
+ * call to the last op, on operands in the kernel table's order. */
 void dsc_build_template(dsc_builder *b, const char *name);
 void dsc_build_op(dsc_builder *b, dsc_op_kind kind, int64_t layer);
 void dsc_build_op_in(dsc_builder *b, dsc_space space, dsc_op_kind kind, int64_t layer);

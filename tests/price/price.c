@@ -252,20 +252,32 @@ static void what_was_not_measured_is_described(void)
     dsc_cluster_destroy(cluster);
 }
 
+/* One device of a description, in a cluster of its own, which the prices borrow. */
+typedef struct alone { dsc_node_type node; dsc_node_group group; dsc_cluster cluster; } alone;
+
+static dsc_prices *prices_of(dsc_device_type *device, alone *a)
+{
+    const dsc_plan plan = {.ranks = 1};
+    dsc_prices *prices = NULL;
+
+    a->node = (dsc_node_type){.devices = device, .device_types = 1};
+    a->group = (dsc_node_group){0, 1};
+    a->cluster = (dsc_cluster){.node_types = &a->node, .node_type_count = 1, .nodes = &a->group, .node_group_count = 1};
+    CHECK_OK(dsc_prices_create(&plan, &a->cluster, NULL, NULL, &prices));
+    return prices;
+}
+
 static void a_wave_that_is_begun_is_paid(void)
 {
     dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e15,
                               .peak_flops = {[DSC_FP32] = 1e14},
                               .efficiency = {.product = 1, .attention = 1, .memory = 1, .tile_m = 128, .tile_n = 128,
                                              .multiprocessors = 16}};
-    dsc_node_type node = {.devices = &device, .device_types = 1};
-    dsc_node_group group = {0, 1};
-    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
-    const dsc_plan plan = {.ranks = 1};
+    alone machine;
     const dsc_shape full = product(0, 512, 512, 4096), one_more = product(0, 513, 512, 4096);
-    dsc_prices *prices = NULL;
+    dsc_prices *prices = prices_of(&device, &machine);
 
-    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices))) {
+    if (prices != NULL) {
         const double ratio = (double)dsc_price_call(prices, &one_more) / (double)dsc_price_call(prices, &full);
 
         /* 72 quarter tiles of 64 x 64 in 5 waves of 16, which reach 0.82, are less than 2 waves of 16 whole ones. */
@@ -280,14 +292,11 @@ static void smallest_tiles_have_a_price(void)
     dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e15,
                               .peak_flops = {[DSC_FP32] = 1e14},
                               .efficiency = {.product = 1, .attention = 1, .memory = 1, .tile_m = 1, .tile_n = 1}};
-    dsc_node_type node = {.devices = &device, .device_types = 1};
-    dsc_node_group group = {0, 1};
-    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
-    const dsc_plan plan = {.ranks = 1};
+    alone machine;
     const dsc_shape shape = product(0, 512, 512, 4096);
-    dsc_prices *prices = NULL;
+    dsc_prices *prices = prices_of(&device, &machine);
 
-    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices)))
+    if (prices != NULL)
         CHECK(are_near((double)dsc_price_call(prices, &shape), 2.0 * 512 * 512 * 4096 / 1e14 * 1e9, 0.01), "%lld ns",
               (long long)dsc_price_call(prices, &shape));
     dsc_prices_destroy(prices);
@@ -298,14 +307,11 @@ static void least_peaks_have_a_price(void)
 {
     dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e12,
                               .peak_flops = {[DSC_FP32] = 1e-300}};
-    dsc_node_type node = {.devices = &device, .device_types = 1};
-    dsc_node_group group = {0, 1};
-    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
-    const dsc_plan plan = {.ranks = 1};
+    alone machine;
     const dsc_shape shape = product(0, 512, 512, 4096);
-    dsc_prices *prices = NULL;
+    dsc_prices *prices = prices_of(&device, &machine);
 
-    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices)))
+    if (prices != NULL)
         CHECK(dsc_price_call(prices, &shape) == INT64_C(1) << 60, "%lld ns",
               (long long)dsc_price_call(prices, &shape));
     dsc_prices_destroy(prices);
@@ -317,16 +323,13 @@ static void fp8_has_a_share_of_its_own(void)
     dsc_device_type device = {.name = "gpu", .is_gpu = true, .count = 1, .bandwidth_bytes_per_s = 1e15,
                               .peak_flops = {[DSC_BF16] = 1e14, [DSC_FP8] = 2e14},
                               .efficiency = {.product = 0.5, .product_fp8 = 0.8, .attention = 1, .memory = 1}};
-    dsc_node_type node = {.devices = &device, .device_types = 1};
-    dsc_node_group group = {0, 1};
-    const dsc_cluster cluster = {.node_types = &node, .node_type_count = 1, .nodes = &group, .node_group_count = 1};
-    const dsc_plan plan = {.ranks = 1};
+    alone machine;
     dsc_shape wide = product(0, 512, 512, 4096), narrow = wide;
-    dsc_prices *prices = NULL;
+    dsc_prices *prices = prices_of(&device, &machine);
 
     wide.type = DSC_BF16;
     narrow.type = DSC_FP8;
-    if (CHECK_OK(dsc_prices_create(&plan, &cluster, NULL, NULL, &prices))) {
+    if (prices != NULL) {
         const double ratio = (double)dsc_price_call(prices, &wide) / (double)dsc_price_call(prices, &narrow);
 
         CHECK(are_near(ratio, 2 * 0.8 / 0.5, 0.01), "in bf16 it takes %g times as long", ratio);
